@@ -1,0 +1,90 @@
+"""The errors a caller can meet.
+
+DispatcherError
+├── InvalidLead            (also ValueError)
+├── IdempotencyConflict
+├── LeadNotFound
+├── NotAllowed
+├── StoreUnavailable
+├── NotConfigured
+└── SchemaOutOfDate
+
+Every message says what is wrong and what to do next. None ever carries a phone number, a variable's value or a token.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from uuid import UUID
+
+
+class DispatcherError(Exception):
+    """Anything the dispatcher refuses or cannot do."""
+
+
+@dataclass(frozen=True, slots=True)
+class FieldError:
+    """One fault of one field: where, what, and the way out. Never the value itself: it may be a person's."""
+
+    field: str  # "phone_number", "secondary_contacts[1].variables.email"
+    fault: str  # "cannot be a phone number in any country"
+    remedy: str  # "write it in E.164 form, e.g. +14155550100"
+
+    def __str__(self) -> str:
+        return f"{self.field}: {self.fault}; {self.remedy}"
+
+
+class InvalidLead(DispatcherError, ValueError):
+    """The lead was refused and nothing was stored; `errors` lists every bad field at once."""
+
+    def __init__(self, errors: Iterable[FieldError]) -> None:
+        self.errors: tuple[FieldError, ...] = tuple(errors)
+        super().__init__("The lead was refused, nothing was stored: " + " · ".join(str(error) for error in self.errors))
+
+    def __reduce__(self) -> tuple[type, tuple[tuple[FieldError, ...]]]:
+        return type(self), (self.errors,)
+
+
+class IdempotencyConflict(DispatcherError):
+    """The idempotency key was used before for another payload; `lead_id` is the lead that holds it."""
+
+    def __init__(self, lead_id: UUID) -> None:
+        self.lead_id = lead_id
+        super().__init__(
+            f"The idempotency key belongs to lead {lead_id}, submitted with another payload; "
+            "submit a changed lead under a key of its own."
+        )
+
+
+class LeadNotFound(DispatcherError):
+    """No lead has this id."""
+
+    def __init__(self, lead_id: object) -> None:
+        self.lead_id = lead_id
+        super().__init__(f"No lead has the id {lead_id}; `dispatcher status` and `dispatcher failed` list ids.")
+
+
+class NotAllowed(DispatcherError):
+    """The lead's state, or what may already have happened to the person, forbids this."""
+
+
+class StoreUnavailable(DispatcherError):
+    """Postgres could not confirm the write; `submit(lead, id=error.lead_id)` repeats it safely."""
+
+    def __init__(self, message: str, lead_id: UUID | None = None) -> None:
+        self.lead_id = lead_id
+        super().__init__(message)
+
+
+class NotConfigured(DispatcherError):
+    """A setting is missing or unusable; the message names it."""
+
+
+class SchemaOutOfDate(DispatcherError):
+    """The database lacks the dispatcher's tables, or has those of another version."""
+
+    def __init__(self, found: str | None, expected: str) -> None:
+        self.found = found
+        self.expected = expected
+        have = f"is at revision {found}" if found else "has no dispatcher tables yet"
+        super().__init__(f"The database {have}, this version needs {expected}; run `dispatcher migrate`.")
+
