@@ -1,0 +1,98 @@
+-- Takes permits in every window of every scope at once, or as many as the tightest of them leaves.
+--
+-- KEYS[1]   what Voicery announced for the account (hash: at, hold, remaining, reset)
+-- KEYS[2..] one log of permits per scope (sorted set: permit -> when it was taken)
+-- ARGV[1]   now in microseconds, or '' for Redis' own clock
+-- ARGV[2]   permits wanted        ARGV[3] the name of this taking, unique
+-- ARGV[4..] per log: the number of its windows, then permits and length in microseconds of each
+--
+-- Answers {granted, microseconds until one more is free, permits taken in each window before this call ...}.
+
+local function stamp(microseconds)
+  return string.format('%.0f', microseconds)
+end
+
+local now = tonumber(ARGV[1])
+if not now then
+  local time = redis.call('TIME')
+  now = time[1] * 1000000 + time[2]
+end
+local granted = tonumber(ARGV[2])
+local next_at = now
+local windows = {}
+local used_counts = {}
+local lives = {}
+
+local cursor = 4
+for k = 2, #KEYS do
+  local log = KEYS[k]
+  -- A clock that was set back leaves permits in the future. They count as taken now: nobody waits longer than one
+  -- window for it, and no window is exceeded.
+  for _, permit in ipairs(redis.call('ZRANGEBYSCORE', log, '(' .. stamp(now), '+inf')) do
+    redis.call('ZADD', log, 'XX', stamp(now), permit)
+  end
+  local longest = 0
+  for _ = 1, tonumber(ARGV[cursor]) do
+    local window = {log = log, permits = tonumber(ARGV[cursor + 1]), length = tonumber(ARGV[cursor + 2])}
+    window.used = redis.call('ZCOUNT', log, '(' .. stamp(now - window.length), '+inf')
+    granted = math.min(granted, window.permits - window.used)
+    longest = math.max(longest, window.length)
+    windows[#windows + 1] = window
+    used_counts[#used_counts + 1] = window.used
+    cursor = cursor + 2
+  end
+  cursor = cursor + 1
+  redis.call('ZREMRANGEBYSCORE', log, '-inf', stamp(now - longest))
+  lives[k] = math.ceil(longest / 1000) + 60000
+end
+
+local announced = redis.call('HMGET', KEYS[1], 'at', 'hold', 'remaining', 'reset')
+local hold, remaining, reset
+if announced[1] then
+  local set_back = math.max(0, announced[1] - now)
+  hold = announced[2] - set_back
+  remaining = tonumber(announced[3])
+  reset = announced[4] - set_back
+  if set_back > 0 then
+    redis.call('HSET', KEYS[1], 'at', stamp(now), 'hold', stamp(hold), 'reset', stamp(reset))
+  end
+  if now < hold then
+    granted = 0
+    next_at = hold
+  end
+  if now < reset then
+    granted = math.min(granted, remaining)
+  end
+end
+
+granted = math.max(0, granted)
+if granted > 0 then
+  for k = 2, #KEYS do
+    for i = 1, granted do
+      redis.call('ZADD', KEYS[k], stamp(now), ARGV[3] .. ':' .. i)
+    end
+    redis.call('PEXPIRE', KEYS[k], lives[k])
+  end
+end
+
+if announced[1] and now < reset then
+  if granted > 0 then
+    remaining = redis.call('HINCRBY', KEYS[1], 'remaining', -granted)
+  end
+  if remaining <= 0 then
+    next_at = math.max(next_at, reset)
+  end
+end
+
+for _, window in ipairs(windows) do
+  local over = window.used + granted - window.permits
+  if over >= 0 then
+    local leaves = redis.call(
+      'ZRANGEBYSCORE', window.log, '(' .. stamp(now - window.length), '+inf', 'WITHSCORES', 'LIMIT', over, 1)
+    if leaves[2] then
+      next_at = math.max(next_at, leaves[2] + window.length)
+    end
+  end
+end
+
+return {granted, math.ceil(next_at - now), unpack(used_counts)}
