@@ -1,0 +1,107 @@
+"""Whom Postgres runs as: it refuses root, and whoever it is must reach its files."""
+
+import os
+import pwd
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from dispatcher.errors import NotConfigured
+
+_CANDIDATES: Final = ("postgres", "nobody")
+_ELSEWHERE: Final = (Path("/var/lib"), Path("/var/tmp"))  # noqa: S108  only a directory that root owns is used
+_SHELTER: Final = "voicery-dispatcher"
+
+
+@dataclass(frozen=True, slots=True)
+class SystemUser:
+    """A user of the operating system."""
+
+    uid: int
+    gid: int
+
+    def can_enter(self, directory: Path) -> bool:
+        """Whether this user can work in the directory: asked of the kernel, for modes do not tell all (ACLs, mounts)."""
+        asked = subprocess.run(  # noqa: S603
+            ["/bin/sh", "-c", 'cd "$1" && test -r .', "sh", str(directory)],
+            check=False,
+            cwd="/",
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            user=self.uid,
+            group=self.gid,
+            extra_groups=[],
+        )
+        return asked.returncode == 0
+
+    def own(self, directory: Path) -> None:
+        """Make the directory, private to this user; its missing parents can be passed through by anyone."""
+        directory.mkdir(parents=True, exist_ok=True)
+        os.chown(directory, self.uid, self.gid)
+        directory.chmod(0o700)
+
+
+def unprivileged_user() -> SystemUser | None:
+    """The user for Postgres when we are root; None when we are not, and it can run as ourselves.
+
+    An existing user is taken: starting a demo must not add users to a machine.
+
+    Raises:
+        NotConfigured: we are root on a system without `postgres` and `nobody`.
+    """
+    if os.geteuid() != 0:
+        return None
+    for name in _CANDIDATES:
+        try:
+            entry = pwd.getpwnam(name)
+        except KeyError:
+            continue
+        return SystemUser(entry.pw_uid, entry.pw_gid)
+    raise NotConfigured("Postgres does not run as root, and here is no user `postgres` or `nobody` to run it as.")
+
+
+def directory_elsewhere(prefix: str) -> Path:
+    """A new directory of root's that every user can reach, for what lies below a private home such as /root."""
+    for parent in _ELSEWHERE:
+        shelter = parent / _SHELTER
+        try:
+            shelter.mkdir(mode=0o755, exist_ok=True)
+            status = shelter.lstat()
+            if status.st_uid != 0 or shelter.is_symlink():
+                continue  # somebody else laid it there
+            shelter.chmod(0o755)
+            return Path(tempfile.mkdtemp(prefix=prefix, dir=shelter))
+        except OSError:
+            continue
+    raise NotConfigured("No directory for Postgres that an unprivileged user can reach; run as a normal user.")
+
+
+def reachable_copy(site: Path, parts: Sequence[str], user: SystemUser, name: str) -> Path:
+    """The directory itself if the user can enter the first part, else a place with copies of all parts.
+
+    Made once per name: a copy of the programs is bound to their version, not to a store.
+    """
+    if user.can_enter(site / parts[0]):
+        return site
+    for parent in _ELSEWHERE:
+        made = parent / _SHELTER / name
+        if made.is_dir() and made.stat().st_uid == 0:
+            return made
+    draft = directory_elsewhere(f"{name}.")
+    for part in parts:
+        if (site / part).exists():
+            shutil.copytree(site / part, draft / part)
+    for path in (draft, *draft.rglob("*")):
+        path.chmod(path.stat().st_mode | (0o055 if path.is_dir() or path.stat().st_mode & 0o100 else 0o044))
+    made = draft.parent / name
+    try:
+        draft.rename(made)
+    except OSError:
+        shutil.rmtree(draft)
+        if not made.is_dir():
+            raise  # else another process was faster
+    return made

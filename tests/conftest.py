@@ -1,0 +1,167 @@
+"""The fixtures of all tiers. Servers are started when the first test needs them, once per pytest (xdist) process.
+
+Each xdist worker has its own Postgres and its own Redis (together under a second), so that a test which kills a server
+disturbs no other. `DATABASE_URL` and `REDIS_URL`, where set, are used instead.
+"""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+import redis
+
+from dispatcher.embedded.postgres import EmbeddedPostgres
+from dispatcher.embedded.redis import EmbeddedRedis
+from tests.support.databases import Databases
+from tests.support.worker_process import WorkerProcess
+
+TESTS = Path(__file__).parent
+POSTGRES_BIN_DIR = "DISPATCHER_TEST_POSTGRES_BIN_DIR"  # `make test-pg15` sets it
+
+StartWorker = Callable[..., WorkerProcess]
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """A tier is a directory: `pytest -m process` runs what lies in `tests/process`."""
+    for directory in TESTS.iterdir():
+        if directory.is_dir():
+            config.addinivalue_line("markers", f"{directory.name}: the tests in tests/{directory.name}")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark each test with the name of its tier, which is its directory."""
+    for item in items:
+        tier = item.path.relative_to(TESTS).parts[0] if item.path.is_relative_to(TESTS) else ""
+        if tier and not tier.endswith(".py"):
+            item.add_marker(tier)
+
+
+@pytest.fixture(scope="session")
+def server_dir() -> Iterator[Path]:
+    """Where the session's servers live: reachable for the user that Postgres runs as, unlike pytest's own."""
+    directory = Path(tempfile.mkdtemp(prefix="dispatcher-tests-"))
+    directory.chmod(0o755)
+    yield directory
+    shutil.rmtree(directory)
+
+
+@pytest.fixture(scope="session")
+def postgres_bin_dir() -> Path | None:
+    """The Postgres to test on; None is that of the wheel."""
+    directory = os.environ.get(POSTGRES_BIN_DIR)
+    return Path(directory) if directory else None
+
+
+@pytest.fixture(scope="session")
+def databases(request: pytest.FixtureRequest) -> Iterator[Databases]:
+    """The server with the databases of all tests: `DATABASE_URL`, else our own."""
+    url = os.environ.get("DATABASE_URL")
+    if url:
+        yield Databases(url)
+        return
+    directory = request.getfixturevalue("server_dir") / "postgres"
+    bin_dir = request.getfixturevalue("postgres_bin_dir")
+    with EmbeddedPostgres(directory, durable=False, bin_dir=bin_dir) as server:
+        yield Databases(server.url())
+
+
+@pytest.fixture(scope="session")
+def template_database(databases: Databases) -> str:
+    """The name of a database with the schema, made by the migrations as any user's."""
+    name = databases.create()
+    if find_spec("dispatcher.migration"):
+        from dispatcher.migration import upgrade
+
+        upgrade(databases.url(name))
+    return name
+
+
+@pytest.fixture
+def database_url(databases: Databases, template_database: str) -> Iterator[str]:
+    """A database of this test's own, with the schema and no rows."""
+    with databases.one(template_database) as url:
+        yield url
+
+
+@pytest.fixture
+def empty_database_url(databases: Databases) -> Iterator[str]:
+    """A database of this test's own, without the schema."""
+    with databases.one() as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def redis_server_url(request: pytest.FixtureRequest) -> Iterator[str]:
+    """The Redis of all tests: `REDIS_URL`, else our own."""
+    url = os.environ.get("REDIS_URL")
+    if url:
+        yield url
+        return
+    with EmbeddedRedis(request.getfixturevalue("server_dir") / "redis") as server:
+        yield server.url()
+
+
+@pytest.fixture
+def redis_url(redis_server_url: str) -> str:
+    """An empty Redis database. With `REDIS_URL` it is the one named there: what it holds is deleted."""
+    with redis.Redis.from_url(redis_server_url) as client:
+        client.flushdb()
+    return redis_server_url
+
+
+@pytest.fixture
+def own_postgres(server_dir: Path, postgres_bin_dir: Path | None) -> Iterator[EmbeddedPostgres]:
+    """A running Postgres that this test may stop, kill and restart; its database has the schema."""
+    directory = Path(tempfile.mkdtemp(prefix="own-postgres-", dir=server_dir))
+    server = EmbeddedPostgres(directory, durable=False, bin_dir=postgres_bin_dir)
+    server.start()
+    try:
+        if find_spec("dispatcher.migration"):
+            from dispatcher.migration import upgrade
+
+            upgrade(server.url())
+        yield server
+    finally:
+        server.remove()
+
+
+@pytest.fixture
+def own_redis(server_dir: Path) -> Iterator[EmbeddedRedis]:
+    """A running Redis that this test may stop, kill and restart."""
+    server = EmbeddedRedis(Path(tempfile.mkdtemp(prefix="own-redis-", dir=server_dir)))
+    server.start()
+    try:
+        yield server
+    finally:
+        server.remove()
+
+
+@pytest.fixture
+def worker(tmp_path: Path) -> Iterator[StartWorker]:
+    """Starts workers: `worker({"DATABASE_URL": …}, "-c", "2")`; all are killed at the end of the test.
+
+    The settings come from the mapping alone: what the caller's environment says of the dispatcher is dropped.
+    """
+    started: list[WorkerProcess] = []
+
+    def start(settings: Mapping[str, str], *options: str, ready: bool = True) -> WorkerProcess:
+        name = f"worker{len(started) + 1}"
+        process = WorkerProcess(name, {**clean_environment(), **settings}, tmp_path / f"{name}.log", options)
+        started.append(process)
+        if ready:
+            process.wait_ready()
+        return process
+
+    yield start
+    for process in started:
+        process.kill()
+
+
+def clean_environment() -> dict[str, str]:
+    """The environment without anything that the dispatcher or Celery reads."""
+    ours = ("DISPATCHER_", "VOICERY_", "DATABASE_URL", "REDIS_URL", "CELERY_")
+    return {name: value for name, value in os.environ.items() if not name.startswith(ours)}
