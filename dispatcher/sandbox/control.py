@@ -1,0 +1,62 @@
+"""The control endpoint: change the faults of a running sandbox. Only callers on this machine are heard."""
+
+import ipaddress
+
+from aiohttp import web
+
+from dispatcher.errors import NotConfigured
+from dispatcher.sandbox.answer import Answer, json_answer, no_route, wrong_method
+from dispatcher.sandbox.book import LeadBook
+from dispatcher.sandbox.delivery import whole
+from dispatcher.sandbox.fault import rule_as_json, rules_from_json
+from dispatcher.sandbox.plan import FaultPlan
+
+CONTROL_PREFIX = "/_sandbox/"
+
+
+class Control:
+    """`POST /_sandbox/faults` adds rules, `DELETE` removes all, `GET /_sandbox/state` tells. None is logged."""
+
+    def __init__(self, plan: FaultPlan, book: LeadBook) -> None:
+        self._plan = plan
+        self._book = book
+
+    async def handle(self, request: web.BaseRequest) -> web.Response:
+        if not _from_this_machine(request.remote):
+            return whole(no_route(request.path))
+        return whole(self._answer(request.method, request.path, await request.read()))
+
+    def _answer(self, method: str, path: str, body: bytes) -> Answer:
+        match path, method:
+            case "/_sandbox/faults", "POST":
+                try:
+                    self._plan.add(*rules_from_json(body))
+                except NotConfigured as error:
+                    return json_answer(422, {"message": str(error)})
+                return json_answer(201, self._state())
+            case "/_sandbox/faults", "DELETE":
+                self._plan.clear()
+                return json_answer(200, self._state())
+            case "/_sandbox/state", "GET":
+                return json_answer(200, self._state())
+            case "/_sandbox/faults", _:
+                return wrong_method(method, path, "POST, DELETE")
+            case "/_sandbox/state", _:
+                return wrong_method(method, path, "GET")
+            case _:
+                return no_route(path)
+
+    def _state(self) -> dict[str, object]:
+        faults = [{**rule_as_json(rule), "fired": fired} for rule, fired in self._plan.snapshot()]
+        return {
+            "leads": len(self._book),
+            "next_id": self._book.next_id,
+            "faults": faults,
+        }
+
+
+def _from_this_machine(remote: str | None) -> bool:
+    try:
+        return ipaddress.ip_address(remote or "").is_loopback
+    except ValueError:
+        return False
