@@ -1,0 +1,59 @@
+"""One open connection: what was sent, whether it can be trusted for another request, and how old its silence is."""
+
+import select
+import socket
+import ssl
+import time
+from collections.abc import Callable
+
+from dispatcher.voicery.answer import Answer, receive_failure
+from dispatcher.voicery.exchange import Exchange, ExchangeFailed
+from dispatcher.voicery.wire import WireReader
+
+
+class Connection:
+    """A connected socket and its reading buffer. Used by one exchange at a time."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock = sock
+        self._reader = WireReader(sock)
+        self._idle_since = time.monotonic()
+        self._poll = select.poll()
+        self._poll.register(sock, select.POLLIN | select.POLLPRI)
+
+    def exchange(self, exchange: Exchange, method: str, request: bytes, on_close: Callable[[bool], None]) -> Answer:
+        """Write `request` and read the head of its answer. Raises `ExchangeFailed` if no status line arrives."""
+        try:
+            self._send(exchange, request)
+        except (BrokenPipeError, ConnectionResetError) as error:
+            # A server may answer and close before it has read everything (413, 401): what it said counts.
+            try:
+                return Answer(self._reader, exchange, method, lambda _: on_close(False))
+            except ExchangeFailed:
+                raise receive_failure(error) from error
+        except OSError as error:
+            raise receive_failure(error) from error
+        return Answer(self._reader, exchange, method, on_close)
+
+    def _send(self, exchange: Exchange, request: bytes) -> None:
+        rest = memoryview(request)
+        while rest:
+            exchange.arm(self._sock)
+            exchange.written = True
+            rest = rest[self._sock.send(rest) :]
+
+    def rest(self) -> None:
+        """The answer was read to its end: the idle time starts."""
+        self._idle_since = time.monotonic()
+
+    def is_usable(self, idle_seconds: float) -> bool:
+        """Whether another request may go out here: idle for less than `idle_seconds`, and the peer is silent.
+
+        Anything readable on an idle connection is a close, or bytes that belong to no request of ours.
+        """
+        if time.monotonic() - self._idle_since > idle_seconds or self._poll.poll(0):
+            return False
+        return not (isinstance(self._sock, ssl.SSLSocket) and self._sock.pending())
+
+    def close(self) -> None:
+        self._sock.close()

@@ -1,0 +1,68 @@
+"""The receiving side of a socket: every receive has its own clamp of time, and all of them share a budget of bytes."""
+
+import io
+import socket
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
+
+OVERHEAD_BUDGET: Final = 256 * 1024
+"""Bytes an answer may have beside its body: status line, headers, interim answers, chunk sizes, trailers."""
+
+
+class TooManyBytes(Exception):
+    """The peer sent more than any answer of ours may have."""
+
+
+class Wire(io.RawIOBase):
+    """A socket as a raw stream. Between two answers it reads as ended, so that nobody waits on it by accident."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        super().__init__()
+        self._sock = sock
+        self._arm: Callable[[socket.socket], None] | None = None
+        self._budget = 0
+
+    def begin(self, arm: Callable[[socket.socket], None], body_cap: int) -> None:
+        """Allow receiving one answer: `arm` sets the socket's timeout before each receive; `body_cap` in bytes."""
+        self._arm = arm
+        self._budget = body_cap + OVERHEAD_BUDGET
+
+    def end(self) -> None:
+        """The answer is over: from now on the stream reads as ended."""
+        self._arm = None
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: "WriteableBuffer", /) -> int:
+        if self._arm is None:
+            return 0
+        self._arm(self._sock)
+        received = self._sock.recv_into(buffer)
+        self._budget -= received
+        if self._budget < 0:
+            raise TooManyBytes
+        return received
+
+
+class WireReader(io.BufferedReader):
+    """The buffer over a `Wire`. It belongs to the connection: an answer that closes it closes nothing."""
+
+    raw: Wire
+
+    def __init__(self, sock: socket.socket) -> None:
+        super().__init__(Wire(sock))
+
+    def makefile(self, mode: str) -> "WireReader":
+        """What `http.client.HTTPResponse` asks its socket for; `mode` is always "rb"."""
+        return self
+
+    def close(self) -> None:
+        return
+
+    def unread(self) -> bool:
+        """Whether bytes are left that belong to no answer; to be asked after the answer ended."""
+        return bool(self.peek(1))
