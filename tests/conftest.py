@@ -20,7 +20,7 @@ from tests.support.databases import Databases
 from tests.support.worker_process import WorkerProcess
 
 TESTS = Path(__file__).parent
-POSTGRES_BIN_DIR = "DISPATCHER_TEST_POSTGRES_BIN_DIR"  # `make test-pg15` sets it
+POSTGRES_BIN_DIR = "TEST_POSTGRES_BIN_DIR"  # `make test-pg15` sets it
 
 StartWorker = Callable[..., WorkerProcess]
 

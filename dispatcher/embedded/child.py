@@ -53,7 +53,7 @@ class Child:
         self._log_start = command.log_path.stat().st_size if command.log_path.exists() else 0
         self._link, theirs = socket.socketpair()
         with theirs, command.log_path.open("ab") as log:
-            self._guard = subprocess.Popen(  # noqa: S603  our own script, with our own arguments
+            self._guard = subprocess.Popen(
                 [sys.executable, "-I", "-S", str(_GUARD), *self._guard_options(theirs.fileno()), "--", *command.argv],
                 stdin=subprocess.DEVNULL,
                 stdout=log,

@@ -70,10 +70,10 @@ def watch(link: socket.socket, child: subprocess.Popen[bytes], wakeup: int, owne
         if not reported and child.poll() is not None:
             link.sendall(f"exited {child.returncode}\n".encode())
             reported = True
-        readable, _, _ = select.select([link, wakeup], [], [], OWNER_CHECK_SECONDS)
+        readable, _, _ = select.select([link.fileno(), wakeup], [], [], OWNER_CHECK_SECONDS)
         if wakeup in readable and signal.SIGTERM in os.read(wakeup, 64):
             return
-        if link in readable:
+        if link.fileno() in readable:
             received = link.recv(4096)
             if not received:
                 return
@@ -101,7 +101,7 @@ def main() -> int:
     for number in (signal.SIGCHLD, signal.SIGTERM):
         signal.signal(number, lambda *_: None)
     try:
-        child = subprocess.Popen(  # noqa: S603  the command is the owner's own
+        child = subprocess.Popen(
             asked.command,
             stdin=subprocess.DEVNULL,
             start_new_session=True,

@@ -145,7 +145,7 @@ class EmbeddedPostgres:
         draft = self.directory / "data.new"  # renamed when complete: an interrupted initdb leaves no half cluster
         shutil.rmtree(draft, ignore_errors=True)
         self._directory.password()
-        made = subprocess.run(  # noqa: S603
+        made = subprocess.run(
             [
                 *(self._bin_dir / "initdb", "--pgdata", draft, "--username", ROLE, "--encoding=UTF8", "--no-locale"),
                 *("--auth=scram-sha-256", "--pwfile", self.directory / "password", "--no-sync", "--no-instructions"),
@@ -164,16 +164,17 @@ class EmbeddedPostgres:
 
     def _end_orphan(self) -> None:
         """End a server of this directory whose guard was killed; forget a dead one whose id others may use by now."""
-        import psutil  # noqa: PLC0415  comes with the extra
+        import psutil
 
         pid_file = self.directory / "data" / "postmaster.pid"
         try:
             process = psutil.Process(int(pid_file.read_text().split("\n", 1)[0]))
-            ours = str(self.directory / "data") in process.cmdline()
+            arguments = process.cmdline()
         except (FileNotFoundError, ValueError, psutil.NoSuchProcess):
-            ours = False
-        if not ours:
             pid_file.unlink(missing_ok=True)
+            return
+        if str(self.directory / "data") not in arguments:
+            pid_file.unlink()
             return
         for number in (signal.SIGINT, signal.SIGQUIT):  # fast, then immediate
             with contextlib.suppress(psutil.NoSuchProcess, psutil.TimeoutExpired):

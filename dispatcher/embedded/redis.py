@@ -29,7 +29,7 @@ class EmbeddedRedis:
         Args:
             data_dir: made if missing; holds configuration, password, port and log.
             port: None takes the port of the last start if it is free, else any.
-            maxmemory: as in `redis.conf`, e.g. `64mb`; None is no limit. A full Redis refuses writes, it evicts nothing.
+            maxmemory: as in `redis.conf`, e.g. `64mb`; None is no limit. A full Redis refuses writes.
 
         Raises:
             NotConfigured: there is no server to start.

@@ -25,8 +25,8 @@ class SystemUser:
     gid: int
 
     def can_enter(self, directory: Path) -> bool:
-        """Whether this user can work in the directory: asked of the kernel, for modes do not tell all (ACLs, mounts)."""
-        asked = subprocess.run(  # noqa: S603
+        """Whether this user can work in the directory. The kernel is asked: modes do not tell all."""
+        asked = subprocess.run(
             ["/bin/sh", "-c", 'cd "$1" && test -r .', "sh", str(directory)],
             check=False,
             cwd="/",

@@ -1,0 +1,62 @@
+# `make` alone says what there is. Everything runs in the project's own .venv.
+PYTHON ?= python3
+BIN := .venv/bin
+INSTALLED := .venv/.installed
+SOURCES := dispatcher tests migrations benchmarks examples
+PYTEST := $(BIN)/python -m pytest
+NOT_LONG := -m "not slow and not soak"
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test test-unit test-pg15 lint format bench faults soak constraints clean
+
+help: ## This list
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: $(INSTALLED) ## Make .venv with everything in it, at the pinned versions
+
+$(INSTALLED): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "Python 3.11 or newer is needed, $(PYTHON) is older; try: make setup PYTHON=python3.13"; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+demo: $(INSTALLED) ## The whole thing in a minute: leads, a misbehaving Voicery, a killed worker, and the account of it
+	$(BIN)/dispatcher demo
+
+test: $(INSTALLED) ## All tests but the long ones
+	$(PYTEST) -n 2 --dist worksteal $(NOT_LONG)
+
+test-unit: $(INSTALLED) ## The pure rules, in seconds
+	$(PYTEST) tests/unit
+
+test-pg15: $(INSTALLED) ## The database tests on Postgres 15 (Debian's; installed if missing and root)
+	TEST_POSTGRES_BIN_DIR="$$(tests/support/find-postgres 15)" && export TEST_POSTGRES_BIN_DIR && \
+		$(PYTEST) -n 2 --dist worksteal $(NOT_LONG) $(wildcard tests/database) tests/embedded
+
+lint: $(INSTALLED) ## Style, types and the direction of imports
+	$(BIN)/ruff check $(wildcard $(SOURCES))
+	$(BIN)/ruff format --check $(wildcard $(SOURCES))
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+
+format: $(INSTALLED) ## Put the code into the one form
+	$(BIN)/ruff check --fix-only --quiet $(wildcard $(SOURCES))
+	$(BIN)/ruff format $(wildcard $(SOURCES))
+
+bench: $(INSTALLED) ## Measure: how many leads a second
+	$(BIN)/python -m benchmarks
+
+faults: $(INSTALLED) ## Kill, freeze and cut everything, the long tests too
+	$(PYTEST) -m "(faults or process or slow) and not soak"
+
+soak: $(INSTALLED) ## Run for long under faults
+	$(PYTEST) -m soak
+
+constraints: $(INSTALLED) ## Renew constraints.txt from what is installed (first: pip install --upgrade …)
+	@{ sed -n '/^#/p' constraints.txt; $(BIN)/python -m pip freeze --exclude-editable --disable-pip-version-check; } \
+		> constraints.new && mv constraints.new constraints.txt
+
+clean: ## Remove what was made: environment, caches, local stores
+	rm -rf .venv .dispatcher .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist mutants
+	find $(wildcard $(SOURCES)) -name __pycache__ -prune -exec rm -rf {} +
