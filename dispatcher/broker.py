@@ -1,25 +1,144 @@
-"""Redis as the dispatcher uses it: a client whose every wait is bounded.
+"""Redis as the dispatcher uses it: a client and a Celery configuration whose every wait is bounded.
 
-Redis is a convenience here (design section 1), so a Redis that is away must cost little time and never an exception
-that nobody expects: short timeouts, no retries, and the caller decides.
+Redis is a convenience here (design section 1), so a Redis that is away must cost a producer little time and never an
+exception that nobody expects: short timeouts, no retries, and the caller decides. A worker is the opposite: it
+reconnects for ever.
 """
 
-from typing import Final
+from collections.abc import Callable, Mapping
+from typing import Any, Final
 
 import redis
+from celery import Celery
+from kombu.connection import Connection
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from dispatcher.errors import NotConfigured
+
+PREFIX: Final = "dispatcher:"
+"""Of every key that we write, so that an ACL can name them and another application's keys stay apart."""
+QUEUE: Final = "dispatcher"
+DELIVER: Final = "dispatcher.deliver"
+LOOKUP: Final = "dispatcher.lookup"
+
 TIMEOUT_SECONDS: Final = 0.5
 """For connecting and for each answer. A healthy Redis answers in well under a millisecond."""
+_WORKER_TIMEOUT_SECONDS: Final = 5.0  # longer than the second that a worker's BRPOP may take
 
 
 def connect(redis_url: str, *, timeout_seconds: float = TIMEOUT_SECONDS) -> redis.Redis:
-    """A client that opens its first connection with its first command. Thread-safe and fork-safe."""
-    return redis.Redis.from_url(
-        redis_url,
+    """A client that opens its first connection with its first command. Thread-safe and fork-safe.
+
+    What the URL's query says about timeouts and retries is overruled: producers count on the bound.
+    """
+    client = redis.Redis.from_url(redis_url)
+    client.connection_pool.connection_kwargs.update(
         socket_timeout=timeout_seconds,
         socket_connect_timeout=timeout_seconds,
         socket_keepalive=True,
         retry=Retry(NoBackoff(), 0),
+        retry_on_timeout=False,
+        decode_responses=False,
     )
+    return client
+
+
+def refuse_cluster(client: redis.Redis) -> None:
+    """Raises `NotConfigured` if the server is a Redis Cluster; neither Celery nor our scripts work on one.
+
+    Lets `redis.RedisError` through if the server cannot be asked.
+    """
+    if client.info("server").get("redis_mode") == "cluster":
+        raise NotConfigured(
+            "REDIS_URL names a Redis Cluster, which Celery cannot use as its broker; name a single Redis or a primary."
+        )
+
+
+class BrokerApp(Celery):  # type: ignore[misc]  # celery ships no types
+    """A Celery app that is the dispatcher's alone: its configuration comes from `configuration()` and nowhere else.
+
+    Celery lets `CELERY_BROKER_READ_URL`, `CELERY_BROKER_WRITE_URL`, `CELERY_RESULT_BACKEND`, `CELERY_LOADER` and
+    `CELERY_CONFIG_MODULE` overrule an app. In a process that another Celery app shares, those are that app's.
+    """
+
+    def __init__(self, configuration: Callable[[], Mapping[str, Any]]) -> None:
+        """`configuration` is called when the configuration is first needed: not at import, and after a fork if late."""
+        self._configuration = configuration
+        super().__init__("dispatcher", set_as_current=False, loader="celery.loaders.app:AppLoader")
+        self.backend_cls = "disabled"
+
+    def on_configure(self) -> None:
+        """Celery's hook before the first look at the configuration."""
+        self.config_from_object(dict(self._configuration()))
+
+    def connection_for_read(self, url: str | None = None, **options: object) -> Connection:
+        """The connection to consume from, whatever `CELERY_BROKER_READ_URL` says."""
+        connection: Connection = super().connection_for_read(url or self.conf["broker_read_url"], **options)
+        return connection
+
+    def connection_for_write(self, url: str | None = None, **options: object) -> Connection:
+        """The connection to publish to, whatever `CELERY_BROKER_WRITE_URL` says."""
+        connection: Connection = super().connection_for_write(url or self.conf["broker_write_url"], **options)
+        return connection
+
+
+def producer_configuration(redis_url: str) -> Mapping[str, Any]:
+    """For publishing: every wait bounded, one connection, no second try."""
+    return {
+        **_common(redis_url),
+        "broker_pool_limit": 1,
+        "broker_transport_options": _transport_options(TIMEOUT_SECONDS)
+        # The first connection ignores `retry=False` and obeys only these.
+        | {"max_retries": 0, "interval_start": 0, "interval_step": 0.1, "interval_max": 0.2},
+    }
+
+
+def worker_configuration(redis_url: str) -> Mapping[str, Any]:
+    """For a worker: reconnects for ever, takes one doorbell at a time, and listens to nobody's remote control."""
+    return {
+        **_common(redis_url),
+        "broker_transport": "dispatcher.envelope:Transport",
+        "broker_transport_options": _transport_options(_WORKER_TIMEOUT_SECONDS) | {"visibility_timeout": 300},
+        "broker_connection_retry": True,
+        "broker_connection_retry_on_startup": True,
+        "broker_connection_max_retries": None,
+        "broker_channel_error_retry": True,
+        # Acknowledged early: Postgres recovers what a crash interrupts, and a late answer would run tasks twice.
+        "task_acks_late": False,
+        "worker_prefetch_multiplier": 1,
+        "worker_disable_prefetch": True,
+        "worker_cancel_long_running_tasks_on_connection_loss": False,
+        "worker_enable_remote_control": False,
+        "worker_max_tasks_per_child": 10_000,
+    }
+
+
+def _common(redis_url: str) -> dict[str, Any]:
+    return {
+        "broker_url": redis_url,
+        "broker_read_url": redis_url,
+        "broker_write_url": redis_url,
+        "broker_heartbeat": 0,
+        "task_default_queue": QUEUE,
+        "task_serializer": "json",
+        "event_serializer": "json",
+        "accept_content": ["json"],
+        "result_accept_content": ["json"],
+        "result_backend": None,
+        "task_ignore_result": True,
+        "task_send_sent_event": False,
+        "worker_send_task_events": False,
+    }
+
+
+def _transport_options(socket_timeout_seconds: float) -> dict[str, Any]:
+    return {
+        "global_keyprefix": PREFIX,
+        "socket_connect_timeout": 2 * TIMEOUT_SECONDS,
+        "socket_timeout": socket_timeout_seconds,
+        "socket_keepalive": True,
+        "health_check_interval": 10,
+        # A write whose answer was lost is not repeated.
+        "retry_on_timeout": False,
+    }

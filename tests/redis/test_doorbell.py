@@ -1,0 +1,192 @@
+"""The doorbell on a real Redis, healthy and not."""
+
+import json
+import logging
+import multiprocessing
+import os
+import threading
+import time
+from collections.abc import Callable
+
+import pytest
+
+from dispatcher.doorbell import MARK_SECONDS, Doorbell
+
+from .conftest import RedisServer
+
+WORST_CASE_SECONDS = 2.4
+
+
+@pytest.fixture
+def doorbell(server: RedisServer) -> Doorbell:
+    return Doorbell(server.url)
+
+
+def queue(server: RedisServer) -> list[dict[str, object]]:
+    with server.client() as client:
+        return [json.loads(raw) for raw in client.lrange("dispatcher:dispatcher", 0, -1)]
+
+
+def seconds(call: Callable[[], object]) -> float:
+    begin = time.monotonic()
+    call()
+    return time.monotonic() - begin
+
+
+def test_many_rings_before_a_run_are_one_message(server: RedisServer, doorbell: Doorbell) -> None:
+    assert all(doorbell.ring("default", 42) for _ in range(50))
+    assert len(queue(server)) == 1
+
+
+def test_each_channel_and_each_accounts_lookups_have_a_bell_of_their_own(
+    server: RedisServer, doorbell: Doorbell
+) -> None:
+    doorbell.ring("default", 42)
+    doorbell.ring("default", 43)
+    doorbell.ring("other", 42)
+    doorbell.ring_lookup("default")
+    tasks = [message["headers"]["task"] for message in queue(server)]  # type: ignore[index]
+    assert sorted(tasks) == ["dispatcher.deliver"] * 3 + ["dispatcher.lookup"]
+
+
+def test_a_ring_after_the_run_began_is_a_new_message(server: RedisServer, doorbell: Doorbell) -> None:
+    doorbell.ring("default", 42)
+    doorbell.clear("default", 42)
+    doorbell.ring("default", 42)
+    doorbell.ring_lookup("default")
+    doorbell.clear_lookup("default")
+    doorbell.ring_lookup("default")
+    assert len(queue(server)) == 4
+
+
+def test_a_lost_message_silences_a_channel_for_five_seconds_at_most(server: RedisServer, doorbell: Doorbell) -> None:
+    doorbell.ring("default", 42)
+    with server.client() as client:
+        assert 0 < client.pttl("dispatcher:bell:default:42") <= MARK_SECONDS * 1000 <= 5000
+
+
+def test_every_key_has_our_prefix_and_the_message_says_nothing_but_the_channel(
+    server: RedisServer, doorbell: Doorbell
+) -> None:
+    doorbell.ring("default", 42)
+    with server.client() as client:
+        assert all(key.startswith(b"dispatcher:") for key in client.scan_iter("*"))
+    [message] = queue(server)
+    assert message["headers"]["argsrepr"] == "('default', 42)"  # type: ignore[index]
+
+
+def test_it_knows_whether_another_bell_waits(doorbell: Doorbell) -> None:
+    assert not doorbell.waiting()
+    doorbell.ring("default", 42)
+    assert doorbell.waiting()
+
+
+def test_a_ring_that_finds_the_mark_set_is_one_round_trip(server: RedisServer, doorbell: Doorbell) -> None:
+    doorbell.ring("default", 42)
+    with server.client() as client:
+        before = client.info("commandstats")
+        for _ in range(10):
+            doorbell.ring("default", 42)
+        after = client.info("commandstats")
+    assert after["cmdstat_set"]["calls"] - before["cmdstat_set"]["calls"] == 10
+    assert set(after) - set(before) <= {"cmdstat_info"}
+    assert after.get("cmdstat_lpush") == before.get("cmdstat_lpush")
+
+
+def test_a_refused_redis_is_false_and_quick(doorbell: Doorbell) -> None:
+    dead = Doorbell("redis://127.0.0.1:1/0")
+    rung = []
+    assert seconds(lambda: rung.append(dead.ring("default", 42))) < 0.5
+    assert rung == [False]
+    assert not dead.waiting()
+    dead.clear("default", 42)
+
+
+def test_a_frozen_redis_costs_one_bounded_wait_and_then_nothing(server: RedisServer, doorbell: Doorbell) -> None:
+    doorbell.ring("default", 1)
+    with server.frozen():
+        for bell in (doorbell, Doorbell(server.url)):
+            assert seconds(lambda bell=bell: bell.ring("default", 42)) < WORST_CASE_SECONDS  # type: ignore[misc]
+            assert seconds(lambda bell=bell: [bell.ring("default", n) for n in range(1000)]) < 0.2  # type: ignore[misc]
+
+
+def test_sixteen_threads_at_a_frozen_redis_all_return_in_time(server: RedisServer, doorbell: Doorbell) -> None:
+    took: list[float] = []
+    threads = [
+        threading.Thread(target=lambda n=n: took.append(seconds(lambda: doorbell.ring("default", n))))  # type: ignore[misc]
+        for n in range(16)
+    ]
+    with server.frozen():
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(10)
+    assert len(took) == 16
+    assert max(took) < WORST_CASE_SECONDS
+
+
+def test_a_redis_that_freezes_between_mark_and_message_is_bounded_too(
+    server: RedisServer, doorbell: Doorbell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish = doorbell._publish
+    rung: list[bool] = []
+
+    def freeze_then_publish(*args: object) -> None:
+        with server.frozen():
+            publish(*args)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(doorbell, "_publish", freeze_then_publish)
+    assert seconds(lambda: rung.append(doorbell.ring("default", 42))) < WORST_CASE_SECONDS
+    assert rung == [False]
+
+
+def test_a_full_redis_is_false_and_quick(server: RedisServer, doorbell: Doorbell) -> None:
+    with server.client() as client:
+        client.config_set("maxmemory", 1)
+    assert seconds(lambda: doorbell.ring("default", 42)) < 0.5
+    assert queue(server) == []
+
+
+def test_it_rings_again_once_the_pause_is_over(own_server: RedisServer) -> None:
+    doorbell = Doorbell(own_server.url, pause_seconds=0.0)
+    assert not doorbell.ring("default", 42)
+    own_server.start()
+    assert doorbell.ring("default", 42)
+    own_server.kill()
+    assert not doorbell.ring("default", 43)
+    own_server.start()
+    assert doorbell.ring("default", 44)
+
+
+def test_an_outage_is_one_line_in_the_log_and_shows_no_password(caplog: pytest.LogCaptureFixture) -> None:
+    dead = Doorbell("redis://:canary-password@127.0.0.1:1/0", pause_seconds=0.0)
+    with caplog.at_level(logging.DEBUG):
+        for n in range(5):
+            dead.ring("default", n)
+    assert [record.levelname for record in caplog.records if record.name == "dispatcher.doorbell"] == ["WARNING"]
+    assert "canary" not in caplog.text
+
+
+def _ring_in_child(doorbell: Doorbell, answers: "multiprocessing.Queue[bool]") -> None:
+    answers.put(doorbell.ring("default", os.getpid()))
+
+
+def test_a_forked_child_uses_connections_and_locks_of_its_own(server: RedisServer, doorbell: Doorbell) -> None:
+    doorbell.ring("default", 1)
+    doorbell._wires.publishing.acquire()
+    fork = multiprocessing.get_context("fork")
+    answers: multiprocessing.Queue[bool] = fork.Queue()
+    children = [fork.Process(target=_ring_in_child, args=(doorbell, answers)) for _ in range(3)]
+    for child in children:
+        child.start()
+    assert [answers.get(timeout=20) for _ in children] == [True] * 3
+    for child in children:
+        child.join(10)
+    doorbell._wires.publishing.release()
+    assert doorbell.ring("default", 2)
+    assert len(queue(server)) == 5
+
+
+def test_making_one_opens_nothing() -> None:
+    doorbell = Doorbell("redis://no-such-host.invalid:1/0")
+    assert doorbell._wires.client.connection_pool._available_connections == []
