@@ -1,8 +1,8 @@
 """Canonical JSON: one sequence of bytes for one meaning, to be hashed.
 
-As in RFC 8785: names sorted, no spaces, UTF-8, and numbers by value: `1`, `1.0` and `1e0` are one number, as are `0` and
-`-0.0`, because a trip through another language's JSON turns one into the other. `true` and `1`, `1` and `"1"` differ.
-Beyond ±2**53, where floats skip integers, an integer and a float are different even if Python calls them equal.
+As in RFC 8785: names sorted, no spaces, UTF-8, and numbers by value: `1`, `1.0` and `1e0` are one number, as are `0`
+and `-0.0`, because a trip through another language's JSON turns one into the other. `true`, `1` and `"1"` differ.
+Beyond ±2**53, where floats skip integers, an integer and a float differ even if Python calls them equal.
 """
 
 import orjson

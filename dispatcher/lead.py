@@ -166,9 +166,7 @@ def _read_flag(fields: Mapping[Any, object], faults: list[FieldError]) -> bool:
     return bool(names) and fields[names[0]] is True
 
 
-def _read_contacts(
-    fields: Mapping[Any, object], phone_number: str, faults: list[FieldError]
-) -> tuple[Contact, ...]:
+def _read_contacts(fields: Mapping[Any, object], phone_number: str, faults: list[FieldError]) -> tuple[Contact, ...]:
     given = fields.get("secondary_contacts", ())
     if not isinstance(given, list | tuple):
         remedy = "pass a list of {phone_number, variables}, or leave it out"

@@ -1,6 +1,6 @@
 """What may be shown of a person: the last digits of a number, and names that are no values.
 
-Logs, tracebacks, tables and error messages use these; whole numbers are printed only where an operator asks (`--reveal`).
+Logs, tracebacks, tables and error messages use these; a whole number is printed only where an operator asks for it.
 """
 
 import re

@@ -12,7 +12,7 @@ import orjson
 from dispatcher.errors import FieldError
 from dispatcher.masking import safe_name
 
-JsonValue: TypeAlias = "str | int | float | bool | None | list[JsonValue] | dict[str, JsonValue]"
+JsonValue: TypeAlias = "str | int | float | bool | list[JsonValue] | dict[str, JsonValue] | None"
 
 MAX_BYTES: Final = 16 * 1024
 MAX_NAMES: Final = 64
@@ -31,7 +31,9 @@ def check_variables(value: object, field: str) -> tuple[dict[str, JsonValue], li
     text, an ordered dict) are copied as what `json.dumps` would make of them.
     """
     if not isinstance(value, dict):
-        return {}, [FieldError(field, f"is of type {type(value).__name__}, not an object", "pass a dict of JSON values")]
+        return {}, [
+            FieldError(field, f"is of type {type(value).__name__}, not an object", "pass a dict of JSON values")
+        ]
     if len(value) > MAX_NAMES:
         return {}, [FieldError(field, f"has {len(value)} names, more than {MAX_NAMES}", _SEND_LESS)]
     walk = _Walk(field)

@@ -1,0 +1,30 @@
+"""How one setting is declared: its default, what it is written in, what it does, its danger, and its bounds."""
+
+from typing import Any, Final
+
+from pydantic import Field, JsonValue
+
+DAY_SECONDS: Final = 86_400.0
+
+
+def setting(default: object, expected: str, description: str, danger: str = "", **bounds: Any) -> Any:  # noqa: ANN401  (as pydantic's Field)
+    """A field of `Settings`. `expected` ends the sentence "give …"; `bounds` are those of pydantic's `Field`."""
+    documentation: dict[str, JsonValue] = {"expected": expected, "danger": danger}
+    return Field(default=default, description=description, json_schema_extra=documentation, **bounds)
+
+
+def seconds(default: float, description: str, danger: str = "", *, greatest: float = DAY_SECONDS) -> Any:  # noqa: ANN401  (as above)
+    """A duration above zero, fractions allowed."""
+    expected = f"a number of seconds above 0, up to {greatest:.0f}"
+    return setting(float(default), expected, description, danger, gt=0, le=greatest, allow_inf_nan=False)
+
+
+def days(default: float, description: str, danger: str = "") -> Any:  # noqa: ANN401  (as above)
+    """How long something is kept."""
+    expected = "a number of days, from 1 to 36500"
+    return setting(float(default), expected, description, danger, ge=1, le=36_500, allow_inf_nan=False)
+
+
+def count(default: int, description: str, danger: str = "", *, greatest: int) -> Any:  # noqa: ANN401  (as above)
+    """A whole number above zero."""
+    return setting(default, f"a whole number from 1 to {greatest}", description, danger, ge=1, le=greatest)
