@@ -105,6 +105,7 @@ class EmbeddedPostgres:
         """
         if self.running:
             return
+        self.kill()  # clears away what is left of one that died by itself
         lock = self._directory.lock()
         try:
             self._make_cluster()

@@ -70,6 +70,7 @@ class EmbeddedRedis:
         """
         if self.running:
             return
+        self.kill()  # clears away what is left of one that died by itself
         lock = self._directory.lock()
         try:
             until = time.monotonic() + _START_SECONDS

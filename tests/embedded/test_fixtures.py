@@ -6,6 +6,7 @@ import redis
 
 from dispatcher.embedded.postgres import EmbeddedPostgres
 from dispatcher.embedded.redis import EmbeddedRedis
+from dispatcher.settings import Settings
 
 
 @pytest.mark.parametrize("_", range(2))
@@ -49,3 +50,10 @@ def test_a_killed_redis_comes_back_empty_on_the_same_url(own_redis: EmbeddedRedi
     assert own_redis.url() == before
     with redis.Redis.from_url(own_redis.url()) as client:
         assert client.dbsize() == 0
+
+
+def test_the_schema_is_there_and_the_settings_lead_to_it(settings: Settings) -> None:
+    """The template was made by the migrations, as a user's database is."""
+    url = settings.require_database_url().replace("postgresql+psycopg://", "postgresql://")
+    with psycopg.connect(url) as connection:
+        assert connection.execute("SELECT count(*) FROM dispatcher.leads").fetchone() == (0,)
