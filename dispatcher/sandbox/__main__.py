@@ -1,4 +1,4 @@
-"""`python -m dispatcher.sandbox`: one line on standard output, the base URL; then it serves until it is told to stop."""
+"""`python -m dispatcher.sandbox`: writes its base URL as one line, then serves until it is told to stop."""
 
 import argparse
 import sys
@@ -11,6 +11,7 @@ from dispatcher.sandbox.options import DuplicateForm, SandboxOptions
 
 
 def parser() -> argparse.ArgumentParser:
+    """The flags; each has the default of `SandboxOptions`."""
     made = argparse.ArgumentParser(
         prog="python -m dispatcher.sandbox",
         description="A stand-in for the Voicery API.",
@@ -73,6 +74,7 @@ def read_options(arguments: Sequence[str]) -> SandboxOptions:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
+    """Exit 0 after a stop, 2 with one sentence on standard error if a setting cannot be used."""
     try:
         options = read_options(sys.argv[1:] if arguments is None else arguments)
         try:
@@ -81,9 +83,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             if error.name != "aiohttp":
                 raise
             raise NotConfigured("The sandbox needs aiohttp: pip install 'voicery-dispatcher[sandbox]'.") from error
-        serve(options, on_ready=lambda url: print(url, flush=True))
+        serve(options, on_ready=lambda url: print(url, flush=True))  # noqa: T201 - what it announces is its output
     except NotConfigured as error:
-        print(error, file=sys.stderr)
+        print(error, file=sys.stderr)  # noqa: T201 - as above
         return 2
     return 0
 

@@ -75,6 +75,7 @@ class SandboxApp:
         self._restore(history)
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        """Answer one request. The log has its line before the first byte of the answer leaves."""
         if self._control is not None and request.path.startswith(CONTROL_PREFIX):
             return await self._control.handle(request)
         self._requests += 1
@@ -254,14 +255,15 @@ class SandboxApp:
                     self.book.mark_answered(entry.created_id)
 
 
-def _parse(raw: bytes) -> Any:
+def _parse(raw: bytes) -> object:
     """JSON as such; anything else as text, so that the log can show what came."""
     if not raw:
         return None
     try:
-        return orjson.loads(raw)
+        found: object = orjson.loads(raw)
     except orjson.JSONDecodeError:
         return raw.decode("utf-8", "replace")
+    return found
 
 
 def _bearer_token(request: web.BaseRequest) -> str:

@@ -10,6 +10,8 @@ from dispatcher.sandbox.creation import Creation
 
 @dataclass(frozen=True, slots=True)
 class StoredContact:
+    """A secondary contact, with an id of its own."""
+
     id: int
     phone_number: str
     variables: Mapping[str, Any]
@@ -40,6 +42,7 @@ class Search:
 
 
 def digits_of(phone_number: str) -> str:
+    """The number without `+` and separators: how numbers are compared."""
     return "".join(character for character in phone_number if character.isdecimal())
 
 
@@ -66,6 +69,7 @@ class LeadBook:
         return self._build(creation, self.next_id, now)
 
     def keep(self, lead: StoredLead) -> None:
+        """Enter the lead; its id and those of its contacts are used up."""
         self._leads[lead.id] = lead
         self._by_number.setdefault((lead.campaign_id, digits_of(lead.phone_number)), lead.id)
         self.next_id = max(self.next_id, lead.id + 1 + len(lead.contacts))
@@ -79,6 +83,7 @@ class LeadBook:
         self._answered.add(lead_id)
 
     def was_answered(self, lead: StoredLead) -> bool:
+        """Whether `mark_answered` was said of it, in this run or an earlier one."""
         return lead.id in self._answered
 
     def same_number(self, campaign_id: int, phone_number: str) -> StoredLead | None:

@@ -22,6 +22,7 @@ class Control:
         self._book = book
 
     async def handle(self, request: web.BaseRequest) -> web.Response:
+        """Answer one control request; to callers from other machines the path does not exist."""
         if not _from_this_machine(request.remote):
             return whole(no_route(request.path))
         return whole(self._answer(request.method, request.path, await request.read()))

@@ -11,6 +11,8 @@ _BOOLEANS: tuple[Any, ...] = (True, False, "0", "1")  # 0 and 1 equal False and 
 
 @dataclass(frozen=True, slots=True)
 class Contact:
+    """A secondary contact as asked for."""
+
     phone_number: str
     variables: Mapping[str, Any]
 
@@ -34,6 +36,7 @@ class Invalid:
 
     @property
     def message(self) -> str:
+        """The first message, and how many more there are, as Laravel sums them up."""
         messages = [message for of_field in self.errors.values() for message in of_field]
         more = len(messages) - 1
         return messages[0] + (f" (and {more} more error{'s' if more > 1 else ''})" if more else "")

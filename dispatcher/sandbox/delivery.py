@@ -15,7 +15,7 @@ _RESET_ON_CLOSE = struct.pack("ii", 1, 0)  # SO_LINGER on, 0 seconds
 _CHUNK_BYTES = 64 * 1024
 
 
-async def deliver(request: web.BaseRequest, answer: Answer, rule: Rule | None) -> web.StreamResponse:
+async def deliver(request: web.BaseRequest, answer: Answer, rule: Rule | None) -> web.StreamResponse:  # noqa: C901 - one table
     """A client that goes away cancels this, whatever it is waiting for."""
     if rule is None:
         return whole(answer)
@@ -45,6 +45,7 @@ async def deliver(request: web.BaseRequest, answer: Answer, rule: Rule | None) -
 
 
 def whole(answer: Answer) -> web.Response:
+    """The honest way: one response with its length, and the connection is kept."""
     response = web.Response(status=answer.status, body=answer.body, headers=answer.headers or None)
     # set by hand: aiohttp's own parameter would add a charset that Laravel does not send
     response.headers.setdefault("Content-Type", answer.content_type)
@@ -62,7 +63,7 @@ def _head(answer: Answer) -> bytes:
 
 
 def _hung_up(request: web.BaseRequest, last_words: bytes = b"") -> web.Response:
-    """aiohttp finds the transport closed and drops the response that it must be given."""
+    """The response is only for aiohttp, which wants one, finds the transport closed and drops it."""
     if request.transport is not None:
         if last_words:
             request.transport.write(last_words)

@@ -161,11 +161,13 @@ class Rule:
 
     @property
     def strikes_before(self) -> bool:
+        """Whether the lead is left uncreated."""
         if self.when is not None:
             return self.when is When.BEFORE
         return self.fault in REFUSALS
 
     def matches(self, call: Call) -> bool:
+        """Whether the request meets every condition; counting is the plan's business."""
         method = self.method or ("GET" if self.fault in LIST_FAULTS else "POST")
         if method not in ("ANY", call.method):
             return False
@@ -174,6 +176,7 @@ class Rule:
         return self.phone is None or re.search(self.phone, call.phone_number or "") is not None
 
     def seconds_or(self, default: float) -> float:
+        """The given duration, else that of this fault."""
         return default if self.seconds is None else self.seconds
 
 

@@ -15,12 +15,15 @@ _DATE = re.compile(r"\d{4}-\d{2}-\d{2}")
 
 @dataclass(frozen=True, slots=True)
 class ListQuery:
+    """A valid query; `page` counts from 1."""
+
     search: Search
     page: int
     per_page: int
 
 
 def read_list_query(query: Mapping[str, str]) -> ListQuery | Invalid:
+    """The query string, checked as Laravel's validator would."""
     errors: dict[str, list[str]] = {}
     per_page = _integer(query, "per_page", 15, errors)
     if "per_page" not in errors and not 1 <= per_page <= 100:
@@ -58,6 +61,7 @@ class LeadList:
         self._writer = writer
 
     def answer(self, query: Mapping[str, str], url: str, rule: Rule | None, now: float) -> Answer:
+        """One page. `rule` is the fault that this request meets; `now` in unix seconds."""
         asked = read_list_query(query)
         if isinstance(asked, Invalid):
             return invalid(asked)

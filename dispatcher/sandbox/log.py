@@ -44,6 +44,7 @@ class Entry:
 
     @property
     def created_id(self) -> int | None:
+        """The id of the lead that came to be by this line, if one did."""
         return self.lead_id if self.effect in (Effect.CREATED, Effect.LATE) else None
 
 
@@ -62,11 +63,13 @@ class RequestLog:
         self._drop_torn_line()
 
     def append(self, entry: Entry) -> None:
+        """Write the entry as one line. `OSError` if the disk did not take all of it."""
         line = _encode(entry)
         if os.write(self._fd, line) != len(line):
             raise OSError(f"The log {self.path} took only a part of a line; is the disk full?")
 
     def close(self) -> None:
+        """Give the log free for another sandbox."""
         os.close(self._fd)
 
     def _drop_torn_line(self) -> None:
@@ -106,6 +109,8 @@ class LedgerKey:
 
 @dataclass(slots=True)
 class LedgerLine:
+    """What arrived for one lead, and what came of it."""
+
     posts: int = 0  # requests that arrived, whatever became of them
     created: list[int] = field(default_factory=list)  # the ids of leads that these requests created
     found: int = 0
@@ -114,6 +119,8 @@ class LedgerLine:
 
 @dataclass(frozen=True, slots=True)
 class Ledger:
+    """The lines of all leads, by key."""
+
     lines: dict[LedgerKey, LedgerLine]
 
     def created_twice(self) -> dict[LedgerKey, list[int]]:

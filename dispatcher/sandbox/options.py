@@ -63,4 +63,5 @@ class SandboxOptions:
 
     @property
     def log_path(self) -> Path | None:
+        """Where the log is kept; None: nowhere beyond the sandbox's own life."""
         return self.log or (self.state_dir / "requests.jsonl" if self.state_dir else None)

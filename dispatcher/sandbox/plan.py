@@ -10,7 +10,10 @@ from dispatcher.sandbox.fault import Call, FaultName, Rule, When
 
 
 class FaultSource(Protocol):
-    def pick(self, call: Call) -> Rule | None: ...
+    """Something that may have a fault for a request."""
+
+    def pick(self, call: Call) -> Rule | None:
+        """The rule that this request meets, if any; asking counts as the request."""
 
 
 @dataclass(slots=True)
@@ -28,10 +31,12 @@ class FaultPlan:
         self._armed = [_Armed(rule) for rule in rules]
 
     def add(self, *rules: Rule) -> None:
+        """Put rules in force, after those already there."""
         with self._lock:
             self._armed.extend(_Armed(rule) for rule in rules)
 
     def clear(self) -> None:
+        """Take every rule away."""
         with self._lock:
             self._armed.clear()
 
@@ -41,6 +46,7 @@ class FaultPlan:
             return [(armed.rule, armed.fired) for armed in self._armed]
 
     def pick(self, call: Call) -> Rule | None:
+        """The first due rule; every matching rule counts the request."""
         if not self._armed:  # the common case costs no lock
             return None
         chosen: Rule | None = None
@@ -92,6 +98,7 @@ class SuffixFaults:
         self._struck: set[tuple[int | None, str]] = set()
 
     def pick(self, call: Call) -> Rule | None:
+        """The fault of the number's last four digits."""
         if call.method != "POST" or call.phone_number is None:
             return None
         rule = SUFFIX_FAULTS.get(call.phone_number[-4:])
@@ -113,7 +120,7 @@ class Chaos:
 
     def __init__(self, probability: float, seed: int | None, late_seconds: float) -> None:
         self._probability = probability
-        self._dice = random.Random(seed)
+        self._dice = random.Random(seed)  # noqa: S311 - dice of a test, no secret
         broken = (
             FaultName.HANG,
             FaultName.RESET,
@@ -140,6 +147,7 @@ class Chaos:
         self._list = tuple(Rule(fault=fault, method="GET") for fault in broken)
 
     def pick(self, call: Call) -> Rule | None:
+        """Throw the dice once."""
         if self._dice.random() >= self._probability:
             return None
         return self._dice.choice(self._create if call.method == "POST" else self._list)

@@ -55,7 +55,7 @@ class SlidingLog:
     def take(self, token: str, now: float) -> Verdict:
         """`now` in seconds of one clock that never goes back."""
         taken = self._taken.setdefault(token, deque())
-        while taken and taken[0] <= now - self._longest:
+        while taken and taken[0] + self._longest <= now:
             taken.popleft()
         verdicts = [self._look(taken, window, now) for window in self._windows]
         refusals = [verdict for verdict in verdicts if not verdict.allowed]
@@ -66,7 +66,7 @@ class SlidingLog:
 
     @staticmethod
     def _look(taken: deque[float], window: Window, now: float) -> Verdict:
-        inside = [at for at in taken if at > now - window.seconds]
+        inside = [at for at in taken if at + window.seconds > now]
         room = window.permits - len(inside)
         oldest = inside[len(inside) - window.permits] if room <= 0 else (inside[0] if inside else now)
         reset_seconds = max(1, math.ceil(oldest + window.seconds - now))

@@ -102,7 +102,7 @@ class Sandbox:
     Takes the fields of `SandboxOptions`. `log` and `leads` can still be read after the end.
     """
 
-    def __init__(self, options: SandboxOptions | None = None, **fields: Any) -> None:
+    def __init__(self, options: SandboxOptions | None = None, **fields: Any) -> None:  # noqa: ANN401 - `SandboxOptions` checks them
         self.options = replace(options, **fields) if options else SandboxOptions(**fields)
         self.faults = FaultPlan(self.options.faults)
         self._scratch: tempfile.TemporaryDirectory[str] | None = None
@@ -116,10 +116,12 @@ class Sandbox:
 
     @property
     def port(self) -> int:
+        """The port it listens on, known once it has started."""
         return self._port
 
     @property
     def base_url(self) -> str:
+        """What `VOICERY_BASE_URL` is set to."""
         return base_url(self.options, self._port)
 
     @property
@@ -129,13 +131,17 @@ class Sandbox:
 
     @property
     def log(self) -> list[Entry]:
+        """Every request so far, oldest first."""
         return read_log(self.log_path) if self._thread is not None else self._last_log
 
     @property
     def leads(self) -> list[StoredLead]:
+        """Every lead it holds, oldest first."""
         return [] if self._app is None else self._app.book.all()
 
     def __enter__(self) -> Self:
+        self._ready.clear()
+        self._failure = None
         if self.options.log_path is None:
             self._scratch = tempfile.TemporaryDirectory(prefix="sandbox-")
             self.log_path = Path(self._scratch.name) / "requests.jsonl"
