@@ -20,6 +20,7 @@ from dispatcher.migration import upgrade
 from dispatcher.settings import Settings
 from dispatcher.store_url import normal_database_url
 from tests.support.databases import Databases
+from tests.support.environment import clean_environment
 from tests.support.worker_process import WorkerProcess
 
 TESTS = Path(__file__).parent
@@ -180,9 +181,3 @@ def worker(tmp_path: Path) -> Iterator[StartWorker]:
     yield start
     for process in started:
         process.kill()
-
-
-def clean_environment() -> dict[str, str]:
-    """The environment without anything that the dispatcher or Celery reads."""
-    ours = ("DISPATCHER_", "VOICERY_", "DATABASE_URL", "REDIS_URL", "CELERY_")
-    return {name: value for name, value in os.environ.items() if not name.startswith(ours)}

@@ -30,3 +30,10 @@ def free_port(preferred: int | None = None) -> int:
         if is_free(port):
             return port
     raise OSError(f"No free port between {_PORTS.start} and {_PORTS.stop}")
+
+
+def accepts_connections(port: int) -> bool:
+    """Whether a server listens there now."""
+    with socket.socket() as probe:
+        probe.settimeout(1.0)
+        return probe.connect_ex((LOOPBACK, port)) == 0

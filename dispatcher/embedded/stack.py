@@ -1,0 +1,106 @@
+"""Postgres, Redis and the processes that use them, as one thing that starts and stops in order."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import MappingProxyType
+from typing import Final, Self
+
+from dispatcher.embedded.child import Child, Command, StackError
+from dispatcher.embedded.postgres import EmbeddedPostgres
+from dispatcher.embedded.redis import EmbeddedRedis
+from dispatcher.embedded.supervised import Supervised
+from dispatcher.migration import upgrade
+from dispatcher.store_url import normal_database_url
+
+STOP_SECONDS: Final = 60.0  # a worker finishes and records what is in flight before it leaves
+
+
+class Stack:
+    """One store on this machine: `with Stack(Path(".dispatcher/sandbox"), environment) as stack: stack.run(...)`."""
+
+    def __init__(
+        self,
+        store: Path,
+        environment: Mapping[str, str],
+        *,
+        durable: bool = True,
+        postgres_options: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
+        """Nothing starts yet.
+
+        Args:
+            store: the directory of all data and logs; made if missing, kept afterwards.
+            environment: the whole environment of the processes, to which the addresses of the two servers are added.
+            durable: as of `EmbeddedPostgres`.
+            postgres_options: as `options` of `EmbeddedPostgres`.
+
+        Raises:
+            NotConfigured: the extra `[embedded]` is not installed.
+        """
+        self.logs = store.absolute() / "logs"
+        self.postgres = EmbeddedPostgres(store / "postgres", durable=durable, options=postgres_options)
+        self.redis = EmbeddedRedis(store / "redis")
+        self._environment = dict(environment)
+        self._processes: dict[str, Supervised] = {}
+
+    def start(self) -> None:
+        """Start both servers and bring the schema to this version.
+
+        Raises:
+            StackError: a server does not start, or another process runs this store.
+        """
+        self.logs.mkdir(parents=True, exist_ok=True)
+        self.postgres.start()
+        try:
+            self.redis.start()
+            upgrade(normal_database_url(self.postgres.url()))
+        except BaseException:
+            self.stop()
+            raise
+
+    def urls(self) -> dict[str, str]:
+        """`DATABASE_URL` and `REDIS_URL`, as a producer sets them."""
+        return {"DATABASE_URL": self.postgres.url(), "REDIS_URL": self.redis.url()}
+
+    def run(self, name: str, argv: Sequence[str], environment: Mapping[str, str] = MappingProxyType({})) -> Child:
+        """Start a process that `revive` keeps alive; it logs to `logs/NAME.log` and finds the servers' addresses."""
+        if name in self._processes:
+            raise StackError(f"The stack already runs a process named {name}.")
+        command = Command(
+            argv=tuple(argv),
+            log_path=self.logs / f"{name}.log",
+            environment={**self._environment, **self.urls(), **environment},
+            grace_seconds=STOP_SECONDS,
+        )
+        self._processes[name] = Supervised(name, command)
+        return self.child(name)
+
+    def child(self, name: str) -> Child:
+        """The process of this name as it is now: after a restart it is another one."""
+        return self._processes[name].child
+
+    def revive(self) -> list[str]:
+        """Start again what has died, servers first; the names of what was started. To be called every second or so."""
+        revived = []
+        servers: tuple[tuple[str, EmbeddedPostgres | EmbeddedRedis], ...]
+        servers = (("postgres", self.postgres), ("redis", self.redis))
+        for name, server in servers:
+            if not server.running:
+                server.start()
+                revived.append(name)
+        return revived + [process.name for process in self._processes.values() if process.revive()]
+
+    def stop(self) -> None:
+        """Stop everything, the last started first, the servers at the end; nothing is deleted."""
+        while self._processes:
+            _, process = self._processes.popitem()
+            process.child.stop()
+        self.redis.stop()
+        self.postgres.stop()
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
