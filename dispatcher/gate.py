@@ -64,7 +64,7 @@ class Gate:
 
 
 def after_acceptance(gate: Gate) -> Gate:
-    """An acceptance opens a probing gate and forgets what was counted. A closed gate stays closed: the lead was on its way before."""
+    """Open a probing gate and forget what was counted. A closed one stays closed: that lead was on its way before."""
     match gate.state:
         case GateState.OPEN | GateState.PROBING:
             return Gate(gate.account, gate.campaign_id)
@@ -72,27 +72,38 @@ def after_acceptance(gate: Gate) -> Gate:
             return gate
 
 
-def after_failure(gate: Gate, reason: Reason, limits: GateLimits, *, message: str, retry_after_seconds: float | None = None) -> Gate:
-    """Count one failure of `reason`; close the gate where that is enough. A paused gate stays paused."""
+def after_failure(
+    gate: Gate, reason: Reason, limits: GateLimits, *, message: str, retry_after_seconds: float | None = None
+) -> Gate:
+    """Count one failure of `reason`; close the gate where that is enough. A closed gate keeps its reason."""
     if gate.state is GateState.CLOSED:
         return gate
     counted = replace(gate, failures=gate.failures + 1)
     enough = gate.state is GateState.PROBING or reason is not Reason.OUTAGE or counted.failures >= limits.outage_after
-    return closed(counted, reason, limits, message=message, retry_after_seconds=retry_after_seconds) if enough else counted
+    if not enough:
+        return counted
+    return closed(counted, reason, limits, message=message, retry_after_seconds=retry_after_seconds)
 
 
 def after_refusal(gate: Gate, fingerprint: str, limits: GateLimits, *, message: str) -> Gate:
-    """Count equal refusals in a row: many of them are a wrong setting, not many wrong leads."""
+    """Count equal refusals in a row: many of them are a wrong setting, not many wrong leads.
+
+    A refusal is an answer too: it ends a row of failures, and opens a gate that probes for anything but refusals.
+    """
     if gate.state is GateState.CLOSED:
         return gate
     refusals = gate.refusals + 1 if gate.refusal == fingerprint else 1
-    counted = replace(gate, refusals=refusals, refusal=fingerprint)
-    if gate.state is GateState.PROBING or refusals >= limits.rejecting_after:
+    if refusals >= limits.rejecting_after:
+        counted = replace(gate, refusals=refusals, refusal=fingerprint)
         return closed(counted, Reason.REJECTING, limits, message=message)
-    return counted
+    if gate.state is GateState.PROBING and gate.reason is Reason.REJECTING:
+        return replace(Gate(gate.account, gate.campaign_id), refusals=1, refusal=fingerprint, closings=gate.closings)
+    return replace(after_acceptance(gate), refusals=refusals, refusal=fingerprint)
 
 
-def closed(gate: Gate, reason: Reason, limits: GateLimits, *, message: str, retry_after_seconds: float | None = None) -> Gate:
+def closed(
+    gate: Gate, reason: Reason, limits: GateLimits, *, message: str, retry_after_seconds: float | None = None
+) -> Gate:
     """The gate, closed for the next wait of its series, or for as long as Voicery asked if that is longer."""
     closings = gate.closings + 1
     wait = wait_seconds(closings, base_seconds=limits.wait_seconds, max_seconds=limits.wait_max_seconds)

@@ -304,8 +304,11 @@ ALTER TABLE dispatcher.lead_attempts SET (
 """
 
 
+THE_SWEEP = "INSERT INTO dispatcher.sweeps (name) VALUES ('sweep')"
+
+
 def upgrade() -> None:
-    for script in (TABLES, TRIGGER, AUTOVACUUM):
+    for script in (TABLES, TRIGGER, AUTOVACUUM, THE_SWEEP):
         op.get_bind().exec_driver_sql(script)
 
 

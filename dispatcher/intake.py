@@ -1,0 +1,120 @@
+"""Taking leads in: valid, durable, de-duplicated, and only then announced (design sections 3 and 8)."""
+
+import time
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, Final, Protocol
+
+import uuid_utils.compat
+from sqlalchemy import Connection, event
+from sqlalchemy.orm import Session
+
+from dispatcher.errors import IdempotencyConflict, StoreUnavailable
+from dispatcher.lead import Lead
+from dispatcher.options import SubmitOptions, check_account
+from dispatcher.store import submissions
+from dispatcher.store.database import Database, StatementRefused, TryAgain, translated
+from dispatcher.submission import Submission
+
+REPEAT_FOR_SECONDS: Final = 2.0
+"""So long is a submit repeated under its own id when its commit was not acknowledged."""
+
+_RACES: Final = 5  # two submits of one number meet once; five times in a row is a bug, not a race
+_PAUSE_SECONDS: Final = 0.1
+
+
+class Bell(Protocol):
+    """Says that a channel has work. May fail silently: the sweep rings too."""
+
+    def ring(self, account: str, campaign_id: int) -> bool: ...
+
+
+class Intake:
+    """Submits leads. `clock` is monotonic and counts seconds; `wait` sleeps them."""
+
+    def __init__(
+        self,
+        database: Database,
+        bell: Bell,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        wait: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._database = database
+        self._bell = bell
+        self._clock = clock
+        self._wait = wait
+
+    def submit(
+        self,
+        lead: Lead | Mapping[str, Any],
+        options: SubmitOptions,
+        *,
+        account: str,
+        session: Session | Connection | None = None,
+    ) -> Submission:
+        """Validate, store, announce. See `Dispatcher.submit` for the contract."""
+        entry = submissions.Entry(
+            id=options.id or uuid_utils.compat.uuid7(),
+            account=check_account(account),
+            lead=Lead.parse(lead),
+            options=options,
+        )
+        if session is None:
+            stored = self._store_durably(entry)
+            self._announce(entry, stored)
+        else:
+            connection = session.connection() if isinstance(session, Session) else session
+            with translated():
+                stored = self._store(entry, connection, connection.begin_nested)
+            if isinstance(session, Session):
+                event.listen(session, "after_commit", lambda _: self._announce(entry, stored), once=True)
+        return Submission(stored.lead_id, stored.state, stored.created, stored.duplicate_of)
+
+    def _store_durably(self, entry: submissions.Entry) -> submissions.Stored:
+        """Store in a transaction of our own; repeat under the same id while nobody can tell whether it was committed."""
+        give_up = self._clock() + REPEAT_FOR_SECONDS
+        while True:
+            try:
+                with self._database.autocommit() as connection:
+                    return self._store(entry, connection, nullcontext)
+            except StoreUnavailable as error:
+                if self._clock() >= give_up:
+                    raise StoreUnavailable(
+                        f"{error} The lead may or may not be stored: repeat with submit(lead, id={entry.id}).", entry.id
+                    ) from None
+                self._wait(_PAUSE_SECONDS)
+
+    def _store(
+        self,
+        entry: submissions.Entry,
+        connection: Connection,
+        savepoint: Callable[[], AbstractContextManager[Any]],
+    ) -> submissions.Stored:
+        """One statement; more only when another transaction was faster with the same id, key or person."""
+        payload_hash = entry.lead.payload_hash()
+        for _ in range(_RACES):
+            try:
+                with translated(), savepoint():
+                    stored = submissions.submit(connection, entry, payload_hash)
+            except TryAgain:
+                continue
+            except StatementRefused as refusal:
+                if refusal.constraint != "idempotency_keys_pkey":
+                    raise StoreUnavailable(f"The lead could not be stored: {refusal}.", entry.id) from None
+                continue
+            stored = stored or submissions.find(connection, entry)
+            if stored is not None:
+                return _same_payload(stored, payload_hash)
+        raise StoreUnavailable("Too many submits of this number at once; submit it again.", entry.id)
+
+    def _announce(self, entry: submissions.Entry, stored: submissions.Stored) -> None:
+        if stored.created and stored.state == "pending":
+            self._bell.ring(entry.account, entry.lead.campaign_id)
+
+
+def _same_payload(stored: submissions.Stored, payload_hash: str) -> submissions.Stored:
+    if stored.payload_hash != payload_hash:
+        raise IdempotencyConflict(stored.lead_id)
+    return stored
+

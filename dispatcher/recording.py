@@ -1,0 +1,337 @@
+"""Recording: what the slots learned is kept until Postgres has it, whatever happens meanwhile (design section 5).
+
+One transaction records every finished attempt and claims as many leads as slots are free. If it fails, recording goes
+on alone, then lead by lead, then without the body that Postgres will not take; claiming never endangers recording.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+from uuid import UUID
+
+from sqlalchemy import Connection
+
+from dispatcher import events
+from dispatcher.backoff import Uniform
+from dispatcher.errors import StoreUnavailable
+from dispatcher.gate import Gate, GateLimits, GateState, after_acceptance, after_failure, after_refusal
+from dispatcher.outcome import Kind, Outcome, Reason, Scope
+from dispatcher.policy import Budget, Standing, after_attempt
+from dispatcher.states import State
+from dispatcher.store import accounts, claims, gates, late, results
+from dispatcher.store.claims import Claim, Claimed, ClaimTerms
+from dispatcher.store.database import Database, StatementRefused, TryAgain
+from dispatcher.store.incidents import IncidentKind, open_incident
+
+NOTICE: Final = "The answer could not be stored as it came and was replaced by this notice."
+_TRIES: Final = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """One attempt whose wire is done. `ended_at` is a reading of the recorder's clock."""
+
+    claimed: Claimed
+    outcome: Outcome
+    ended_at: float
+    started_at: float
+    retry_after_seconds: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """What one turn did: leads claimed, and due leads met (claimed or parked)."""
+
+    opened: tuple[Claimed, ...] = ()
+    touched: int = 0
+
+
+class Recorder:
+    """Records and claims for one delivery run. `clock` counts seconds and does not stand still while suspended."""
+
+    def __init__(
+        self,
+        database: Database,
+        terms: ClaimTerms,
+        *,
+        budget: Budget,
+        limits: GateLimits,
+        settle_seconds: float,
+        uniform: Uniform,
+        clock: Callable[[], float],
+        bind_to: str | None = None,
+    ) -> None:
+        """`bind_to`: the base URL that the first acceptance binds the account to; None if it is bound."""
+        self._bind_to = bind_to
+        self._database = database
+        self._terms = terms
+        self._budget = budget
+        self._limits = limits
+        self._settle_seconds = settle_seconds
+        self._uniform = uniform
+        self._clock = clock
+        self._kept: list[Finished] = []
+        self._in_limbo: tuple[Claimed, ...] = ()
+
+    @property
+    def owes(self) -> int:
+        """Attempts that are finished and not yet stored, and claims that may or may not have been committed."""
+        return len(self._kept) + len(self._in_limbo)
+
+    def abandon(self) -> None:
+        """Forget what could not be stored: the leases run out, and look-ups find out what happened."""
+        self._kept.clear()
+        self._in_limbo = ()
+
+    def turn(self, finished: Sequence[Finished], attempt_ids: Sequence[UUID]) -> Turn:
+        """Record `finished` and all that is still kept, and claim a lead for each of `attempt_ids`, in one transaction.
+
+        Raises `StoreUnavailable`; then everything is kept for the next turn, and nothing claimed may be POSTed.
+        """
+        self._kept.extend(finished)
+        for _ in range(_TRIES):
+            try:
+                return self._joint(attempt_ids)
+            except TryAgain:
+                continue
+            except StatementRefused as refusal:
+                events.alarm("recording.refused", sqlstate=refusal.sqlstate, constraint=refusal.constraint)
+                self._record_alone()
+                return Turn()
+        raise StoreUnavailable("Postgres kept refusing a lock; find the long transaction and end it.")
+
+    def _joint(self, attempt_ids: Sequence[UUID]) -> Turn:
+        self._settle_limbo()
+        claim = Claim()
+        try:
+            with self._database.transaction() as connection:
+                notes = self._record(connection, self._kept) if self._kept else []
+                if attempt_ids:
+                    claim = self._claim(connection, attempt_ids)
+        except StoreUnavailable:
+            # Whether the commit happened is not known: the next turn asks, and nothing is POSTed before.
+            self._in_limbo = claim.opened
+            raise
+        self._kept.clear()
+        for tell in notes:
+            tell()
+        return Turn(claim.opened, claim.touched)
+
+    def _claim(self, connection: Connection, attempt_ids: Sequence[UUID]) -> Claim:
+        claims.hold_pauses(connection, self._terms.account)
+        claim = claims.claim(connection, self._terms, attempt_ids)
+        if claim.touched or not claim.probing:
+            return claim
+        return self._claim_probe(connection, attempt_ids[:1])
+
+    def _claim_probe(self, connection: Connection, attempt_ids: Sequence[UUID]) -> Claim:
+        """While a gate probes, one lead of its whole scope may be on its way; the gate's row, locked, is the turnstile."""
+        pair = gates.lock(connection, self._terms.account, self._terms.campaign_id)
+        if any(gate.state is GateState.CLOSED for gate in pair):
+            return Claim()
+        account, channel = pair
+        if account.state is GateState.PROBING:
+            taken = gates.sending(connection, account.account, None)
+        else:
+            taken = channel.state is GateState.PROBING and gates.sending(connection, channel.account, channel.campaign_id)
+        if taken:
+            return Claim()
+        return claims.claim(connection, self._terms, attempt_ids, probing=True)
+
+    def _settle_limbo(self) -> None:
+        """Leads whose claim was not acknowledged are given back if it was committed after all; their lease is unused."""
+        if not self._in_limbo:
+            return
+        limbo = self._in_limbo
+        with self._database.transaction() as connection:
+            committed = claims.read_back(connection, limbo)
+        now = self._clock()
+        outcome = Outcome(kind=Kind.GIVEN_BACK, message="Given back before sending: its claim was not acknowledged.")
+        self._kept.extend(
+            Finished(claimed, outcome, ended_at=now, started_at=now)
+            for claimed in limbo
+            if claimed.attempt_id in committed
+        )
+        self._in_limbo = ()
+
+    # Recording --------------------------------------------------------------------------------------------------------
+
+    def _record_alone(self) -> None:
+        """The joint transaction was refused: results without claims, all together, then one by one."""
+        if self._attempt_record(self._kept):
+            self._kept.clear()
+            return
+        for finished in list(self._kept):
+            if not self._attempt_record([finished]):
+                plain = replace(finished.outcome, response=NOTICE, message=NOTICE, evidence={}, voicery_status=None)
+                if not self._attempt_record([replace(finished, outcome=plain)]):
+                    # Its lease runs out, the sweep makes it unknown, and a look-up finds out what happened.
+                    events.alarm("recording.abandoned", lead_id=str(finished.claimed.lead_id))
+            self._kept.remove(finished)
+
+    def _attempt_record(self, finished: Sequence[Finished]) -> bool:
+        for _ in range(_TRIES):
+            try:
+                with self._database.transaction() as connection:
+                    notes = self._record(connection, finished)
+            except TryAgain:
+                continue
+            except StatementRefused as refusal:
+                events.alarm("recording.refused", sqlstate=refusal.sqlstate, constraint=refusal.constraint)
+                return False
+            for tell in notes:
+                tell()
+            return True
+        return False
+
+    def _record(self, connection: Connection, finished: Sequence[Finished]) -> list[Callable[[], None]]:
+        """Gates, then leads, then attempts. Returns what to tell the log once this is committed."""
+        notes: list[Callable[[], None]] = []
+        gate_closed = self._fold_into_gates(connection, finished, notes)
+        rows = [self._result(connection, one, gate_closed=gate_closed) for one in finished]
+        recorded = results.record(connection, rows)
+        if self._bind_to is not None and any(one.outcome.kind is Kind.ACCEPTED for one in finished):
+            accounts.bind(connection, self._terms.account, self._bind_to)
+        missing = [row for row in rows if row.attempt_id not in recorded.attempt_ids]
+        if missing:
+            known = results.already_recorded(connection, missing)
+            for row in missing:
+                if row.attempt_id not in known:
+                    adopted = late.use_late(connection, row)
+                    notes.append(_telling_late(row, adopted=adopted))
+        for one, row in zip(finished, rows, strict=True):
+            if (holder := recorded.held_by.get(row.attempt_id)) and one.claimed.allow_dupplicate:
+                open_incident(
+                    connection,
+                    IncidentKind.ID_ALREADY_HELD,
+                    row.lead_id,
+                    "Voicery answered with the id of another lead although duplicates were allowed.",
+                    {"voicery_lead_id": row.voicery_lead_id, "held_by": str(holder)},
+                )
+            notes.append(_telling_attempt(one, row))
+        return notes
+
+    def _result(self, connection: Connection, finished: Finished, *, gate_closed: bool) -> results.Result:
+        claimed, outcome = finished.claimed, finished.outcome
+        standing = Standing(
+            attempts=claimed.attempts,
+            age_seconds=claimed.age_seconds,
+            earlier_in_doubt=outcome.kind is Kind.DUPLICATE
+            and results.earlier_in_doubt(connection, claimed.lead_id, claimed.attempt_id),
+        )
+        move = after_attempt(outcome, standing, self._budget, gate_closed=gate_closed, uniform=self._uniform)
+        due_in = move.due_in_seconds
+        if due_in is not None and finished.retry_after_seconds is not None:
+            due_in = max(due_in, finished.retry_after_seconds)
+        return results.Result(
+            lead_id=claimed.lead_id,
+            attempt_id=claimed.attempt_id,
+            account=claimed.account,
+            state=move.state,
+            outcome=outcome.kind,
+            message=outcome.message,
+            ended_ago=max(0.0, self._clock() - finished.ended_at),
+            settle=self._settle_seconds if move.state is State.UNKNOWN else 0.0,
+            failure_class=move.failure_class,
+            due_in=due_in,
+            give_back=move.give_back,
+            voicery_lead_id=outcome.voicery_lead_id,
+            voicery_status=outcome.voicery_status,
+            contacts=outcome.contacts,
+            http_status=outcome.http_status,
+            fingerprint=outcome.fingerprint,
+            response=outcome.response,
+            evidence=outcome.evidence,
+        )
+
+    # Gates ------------------------------------------------------------------------------------------------------------
+
+    def _fold_into_gates(
+        self, connection: Connection, finished: Sequence[Finished], notes: list[Callable[[], None]]
+    ) -> bool:
+        """Let every outcome speak to its gate; whether the channel is now held back."""
+        if all(one.outcome.signal is None for one in finished) and not gates.troubled(
+            connection, self._terms.account, self._terms.campaign_id
+        ):
+            return False
+        before = gates.lock(connection, self._terms.account, self._terms.campaign_id)
+        account, channel = before
+        for one in finished:
+            account, channel = self._heed(account, channel, one)
+        if channel != before[1]:
+            gates.save(connection, channel)
+        account = gates.spread(connection, account, channel, self._limits)
+        if account != before[0]:
+            gates.save(connection, account)
+        for old, new in zip(before, (account, channel), strict=True):
+            if old.state is not new.state:
+                notes.append(_telling_gate(new))
+        return GateState.CLOSED in (account.state, channel.state)
+
+    def _heed(self, account: Gate, channel: Gate, finished: Finished) -> tuple[Gate, Gate]:
+        outcome = finished.outcome
+        match outcome.signal:
+            case None if outcome.kind in (Kind.ACCEPTED, Kind.DUPLICATE):
+                return after_acceptance(account), after_acceptance(channel)
+            case None:
+                return account, channel
+            case signal if signal.reason is Reason.REJECTING:
+                refused = after_refusal(channel, outcome.fingerprint, self._limits, message=outcome.message)
+                return after_acceptance(account), refused
+            case signal:
+                gate = account if signal.scope is Scope.ACCOUNT else channel
+                changed = after_failure(
+                    gate,
+                    signal.reason,
+                    self._limits,
+                    message=outcome.message,
+                    retry_after_seconds=finished.retry_after_seconds,
+                )
+                return (changed, channel) if signal.scope is Scope.ACCOUNT else (account, changed)
+
+
+def _telling_attempt(finished: Finished, row: results.Result) -> Callable[[], None]:
+    return lambda: events.note(
+        "attempt.finished",
+        lead_id=str(row.lead_id),
+        attempt_id=str(row.attempt_id),
+        account=row.account,
+        campaign_id=finished.claimed.campaign_id,
+        attempt=finished.claimed.attempts,
+        outcome=row.outcome.value,
+        state=row.state.value,
+        http_status=row.http_status,
+        duration_ms=round((finished.ended_at - finished.started_at) * 1000, 1),
+        retry_in_seconds=row.due_in,
+        voicery_lead_id=row.voicery_lead_id,
+    )
+
+
+def _telling_late(row: results.Result, *, adopted: bool) -> Callable[[], None]:
+    return lambda: events.warn(
+        "lease.lost",
+        lead_id=str(row.lead_id),
+        attempt_id=str(row.attempt_id),
+        outcome=row.outcome.value,
+        adopted=adopted,
+    )
+
+
+def _telling_gate(gate: Gate) -> Callable[[], None]:
+    tell = events.note if gate.state is GateState.OPEN else events.warn
+    return lambda: tell(
+        f"gate.{'opened' if gate.state is GateState.OPEN else gate.state.value}",
+        account=gate.account,
+        campaign_id=gate.campaign_id,
+        reason=gate.reason.value if gate.reason else None,
+        wait_seconds=gate.wait_seconds,
+    )
+
+
+def steady_clock() -> float:
+    """Seconds on a clock that goes on while the machine is suspended: leases are measured on it."""
+    return time.clock_gettime(_STEADY)
+
+
+_STEADY: Final = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)

@@ -1,0 +1,190 @@
+"""Claims: the promise that is committed before a POST may leave (design section 5)."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Connection, Row, text
+
+_HOLD_PAUSES = text(
+    # Shared by all claims of an account, exclusive for `pause`: once a pause is committed, no older snapshot claims.
+    "SELECT pg_advisory_xact_lock_shared(hashtextextended('dispatcher.pause:' || :account, 0))"
+)
+
+_CLAIM = text("""
+WITH picked AS MATERIALIZED (
+    -- One index probe a priority level: ORDER BY priority DESC over the whole index would wade through the leads of a
+    -- higher priority that are scheduled for later.
+    SELECT due.id, due.phone_number, due.attempts
+    FROM (VALUES (9), (8), (7), (6), (5), (4), (3), (2), (1), (0)) AS level (priority)
+    CROSS JOIN LATERAL (
+        SELECT lead.id, lead.phone_number, lead.attempts
+        FROM dispatcher.leads AS lead
+        WHERE lead.state = 'pending' AND lead.account = :account AND lead.campaign_id = :campaign_id
+          AND lead.priority = level.priority
+          AND lead.due_at <= now() AND (lead.expires_at IS NULL OR lead.expires_at > now())
+        ORDER BY lead.due_at, lead.id
+        LIMIT :wanted
+        FOR UPDATE SKIP LOCKED
+    ) AS due
+    WHERE NOT EXISTS (
+        SELECT FROM dispatcher.gates AS gate
+        WHERE gate.account = :account AND COALESCE(gate.campaign_id, 0) IN (0, :campaign_id)
+          AND gate.state = ANY (CAST(:shut AS text[]))
+    )
+    LIMIT :wanted
+), numbered AS (
+    SELECT picked.*, row_number() OVER () AS place FROM picked
+), mark AS (
+    SELECT greatest(
+        (SELECT coalesce(max(voicery_lead_id), 0) FROM dispatcher.leads
+         WHERE account = :account AND voicery_lead_id IS NOT NULL),
+        (SELECT coalesce(max(voicery_lead_id), 0) FROM dispatcher.lead_contacts
+         WHERE account = :account AND voicery_lead_id IS NOT NULL)
+    ) AS watermark
+), opened AS (
+    -- The unique index on open attempts is the rule "one open lead per person"; who loses it is parked. In the order of
+    -- the numbers, so that two claims never wait for each other in a circle.
+    INSERT INTO dispatcher.lead_attempts
+        (id, lead_id, number, account, campaign_id, phone_number, watermark, worker)
+    SELECT (CAST(:attempt_ids AS uuid[]))[numbered.place], numbered.id, numbered.attempts + 1,
+           :account, :campaign_id, numbered.phone_number, mark.watermark, :worker
+    FROM numbered CROSS JOIN mark
+    ORDER BY numbered.phone_number
+    ON CONFLICT DO NOTHING
+    RETURNING id, lead_id
+), claimed AS (
+    UPDATE dispatcher.leads AS lead
+    SET state = 'sending', attempts = lead.attempts + 1, attempt_id = opened.id, updated_at = now(),
+        lease_until = now() + make_interval(secs => :lease_seconds),
+        first_attempt_at = coalesce(lead.first_attempt_at, now())
+    FROM opened
+    WHERE lead.id = opened.lead_id AND lead.state = 'pending'
+    RETURNING lead.id, lead.attempt_id, lead.phone_number, CAST(lead.variables AS text) AS variables,
+        lead.allow_dupplicate, lead.attempts, lead.created_at,
+        CAST(extract(epoch FROM now() - lead.first_attempt_at) AS float8) AS age_seconds
+), parked AS (
+    UPDATE dispatcher.leads AS lead
+    SET due_at = now() + make_interval(secs => :park_seconds), updated_at = now()
+    FROM picked
+    WHERE lead.id = picked.id AND lead.state = 'pending' AND NOT EXISTS (SELECT FROM opened WHERE opened.lead_id = picked.id)
+    RETURNING lead.id
+)
+SELECT claimed.*, tally.parked, gate.states,
+    (SELECT json_agg(json_build_array(contact.phone_number, CAST(contact.variables AS text)) ORDER BY contact.position)
+     FROM dispatcher.lead_contacts AS contact WHERE contact.lead_id = claimed.id) AS contacts
+FROM (SELECT count(*) AS parked FROM parked) AS tally
+CROSS JOIN (
+    SELECT array_agg(state) AS states FROM dispatcher.gates
+    WHERE account = :account AND COALESCE(campaign_id, 0) IN (0, :campaign_id) AND state <> 'open'
+) AS gate
+LEFT JOIN claimed ON true
+""")
+
+_READ_BACK = text("""
+SELECT lead.attempt_id FROM dispatcher.leads AS lead
+WHERE lead.attempt_id = ANY (CAST(:attempt_ids AS uuid[])) AND lead.id = ANY (CAST(:lead_ids AS uuid[]))
+  AND lead.state = 'sending'
+""")
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """A lead that this worker, and nobody else, may POST once under `attempt_id`. The repr names no person."""
+
+    lead_id: UUID
+    attempt_id: UUID
+    account: str
+    campaign_id: int
+    phone_number: str
+    variables: str  # JSON text, exactly as stored
+    allow_dupplicate: bool
+    contacts: tuple[tuple[str, str], ...]  # (number, variables as JSON text) in the order submitted
+    attempts: int
+    age_seconds: float
+
+    def __repr__(self) -> str:
+        return f"Claimed(lead_id={self.lead_id}, attempt_id={self.attempt_id}, attempts={self.attempts})"
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """What one claim did: leads opened, and leads parked behind an open lead of the same person.
+
+    `probing`: nothing was claimed because a gate of the channel lets only single leads through.
+    """
+
+    opened: tuple[Claimed, ...] = ()
+    parked: int = 0
+    probing: bool = False
+
+    @property
+    def touched(self) -> int:
+        """How many due leads the claim met; fewer than wanted means that no more were due."""
+        return len(self.opened) + self.parked
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimTerms:
+    """The terms of a run's claims. `probing`: claim although the gate is probing (the caller holds its row)."""
+
+    account: str
+    campaign_id: int
+    worker: str
+    lease_seconds: float
+    park_seconds: float
+
+
+def hold_pauses(connection: Connection, account: str) -> None:
+    """Keep a `pause` of this account from being committed until this transaction ends. Say this before `claim`."""
+    connection.execute(_HOLD_PAUSES, {"account": account})
+
+
+def claim(
+    connection: Connection, terms: ClaimTerms, attempt_ids: Sequence[UUID], *, probing: bool = False
+) -> Claim:
+    """Claim at most one due lead for each of `attempt_ids`, highest priority and longest due first.
+
+    Commits nothing itself: the attempt rows exist when the transaction does, and only then may a POST leave.
+    """
+    rows = connection.execute(
+        _CLAIM,
+        {
+            "account": terms.account,
+            "campaign_id": terms.campaign_id,
+            "worker": terms.worker,
+            "lease_seconds": terms.lease_seconds,
+            "park_seconds": terms.park_seconds,
+            "wanted": len(attempt_ids),
+            "attempt_ids": list(attempt_ids),
+            "shut": ["closed"] if probing else ["closed", "probing"],
+        },
+    ).all()
+    opened = tuple(_claimed(terms, row) for row in rows if row.id is not None)
+    states = rows[0].states or ()
+    return Claim(opened, rows[0].parked, probing=bool(states) and "closed" not in states)
+
+
+def read_back(connection: Connection, claimed: Sequence[Claimed]) -> frozenset[UUID]:
+    """The attempts, of a claim whose commit was not acknowledged, that are committed. The rest must not be POSTed."""
+    rows = connection.execute(
+        _READ_BACK,
+        {"attempt_ids": [one.attempt_id for one in claimed], "lead_ids": [one.lead_id for one in claimed]},
+    )
+    return frozenset(row.attempt_id for row in rows)
+
+
+def _claimed(terms: ClaimTerms, row: Row[Any]) -> Claimed:
+    return Claimed(
+        lead_id=row.id,
+        attempt_id=row.attempt_id,
+        account=terms.account,
+        campaign_id=terms.campaign_id,
+        phone_number=row.phone_number,
+        variables=row.variables,
+        allow_dupplicate=row.allow_dupplicate,
+        contacts=tuple((number, variables) for number, variables in row.contacts or ()),
+        attempts=row.attempts,
+        age_seconds=row.age_seconds,
+    )

@@ -1,0 +1,168 @@
+"""The connection to Postgres: made per process, bounded in time, and with errors that carry nobody's data."""
+
+import os
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Final, TypeVar
+
+from sqlalchemy import Connection, Engine, create_engine
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+
+from dispatcher.errors import StoreUnavailable
+
+T = TypeVar("T")
+
+_SESSION_OPTIONS: Final = (
+    "-c synchronous_commit=on"  # a claim must survive a crash before its POST may leave
+    " -c statement_timeout=30s -c lock_timeout=5s -c idle_in_transaction_session_timeout=30s"
+    " -c jit=off -c plan_cache_mode=force_generic_plan -c timezone=UTC"
+)
+_AGAIN: Final = frozenset({"40001", "40P01", "55P03"})  # serialization, deadlock, lock timeout: nothing was done
+_AWAY_CLASSES: Final = frozenset({"08", "53", "57", "58"})  # connection, resources, operator intervention, system
+_TRIES: Final = 5
+
+
+class StatementRefused(Exception):
+    """Postgres refused what a statement said (a constraint, a value). Carries codes, never values."""
+
+    def __init__(self, sqlstate: str | None, constraint: str | None) -> None:
+        self.sqlstate = sqlstate
+        self.constraint = constraint
+        super().__init__(f"Postgres refused a statement (SQLSTATE {sqlstate}, constraint {constraint})")
+
+
+class TryAgain(Exception):
+    """A deadlock or a lock timeout: the transaction did nothing and may simply be repeated."""
+
+
+class Database:
+    """A lazily connected engine, one per process: a child made by `fork` never touches its parent's sockets.
+
+    `pooler`: the URL leads to a transaction-pooling proxy: no prepared statements, no start-up options.
+    `pool_size`: connections kept; as many again may be opened for a moment. Waits at most `timeout_seconds` for either.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        name: str = "dispatcher",
+        pool_size: int = 5,
+        timeout_seconds: float = 5.0,
+        pooler: bool = False,
+    ) -> None:
+        self._url = url
+        self._name = name
+        self._pool_size = pool_size
+        self._timeout_seconds = timeout_seconds
+        self._pooler = pooler
+        self._engine: Engine | None = None
+        self._pid = 0
+        self._lock = threading.Lock()
+
+    @property
+    def engine(self) -> Engine:
+        """This process's engine; made on first use."""
+        if self._engine is None or self._pid != os.getpid():
+            with self._lock:
+                if self._engine is None or self._pid != os.getpid():
+                    if self._engine is not None:
+                        self._engine.dispose(close=False)
+                    self._engine = self._make()
+                    self._pid = os.getpid()
+        return self._engine
+
+    def _make(self) -> Engine:
+        arguments: dict[str, object] = {
+            "connect_timeout": max(2, round(self._timeout_seconds)),
+            "application_name": self._name,
+            "keepalives_idle": 30,
+            "tcp_user_timeout": 20_000,
+        }
+        if self._pooler:
+            arguments["prepare_threshold"] = None
+        else:
+            arguments["options"] = _SESSION_OPTIONS
+        return create_engine(
+            self._url,
+            connect_args=arguments,
+            pool_size=self._pool_size,
+            max_overflow=self._pool_size,
+            pool_timeout=self._timeout_seconds,
+            pool_recycle=1800,
+            hide_parameters=True,
+        )
+
+    @contextmanager
+    def transaction(self) -> Iterator[Connection]:
+        """A transaction of its own: committed on leaving, rolled back on an error.
+
+        Raises `StoreUnavailable`, `TryAgain` or `StatementRefused` for what Postgres says; other errors pass through.
+        """
+        with translated(), self.engine.begin() as connection:
+            if self._pooler:
+                connection.exec_driver_sql("SET LOCAL synchronous_commit = on")
+            yield connection
+
+    @contextmanager
+    def autocommit(self) -> Iterator[Connection]:
+        """For one statement that is a transaction by itself: saves two round trips."""
+        with translated(), self.engine.connect() as connection:
+            yield connection.execution_options(isolation_level="AUTOCOMMIT")
+
+    def again(self, action: Callable[[Connection], T]) -> T:
+        """Run `action` in a transaction, and once more after a deadlock or lock timeout (five times at the most)."""
+        for _ in range(_TRIES - 1):
+            try:
+                with self.transaction() as connection:
+                    return action(connection)
+            except TryAgain:
+                continue
+        try:
+            with self.transaction() as connection:
+                return action(connection)
+        except TryAgain as error:
+            raise StoreUnavailable("Postgres kept refusing a lock; find the long transaction and end it.") from error
+
+    def close(self) -> None:
+        """Close this process's connections."""
+        with self._lock:
+            if self._engine is not None:
+                self._engine.dispose(close=self._pid == os.getpid())
+                self._engine = None
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """Turn SQLAlchemy's and psycopg's errors into ours, without the values they quote."""
+    try:
+        yield
+    except PoolTimeout:
+        raise StoreUnavailable("No connection to Postgres was free in time; raise the pool or lower the load.") from None
+    except DBAPIError as error:
+        raise _translate(error) from None
+    except SQLAlchemyError as error:
+        raise StoreUnavailable(f"Postgres could not be used ({type(error).__name__}); see `dispatcher doctor`.") from None
+
+
+def _translate(error: DBAPIError) -> Exception:
+    original = error.orig
+    sqlstate: str | None = getattr(original, "sqlstate", None)
+    if sqlstate in _AGAIN:
+        return TryAgain(sqlstate)
+    away = sqlstate is None or sqlstate[:2] in _AWAY_CLASSES
+    if error.connection_invalidated or (away and type(original).__name__ in {"OperationalError", "InterfaceError", "AdminShutdown"}):
+        return _unavailable(sqlstate)
+    if away and sqlstate is not None:
+        return _unavailable(sqlstate)
+    if sqlstate in {"42P01", "3F000", "42703"}:
+        return StoreUnavailable("The dispatcher's tables are missing or of another version; run `dispatcher migrate`.")
+    constraint = getattr(getattr(original, "diag", None), "constraint_name", None)
+    return StatementRefused(sqlstate, constraint)
+
+
+def _unavailable(sqlstate: str | None) -> StoreUnavailable:
+    code = f" (SQLSTATE {sqlstate})" if sqlstate else ""
+    return StoreUnavailable(f"Postgres cannot be reached or is stopping{code}; check DATABASE_URL and `dispatcher doctor`.")

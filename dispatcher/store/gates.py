@@ -1,0 +1,141 @@
+"""Gates: what holds a channel or an account back (design section 9). Locked in the order account, channel, then leads."""
+
+from typing import Any, Final
+
+from sqlalchemy import Connection, Row, text
+
+from dispatcher.gate import CHANNELS_BEFORE_ACCOUNT, Gate, GateLimits, GateState, closed
+from dispatcher.outcome import Reason
+
+_COLUMNS: Final = (
+    "account, campaign_id, state, reason, failures, refusals, refusal, closings, probes, by, note,"
+    " CAST(extract(epoch FROM until - now()) AS float8) AS wait_seconds"
+)
+
+_ENSURE = text("""
+INSERT INTO dispatcher.gates (account, campaign_id) VALUES (:account, NULL), (:account, :campaign_id)
+ON CONFLICT (account, COALESCE(campaign_id, 0)) DO NOTHING
+""")
+
+_LOCK = text(f"""
+SELECT {_COLUMNS} FROM dispatcher.gates
+WHERE account = :account AND COALESCE(campaign_id, 0) IN (0, :campaign_id)
+ORDER BY COALESCE(campaign_id, 0)
+FOR NO KEY UPDATE
+""")
+
+_READ = text(f"""
+SELECT {_COLUMNS} FROM dispatcher.gates
+WHERE account = :account AND COALESCE(campaign_id, 0) IN (0, :campaign_id)
+ORDER BY COALESCE(campaign_id, 0)
+""")
+
+_SAVE = text("""
+UPDATE dispatcher.gates
+SET state = :state, reason = :reason, failures = :failures, refusals = :refusals, refusal = :refusal,
+    closings = :closings, probes = :probes, by = :by, note = :note,
+    closed_at = CASE WHEN :state = 'open' THEN NULL WHEN state = 'open' THEN now() ELSE closed_at END,
+    until = now() + make_interval(secs => CAST(:wait_seconds AS float8))
+WHERE account = :account AND COALESCE(campaign_id, 0) = :key
+""")
+
+_ALIKE = text("""
+SELECT count(*) FROM dispatcher.gates
+WHERE account = :account AND campaign_id IS NOT NULL AND state = 'closed' AND reason = :reason
+""")
+
+_TROUBLED = text("""
+SELECT EXISTS (
+    SELECT FROM dispatcher.gates
+    WHERE account = :account AND COALESCE(campaign_id, 0) IN (0, :campaign_id)
+      AND (state <> 'open' OR failures > 0 OR refusals > 0 OR closings > 0)
+)
+""")
+
+_SENDING = text("""
+SELECT EXISTS (
+    SELECT FROM dispatcher.leads
+    WHERE state = 'sending' AND account = :account
+      AND (CAST(:campaign_id AS bigint) IS NULL OR campaign_id = :campaign_id)
+)
+""")
+
+_SPREADING: Final = frozenset({Reason.OUTAGE, Reason.FORBIDDEN, Reason.MISCONFIGURED, Reason.REJECTING})
+
+
+def read(connection: Connection, account: str, campaign_id: int) -> tuple[Gate, Gate]:
+    """The gates of the account and of the channel, unlocked."""
+    return _pair(account, campaign_id, connection.execute(_READ, {"account": account, "campaign_id": campaign_id}).all())
+
+
+def lock(connection: Connection, account: str, campaign_id: int) -> tuple[Gate, Gate]:
+    """The gates of the account and of the channel, made where missing, locked until the transaction ends."""
+    where = {"account": account, "campaign_id": campaign_id}
+    rows = connection.execute(_LOCK, where).all()
+    if len(rows) < 2:
+        connection.execute(_ENSURE, where)
+        rows = connection.execute(_LOCK, where).all()
+    return _pair(account, campaign_id, rows)
+
+
+def troubled(connection: Connection, account: str, campaign_id: int) -> bool:
+    """Whether an acceptance has anything to reset."""
+    return bool(connection.execute(_TROUBLED, {"account": account, "campaign_id": campaign_id}).scalar())
+
+
+def sending(connection: Connection, account: str, campaign_id: int | None) -> bool:
+    """Whether a lead of the gate's scope is on its way. The caller holds the gate's row."""
+    return bool(connection.execute(_SENDING, {"account": account, "campaign_id": campaign_id}).scalar())
+
+
+def save(connection: Connection, gate: Gate) -> None:
+    """Write a gate that this transaction has locked."""
+    connection.execute(
+        _SAVE,
+        {
+            "account": gate.account,
+            "key": gate.campaign_id or 0,
+            "state": gate.state,
+            "reason": gate.reason,
+            "failures": gate.failures,
+            "refusals": gate.refusals,
+            "refusal": gate.refusal,
+            "closings": gate.closings,
+            "probes": gate.probes,
+            "wait_seconds": gate.wait_seconds,
+            "by": gate.by,
+            "note": gate.note,
+        },
+    )
+
+
+def spread(connection: Connection, account: Gate, channel: Gate, limits: GateLimits) -> Gate:
+    """The account's gate, closed too where enough of its channels (already saved) are closed for this one's reason."""
+    if channel.state is not GateState.CLOSED or channel.reason not in _SPREADING or account.state is GateState.CLOSED:
+        return account
+    alike = connection.execute(_ALIKE, {"account": account.account, "reason": channel.reason}).scalar() or 0
+    if alike < CHANNELS_BEFORE_ACCOUNT:
+        return account
+    return closed(account, channel.reason, limits, message=f"{alike} campaigns are held back for the same reason.")
+
+
+def _pair(account: str, campaign_id: int, rows: Any) -> tuple[Gate, Gate]:
+    gates = {row.campaign_id: _gate(row) for row in rows}
+    return gates.get(None) or Gate(account, None), gates.get(campaign_id) or Gate(account, campaign_id)
+
+
+def _gate(row: Row[Any]) -> Gate:
+    return Gate(
+        account=row.account,
+        campaign_id=row.campaign_id,
+        state=GateState(row.state),
+        reason=None if row.reason is None else Reason(row.reason),
+        failures=row.failures,
+        refusals=row.refusals,
+        refusal=row.refusal,
+        closings=row.closings,
+        probes=row.probes,
+        wait_seconds=row.wait_seconds,
+        by=row.by,
+        note=row.note,
+    )

@@ -1,0 +1,177 @@
+"""Results: what an attempt turned out to be, written under the fence of that attempt (design sections 4 and 5)."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+from uuid import UUID
+
+import orjson
+from sqlalchemy import Connection, text
+
+from dispatcher.outcome import CreatedContact, Kind
+from dispatcher.states import FailureClass, State
+
+_RECORD = text("""
+WITH result AS MATERIALIZED (
+    SELECT * FROM jsonb_to_recordset(CAST(:results AS jsonb)) AS result (
+        lead_id uuid, attempt_id uuid, account text, state text, failure_class text, due_in float8, give_back boolean,
+        voicery_lead_id bigint, voicery_status text, message text, outcome text, http_status smallint,
+        fingerprint text, response text, evidence jsonb, ended_ago float8, settle float8
+    )
+), holder AS (
+    -- A 2xx with an id that another lead of ours holds: Voicery handed back the existing lead.
+    SELECT result.attempt_id, other.id AS lead_id
+    FROM result JOIN dispatcher.leads AS other
+      ON other.account = result.account AND other.voicery_lead_id = result.voicery_lead_id AND other.id <> result.lead_id
+), final AS (
+    SELECT result.*, holder.lead_id AS held_by,
+        CASE WHEN holder.lead_id IS NULL THEN result.state ELSE 'duplicate' END AS entering,
+        now() - make_interval(secs => result.ended_ago) AS ended_at
+    FROM result LEFT JOIN holder USING (attempt_id)
+), moved AS (
+    -- `unknown` is left too: the lease ran out, but this is the true outcome of the very attempt that is in doubt.
+    UPDATE dispatcher.leads AS lead
+    SET state = final.entering,
+        failure_class = final.failure_class,
+        due_at = CASE final.entering
+            WHEN 'pending' THEN now() + make_interval(secs => final.due_in)
+            WHEN 'unknown' THEN final.ended_at + make_interval(secs => final.settle)
+            ELSE lead.due_at END,
+        attempts = lead.attempts - CASE WHEN final.give_back THEN 1 ELSE 0 END,
+        lease_until = NULL,
+        voicery_lead_id = CASE WHEN final.entering = 'accepted' THEN final.voicery_lead_id END,
+        voicery_status = CASE WHEN final.entering = 'accepted' THEN final.voicery_status END,
+        duplicate_of = CASE WHEN final.entering = 'duplicate' THEN final.held_by END,
+        last_error = CASE WHEN final.entering = 'accepted' THEN NULL ELSE final.message END,
+        finished_at = CASE WHEN final.entering IN ('accepted', 'duplicate', 'failed') THEN now() END,
+        updated_at = now()
+    FROM final
+    WHERE lead.id = final.lead_id AND lead.attempt_id = final.attempt_id
+      AND (lead.state = 'sending' OR (lead.state = 'unknown' AND final.entering <> 'unknown'))
+    RETURNING lead.id, lead.attempt_id, lead.attempts, final.held_by
+), ended AS (
+    UPDATE dispatcher.lead_attempts AS attempt
+    SET ended_at = final.ended_at,
+        finished_at = CASE WHEN final.entering = 'unknown' THEN NULL ELSE now() END,
+        outcome = final.outcome, http_status = final.http_status, error = final.message, response = final.response,
+        evidence = attempt.evidence || final.evidence
+    FROM final JOIN moved USING (attempt_id)
+    WHERE attempt.id = final.attempt_id AND attempt.finished_at IS NULL
+), failed AS (
+    INSERT INTO dispatcher.failed_leads (lead_id, account, campaign_id, phone_number, failure_class, http_status,
+        fingerprint, message, response, attempts)
+    SELECT final.lead_id, attempt.account, attempt.campaign_id, attempt.phone_number, final.failure_class,
+        final.http_status, final.fingerprint, final.message, final.response, moved.attempts
+    FROM final JOIN moved USING (attempt_id) JOIN dispatcher.lead_attempts AS attempt ON attempt.id = final.attempt_id
+    WHERE final.entering = 'failed'
+)
+SELECT attempt_id, held_by FROM moved
+""")
+
+_RECORD_CONTACTS = text("""
+UPDATE dispatcher.lead_contacts AS contact
+SET voicery_lead_id = created.voicery_lead_id, voicery_status = created.voicery_status
+FROM jsonb_to_recordset(CAST(:created AS jsonb)) AS created (
+    lead_id uuid, position smallint, voicery_lead_id bigint, voicery_status text
+)
+WHERE contact.lead_id = created.lead_id AND contact.position = created.position
+""")
+
+_CONFIRM = text("""
+SELECT result.attempt_id
+FROM jsonb_to_recordset(CAST(:results AS jsonb)) AS result (lead_id uuid, attempt_id uuid, outcome text)
+JOIN dispatcher.lead_attempts AS attempt ON attempt.id = result.attempt_id
+WHERE attempt.outcome = result.outcome AND attempt.error IS DISTINCT FROM 'lease_expired'
+""")
+
+_EARLIER_IN_DOUBT = text("""
+SELECT EXISTS (
+    SELECT FROM dispatcher.lead_attempts
+    WHERE lead_id = :lead_id AND id <> :attempt_id AND outcome IN ('unknown', 'created_id_unknown')
+)
+""")
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """One finished attempt as it is to be written. Durations in seconds. The repr names no person."""
+
+    lead_id: UUID
+    attempt_id: UUID
+    account: str
+    state: State
+    outcome: Kind
+    message: str
+    ended_ago: float  # since the wire was done
+    settle: float  # from there until an unknown lead is first looked up
+    failure_class: FailureClass | None = None
+    due_in: float | None = None
+    give_back: bool = False
+    voicery_lead_id: int | None = None
+    voicery_status: str | None = None
+    contacts: tuple[CreatedContact, ...] = ()
+    http_status: int | None = None
+    fingerprint: str = ""
+    response: str = field(default="", repr=False)
+    evidence: Mapping[str, object] = field(default_factory=dict, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """The attempts whose result is now stored; `held_by` names, for some, the lead of ours that already has their id."""
+
+    attempt_ids: frozenset[UUID]
+    held_by: Mapping[UUID, UUID]
+
+
+def record(connection: Connection, results: Sequence[Result]) -> Recorded:
+    """Write the results of attempts that are still theirs to write; the others are missing from the answer."""
+    rows = connection.execute(_RECORD, {"results": orjson.dumps([_row(result) for result in results]).decode()}).all()
+    moved = frozenset(row.attempt_id for row in rows)
+    created = [
+        {
+            "lead_id": result.lead_id,
+            "position": contact.position,
+            "voicery_lead_id": contact.voicery_lead_id,
+            "voicery_status": contact.voicery_status,
+        }
+        for result in results
+        if result.attempt_id in moved
+        for contact in result.contacts
+    ]
+    if created:
+        connection.execute(_RECORD_CONTACTS, {"created": orjson.dumps(created).decode()})
+    return Recorded(moved, {row.attempt_id: row.held_by for row in rows if row.held_by is not None})
+
+
+def already_recorded(connection: Connection, results: Sequence[Result]) -> frozenset[UUID]:
+    """Of results that `record` did not take: the attempts that hold this very outcome (an earlier commit was not acknowledged)."""
+    rows = [{"lead_id": one.lead_id, "attempt_id": one.attempt_id, "outcome": one.outcome} for one in results]
+    return frozenset(row.attempt_id for row in connection.execute(_CONFIRM, {"results": orjson.dumps(rows).decode()}))
+
+
+def earlier_in_doubt(connection: Connection, lead_id: UUID, attempt_id: UUID) -> bool:
+    """Whether a POST of this lead before this attempt may have worked."""
+    return bool(connection.execute(_EARLIER_IN_DOUBT, {"lead_id": lead_id, "attempt_id": attempt_id}).scalar())
+
+
+def _row(result: Result) -> dict[str, Any]:
+    return {
+        "lead_id": result.lead_id,
+        "attempt_id": result.attempt_id,
+        "account": result.account,
+        "state": result.state,
+        "failure_class": result.failure_class,
+        "due_in": result.due_in,
+        "give_back": result.give_back,
+        "voicery_lead_id": result.voicery_lead_id,
+        "voicery_status": result.voicery_status,
+        "message": result.message,
+        "outcome": result.outcome,
+        "http_status": result.http_status,
+        "fingerprint": result.fingerprint,
+        "response": result.response,
+        "evidence": result.evidence,
+        "ended_ago": result.ended_ago,
+        "settle": result.settle,
+    }

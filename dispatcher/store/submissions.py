@@ -1,0 +1,135 @@
+"""Submissions: one lead becomes durable, or is recognised as one we already have (design sections 3 and 8)."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Final
+from uuid import UUID
+
+import orjson
+from sqlalchemy import Connection, Row, text
+
+
+from dispatcher.lead import Lead
+from dispatcher.options import SubmitOptions
+from dispatcher.tables import LIVE_STRICT
+
+_SUBMIT = text(f"""
+WITH held AS (
+    SELECT key.lead_id, key.payload_hash, key.state, key.duplicate_of FROM dispatcher.idempotency_keys AS key
+    WHERE key.account = :account AND key.key = CAST(:key AS text)
+), live AS (
+    SELECT id FROM dispatcher.leads
+    WHERE NOT :allow_dupplicate AND account = :account AND campaign_id = :campaign_id AND phone_number = :phone_number
+      AND {LIVE_STRICT}
+    LIMIT 1
+), born AS (
+    INSERT INTO dispatcher.leads (id, account, campaign_id, phone_number, variables, allow_dupplicate, state, priority,
+        due_at, expires_at, duplicate_of, idempotency_key, payload_hash, batch_id, finished_at)
+    SELECT :id, :account, :campaign_id, :phone_number, CAST(:variables AS jsonb), :allow_dupplicate,
+        CASE WHEN live.id IS NULL THEN 'pending' ELSE 'duplicate' END, :priority,
+        greatest(now(), coalesce(CAST(:not_before_at AS timestamptz), now() + CAST(:not_before_in AS interval), now())),
+        coalesce(CAST(:expires_at AS timestamptz), now() + CAST(:expires_in AS interval)),
+        live.id, CAST(:key AS text), :payload_hash, CAST(:batch_id AS uuid), CASE WHEN live.id IS NOT NULL THEN now() END
+    FROM (SELECT 1) AS one LEFT JOIN live ON true
+    WHERE NOT EXISTS (SELECT FROM held)
+    -- Also for the id itself: a repeated submit finds its first one below.
+    ON CONFLICT DO NOTHING
+    RETURNING id, state, duplicate_of
+), kept AS (
+    -- No ON CONFLICT: of two at once with one key, the second fails as a whole and then finds the first.
+    INSERT INTO dispatcher.idempotency_keys (account, key, lead_id, payload_hash, state, duplicate_of)
+    SELECT :account, CAST(:key AS text), born.id, :payload_hash, born.state, born.duplicate_of
+    FROM born WHERE CAST(:key AS text) IS NOT NULL
+), contacts AS (
+    INSERT INTO dispatcher.lead_contacts (lead_id, position, account, phone_number, variables)
+    SELECT born.id, contact.position, :account, contact.phone_number, contact.variables
+    FROM born CROSS JOIN jsonb_to_recordset(CAST(:contacts AS jsonb))
+        AS contact (position smallint, phone_number text, variables jsonb)
+)
+SELECT id AS lead_id, state, duplicate_of, true AS created, :payload_hash AS payload_hash FROM born
+UNION ALL
+SELECT lead_id, state, duplicate_of, false, payload_hash FROM held
+""")
+
+_FIND = text("""
+SELECT id AS lead_id, CASE state WHEN 'duplicate' THEN 'duplicate' ELSE 'pending' END AS state, duplicate_of,
+    false AS created, payload_hash
+FROM dispatcher.leads WHERE id = :id AND account = :account
+""")
+
+NO_CONTACTS: Final = "[]"
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A valid lead with all that its row needs. The repr names no person."""
+
+    id: UUID
+    account: str
+    lead: Lead
+    options: SubmitOptions
+    batch_id: UUID | None = None
+
+    def __repr__(self) -> str:
+        return f"Entry(id={self.id}, account={self.account!r}, campaign_id={self.lead.campaign_id})"
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """The row that stands for a submission: a new one, or the first one of the same key or id."""
+
+    lead_id: UUID
+    state: str
+    duplicate_of: UUID | None
+    created: bool
+    payload_hash: str
+
+
+def submit(connection: Connection, entry: Entry, payload_hash: str) -> Stored | None:
+    """Store the lead with its contacts and key, in one statement. None: another transaction was faster; ask `find`, then again."""
+    row = connection.execute(_SUBMIT, _parameters(entry, payload_hash)).first()
+    return None if row is None else _stored(row)
+
+
+def find(connection: Connection, entry: Entry) -> Stored | None:
+    """The row with the submission's own id, if an earlier try of the same submission got through."""
+    row = connection.execute(_FIND, {"id": entry.id, "account": entry.account}).first()
+    return None if row is None else _stored(row)
+
+
+def contacts_json(lead: Lead) -> str:
+    """The secondary contacts as a JSON array of rows."""
+    if not lead.secondary_contacts:
+        return NO_CONTACTS
+    rows: list[Any] = [
+        {"position": position, "phone_number": contact.phone_number, "variables": contact.variables}
+        for position, contact in enumerate(lead.secondary_contacts)
+    ]
+    return orjson.dumps(rows).decode()
+
+
+def _parameters(entry: Entry, payload_hash: str) -> Mapping[str, object]:
+    lead, options = entry.lead, entry.options
+    not_before, expires_at = options.not_before, options.expires_at
+    return {
+        "id": entry.id,
+        "account": entry.account,
+        "campaign_id": lead.campaign_id,
+        "phone_number": lead.phone_number,
+        "variables": orjson.dumps(lead.variables).decode(),
+        "allow_dupplicate": lead.allow_dupplicate,
+        "priority": options.priority,
+        "not_before_at": not_before if isinstance(not_before, datetime) else None,
+        "not_before_in": not_before if isinstance(not_before, timedelta) else None,
+        "expires_at": expires_at if isinstance(expires_at, datetime) else None,
+        "expires_in": expires_at if isinstance(expires_at, timedelta) else None,
+        "key": options.idempotency_key,
+        "payload_hash": payload_hash,
+        "batch_id": entry.batch_id,
+        "contacts": contacts_json(lead),
+    }
+
+
+def _stored(row: Row[Any]) -> Stored:
+    return Stored(row.lead_id, row.state, row.duplicate_of, row.created, row.payload_hash)

@@ -1,0 +1,206 @@
+"""What the sweep asks and repairs (design section 10). Cheap with millions of finished and waiting leads."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+from uuid import UUID
+
+from sqlalchemy import Connection, text
+
+BATCH: Final = 500
+
+_TAKE = text("""
+-- One row decides who sweeps; the same statement says which duties have work, so that an idle sweep is this alone.
+UPDATE dispatcher.sweeps
+SET holder = :holder, held_until = now() + make_interval(secs => :hold_seconds), swept_at = now()
+WHERE name = 'sweep' AND (holder = :holder OR held_until IS NULL OR held_until < now())
+RETURNING
+    EXISTS (SELECT FROM dispatcher.leads WHERE state = 'pending') AS pending,
+    EXISTS (SELECT FROM dispatcher.leads WHERE state = 'sending' AND lease_until < now()) AS run_out,
+    EXISTS (SELECT FROM dispatcher.leads WHERE state = 'pending' AND expires_at <= now()) AS expired,
+    EXISTS (SELECT FROM dispatcher.leads WHERE state = 'unknown') AS unknown,
+    EXISTS (SELECT FROM dispatcher.gates WHERE state <> 'open' AND until <= now()) AS gates
+""")
+
+_RELEASE = text("UPDATE dispatcher.sweeps SET held_until = now() WHERE name = 'sweep' AND holder = :holder")
+
+_DUE_CHANNELS = text("""
+-- A loose index scan: one probe a channel, however many leads wait in it. Which of them are due: a probe a priority.
+WITH RECURSIVE channel AS (
+    (SELECT account, campaign_id FROM dispatcher.leads WHERE state = 'pending' ORDER BY account, campaign_id LIMIT 1)
+    UNION ALL
+    SELECT following.account, following.campaign_id
+    FROM channel CROSS JOIN LATERAL (
+        SELECT lead.account, lead.campaign_id FROM dispatcher.leads AS lead
+        WHERE lead.state = 'pending' AND (lead.account, lead.campaign_id) > (channel.account, channel.campaign_id)
+        ORDER BY lead.account, lead.campaign_id LIMIT 1
+    ) AS following
+)
+SELECT channel.account, channel.campaign_id
+FROM channel LEFT JOIN dispatcher.channels AS served USING (account, campaign_id)
+WHERE EXISTS (
+    SELECT FROM (VALUES (9), (8), (7), (6), (5), (4), (3), (2), (1), (0)) AS level (priority)
+    CROSS JOIN LATERAL (
+        SELECT 1 FROM dispatcher.leads AS lead
+        WHERE lead.state = 'pending' AND lead.account = channel.account AND lead.campaign_id = channel.campaign_id
+          AND lead.priority = level.priority AND lead.due_at <= now()
+        ORDER BY lead.due_at LIMIT 1
+    ) AS due
+) AND NOT EXISTS (
+    SELECT FROM dispatcher.gates AS gate
+    WHERE gate.account = channel.account AND COALESCE(gate.campaign_id, 0) IN (0, channel.campaign_id)
+      AND gate.state = 'closed'
+)
+ORDER BY served.served_at NULLS FIRST, channel.account, channel.campaign_id
+""")
+
+_DUE_LOOKUPS = text("""
+SELECT DISTINCT account FROM (
+    SELECT account FROM dispatcher.leads WHERE state = 'unknown' AND due_at <= now()
+    UNION ALL
+    SELECT account FROM dispatcher.gates WHERE state = 'closed' AND until <= now() AND reason <> 'throttled'
+) AS due
+ORDER BY account
+""")
+
+_LEASES_RUN_OUT = text("""
+SELECT id FROM dispatcher.leads WHERE state = 'sending' AND lease_until < now() ORDER BY lease_until LIMIT :most
+""")
+
+_END_LEASES = text("""
+WITH run_out AS (
+    SELECT id, attempt_id, lease_until FROM dispatcher.leads
+    WHERE id = ANY (CAST(:ids AS uuid[])) AND state = 'sending' AND lease_until < now()
+    ORDER BY id
+    FOR UPDATE SKIP LOCKED
+), moved AS (
+    UPDATE dispatcher.leads AS lead
+    SET state = 'unknown', lease_until = NULL, due_at = run_out.lease_until + make_interval(secs => :settle_seconds),
+        last_error = 'Its worker died or froze while the lead was on its way; the person may have been called.',
+        updated_at = now()
+    FROM run_out
+    WHERE lead.id = run_out.id AND lead.attempt_id = run_out.attempt_id AND lead.state = 'sending'
+    RETURNING lead.id, lead.attempt_id, run_out.lease_until AS ended_at
+), ended AS (
+    UPDATE dispatcher.lead_attempts AS attempt
+    SET outcome = 'unknown', error = 'lease_expired', ended_at = moved.ended_at
+    FROM moved WHERE attempt.id = moved.attempt_id AND attempt.finished_at IS NULL
+)
+SELECT id FROM moved
+""")
+
+_EXPIRED = text("""
+SELECT id FROM dispatcher.leads WHERE state = 'pending' AND expires_at <= now() ORDER BY expires_at LIMIT :most
+""")
+
+_EXPIRE = text("""
+WITH picked AS (
+    SELECT id FROM dispatcher.leads
+    WHERE id = ANY (CAST(:ids AS uuid[])) AND state = 'pending' AND expires_at <= now()
+    ORDER BY id
+    FOR UPDATE SKIP LOCKED
+), moved AS (
+    UPDATE dispatcher.leads AS lead
+    SET state = 'failed', failure_class = 'expired', last_error = :message, finished_at = now(), updated_at = now()
+    FROM picked WHERE lead.id = picked.id AND lead.state = 'pending'
+    RETURNING lead.id, lead.account, lead.campaign_id, lead.phone_number, lead.attempts
+), failed AS (
+    INSERT INTO dispatcher.failed_leads
+        (lead_id, account, campaign_id, phone_number, failure_class, fingerprint, message, attempts)
+    SELECT id, account, campaign_id, phone_number, 'expired', 'expired', :message, attempts FROM moved
+)
+SELECT id FROM moved
+""")
+
+_REOPEN_THROTTLED = text("""
+UPDATE dispatcher.gates
+SET state = 'open', reason = NULL, closed_at = NULL, until = NULL, note = NULL, failures = 0
+WHERE state = 'closed' AND reason = 'throttled' AND until <= now()
+RETURNING account, campaign_id
+""")
+
+_WORKER_SEEN = text("""
+INSERT INTO dispatcher.workers (name) VALUES (:name)
+ON CONFLICT (name) DO UPDATE SET seen_at = now()
+""")
+
+_WORKERS_GONE = text("DELETE FROM dispatcher.workers WHERE seen_at < now() - interval '1 day'")
+
+_SERVED = text("""
+WITH channel AS (
+    INSERT INTO dispatcher.channels (account, campaign_id, served_at) VALUES (:account, :campaign_id, now())
+    ON CONFLICT (account, campaign_id) DO UPDATE SET served_at = now()
+)
+INSERT INTO dispatcher.workers (name, claims) VALUES (:worker, :claims)
+ON CONFLICT (name) DO UPDATE SET seen_at = now(), claims = workers.claims + :claims
+""")
+
+EXPIRED_MESSAGE: Final = "It expired before its turn came; nobody was called. Replay it if it is still wanted."
+
+
+@dataclass(frozen=True, slots=True)
+class Duties:
+    """Which duties have work now."""
+
+    pending: bool
+    run_out: bool
+    expired: bool
+    unknown: bool
+    gates: bool
+
+
+def take(connection: Connection, holder: str, *, hold_seconds: float) -> Duties | None:
+    """Become, or stay, the one who sweeps for `hold_seconds`. None: another one is."""
+    row = connection.execute(_TAKE, {"holder": holder, "hold_seconds": hold_seconds}).first()
+    return None if row is None else Duties(row.pending, row.run_out, row.expired, row.unknown, row.gates)
+
+
+def release(connection: Connection, holder: str) -> None:
+    """Let another one sweep at once."""
+    connection.execute(_RELEASE, {"holder": holder})
+
+
+def due_channels(connection: Connection) -> list[tuple[str, int]]:
+    """The channels with leads that may be claimed now, the longest unserved first."""
+    return [(row.account, row.campaign_id) for row in connection.execute(_DUE_CHANNELS)]
+
+
+def due_lookups(connection: Connection) -> list[str]:
+    """The accounts with unknown leads to be looked up now, or gates to be probed."""
+    return [row.account for row in connection.execute(_DUE_LOOKUPS)]
+
+
+def leases_run_out(connection: Connection) -> list[UUID]:
+    """Leads whose lease has run out, at most `BATCH`."""
+    return [row.id for row in connection.execute(_LEASES_RUN_OUT, {"most": BATCH})]
+
+
+def end_leases(connection: Connection, ids: Sequence[UUID], *, settle_seconds: float) -> int:
+    """Turn leads whose lease has run out into `unknown`, never into pending: their POST may have happened."""
+    return len(connection.execute(_END_LEASES, {"ids": list(ids), "settle_seconds": settle_seconds}).all())
+
+
+def expired(connection: Connection) -> list[UUID]:
+    """Pending leads past their `expires_at`, at most `BATCH`."""
+    return [row.id for row in connection.execute(_EXPIRED, {"most": BATCH})]
+
+
+def expire(connection: Connection, ids: Sequence[UUID]) -> int:
+    """Fail pending leads that are past their `expires_at`."""
+    return len(connection.execute(_EXPIRE, {"ids": list(ids), "message": EXPIRED_MESSAGE}).all())
+
+
+def reopen_throttled(connection: Connection) -> list[tuple[str, int | None]]:
+    """Open the gates that Voicery asked us to close until now. A refused request had no effect, so no probe is needed."""
+    return [(row.account, row.campaign_id) for row in connection.execute(_REOPEN_THROTTLED)]
+
+
+def worker_seen(connection: Connection, name: str) -> None:
+    """Note that this worker lives."""
+    connection.execute(_WORKER_SEEN, {"name": name})
+    connection.execute(_WORKERS_GONE)
+
+
+def served(connection: Connection, account: str, campaign_id: int, worker: str, claims: int) -> None:
+    """Note that a delivery run has served this channel, and how many leads it claimed."""
+    connection.execute(_SERVED, {"account": account, "campaign_id": campaign_id, "worker": worker, "claims": claims})
