@@ -59,13 +59,14 @@ class BrokerApp(Celery):  # type: ignore[misc]  # celery ships no types
     """A Celery app that is the dispatcher's alone: its configuration comes from `configuration()` and nowhere else.
 
     Celery lets `CELERY_BROKER_READ_URL`, `CELERY_BROKER_WRITE_URL`, `CELERY_RESULT_BACKEND`, `CELERY_LOADER` and
-    `CELERY_CONFIG_MODULE` overrule an app. In a process that another Celery app shares, those are that app's.
+    `CELERY_CONFIG_MODULE` overrule an app, and sets up Django for `DJANGO_SETTINGS_MODULE`. In a process that another
+    Celery app shares, those are that app's.
     """
 
     def __init__(self, configuration: Callable[[], Mapping[str, Any]]) -> None:
         """`configuration` is called when the configuration is first needed: not at import, and after a fork if late."""
         self._configuration = configuration
-        super().__init__("dispatcher", set_as_current=False, loader="celery.loaders.app:AppLoader")
+        super().__init__("dispatcher", set_as_current=False, loader="celery.loaders.app:AppLoader", fixups=())
         self.backend_cls = "disabled"
 
     def on_configure(self) -> None:

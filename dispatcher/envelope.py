@@ -11,7 +11,6 @@ Dropping is safe: a message is only a hint, and the sweep rings for whatever is 
 import base64
 import json
 import logging
-import re
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -22,10 +21,10 @@ from kombu.transport import redis as kombu_redis
 from kombu.transport.virtual import Message as VirtualMessage
 
 from dispatcher.broker import DELIVER, LOOKUP, QUEUE
+from dispatcher.options import ACCOUNT_NAME
 
 # kombu's annotations stop at the class line, hence the two `no-untyped-call` below.
 _BODY_MAX_CHARACTERS: Final = 4096  # ours have less than 300
-_ACCOUNT: Final = re.compile(r"[a-z0-9_]{1,40}")
 _CAMPAIGN_ID_MAX: Final = 2**63 - 1
 
 _log = logging.getLogger(__name__)
@@ -64,7 +63,7 @@ def read_ring(raw: object) -> Ring:
             args = (account,)
         case _:
             raise NotADoorbell("its arguments are not those of the task")
-    if not _ACCOUNT.fullmatch(account):
+    if not ACCOUNT_NAME.fullmatch(account):
         raise NotADoorbell("its account is no name")
     return Ring(str(task), args)
 

@@ -11,14 +11,15 @@ import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
-from typing import Final, Protocol, cast
+from typing import Final, cast
 
 import redis
 
 from dispatcher.errors import DispatcherError
+from dispatcher.rate import RateWindow
 
 MARGIN: Final = 1.02
-"""Our windows are this much longer than announced: our requests bunch up on their way, and Voicery's clock is not ours."""
+"""Our windows are this much longer than announced: requests bunch up on their way, and Voicery's clock is not ours."""
 LOOKUP_SHARE: Final = 0.2
 """The part of each window that look-ups may use while leads wait (design section 7)."""
 ANNOUNCED_MAX_SECONDS: Final = 3600.0
@@ -29,15 +30,6 @@ _MICROSECONDS: Final = 1_000_000
 
 class LimiterUnavailable(DispatcherError):
     """Redis could not be asked for permits, so none may be used; ask again in a few seconds."""
-
-
-class Window(Protocol):
-    """At most `permits` requests in any `seconds`."""
-
-    @property
-    def permits(self) -> int: ...
-    @property
-    def seconds(self) -> float: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,8 +80,8 @@ class Limiter:
         account: str,
         campaign_id: int,
         wanted: int,
-        account_windows: Sequence[Window],
-        campaign_windows: Sequence[Window] = (),
+        account_windows: Sequence[RateWindow],
+        campaign_windows: Sequence[RateWindow] = (),
     ) -> Permits:
         """Up to `wanted` permits for leads of a channel, within all windows of the account and of the campaign.
 
@@ -103,7 +95,7 @@ class Limiter:
         )
 
     def take_lookups(
-        self, account: str, wanted: int, account_windows: Sequence[Window], *, leads_wait: bool
+        self, account: str, wanted: int, account_windows: Sequence[RateWindow], *, leads_wait: bool
     ) -> Permits:
         """Up to `wanted` permits for look-ups; at most `LOOKUP_SHARE` of each window, but one, while leads wait.
 
@@ -150,7 +142,7 @@ class Limiter:
         except redis.RedisError as error:
             raise _unavailable(error) from error
 
-    def usage(self, account: str, windows: Sequence[Window], *, campaign_id: int | None = None) -> list[WindowUse]:
+    def usage(self, account: str, windows: Sequence[RateWindow], *, campaign_id: int | None = None) -> list[WindowUse]:
         """How much of each window of the account, or of one campaign's own windows, is used. Takes nothing.
 
         Raises `LimiterUnavailable`.
@@ -192,7 +184,7 @@ class Limiter:
         return f"{self._prefix}announced:{account}"
 
 
-def _lengths(windows: Sequence[Window]) -> tuple[tuple[int, float], ...]:
+def _lengths(windows: Sequence[RateWindow]) -> tuple[tuple[int, float], ...]:
     return tuple((window.permits, window.seconds) for window in windows)
 
 

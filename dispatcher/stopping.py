@@ -2,7 +2,13 @@
 
 import os
 import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType
+from typing import Final
+
+_LEAVE_SECONDS: Final = 1.0  # for the pool to hand over the result of the task
 
 
 class Stopping:
@@ -22,23 +28,34 @@ class Stopping:
         self._asked = True
 
 
-def stop_gently_on_signals(stopping: Stopping) -> None:
-    """The first SIGTERM or SIGINT asks to stop; a second SIGTERM ends the process as it would have without us.
+@contextmanager
+def finishing_gently(stopping: Stopping) -> Iterator[None]:
+    """Inside, the first SIGTERM or SIGINT only asks to stop; a second SIGTERM acts as if we were not here.
 
-    For the children of a prefork pool. Process managers and Ctrl-C signal the whole process group, and Celery's child
-    would raise SystemExit in mid-POST; while a cold shutdown (SIGQUIT to the main process) signals its children more
-    than once and still ends them at once.
+    For a task in the main thread of a prefork pool's child. Process managers and Ctrl-C signal the whole process group,
+    and Celery's child would raise SystemExit in mid-POST. A cold shutdown (SIGQUIT to the main process) signals
+    its children twice, so it still ends them at once. A child that was asked leaves after its task, in case that
+    nobody but itself was signalled.
     """
-    previous = signal.getsignal(signal.SIGTERM)
+    previous_term = signal.getsignal(signal.SIGTERM)
 
     def on_terminate(signum: int, frame: FrameType | None) -> None:
         if not stopping():
             stopping.ask()
-        elif callable(previous):
-            previous(signum, frame)
+        elif callable(previous_term):
+            previous_term(signum, frame)
         else:
             signal.signal(signum, signal.SIG_DFL)
             os.kill(os.getpid(), signum)
 
+    previous_int = signal.signal(signal.SIGINT, lambda *_: stopping.ask())
     signal.signal(signal.SIGTERM, on_terminate)
-    signal.signal(signal.SIGINT, lambda *_: stopping.ask())
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous_term)
+        signal.signal(signal.SIGINT, previous_int)
+        if stopping():
+            leave = threading.Timer(_LEAVE_SECONDS, os.kill, (os.getpid(), signal.SIGTERM))
+            leave.daemon = True
+            leave.start()

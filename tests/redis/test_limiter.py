@@ -14,16 +14,11 @@ from hypothesis import strategies as st
 
 from dispatcher.broker import connect
 from dispatcher.limiter import MARGIN, Limiter, LimiterUnavailable, Permits
+from dispatcher.rate import RateWindow as Window
 
 from .conftest import RedisServer
 
 SECOND = 1_000_000
-
-
-@dataclass(frozen=True)
-class Window:
-    permits: int
-    seconds: float
 
 
 @dataclass
