@@ -54,6 +54,9 @@ def canonical_phone(value: object, field: str) -> str | FieldError:
     if possible != ValidationResult.IS_POSSIBLE:
         return FieldError(field, _WHY_IMPOSSIBLE[possible], EXAMPLE)
     canonical = format_number(number, PhoneNumberFormat.E164)
+    if canonical != digits and format_number(parse(canonical), PhoneNumberFormat.E164) != canonical:
+        # One person must not have two canonical forms: the rule of one open lead per person compares them.
+        return FieldError(field, "has zeros between the country code and the number", EXAMPLE)
     if len(canonical) > 1 + _E164_DIGITS:
         return FieldError(field, f"has more than the {_E164_DIGITS} digits of E.164", EXAMPLE)
     return canonical

@@ -36,7 +36,7 @@ def _explained(detail: ErrorDetails, expectations: Mapping[str, str]) -> FieldEr
     if setting == "accounts":
         return FieldError(".".join((setting, *inner)), _fault(detail), "give a mapping of names to AccountSettings")
     if setting not in expectations:
-        nearest = get_close_matches(setting, expectations, n=1)
+        nearest = get_close_matches(setting, expectations, n=1, cutoff=0.5)
         return FieldError(setting, "is not a setting", f"did you mean {nearest[0]}?" if nearest else "remove it")
     return FieldError(variable(setting), _fault(detail), f"give {expectations[setting]}")
 

@@ -18,6 +18,7 @@ from pydantic import (
     Field,
     ModelWrapValidatorHandler,
     ValidationError,
+    field_serializer,
     field_validator,
     model_validator,
 )
@@ -251,6 +252,10 @@ class Settings(BaseModel):
     def _named(cls, value: Mapping[str, AccountSettings]) -> Mapping[str, AccountSettings]:
         named = {name: account.model_copy(update={"name": name}) for name, account in value.items()}
         return MappingProxyType({DEFAULT_ACCOUNT: AccountSettings(), **named})
+
+    @field_serializer("accounts")
+    def _dumped(self, value: Mapping[str, AccountSettings]) -> dict[str, AccountSettings]:
+        return dict(value)
 
     @field_validator("rate_limit", mode="before")
     @classmethod

@@ -26,34 +26,46 @@ def normal_database_url(url: str) -> str:
 def normal_redis_url(url: str) -> str:
     """`redis://`, `rediss://` (TLS) or `unix://` of one Redis server; clusters and sentinels are refused."""
     scheme, rest = _split(url)
-    if scheme not in _REDIS:
-        if "cluster" in scheme:
-            raise ValueError(_NO_CLUSTER)
-        if "sentinel" in scheme:
-            raise ValueError("names a Redis sentinel, which is not supported; give the address of the server itself")
-        raise ValueError("is not a Redis address; write redis://, rediss:// or unix://")
-    normal = f"{_REDIS[scheme]}://{rest}"
-    if _REDIS[scheme] == "unix":
-        if not rest.startswith("/") and "@/" not in rest:
-            raise ValueError("names no socket; write unix:///path/of/redis.sock")
-        return normal
+    _refuse_many(scheme, rest)
+    match _REDIS.get(scheme):
+        case None:
+            raise ValueError("is not a Redis address; write redis://, rediss:// or unix://")
+        case "unix":
+            if not rest.startswith("/") and "@/" not in rest:
+                raise ValueError("names no socket; write unix:///path/of/redis.sock")
+            return f"unix://{rest}"
+        case normal:
+            _check_server(f"{normal}://{rest}")
+            return f"{normal}://{rest}"
+
+
+def _refuse_many(scheme: str, rest: str) -> None:
+    """Celery cannot use a cluster as its broker, and would say so only by strange errors."""
+    address, _, query = rest.partition("?")
+    host = address.rpartition("@")[2]
+    if "sentinel" in scheme:
+        raise ValueError("names a Redis sentinel, which is not supported; give the address of the server itself")
+    # AWS names the entry to a cluster `clustercfg.…`.
+    if (
+        "cluster" in scheme
+        or "cluster" in query.lower()
+        or "," in host
+        or ";" in host
+        or host.startswith("clustercfg.")
+    ):
+        raise ValueError("names a Redis cluster or several servers, which Celery cannot use; give the address of one")
+
+
+def _check_server(url: str) -> None:
     try:
-        parts = urlsplit(normal)
-        host, _ = parts.hostname or "", parts.port
+        parts = urlsplit(url)
+        host, _ = parts.hostname, parts.port
     except ValueError:
         raise ValueError("has no usable host and port; percent-encode / ? # @ : in the password") from None
-    if "," in parts.netloc or ";" in normal or "cluster" in parts.query.lower() or host.startswith("clustercfg."):
-        raise ValueError(_NO_CLUSTER)
     if not host:
         raise ValueError("names no host")
     if _REDIS_PATH.fullmatch(parts.path) is None:
         raise ValueError("has a path that is not the number of a database")
-    return normal
-
-
-_NO_CLUSTER: Final = (
-    "names a Redis cluster or several servers, which Celery cannot use as a broker; give the address of one server"
-)
 
 
 def _split(url: str) -> tuple[str, str]:

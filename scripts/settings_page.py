@@ -1,0 +1,74 @@
+"""Write docs/settings.md from dispatcher/settings.py: `python scripts/settings_page.py`."""  # noqa: INP001  (a script)
+
+from pathlib import Path
+
+from dispatcher.account import DEFAULT_BASE_URL
+from dispatcher.environment import variable
+from dispatcher.settings import Settings
+
+PAGE = Path(__file__).parent.parent / "docs" / "settings.md"
+
+_HEAD = f"""\
+# Settings
+
+<!-- Generated from dispatcher/settings.py by scripts/settings_page.py; change it there. -->
+
+Read once, from the environment. `Settings(...)` takes the same values by attribute and never looks at the environment.
+An empty variable counts as not set. Every fault is reported at once, without the value; an unknown `DISPATCHER_*` name
+is a warning. `dispatcher doctor` shows both.
+
+Durations are plain numbers of seconds; fractions are allowed.
+
+## Accounts
+
+| Variable | Default | What it is |
+|---|---|---|
+| `VOICERY_API_TOKEN` | not set | The token of the account `default`. Only workers need one. |
+| `VOICERY_API_TOKEN_FILE` | not set | A file with the token, read at each use: rotates without a restart. |
+| `VOICERY_BASE_URL` | `{DEFAULT_BASE_URL}` | https, or http on this machine. |
+
+A suffix names another account: `VOICERY_API_TOKEN__SALES` is the token of the account `sales`. An account without a
+base URL of its own has that of `default`, so that what is pointed at a sandbox stays there.
+
+## Everything else
+"""
+
+
+def page() -> str:
+    """The page as it should be."""
+    return _HEAD + "".join(_entry(name) for name in Settings.expectations())
+
+
+def _entry(name: str) -> str:
+    field = Settings.model_fields[name]
+    extra = field.json_schema_extra
+    assert isinstance(extra, dict)  # noqa: S101  (expectations() lists only such)
+    lines = [
+        f"### `{variable(name)}`\n",
+        f"{field.description}\n",
+        f"- attribute `{name}`, default {_shown(field.default)}",
+        f"- {extra['expected']}",
+    ]
+    if extra["danger"]:
+        lines.append(f"- **danger:** {extra['danger']}")
+    return "\n" + "\n".join(lines) + "\n"
+
+
+def _shown(default: object) -> str:
+    match default:
+        case None:
+            return "not set"
+        case frozenset() | tuple() if not default:
+            return "none"
+        case tuple():
+            return "`" + "; ".join(map(str, default)) + "`"
+        case bool():
+            return f"`{str(default).lower()}`"
+        case float():
+            return f"`{default:g}`"
+        case _:
+            return f"`{getattr(default, 'pattern', default)}`"
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page(), encoding="utf-8")
