@@ -71,6 +71,8 @@ def _authority_faults(parts: SplitResult, port: int | None) -> list[str]:
         faults.append("must have a port between 1 and 65535, or none")
     if not parts.hostname:
         return [*faults, "must name a host"]
+    if "%" in parts.netloc or ("[" in parts.netloc and _address(parts.hostname) is None):
+        return [*faults, "must name a valid host"]
     return faults + _host_faults(parts.hostname)
 
 

@@ -8,6 +8,7 @@ import math
 import re
 from typing import Final
 
+BIGINT_MIN: Final = -(2**63)
 BIGINT_MAX: Final = 2**63 - 1
 MAX_DEPTH: Final = 64
 """Levels of arrays and objects kept; what lies deeper becomes the text `…`."""
@@ -32,7 +33,7 @@ def storable(value: object, *, depth: int = MAX_DEPTH) -> object:
         case str():
             return storable_text(value)
         case int():
-            return value if -BIGINT_MAX - 1 <= value <= BIGINT_MAX else _integer_text(value)
+            return value if BIGINT_MIN <= value <= BIGINT_MAX else _integer_text(value)
         case float():
             return value if math.isfinite(value) else str(value)
         case dict() if depth > 0:

@@ -1,93 +1,101 @@
 """One answer as it comes off the wire: its status is kept whatever happens to its headers and its body."""
 
 import http.client
-from collections.abc import Callable
-from typing import Final
-
-from requests.structures import CaseInsensitiveDict
+from http import HTTPStatus
+from typing import Final, Protocol
 
 from dispatcher.reply import BodyFault, WireFault
 from dispatcher.voicery.exchange import DeadlinePassed, Exchange, ExchangeFailed
+from dispatcher.voicery.head import read_fields, read_status
 from dispatcher.voicery.wire import TooManyBytes, WireReader
 
-_READ_SIZE: Final = 64 * 1024
+
+class OnClose(Protocol):
+    """Takes the connection back."""
+
+    def __call__(self, *, reusable: bool) -> None:
+        """`reusable`: whether it may carry another request."""
+        ...
 
 
-class _FinalResponse(http.client.HTTPResponse):
-    """The standard library's response, with every interim answer (RFC 9110, 15.2) skipped, not only 100."""
+_READ_SIZE: Final = 64 * 1024  # bytes
+_LENGTH_DIGITS: Final = 18  # more digits than any body has bytes
+_BODILESS: Final = frozenset({HTTPStatus.SWITCHING_PROTOCOLS, HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED})
 
-    def begin(self) -> None:
-        super().begin()
-        while (
-            self.status is not None and 100 <= self.status < 200 and self.status != http.HTTPStatus.SWITCHING_PROTOCOLS
-        ):
-            self.status = self.headers = self.msg = None  # type: ignore[assignment]  # as before the first begin()
-            super().begin()
+# What a broken peer, a broken network and our own limits raise; anything else is a bug.
+_RECEIVE_ERRORS: Final = (OSError, http.client.HTTPException, TooManyBytes)
 
 
 class Answer:
-    """The `raw` of our `requests.Response`: status and headers are known, the body is still on the wire.
+    """The `raw` of our `requests.Response`: status and fields are known, the body is still on the wire.
 
-    `fault` says what went wrong after the status line. `on_close(reusable)` is called once, when the answer is closed.
+    `fault` says what went wrong after the status line. Field names are lower case.
     """
 
-    def __init__(self, reader: WireReader, exchange: Exchange, method: str, on_close: Callable[[bool], None]) -> None:
-        """Read status line and headers. Raises `ExchangeFailed` if there is no status line."""
+    def __init__(self, reader: WireReader, exchange: Exchange, method: str, on_close: OnClose) -> None:
+        """Read status line and header fields. Raises `ExchangeFailed` if there is no status line."""
         self._reader = reader
         self._on_close = on_close
-        self._closed = False
+        self._open = True
         self._cap = exchange.body_cap
         self._complete = False
         self.fault: BodyFault | None = None
-        self.headers: CaseInsensitiveDict[str] = CaseInsensitiveDict()
+        self.fields: dict[str, str] = {}
         reader.raw.begin(exchange.arm, exchange.body_cap)
-        # The reader stands in for the socket: all that HTTPResponse asks of one is `makefile`.
-        self._response = _FinalResponse(reader, method=method)  # type: ignore[arg-type]
         try:
-            self._response.begin()
-        except (OSError, http.client.HTTPException, TooManyBytes) as error:
-            self.fault = self._head_fault(error)
-        else:
-            self.headers.update(self._response.headers.items())
-        self.status: int = self._response.status
-
-    def _head_fault(self, error: Exception) -> BodyFault:
-        """The fault of headers that failed after a valid status line; raises `ExchangeFailed` if there was none."""
-        status: object = self._response.status
-        if not isinstance(status, int) or isinstance(error, http.client.UnknownProtocol):
+            minor, self.status = read_status(reader)
+        except _RECEIVE_ERRORS as error:
             raise receive_failure(error) from error
-        if isinstance(error, http.client.HTTPException):  # a line too long, too many headers
-            return BodyFault.OVERSIZE
-        return _body_fault(error)
+        try:
+            self.fields = read_fields(reader)
+        except _RECEIVE_ERRORS as error:
+            self.fault = _body_fault(error)
+        if self.fields.get("transfer-encoding", "chunked").lower() != "chunked":
+            self.fault = BodyFault.ENCODING
+        self._body = self._framed(method)
+        self._keeps = minor >= 1 and "close" not in self.fields.get("connection", "").lower()
+
+    def _framed(self, method: str) -> http.client.HTTPResponse:
+        """The standard library's reader of bodies, told how this one is framed (RFC 9112, 6.3)."""
+        # The reader stands in for the socket: all that HTTPResponse asks of one is `makefile`.
+        body = http.client.HTTPResponse(self._reader, method=method)  # type: ignore[arg-type]
+        body.chunked = "transfer-encoding" in self.fields
+        body.chunk_left = None
+        length = self.fields.get("content-length", "")
+        if self.status in _BODILESS:
+            body.chunked, body.length = False, 0
+        elif body.chunked or not (length.isascii() and length.isdigit()):
+            body.length = None
+        else:
+            body.length = int(length[:_LENGTH_DIGITS])
+        return body
 
     def read_body(self) -> bytes:
-        """The body, as far as it came, at most the cap; `fault` says why it is not whole. Never raises for the peer."""
+        """The body as far as it came, at most the cap; `fault` says why it is not whole. Never the peer's exception."""
         body = bytearray()
         if self.fault is not None:
             return b""
         try:
-            while piece := self._response.read1(min(_READ_SIZE, self._cap + 1 - len(body))):
+            while piece := self._body.read1(min(_READ_SIZE, self._cap + 1 - len(body))):
                 body += piece
                 if len(body) > self._cap:
                     self.fault = BodyFault.OVERSIZE
                     return bytes(body[: self._cap])
-        except (OSError, http.client.HTTPException, TooManyBytes) as error:
+        except _RECEIVE_ERRORS as error:
             self.fault = _body_fault(error)
             return bytes(body)
-        if self._response.length:
+        if self._body.length:
             self.fault = BodyFault.TRUNCATED
-        else:
-            self._complete = True
+        # A body that only the close ends has neither length nor chunks, and no successor on its connection.
+        self._complete = self._body.length == 0 or self._body.chunked is True
         return bytes(body)
 
     def close(self) -> None:
-        """Give the connection up; it is reusable only if this answer was read to its announced end and nothing more."""
-        if self._closed:
-            return
-        self._closed = True
-        self._reader.raw.end()
-        reusable = self._complete and not self._response.will_close and not self._reader.unread()
-        self._on_close(reusable)
+        """Give the connection back: reusable if this answer was read to its announced end and nothing follows it."""
+        if self._open:
+            self._open = False
+            self._reader.raw.end()
+            self._on_close(reusable=self._complete and self._keeps and not self._reader.unread())
 
 
 def receive_failure(error: Exception) -> ExchangeFailed:
@@ -96,7 +104,7 @@ def receive_failure(error: Exception) -> ExchangeFailed:
         case DeadlinePassed():
             return ExchangeFailed(WireFault.DEADLINE, "the exchange took longer than its deadline")
         case TimeoutError():
-            return ExchangeFailed(WireFault.READ_TIMEOUT, "no byte of an answer within the read timeout")
+            return ExchangeFailed(WireFault.READ_TIMEOUT, "silent for longer than the read timeout")
         case http.client.RemoteDisconnected():  # also a ConnectionResetError, hence first
             return ExchangeFailed(WireFault.CLOSED, "closed before an answer")
         case OSError():
@@ -109,7 +117,7 @@ def _body_fault(error: Exception) -> BodyFault:
     match error:
         case DeadlinePassed():
             return BodyFault.DEADLINE
-        case TooManyBytes():
-            return BodyFault.OVERSIZE
-        case _:
+        case OSError() | http.client.IncompleteRead():
             return BodyFault.TRUNCATED
+        case _:  # our limits: TooManyBytes, LineTooLong, too many fields
+            return BodyFault.OVERSIZE

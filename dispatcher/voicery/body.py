@@ -1,4 +1,4 @@
-"""The body of an answer, read with distrust: JSON of any size, depth and spelling becomes a storable value or a fault."""
+"""The body of an answer, read with distrust: JSON of any depth and spelling becomes a storable value or a fault."""
 
 import json
 import math
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from dispatcher.reply import BodyFault
-from dispatcher.storable import storable, storable_text
+from dispatcher.storable import BIGINT_MAX, BIGINT_MIN, MAX_DEPTH, storable, storable_text
 
 TEXT_CAP: Final = 2048
 """Characters of a body kept for people to read."""
@@ -33,11 +33,22 @@ def parse_body(raw: bytes, fault: BodyFault | None = None) -> Body:
         value = _DECODER.decode(raw.decode("utf-8", "replace").removeprefix("\ufeff"))
     except (ValueError, RecursionError):
         return Body(None, text, BodyFault.NOT_JSON)
-    return Body(storable(value), text, None)
+    return Body(storable(value) if _may_be_unstorable(raw) else value, text, None)
+
+
+def _may_be_unstorable(raw: bytes) -> bool:
+    """Whether what was decoded from `raw` can hold a NUL, a lone surrogate or too deep a nesting.
+
+    Numbers are harmless already. Walking every value of every answer costs more than decoding it.
+    """
+    return b"\\u" in raw or b"\0" in raw or raw.count(b"[") + raw.count(b"{") > MAX_DEPTH
 
 
 def _integer(digits: str) -> int | str:
-    return int(digits) if len(digits) <= _INTEGER_CAP else digits
+    if len(digits) > _INTEGER_CAP:
+        return digits
+    value = int(digits)
+    return value if BIGINT_MIN <= value <= BIGINT_MAX else digits
 
 
 def _number(digits: str) -> float | str:

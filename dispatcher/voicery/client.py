@@ -184,16 +184,14 @@ def _origin(base_url: str, proxy: str | None, ca_bundle: str | None) -> Origin:
 
 
 def _head(answer: Answer, exchange: Exchange) -> Reply:
-    headers = {
-        name: storable_text(value[:_HEADER_CAP]) for name in _KEPT_HEADERS if (value := answer.headers.get(name))
-    }
-    if location := answer.headers.get("location"):
+    headers = {name: storable_text(value[:_HEADER_CAP]) for name in _KEPT_HEADERS if (value := answer.fields.get(name))}
+    if location := answer.fields.get("location"):
         headers["location"] = storable_text(_path_of(location)[:_HEADER_CAP])
     return Reply(status=answer.status, headers=headers, written=exchange.written, elapsed_seconds=exchange.elapsed())
 
 
 def _reply(answer: Answer, exchange: Exchange) -> Reply:
-    encoding = answer.headers.get("content-encoding", "identity").strip().lower()
+    encoding = answer.fields.get("content-encoding", "identity").strip().lower()
     raw = answer.read_body()
     if encoding not in {"", "identity"}:
         return replace(_head(answer, exchange), body_fault=answer.fault or BodyFault.ENCODING)

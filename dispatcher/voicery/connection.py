@@ -4,9 +4,9 @@ import select
 import socket
 import ssl
 import time
-from collections.abc import Callable
+from functools import partial
 
-from dispatcher.voicery.answer import Answer, receive_failure
+from dispatcher.voicery.answer import Answer, OnClose, receive_failure
 from dispatcher.voicery.exchange import Exchange, ExchangeFailed
 from dispatcher.voicery.wire import WireReader
 
@@ -21,14 +21,14 @@ class Connection:
         self._poll = select.poll()
         self._poll.register(sock, select.POLLIN | select.POLLPRI)
 
-    def exchange(self, exchange: Exchange, method: str, request: bytes, on_close: Callable[[bool], None]) -> Answer:
+    def exchange(self, exchange: Exchange, method: str, request: bytes, on_close: OnClose) -> Answer:
         """Write `request` and read the head of its answer. Raises `ExchangeFailed` if no status line arrives."""
         try:
             self._send(exchange, request)
         except (BrokenPipeError, ConnectionResetError) as error:
             # A server may answer and close before it has read everything (413, 401): what it said counts.
             try:
-                return Answer(self._reader, exchange, method, lambda _: on_close(False))
+                return Answer(self._reader, exchange, method, partial(_doubt, on_close))
             except ExchangeFailed:
                 raise receive_failure(error) from error
         except OSError as error:
@@ -40,7 +40,11 @@ class Connection:
         while rest:
             exchange.arm(self._sock)
             exchange.written = True
-            rest = rest[self._sock.send(rest) :]
+            try:
+                rest = rest[self._sock.send(rest) :]
+            except TimeoutError:
+                exchange.arm(self._sock)  # raises DeadlinePassed if it was not the silence but the whole
+                raise
 
     def rest(self) -> None:
         """The answer was read to its end: the idle time starts."""
@@ -56,4 +60,11 @@ class Connection:
         return not (isinstance(self._sock, ssl.SSLSocket) and self._sock.pending())
 
     def close(self) -> None:
+        """Close the socket, without a word to the peer."""
         self._sock.close()
+
+
+def _doubt(on_close: OnClose, *, reusable: bool) -> None:
+    """An answer to a request that was not sent whole leaves a connection in doubt, however well it was read."""
+    del reusable
+    on_close(reusable=False)

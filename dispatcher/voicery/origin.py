@@ -7,6 +7,7 @@ import queue
 import socket
 import ssl
 import threading
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Final
 from urllib.parse import unquote, urlsplit
@@ -32,11 +33,11 @@ class Proxy:
     @classmethod
     def parse(cls, url: str) -> "Proxy":
         """From `http://[user:password@]host:port`. Raises `NotConfigured`, without the URL: it may hold a password."""
-        try:
+        parts = urlsplit("")
+        port = None
+        with suppress(ValueError):
             parts = urlsplit(url)
             port = parts.port
-        except ValueError:
-            port = None
         if port is None or parts.scheme != "http" or not parts.hostname or not (url.isascii() and url.isprintable()):
             raise NotConfigured(
                 "The proxy is not usable; write it as http://host:port or http://user:password@host:port."
@@ -58,7 +59,7 @@ class Origin:
     proxy: Proxy | None = None
 
     def connect(self, exchange: Exchange) -> socket.socket:
-        """A socket that is ready for the first byte of a request. Raises `ExchangeFailed` with the stage that failed."""
+        """A socket that is ready for the first byte of a request. Raises `ExchangeFailed` naming the stage."""
         first = self.proxy or self
         sock = _connect_tcp(_resolve(first.host, first.port, exchange), exchange)
         try:

@@ -12,7 +12,9 @@ from dispatcher.errors import NotConfigured
 class Secret(Protocol):
     """What pydantic's `SecretStr` offers."""
 
-    def get_secret_value(self) -> str: ...
+    def get_secret_value(self) -> str:
+        """The secret itself."""
+        ...
 
 
 class BearerAuth(AuthBase):
@@ -23,6 +25,7 @@ class BearerAuth(AuthBase):
         self._header()
 
     def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+        """Set the header, with the token as it is now."""
         request.headers["Authorization"] = self._header()
         return request
 

@@ -7,7 +7,6 @@ whose body failed, and the age of a reused connection cannot be had, and it cost
 
 import os
 from collections import deque
-from collections.abc import Mapping
 from functools import partial
 from typing import Final
 
@@ -58,11 +57,11 @@ class OriginAdapter(BaseAdapter):
     def send(
         self,
         request: requests.PreparedRequest,
-        stream: bool = False,
-        timeout: object = None,
-        verify: object = True,
-        cert: object = None,
-        proxies: Mapping[str, str] | None = None,
+        stream: object = None,  # noqa: ARG002 - here and below: the arguments of a BaseAdapter
+        timeout: object = None,  # noqa: ARG002
+        verify: object = None,  # noqa: ARG002
+        cert: object = None,  # noqa: ARG002
+        proxies: object = None,  # noqa: ARG002
     ) -> requests.Response:
         """Write `request` and read the head of its answer; the body stays on the wire whatever `stream` says.
 
@@ -86,7 +85,7 @@ class OriginAdapter(BaseAdapter):
             raise ExchangeFailed(WireFault.LEASE, "given back before the first byte")
         response = requests.Response()
         response.status_code = answer.status
-        response.headers = answer.headers
+        response.headers.update(answer.fields)
         response.raw = answer
         response.request = request
         return response
@@ -111,7 +110,7 @@ class OriginAdapter(BaseAdapter):
             connection.close()
         return Connection(self._origin.connect(exchange))
 
-    def _end(self, connection: Connection, reusable: bool) -> None:
+    def _end(self, connection: Connection, *, reusable: bool) -> None:
         if reusable:
             connection.rest()
             self._idle.append(connection)

@@ -35,13 +35,19 @@ class Wire(io.RawIOBase):
         self._arm = None
 
     def readable(self) -> bool:
+        """Always: what cannot be read raises."""
         return True
 
     def readinto(self, buffer: "WriteableBuffer", /) -> int:
+        """One receive. Raises what `arm` raises, `TimeoutError`, `OSError` and `TooManyBytes`."""
         if self._arm is None:
             return 0
         self._arm(self._sock)
-        received = self._sock.recv_into(buffer)
+        try:
+            received = self._sock.recv_into(buffer)
+        except TimeoutError:
+            self._arm(self._sock)  # raises its own error if it was not the silence but the whole that took too long
+            raise
         self._budget -= received
         if self._budget < 0:
             raise TooManyBytes
@@ -56,12 +62,12 @@ class WireReader(io.BufferedReader):
     def __init__(self, sock: socket.socket) -> None:
         super().__init__(Wire(sock))
 
-    def makefile(self, mode: str) -> "WireReader":
-        """What `http.client.HTTPResponse` asks its socket for; `mode` is always "rb"."""
+    def makefile(self, _mode: str) -> "WireReader":
+        """What `http.client.HTTPResponse` asks its socket for, always with the mode "rb"."""
         return self
 
     def close(self) -> None:
-        return
+        """Nothing: the answer is over, the connection is not."""
 
     def unread(self) -> bool:
         """Whether bytes are left that belong to no answer; to be asked after the answer ended."""
