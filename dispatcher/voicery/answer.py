@@ -1,6 +1,7 @@
 """One answer as it comes off the wire: its status is kept whatever happens to its headers and its body."""
 
 import http.client
+import sys
 from http import HTTPStatus
 from typing import Final, Protocol
 
@@ -67,7 +68,7 @@ class Answer:
         elif body.chunked or not (length.isascii() and length.isdigit()):
             body.length = None
         else:
-            body.length = int(length[:_LENGTH_DIGITS])
+            body.length = int(length) if len(length) <= _LENGTH_DIGITS else sys.maxsize
         return body
 
     def read_body(self) -> bytes:

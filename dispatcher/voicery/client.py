@@ -2,13 +2,12 @@
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Final, cast
 from urllib.parse import urlsplit
 
 import requests
-from requests.structures import CaseInsensitiveDict
 
 from dispatcher.base_url import check_base_url, endpoint
 from dispatcher.errors import NotConfigured
@@ -100,7 +99,7 @@ class VoiceryClient:
             query: dict[str, str | int] = {"campaign_id": campaign_id, "page": page, "per_page": per_page}
             if phone_number is not None:
                 query["phone_number"] = phone_number
-            return _prepare(desk.session, requests.Request("GET", self._list_url, params=query))
+            return _prepare(desk.session, "GET", self._list_url, query=query)
 
         return self._exchange(prepare, self._clocks(LIST_BODY_CAP, None))
 
@@ -127,7 +126,7 @@ class VoiceryClient:
             request.exchange = exchange
             self._auth(request)
             # Not `Session.send`: even with redirects off it reads the body of a 3xx without bound, to build a request
-            # that it will not send, and it keeps cookies. (Its own cost is small: 5 % of an exchange.)
+            # that it will not send, and it keeps cookies. Its own cost was not the reason: a tenth of an exchange.
             answer = cast("Answer", desk.session.get_adapter(str(request.url)).send(request).raw)
             return _reply(answer, exchange)
         except ExchangeFailed as failure:
@@ -149,8 +148,8 @@ class VoiceryClient:
             session.headers.update(_HEADERS)
             session.adapters.clear()  # no other machine can be reached by mistake
             session.mount(self._base_url, self._adapter)
-            post = requests.Request("POST", self._lead_url, headers={"Content-Type": "application/json"})
-            desk = self._local.desk = _Desk(session, _prepare(session, post))
+            post = _prepare(session, "POST", self._lead_url, headers={"Content-Type": "application/json"})
+            desk = self._local.desk = _Desk(session, post)
         return desk
 
 
@@ -162,11 +161,18 @@ class _Desk:
     post: LeanRequest
 
 
-def _prepare(session: requests.Session, request: requests.Request) -> LeanRequest:
+def _prepare(
+    session: requests.Session,
+    method: str,
+    url: str,
+    *,
+    headers: Mapping[str, str] | None = None,
+    query: Mapping[str, str | int] | None = None,
+) -> LeanRequest:
     lean = LeanRequest()
-    lean.__dict__.update(session.prepare_request(request).__dict__)
-    host = urlsplit(str(lean.url)).netloc
-    lean.headers = CaseInsensitiveDict({"Host": host, **lean.headers})
+    lean.prepare(
+        method, url, headers={"Host": urlsplit(url).netloc, **session.headers, **(headers or {})}, params=query
+    )
     return lean
 
 

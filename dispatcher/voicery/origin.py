@@ -63,7 +63,8 @@ class Origin:
         first = self.proxy or self
         sock = _connect_tcp(_resolve(first.host, first.port, exchange), exchange)
         try:
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            with suppress(OSError):  # a peer that is gone already shows itself at the next step
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             if self.proxy is not None:
                 _tunnel(sock, self.proxy, self.host, self.port, exchange)
             return sock if self.tls is None else _handshake(sock, self.tls, self.host, exchange)

@@ -1,8 +1,8 @@
 """The `requests` transport adapter: one origin, idle connections kept for a few seconds, one exchange per send.
 
 Why not the stock adapter: through it a total deadline, a truthful "was anything written?", the status of an answer
-whose body failed, and the age of a reused connection cannot be had, and it costs several times the CPU
-(`benchmarks/README.md` has the figures).
+whose body failed, and the age of a reused connection cannot be had, and it costs about five times the CPU (measured
+on one machine, over loopback: 0.10-0.16 ms an exchange beside 0.48-0.64 ms of `Session.post`).
 """
 
 import os
@@ -92,23 +92,25 @@ class OriginAdapter(BaseAdapter):
 
     def close(self) -> None:
         """Close every idle connection. An exchange that runs keeps its own."""
-        while self._idle:
-            self._idle.pop().close()
+        while (connection := self._pop()) is not None:
+            connection.close()
 
     def _take(self, exchange: Exchange) -> Connection:
         """The idle connection used last, if it can be trusted; else a new one."""
         if self._pid != os.getpid():  # what the parent left open is the parent's: two processes must not share it
             self.close()
             self._pid = os.getpid()
-        while self._idle:
-            try:
-                connection = self._idle.pop()
-            except IndexError:  # another thread took the last one
-                break
+        while (connection := self._pop()) is not None:
             if connection.is_usable(self._idle_seconds):
                 return connection
             connection.close()
         return Connection(self._origin.connect(exchange))
+
+    def _pop(self) -> Connection | None:
+        try:
+            return self._idle.pop()
+        except IndexError:
+            return None
 
     def _end(self, connection: Connection, *, reusable: bool) -> None:
         if reusable:

@@ -156,6 +156,11 @@ def _then_reset(call: Call) -> None:
             BodyFault.TRUNCATED,
             id="negative chunk size",
         ),
+        pytest.param(
+            answering_once(CREATED + b"Content-Length: " + b"9" * 60_000 + b"\r\n\r\n{}"),
+            BodyFault.TRUNCATED,
+            id="length of 60000 digits",
+        ),
         pytest.param(_then_reset, BodyFault.TRUNCATED, id="reset in the body"),
         pytest.param(_then_hold(CREATED + b"Content-Length: 500\r\n\r\n{"), BodyFault.TRUNCATED, id="body hangs"),
         pytest.param(_then_hold(CREATED + b"Content-Le"), BodyFault.TRUNCATED, id="headers hang"),

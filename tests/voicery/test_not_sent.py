@@ -203,11 +203,15 @@ def test_a_lease_that_is_too_short_gives_back_before_the_first_byte(make_client:
 
 
 def test_before_write_is_asked_only_when_the_connection_stands(make_client: MakeClient, authority: Authority) -> None:
-    asked: list[int] = []
+    asked = []
+
+    def ask() -> bool:
+        asked.append(True)
+        return True
 
     with Peer(answering(answer()), tls=authority.issue("voicery.example")) as peer:
         client = make_client(peer.url, ca_bundle=str(authority.bundle))
-        reply = client.create_lead(BODY, before_write=lambda: bool(asked.append(peer.received)) or True)
+        reply = client.create_lead(BODY, before_write=ask)
 
     assert reply.fault is WireFault.TLS
     assert asked == []
