@@ -7,7 +7,6 @@ does, which is when a worker starts.
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import billiard
 from celery import signals
 
 from dispatcher.broker import BrokerApp, worker_configuration
@@ -50,21 +49,14 @@ class WorkerApp(BrokerApp):
         """The worker of `celery worker`, without the three chatty extras that this broker suffers from."""
         self._listen_to_signals()
         quiet = {"without_mingle": True, "without_gossip": True, "without_heartbeat": True}
-        return self.subclass_with_self("celery.apps.worker:Worker")(**{**options, **quiet})
+        return self.subclass_with_self("dispatcher.worker:Worker")(**{**options, **quiet})
 
     def _listen_to_signals(self) -> None:
         """Only now, in a process that is this app's worker: Celery's signals belong to every app of a process."""
         signals.worker_process_init.connect(lambda **_: self.runtimes.enter_pool_child(), weak=False)
-        signals.worker_shutting_down.connect(self._shut_down, weak=False)
+        signals.worker_shutting_down.connect(lambda **_: self.runtimes.stopping.ask(), weak=False)
         signals.worker_process_shutdown.connect(lambda **_: self.runtimes.close(), weak=False)
         signals.worker_shutdown.connect(lambda **_: self.runtimes.close(), weak=False)
-
-    def _shut_down(self, how: str, **_: object) -> None:
-        """In the main process. Celery has signalled the children once by now, and once only asks them to stop."""
-        self.runtimes.stopping.ask()
-        if how == "Cold":
-            for child in billiard.active_children():
-                child.terminate()
 
 
 app = WorkerApp()
