@@ -14,7 +14,7 @@ NUMBER = "+12025550100"
 PATIENCE_SECONDS = 10.0
 
 
-def lead(phone_number: str = NUMBER, campaign_id: int = 42, **more: Any) -> dict[str, Any]:
+def lead(phone_number: str = NUMBER, campaign_id: object = 42, **more: Any) -> dict[str, Any]:
     return {"phone_number": phone_number, "campaign_id": campaign_id, **more}
 
 

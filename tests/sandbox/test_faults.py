@@ -1,16 +1,22 @@
 """Every fault, seen from the other end of the wire, with what it did to the book."""
 
+import asyncio
 import gzip
 import socket
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import orjson
 import pytest
 
 from dispatcher.sandbox.fault import LIST_FAULTS, FaultName, Rule, When
-from tests.sandbox.client import Dial, Start, lead
+from dispatcher.sandbox.log import read_log
+from dispatcher.sandbox.options import SandboxOptions
+from dispatcher.sandbox.plan import FaultPlan
+from dispatcher.sandbox.server import running
+from tests.sandbox.client import PATIENCE_SECONDS, Dial, Start, Wire, lead
 from tests.support.waiting import wait_until
 
 BOTH = pytest.mark.parametrize(("when", "created"), [(When.BEFORE, 0), (When.AFTER, 1)])
@@ -266,8 +272,7 @@ def test_late_is_refused_if_the_number_came_meanwhile(start: Start) -> None:
     assert [entry.effect for entry in api.sandbox.log] == ["none", "created", "refused"]
 
 
-def test_a_hang_ends_with_its_client(start: Start, dial: Dial) -> None:
-    """Otherwise hung requests would hold up the end of every test."""
+def test_a_hang_does_not_hold_up_the_end_of_the_sandbox(start: Start, dial: Dial) -> None:
     api = start(faults=(Rule(fault=FaultName.HANG),))
     wire = dial(api.sandbox)
     wire.send()
@@ -275,6 +280,30 @@ def test_a_hang_ends_with_its_client(start: Start, dial: Dial) -> None:
     begun = time.monotonic()
     api.sandbox.__exit__(None, None, None)
     assert time.monotonic() - begun < 3
+
+
+def test_a_hang_ends_with_its_client(tmp_path: Path) -> None:
+    """Otherwise a long chaos run would pile up an hour of hung requests."""
+    options = SandboxOptions(faults=(Rule(fault=FaultName.HANG),))
+    log = tmp_path / "log.jsonl"
+
+    async def tasks_settle_at(count: int) -> None:
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while len(asyncio.all_tasks()) != count:
+                await asyncio.sleep(0.005)
+
+    async def scenario() -> None:
+        async with running(options, FaultPlan(options.faults), log) as (_, port):
+            idle = len(asyncio.all_tasks())
+            with socket.create_connection(("127.0.0.1", port), PATIENCE_SECONDS) as connection:
+                Wire(connection).send()
+                async with asyncio.timeout(PATIENCE_SECONDS):
+                    while not read_log(log):
+                        await asyncio.sleep(0.005)
+                assert len(asyncio.all_tasks()) > idle
+            await tasks_settle_at(idle)
+
+    asyncio.run(scenario())
 
 
 def test_no_fault_was_forgotten_here(request: pytest.FixtureRequest) -> None:

@@ -28,7 +28,8 @@ def test_what_is_no_limit_is_refused(text: str) -> None:
 def test_no_window_ever_holds_more_than_its_permits_and_none_is_refused_without_need(
     windows: tuple[Window, ...], gaps: list[float]
 ) -> None:
-    log, now, taken = SlidingLog(windows), 0.0, []
+    log, now = SlidingLog(windows), 0.0
+    taken: list[float] = []
     for gap in gaps:
         now += gap
         full = any(sum(at > now - window.seconds for at in taken) >= window.permits for window in windows)
