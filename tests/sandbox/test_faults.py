@@ -287,9 +287,9 @@ def test_a_hang_ends_with_its_client(tmp_path: Path) -> None:
     options = SandboxOptions(faults=(Rule(fault=FaultName.HANG),))
     log = tmp_path / "log.jsonl"
 
-    async def tasks_settle_at(count: int) -> None:
+    async def until(condition: Callable[[], Any]) -> None:
         async with asyncio.timeout(PATIENCE_SECONDS):
-            while len(asyncio.all_tasks()) != count:
+            while not condition():  # noqa: ASYNC110 - the condition belongs to others, who set no event
                 await asyncio.sleep(0.005)
 
     async def scenario() -> None:
@@ -297,11 +297,9 @@ def test_a_hang_ends_with_its_client(tmp_path: Path) -> None:
             idle = len(asyncio.all_tasks())
             with socket.create_connection(("127.0.0.1", port), PATIENCE_SECONDS) as connection:
                 Wire(connection).send()
-                async with asyncio.timeout(PATIENCE_SECONDS):
-                    while not read_log(log):
-                        await asyncio.sleep(0.005)
+                await until(lambda: read_log(log))
                 assert len(asyncio.all_tasks()) > idle
-            await tasks_settle_at(idle)
+            await until(lambda: len(asyncio.all_tasks()) == idle)
 
     asyncio.run(scenario())
 
