@@ -24,6 +24,11 @@ ORDER BY COALESCE(campaign_id, 0)
 FOR NO KEY UPDATE
 """)
 
+_LOCK_ONE = text(f"""
+SELECT {_COLUMNS} FROM dispatcher.gates WHERE account = :account AND COALESCE(campaign_id, 0) = :key
+FOR NO KEY UPDATE
+""")
+
 _READ = text(f"""
 SELECT {_COLUMNS} FROM dispatcher.gates
 WHERE account = :account AND COALESCE(campaign_id, 0) IN (0, :campaign_id)
@@ -60,6 +65,12 @@ SELECT EXISTS (
 )
 """)
 
+_WAITING_FOR_PROBE = text("""
+SELECT campaign_id FROM dispatcher.gates
+WHERE account = :account AND state = 'closed' AND until <= now() AND reason NOT IN ('paused', 'throttled')
+ORDER BY COALESCE(campaign_id, 0)
+""")
+
 _SPREADING: Final = frozenset({Reason.OUTAGE, Reason.FORBIDDEN, Reason.MISCONFIGURED, Reason.REJECTING})
 
 
@@ -78,6 +89,12 @@ def lock(connection: Connection, account: str, campaign_id: int) -> tuple[Gate, 
     return _pair(account, campaign_id, rows)
 
 
+def lock_one(connection: Connection, account: str, campaign_id: int | None) -> Gate:
+    """One gate that has a row, locked until the transaction ends."""
+    row = connection.execute(_LOCK_ONE, {"account": account, "key": campaign_id or 0}).one()
+    return _gate(row)
+
+
 def troubled(connection: Connection, account: str, campaign_id: int) -> bool:
     """Whether an acceptance has anything to reset."""
     return bool(connection.execute(_TROUBLED, {"account": account, "campaign_id": campaign_id}).scalar())
@@ -86,6 +103,11 @@ def troubled(connection: Connection, account: str, campaign_id: int) -> bool:
 def sending(connection: Connection, account: str, campaign_id: int | None) -> bool:
     """Whether a lead of the gate's scope is on its way. The caller holds the gate's row."""
     return bool(connection.execute(_SENDING, {"account": account, "campaign_id": campaign_id}).scalar())
+
+
+def waiting_for_probe(connection: Connection, account: str) -> list[int | None]:
+    """The account's closed gates whose wait is over; None stands for the account's own."""
+    return [row.campaign_id for row in connection.execute(_WAITING_FOR_PROBE, {"account": account})]
 
 
 def save(connection: Connection, gate: Gate) -> None:
