@@ -21,7 +21,9 @@ STUB = """
 import json, os, sys, time
 from pathlib import Path
 seen = {name: value for name, value in os.environ.items() if name.startswith(("VOICERY_", "DATABASE_", "REDIS_"))}
-Path(sys.argv[1]).write_text(json.dumps(seen))
+draft = Path(sys.argv[1] + ".new")
+draft.write_text(json.dumps(seen))
+draft.rename(sys.argv[1])
 time.sleep(600)
 """
 
@@ -48,7 +50,11 @@ def up(root: Path, environment: dict[str, str], seen: Path) -> Iterator[io.Strin
     thread = threading.Thread(target=run)
     thread.start()
     try:
-        wait_until(lambda: seen.exists() or failures, 60, lambda: f"the worker to be started; {printed.getvalue()}")
+        wait_until(
+            lambda: failures or (seen.exists() and "Ctrl-C" in printed.getvalue()),
+            60,
+            lambda: f"the worker to be started; printed so far: {printed.getvalue()}",
+        )
         assert not failures
         yield printed
     finally:
