@@ -36,11 +36,12 @@ def connect(redis_url: str, *, timeout_seconds: float = TIMEOUT_SECONDS) -> redi
     client.connection_pool.connection_kwargs.update(
         socket_timeout=timeout_seconds,
         socket_connect_timeout=timeout_seconds,
-        socket_keepalive=True,
         retry=Retry(NoBackoff(), 0),
         retry_on_timeout=False,
         decode_responses=False,
     )
+    if not redis_url.startswith("unix://"):
+        client.connection_pool.connection_kwargs["socket_keepalive"] = True
     return client
 
 
@@ -99,7 +100,6 @@ def worker_configuration(redis_url: str) -> Mapping[str, Any]:
     """For a worker: reconnects for ever, takes one doorbell at a time, and listens to nobody's remote control."""
     return {
         **_common(redis_url),
-        "broker_transport": "dispatcher.envelope:Transport",
         "broker_transport_options": _transport_options(_WORKER_TIMEOUT_SECONDS) | {"visibility_timeout": 300},
         "broker_connection_retry": True,
         "broker_connection_retry_on_startup": True,
@@ -116,6 +116,9 @@ def worker_configuration(redis_url: str) -> Mapping[str, Any]:
 
 
 def _common(redis_url: str) -> dict[str, Any]:
+    if redis_url.startswith("unix://"):  # kombu's way to write it
+        path, _, query = redis_url.removeprefix("unix://").partition("?")
+        redis_url = f"redis+socket://{path}?{query.replace('db=', 'virtual_host=')}"
     return {
         "broker_url": redis_url,
         "broker_read_url": redis_url,

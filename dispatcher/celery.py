@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from celery import signals
+from kombu.connection import Connection
 
 from dispatcher.broker import BrokerApp, worker_configuration
 from dispatcher.stopping import Stopping
@@ -44,6 +45,12 @@ class WorkerApp(BrokerApp):
         self.runtimes = Runtimes(build_runtime)
         self.steps["worker"].add(SweepStep)
         register(self, self.runtimes)
+
+    def connection_for_read(self, url: str | None = None, **options: object) -> Connection:
+        """The connection to consume from, by the transport that lets only doorbells in."""
+        connection = super().connection_for_read(url, **options)
+        connection.transport_cls = "dispatcher.envelope:Transport"
+        return connection
 
     def Worker(self, **options: object) -> object:  # noqa: N802  # Celery's name for it
         """The worker of `celery worker`, without the three chatty extras that this broker suffers from."""

@@ -119,6 +119,6 @@ class Channel(kombu_redis.Channel):
 
 
 class Transport(kombu_redis.Transport):
-    """Kombu's Redis transport with that channel; named by the worker's configuration."""
+    """Kombu's Redis transport with that channel; what `celery.WorkerApp` consumes by."""
 
     Channel = Channel

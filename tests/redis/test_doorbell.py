@@ -113,7 +113,7 @@ def test_a_frozen_redis_costs_one_bounded_wait_and_then_nothing(server: RedisSer
 def test_sixteen_threads_at_a_frozen_redis_all_return_in_time(server: RedisServer, doorbell: Doorbell) -> None:
     took: list[float] = []
     threads = [
-        threading.Thread(target=lambda n=n: took.append(seconds(lambda: doorbell.ring("default", n))))  # type: ignore[misc]
+        threading.Thread(target=lambda n=n: took.append(seconds(lambda: doorbell.ring("default", n))))
         for n in range(16)
     ]
     with server.frozen():

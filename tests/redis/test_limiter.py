@@ -183,7 +183,8 @@ def test_a_clock_set_back_by_a_day_costs_one_window_and_exceeds_none(limiter: Li
     clock.advance(-86_400)
 
     refused = take(limiter, 5, window)
-    assert (refused.granted, refused.next_in_seconds) == (0, pytest.approx(10 * MARGIN))
+    assert refused.granted == 0
+    assert refused.next_in_seconds == pytest.approx(10 * MARGIN)
     clock.advance(10 * MARGIN)
     assert take(limiter, 5, window).granted == 5
 

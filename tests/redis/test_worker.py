@@ -10,6 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from dispatcher.broker import connect
 from dispatcher.doorbell import Doorbell
 
 from .conftest import RedisServer, eventually
@@ -82,7 +83,7 @@ FORGERIES: dict[str, str | bytes] = {
     "look-up with a campaign": envelope([["default", 1], {}, {}], task="dispatcher.lookup"),
     "protocol 1": json.dumps({**json.loads(envelope()), "headers": {}, "body": "e30="}),
     "pickle": envelope(
-        **{"content-type": "application/x-python-serialize", "content-encoding": "binary"},  # type: ignore[arg-type]
+        **{"content-type": "application/x-python-serialize", "content-encoding": "binary"},
         body=base64.b64encode(pickle.dumps(Exploit())).decode(),
     ),
 }
@@ -103,6 +104,17 @@ def test_forged_messages_neither_kill_nor_loop_the_worker(server: RedisServer, s
     assert [note for note in worker.notes() if note.startswith(("deliver", "lookup"))] == ["deliver:default:1"]
     assert worker.output().count("Dropped a message that is no doorbell") == len(FORGERIES)
     assert not (Path(__file__).parents[2] / "pickle-was-executed").exists()
+
+
+def test_a_unix_socket_is_no_back_door(server: RedisServer, start_worker: StartWorker) -> None:
+    url = f"unix://{server.socket}?db=3"
+    worker, doorbell = start_worker(server, url=url), Doorbell(url)
+    worker.await_ready()
+    with connect(url) as client:
+        client.lpush("dispatcher:dispatcher", "null")
+        doorbell.ring("default", 1)
+        worker.await_note("deliver:default:1")
+    assert "Dropped a message" in worker.output()
 
 
 def test_of_a_forged_message_only_the_channel_is_believed(server: RedisServer, start_worker: StartWorker) -> None:

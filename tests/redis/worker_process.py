@@ -13,7 +13,9 @@ from .conftest import RedisServer, eventually
 
 
 class WorkerProcess:
-    def __init__(self, server: RedisServer, directory: Path, pool: str = "prefork", **environment: str) -> None:
+    def __init__(
+        self, server: RedisServer, directory: Path, pool: str = "prefork", url: str = "", **environment: str
+    ) -> None:
         self._notes = directory / "notes"
         self._notes.touch()
         self._output = directory / "output"
@@ -21,7 +23,7 @@ class WorkerProcess:
             self.process = subprocess.Popen(
                 f"{sys.executable} -m celery -A tests.redis.stub_worker worker -P {pool} -c 2 -l INFO".split(),
                 cwd=Path(__file__).parents[2],
-                env={**os.environ, "REDIS_URL": server.url, "STUB_LOG": str(self._notes), **environment},
+                env={**os.environ, "REDIS_URL": url or server.url, "STUB_LOG": str(self._notes), **environment},
                 start_new_session=True,
                 stdout=output,
                 stderr=subprocess.STDOUT,
