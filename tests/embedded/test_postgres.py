@@ -148,12 +148,14 @@ def test_a_server_that_lost_its_guard_leaves_the_directory_free(own_postgres: Em
     assert answer(own_postgres, "SELECT 1") == 1
 
 
-def test_the_data_of_a_stopped_server_is_there_again_at_the_same_url(own_postgres: EmbeddedPostgres) -> None:
+def test_the_data_of_a_stopped_server_is_there_again_at_the_same_url(
+    own_postgres: EmbeddedPostgres, postgres_bin_dir: Path | None
+) -> None:
     before = own_postgres.url()
     own_postgres.stop()
     directory = own_postgres.directory
 
-    with EmbeddedPostgres(directory, durable=False) as again:
+    with EmbeddedPostgres(directory, durable=False, bin_dir=postgres_bin_dir) as again:
         assert again.url() == before
 
 
