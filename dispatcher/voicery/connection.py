@@ -4,7 +4,6 @@ import select
 import socket
 import ssl
 import time
-from functools import partial
 
 from dispatcher.voicery.answer import Answer, OnClose, receive_failure
 from dispatcher.voicery.exchange import Exchange, ExchangeFailed
@@ -27,8 +26,9 @@ class Connection:
             self._send(exchange, request)
         except (BrokenPipeError, ConnectionResetError) as error:
             # A server may answer and close before it has read everything (413, 401): what it said counts.
+            # The connection is dead, so that `is_usable` refuses it later.
             try:
-                return Answer(self._reader, exchange, method, partial(_doubt, on_close))
+                return Answer(self._reader, exchange, method, on_close)
             except ExchangeFailed:
                 raise receive_failure(error) from error
         except OSError as error:
@@ -62,9 +62,3 @@ class Connection:
     def close(self) -> None:
         """Close the socket, without a word to the peer."""
         self._sock.close()
-
-
-def _doubt(on_close: OnClose, *, reusable: bool) -> None:
-    """An answer to a request that was not sent whole leaves a connection in doubt, however well it was read."""
-    del reusable
-    on_close(reusable=False)

@@ -239,27 +239,44 @@ def test_a_body_that_drips_ends_with_the_deadline(make_client: MakeClient, frami
     assert 0.6 <= reply.elapsed_seconds < 1.5
 
 
-def test_a_peer_that_reads_nothing_ends_a_long_send(make_client: MakeClient) -> None:
+def test_a_silence_that_reaches_the_deadline_first_is_the_deadline(make_client: MakeClient) -> None:
+    with Peer(_answer_nothing) as peer:
+        reply = post(make_client, peer, read_timeout_seconds=3.0, deadline_seconds=0.3)
+
+    assert (reply.fault, reply.written) == (WireFault.DEADLINE, True)
+    assert 0.3 <= reply.elapsed_seconds < 1.5
+
+
+@pytest.mark.parametrize(
+    ("clocks", "fault"),
+    [
+        ({"read_timeout_seconds": 0.3}, WireFault.READ_TIMEOUT),
+        ({"deadline_seconds": 0.3}, WireFault.DEADLINE),
+    ],
+)
+def test_a_peer_that_reads_nothing_ends_a_long_send(
+    make_client: MakeClient, clocks: dict[str, float], fault: WireFault
+) -> None:
     def script(call: Call) -> None:
         call.peer.stopped.wait(10)
 
     with Peer(script) as peer:
-        reply = make_client(peer.url, read_timeout_seconds=0.3).create_lead(b"x" * 50_000_000)
+        reply = make_client(peer.url, **clocks).create_lead(b"x" * 50_000_000)
 
-    assert (reply.fault, reply.written) == (WireFault.READ_TIMEOUT, True)
+    assert (reply.fault, reply.written) == (fault, True)
 
 
 def test_an_answer_given_before_the_body_was_read_counts(make_client: MakeClient) -> None:
     def script(call: Call) -> None:
         call.sock.recv(1000)
         call.send(answer("413 Content Too Large", b"{}"))
-        call.sock.shutdown(1)
-        call.hold()
 
     with Peer(script) as peer:
-        reply = make_client(peer.url).create_lead(b"x" * 20_000_000)
+        client = make_client(peer.url)
+        replies = [client.create_lead(b"x" * 20_000_000) for _ in range(2)]
 
-    assert (reply.status, reply.written) == (413, True)
+    assert [(reply.status, reply.written) for reply in replies] == [(413, True)] * 2
+    assert peer.connections == 2
 
 
 @pytest.mark.parametrize("framing", ["length", "chunked", "until close"])
