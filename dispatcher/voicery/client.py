@@ -126,7 +126,7 @@ class VoiceryClient:
             request.exchange = exchange
             self._auth(request)
             # Not `Session.send`: even with redirects off it reads the body of a 3xx without bound, to build a request
-            # that it will not send, and it keeps cookies. Its own cost was not the reason: a tenth of an exchange.
+            # that it will not send, and it keeps cookies. It costs 0.03-0.07 ms of CPU more as well.
             answer = cast("Answer", desk.session.get_adapter(str(request.url)).send(request).raw)
             return _reply(answer, exchange)
         except ExchangeFailed as failure:
