@@ -131,12 +131,23 @@ def test_a_pid_file_of_a_dead_server_whose_number_another_process_has_is_no_obst
     own_postgres: EmbeddedPostgres,
 ) -> None:
     own_postgres.stop()
-    pid_file = own_postgres.directory / "data" / "postmaster.pid"
-    pid_file.write_text(f"{os.getppid()}\n{own_postgres.directory / 'data'}\n")
+    user = unprivileged_user()
+    # Of the same user: Postgres itself sees that a process of another one cannot be its predecessor.
+    with subprocess.Popen(
+        ["sleep", "600"],
+        cwd="/",
+        user=user.uid if user else None,
+        group=user.gid if user else None,
+        extra_groups=[] if user else None,
+    ) as stranger:
+        pid_file = own_postgres.directory / "data" / "postmaster.pid"
+        pid_file.write_text(f"{stranger.pid}\n{own_postgres.directory / 'data'}\n")
 
-    own_postgres.start()
+        own_postgres.start()
 
-    assert answer(own_postgres, "SELECT 1") == 1
+        assert answer(own_postgres, "SELECT 1") == 1
+        assert stranger.poll() is None, "a stranger is not stopped"
+        stranger.kill()
 
 
 def test_a_server_that_lost_its_guard_leaves_the_directory_free(own_postgres: EmbeddedPostgres) -> None:

@@ -68,9 +68,11 @@ def test_without_a_token_the_api_is_the_sandbox_and_nothing_of_the_real_one_is_p
     server_dir: Path, tmp_path: Path
 ) -> None:
     root = server_dir / "up-sandbox"
-    with up(root, {"VOICERY_BASE_URL": "https://app.voicery.ai/api"}, tmp_path / "seen") as printed:
+    real = {"VOICERY_BASE_URL": "https://app.voicery.ai/api", "VOICERY_BASE_URL__SALES": "https://app.voicery.ai/api"}
+    with up(root, real, tmp_path / "seen") as printed:
         seen = json.loads((tmp_path / "seen").read_text())
         assert seen["VOICERY_BASE_URL"].startswith("http://127.0.0.1:")
+        assert "VOICERY_BASE_URL__SALES" not in seen
         assert "nobody is called" in " ".join(printed.getvalue().split())
         assert f"export DATABASE_URL={seen['DATABASE_URL']}\n" in printed.getvalue()
         with psycopg.connect(seen["DATABASE_URL"]) as connection:
