@@ -2,17 +2,18 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import cache
+from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import Connection, Row, text
+from sqlalchemy import Connection, Row, TextClause, text
 
 _HOLD_PAUSES = text(
     # Shared by all claims of an account, exclusive for `pause`: once a pause is committed, no older snapshot claims.
     "SELECT pg_advisory_xact_lock_shared(hashtextextended('dispatcher.pause:' || :account, 0))"
 )
 
-_CLAIM = text("""
+_CLAIM: Final = """
 WITH picked AS MATERIALIZED (
     -- One index probe a priority level: ORDER BY priority DESC over the whole index would wade through the leads of a
     -- higher priority that are scheduled for later.
@@ -25,7 +26,7 @@ WITH picked AS MATERIALIZED (
           AND lead.priority = level.priority
           AND lead.due_at <= now() AND (lead.expires_at IS NULL OR lead.expires_at > now())
         ORDER BY lead.due_at, lead.id
-        LIMIT :wanted
+        LIMIT {wanted}
         FOR UPDATE SKIP LOCKED
     ) AS due
     WHERE NOT EXISTS (
@@ -33,7 +34,7 @@ WITH picked AS MATERIALIZED (
         WHERE gate.account = :account AND COALESCE(gate.campaign_id, 0) IN (0, :campaign_id)
           AND gate.state = ANY (CAST(:shut AS text[]))
     )
-    LIMIT :wanted
+    LIMIT {wanted}
 ), numbered AS (
     SELECT picked.*, row_number() OVER () AS place FROM picked
 ), mark AS (
@@ -45,13 +46,13 @@ WITH picked AS MATERIALIZED (
     ) AS watermark
 ), opened AS (
     -- The unique index on open attempts is the rule "one open lead per person"; who loses it is parked. In the order of
-    -- the numbers, so that two claims never wait for each other in a circle.
+    -- the numbers, so that two claims never wait for each other in a circle; of one number the first picked wins.
     INSERT INTO dispatcher.lead_attempts
         (id, lead_id, number, account, campaign_id, phone_number, watermark, worker)
     SELECT (CAST(:attempt_ids AS uuid[]))[numbered.place], numbered.id, numbered.attempts + 1,
            :account, :campaign_id, numbered.phone_number, mark.watermark, :worker
     FROM numbered CROSS JOIN mark
-    ORDER BY numbered.phone_number
+    ORDER BY numbered.phone_number, numbered.place
     ON CONFLICT DO NOTHING
     RETURNING id, lead_id
 ), claimed AS (
@@ -80,12 +81,12 @@ CROSS JOIN (
     WHERE account = :account AND COALESCE(campaign_id, 0) IN (0, :campaign_id) AND state <> 'open'
 ) AS gate
 LEFT JOIN claimed ON true
-""")
+"""
 
 _READ_BACK = text("""
 SELECT lead.attempt_id FROM dispatcher.leads AS lead
 WHERE lead.attempt_id = ANY (CAST(:attempt_ids AS uuid[])) AND lead.id = ANY (CAST(:lead_ids AS uuid[]))
-  AND lead.state = 'sending'
+  AND lead.state IN ('sending', 'unknown')
 """)
 
 
@@ -141,22 +142,19 @@ def hold_pauses(connection: Connection, account: str) -> None:
     connection.execute(_HOLD_PAUSES, {"account": account})
 
 
-def claim(
-    connection: Connection, terms: ClaimTerms, attempt_ids: Sequence[UUID], *, probing: bool = False
-) -> Claim:
+def claim(connection: Connection, terms: ClaimTerms, attempt_ids: Sequence[UUID], *, probing: bool = False) -> Claim:
     """Claim at most one due lead for each of `attempt_ids`, highest priority and longest due first.
 
     Commits nothing itself: the attempt rows exist when the transaction does, and only then may a POST leave.
     """
     rows = connection.execute(
-        _CLAIM,
+        _claim_of(len(attempt_ids)),
         {
             "account": terms.account,
             "campaign_id": terms.campaign_id,
             "worker": terms.worker,
             "lease_seconds": terms.lease_seconds,
             "park_seconds": terms.park_seconds,
-            "wanted": len(attempt_ids),
             "attempt_ids": list(attempt_ids),
             "shut": ["closed"] if probing else ["closed", "probing"],
         },
@@ -167,12 +165,24 @@ def claim(
 
 
 def read_back(connection: Connection, claimed: Sequence[Claimed]) -> frozenset[UUID]:
-    """The attempts, of a claim whose commit was not acknowledged, that are committed. The rest must not be POSTed."""
+    """The attempts, of a claim whose commit was not acknowledged, that are committed. The rest must not be POSTed.
+
+    Also those whose lease has run out meanwhile: nobody has sent them, so they are not in doubt.
+    """
     rows = connection.execute(
         _READ_BACK,
         {"attempt_ids": [one.attempt_id for one in claimed], "lead_ids": [one.lead_id for one in claimed]},
     )
     return frozenset(row.attempt_id for row in rows)
+
+
+@cache
+def _claim_of(wanted: int) -> TextClause:
+    """The claim of `wanted` leads. The number is written out: a plan that does not know it expects a tenth of the backlog.
+
+    Measured with 200,000 due leads: 1.5 ms instead of 200 ms, which is a scan of the whole table.
+    """
+    return text(_CLAIM.format(wanted=wanted))
 
 
 def _claimed(terms: ClaimTerms, row: Row[Any]) -> Claimed:
