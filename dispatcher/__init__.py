@@ -1,0 +1,101 @@
+"""A durable, queue-backed lead dispatcher for Voicery: no lead lost, nobody called twice because of us.
+
+    import dispatcher
+
+    lead = dispatcher.Lead(phone_number="+14155550100", campaign_id=42, variables={"customer_name": "Ada"})
+    dispatcher.submit(lead)
+
+The functions use one `Dispatcher` built from the environment at their first call; `Dispatcher(settings)` has the same
+methods with explicit settings. Importing this opens no socket and configures no logging.
+"""
+
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+from dispatcher.contact import Contact
+from dispatcher.errors import (
+    DispatcherError,
+    FieldError,
+    IdempotencyConflict,
+    InvalidLead,
+    LeadNotFound,
+    NotAllowed,
+    NotConfigured,
+    SchemaOutOfDate,
+    StoreUnavailable,
+)
+from dispatcher.lead import Lead
+from dispatcher.options import DEFAULT_ACCOUNT
+from dispatcher.settings import Settings
+from dispatcher.submission import BatchResult, Submission
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+    from sqlalchemy.orm import Session
+
+    from dispatcher.runtime import Dispatcher
+
+__all__ = [
+    "BatchResult",
+    "Contact",
+    "Dispatcher",
+    "DispatcherError",
+    "FieldError",
+    "IdempotencyConflict",
+    "InvalidLead",
+    "Lead",
+    "LeadNotFound",
+    "NotAllowed",
+    "NotConfigured",
+    "SchemaOutOfDate",
+    "Settings",
+    "StoreUnavailable",
+    "Submission",
+    "submit",
+]
+
+_default: "Dispatcher | None" = None
+
+
+def __getattr__(name: str) -> Any:
+    # Late: the composition root imports SQLAlchemy, Celery and requests, which a reader of `Lead` does not need.
+    if name == "Dispatcher":
+        from dispatcher.runtime import Dispatcher
+
+        return Dispatcher
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def _dispatcher() -> "Dispatcher":
+    global _default  # noqa: PLW0603 - the one default Dispatcher
+    if _default is None:
+        from dispatcher.runtime import Dispatcher
+
+        _default = Dispatcher(Settings.from_environment())
+    return _default
+
+
+def submit(
+    lead: Lead | Mapping[str, Any],
+    *,
+    id: UUID | str | None = None,
+    idempotency_key: str | None = None,
+    account: str = DEFAULT_ACCOUNT,
+    priority: int = 0,
+    not_before: datetime | timedelta | None = None,
+    expires_at: datetime | timedelta | None = None,
+    session: "Session | Connection | None" = None,
+) -> Submission:
+    """Make a lead durable; a worker delivers it. See `Dispatcher.submit`."""
+    return _dispatcher().submit(
+        lead,
+        id=id,
+        idempotency_key=idempotency_key,
+        account=account,
+        priority=priority,
+        not_before=not_before,
+        expires_at=expires_at,
+        session=session,
+    )

@@ -4,6 +4,7 @@ Importing this opens no socket, reads no environment and configures no logging; 
 does, which is when a worker starts.
 """
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -25,7 +26,7 @@ def _configuration_from_environment() -> Mapping[str, Any]:
 def _runtime_from_environment(stopping: Stopping) -> WorkerRuntime:
     from dispatcher.runtime import worker_runtime  # late: built by the first task
 
-    return worker_runtime(stopping)
+    return worker_runtime(stopping, main_pid=app.main_pid)
 
 
 class WorkerApp(BrokerApp):
@@ -42,6 +43,7 @@ class WorkerApp(BrokerApp):
     ) -> None:
         super().__init__(configuration)
         self.sweep_command = sweep_command
+        self.main_pid = os.getpid()
         self.runtimes = Runtimes(build_runtime)
         self.steps["worker"].add(SweepStep)
         register(self, self.runtimes)
@@ -54,6 +56,7 @@ class WorkerApp(BrokerApp):
 
     def Worker(self, **options: object) -> object:  # noqa: N802  # Celery's name for it
         """The worker of `celery worker`, without the three chatty extras that this broker suffers from."""
+        self.main_pid = os.getpid()
         self._listen_to_signals()
         quiet = {"without_mingle": True, "without_gossip": True, "without_heartbeat": True}
         return self.subclass_with_self("dispatcher.worker:Worker")(**{**options, **quiet})

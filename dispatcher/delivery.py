@@ -116,7 +116,7 @@ class DeliveryRun:
                 asked_at = self._clock()
                 turn = self._record_and_claim(finished, permits)
                 self._slots.start(Job(claimed, asked_at) for claimed in turn.opened)
-                self._invite_others(turn, permits)
+                self._invite_others(turn)
         finally:
             self._slots.close()
         if not (self._drained or self._starved):
@@ -179,8 +179,7 @@ class DeliveryRun:
         except StoreUnavailable:
             turn = self._survive_without_store()
         self._claims += len(turn.opened)
-        if attempt_ids and turn.touched < len(attempt_ids):
-            self._drained = True
+        self._drained = self._drained or turn.drained
         if permits.granted > len(turn.opened):
             self._rate.give_back(permits, permits.granted - len(turn.opened))
         return turn
@@ -202,12 +201,11 @@ class DeliveryRun:
                     break
         return Turn()
 
-    def _invite_others(self, turn: Turn, permits: Permits) -> None:
+    def _invite_others(self, turn: Turn) -> None:
         """The first claim came back full: there is work for idle workers too, unless a limit binds us all."""
-        if self._rang or self._terms.limited or not permits.granted or turn.touched < permits.granted:
-            return
-        self._rang = True
-        self._bell.ring()
+        if turn.full and not self._rang and not self._terms.limited:
+            self._rang = True
+            self._bell.ring()
 
     # One exchange, in a slot's thread ---------------------------------------------------------------------------------
 

@@ -3,13 +3,13 @@
 import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, TypeVar
 
 import uuid_utils.compat
 from sqlalchemy import Connection, event
 from sqlalchemy.orm import Session
 
-from dispatcher.errors import IdempotencyConflict, StoreUnavailable
+from dispatcher.errors import FieldError, IdempotencyConflict, InvalidLead, StoreUnavailable
 from dispatcher.lead import Lead
 from dispatcher.options import SubmitOptions, check_account
 from dispatcher.store import submissions
@@ -21,6 +21,9 @@ REPEAT_FOR_SECONDS: Final = 2.0
 
 _RACES: Final = 5  # two submits of one number meet once; five times in a row is a bug, not a race
 _PAUSE_SECONDS: Final = 0.1
+
+
+T = TypeVar("T")
 
 
 class Bell(Protocol):
@@ -48,18 +51,13 @@ class Intake:
     def submit(
         self,
         lead: Lead | Mapping[str, Any],
-        options: SubmitOptions,
+        options: SubmitOptions | Mapping[str, Any],
         *,
         account: str,
         session: Session | Connection | None = None,
     ) -> Submission:
         """Validate, store, announce. See `Dispatcher.submit` for the contract."""
-        entry = submissions.Entry(
-            id=options.id or uuid_utils.compat.uuid7(),
-            account=check_account(account),
-            lead=Lead.parse(lead),
-            options=options,
-        )
+        entry = valid_entry(lead, options, account)
         if session is None:
             stored = self._store_durably(entry)
             self._announce(entry, stored)
@@ -111,6 +109,27 @@ class Intake:
     def _announce(self, entry: submissions.Entry, stored: submissions.Stored) -> None:
         if stored.created and stored.state == "pending":
             self._bell.ring(entry.account, entry.lead.campaign_id)
+
+
+def valid_entry(
+    lead: Lead | Mapping[str, Any], options: SubmitOptions | Mapping[str, Any], account: str
+) -> submissions.Entry:
+    """The lead with its options, ready to be stored. Raises `InvalidLead` with the faults of all three arguments."""
+    faults: list[FieldError] = []
+
+    def checked(check: Callable[[Any], T], value: Any) -> T | None:
+        try:
+            return check(value)
+        except InvalidLead as refusal:
+            faults.extend(refusal.errors)
+            return None
+
+    valid_lead = checked(Lead.parse, lead)
+    valid_options = checked(SubmitOptions.parse, options)
+    valid_account = checked(check_account, account)
+    if valid_lead is None or valid_options is None or valid_account is None:
+        raise InvalidLead(faults)
+    return submissions.Entry(valid_options.id or uuid_utils.compat.uuid7(), valid_account, valid_lead, valid_options)
 
 
 def _same_payload(stored: submissions.Stored, payload_hash: str) -> submissions.Stored:

@@ -183,6 +183,8 @@ def _no_answer(reply: Reply, fault: WireFault) -> Outcome:
                 kind=Kind.BUG,
                 message=f"{sentence} ({reply.detail or 'no detail'}); nothing was sent.",
                 counts=True,
+                # A bug that every lead meets (an unreadable token file, say) must not drain the backlog into failed.
+                signal=Signal(Reason.OUTAGE, Scope.CHANNEL),
                 fingerprint=_fingerprint(Kind.BUG, None, reply.detail),
             )
         case _:

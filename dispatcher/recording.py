@@ -41,10 +41,11 @@ class Finished:
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """What one turn did: leads claimed, and due leads met (claimed or parked)."""
+    """What one turn did. `drained`: it asked for more leads than were due. `full`: it met as many as it asked for."""
 
     opened: tuple[Claimed, ...] = ()
-    touched: int = 0
+    drained: bool = False
+    full: bool = False
 
 
 class Recorder:
@@ -116,7 +117,8 @@ class Recorder:
         self._kept.clear()
         for tell in notes:
             tell()
-        return Turn(claim.opened, claim.touched)
+        asked = len(attempt_ids)
+        return Turn(claim.opened, drained=claim.touched < asked, full=0 < asked <= claim.touched)
 
     def _claim(self, connection: Connection, attempt_ids: Sequence[UUID]) -> Claim:
         claims.hold_pauses(connection, self._terms.account)
