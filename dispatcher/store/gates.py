@@ -71,6 +71,28 @@ WHERE account = :account AND state = 'closed' AND until <= now() AND reason NOT 
 ORDER BY COALESCE(campaign_id, 0)
 """)
 
+_HOLD_CLAIMS = text(
+    # Claims hold it shared (`store.claims.hold_pauses`): once this is granted, nothing is claimed until we commit.
+    "SELECT pg_advisory_xact_lock(hashtextextended('dispatcher.pause:' || :account, 0))"
+)
+
+_ENSURE_ONE = text("""
+INSERT INTO dispatcher.gates (account, campaign_id) VALUES (:account, CAST(:campaign_id AS bigint))
+ON CONFLICT (account, COALESCE(campaign_id, 0)) DO NOTHING
+""")
+
+_LOCK_ALL = text(f"""
+SELECT {_COLUMNS} FROM dispatcher.gates WHERE account = :account
+ORDER BY COALESCE(campaign_id, 0)
+FOR NO KEY UPDATE
+""")
+
+_ON_THEIR_WAY = text("""
+SELECT count(*) FROM dispatcher.leads
+WHERE state = 'sending' AND account = :account
+  AND (CAST(:campaign_id AS bigint) IS NULL OR campaign_id = :campaign_id)
+""")
+
 _SPREADING: Final = frozenset({Reason.OUTAGE, Reason.FORBIDDEN, Reason.MISCONFIGURED, Reason.REJECTING})
 
 
@@ -108,6 +130,26 @@ def sending(connection: Connection, account: str, campaign_id: int | None) -> bo
 def waiting_for_probe(connection: Connection, account: str) -> list[int | None]:
     """The account's closed gates whose wait is over; None stands for the account's own."""
     return [row.campaign_id for row in connection.execute(_WAITING_FOR_PROBE, {"account": account})]
+
+
+def hold_claims(connection: Connection, account: str) -> None:
+    """Let no lead of the account be claimed until this transaction ends. Say this before the gate is changed."""
+    connection.execute(_HOLD_CLAIMS, {"account": account})
+
+
+def ensure(connection: Connection, account: str, campaign_id: int | None) -> None:
+    """Make the gate's row where it is missing."""
+    connection.execute(_ENSURE_ONE, {"account": account, "campaign_id": campaign_id})
+
+
+def lock_all(connection: Connection, account: str) -> list[Gate]:
+    """Every gate of the account that has a row, its own first, locked until the transaction ends."""
+    return [_gate(row) for row in connection.execute(_LOCK_ALL, {"account": account})]
+
+
+def on_their_way(connection: Connection, account: str, campaign_id: int | None) -> int:
+    """How many leads of the gate's scope have been claimed and not been answered yet."""
+    return int(connection.execute(_ON_THEIR_WAY, {"account": account, "campaign_id": campaign_id}).scalar() or 0)
 
 
 def save(connection: Connection, gate: Gate) -> None:

@@ -1,0 +1,117 @@
+"""The failed-lead table, read: the rows that a filter matches, or their causes."""
+
+from collections.abc import Mapping
+from typing import Any, Final
+from uuid import UUID
+
+from sqlalchemy import Connection, Row, TextClause, text
+
+from dispatcher.failure_filter import FailureFilter
+from dispatcher.failure_group import FailureGroup
+from dispatcher.record import FailedLead
+from dispatcher.states import FailureClass, Resolution
+
+_COLUMNS: Final = (
+    "failure.id, failure.lead_id, failure.account, failure.campaign_id, failure.phone_number, failure.failure_class,"
+    " failure.http_status, failure.fingerprint, failure.message, failure.response, failure.attempts, failure.failed_at,"
+    " failure.resolved_at, failure.resolution, failure.resolved_by, failure.note"
+)
+
+_CONDITIONS: Final[Mapping[str, str]] = {
+    "account": "failure.account = :account",
+    "campaign_id": "failure.campaign_id = :campaign_id",
+    "failure_class": "failure.failure_class = :failure_class",
+    "http_status": "failure.http_status = :http_status",
+    "fingerprint": "failure.fingerprint = :fingerprint",
+    # Not LIKE: what a person types is no pattern.
+    "text": "strpos(lower(failure.message), lower(:text)) > 0",
+    "batch_id": "failure.lead_id IN (SELECT id FROM dispatcher.leads WHERE batch_id = :batch_id)",
+    "failed_since": "failure.failed_at >= :failed_since",
+    "failed_before": "failure.failed_at < :failed_before",
+}
+"""One condition for each filter; only these constants ever become SQL."""
+
+_OF_LEAD = text(f"SELECT {_COLUMNS} FROM dispatcher.failed_leads AS failure WHERE lead_id = :lead_id ORDER BY id")
+
+
+def of_lead(connection: Connection, lead_id: UUID) -> tuple[FailedLead, ...]:
+    """Every failure of one lead, the earliest first."""
+    return tuple(_failed(row) for row in connection.execute(_OF_LEAD, {"lead_id": lead_id}))
+
+
+def matching(connection: Connection, wanted: FailureFilter, *, limit: int) -> list[FailedLead]:
+    """The failures that the filter matches, the latest first."""
+    where, values = _where(wanted)
+    statement = text(
+        f"SELECT {_COLUMNS} FROM dispatcher.failed_leads AS failure WHERE {where}"
+        " ORDER BY failure.failed_at DESC, failure.id DESC LIMIT :limit"
+    )
+    return [_failed(row) for row in connection.execute(statement, {**values, "limit": limit})]
+
+
+def leads_matching(connection: Connection, wanted: FailureFilter) -> list[UUID]:
+    """The ids of all leads whose open failure the filter matches, the longest failed first."""
+    where, values = _where(wanted)
+    statement = text(
+        f"SELECT failure.lead_id FROM dispatcher.failed_leads AS failure WHERE {where}"
+        " ORDER BY failure.failed_at, failure.id"
+    )
+    return [row.lead_id for row in connection.execute(statement, values)]
+
+
+def groups(connection: Connection, wanted: FailureFilter) -> list[FailureGroup]:
+    """The failures that the filter matches by cause, the most frequent first."""
+    where, values = _where(wanted)
+    rows = connection.execute(_grouped(where), values)
+    return [
+        FailureGroup(
+            fingerprint=row.fingerprint,
+            failure_class=FailureClass(row.failure_class),
+            http_status=row.http_status,
+            message=row.message,
+            leads=row.leads,
+            campaigns=tuple(row.campaigns),
+            first_at=row.first_at,
+            last_at=row.last_at,
+        )
+        for row in rows
+    ]
+
+
+def _grouped(where: str) -> TextClause:
+    return text(f"""
+        SELECT failure.fingerprint, failure.failure_class, max(failure.http_status) AS http_status, count(*) AS leads,
+            (array_agg(failure.message ORDER BY failure.id DESC))[1] AS message,
+            array_agg(DISTINCT failure.campaign_id ORDER BY failure.campaign_id) AS campaigns,
+            min(failure.failed_at) AS first_at, max(failure.failed_at) AS last_at
+        FROM dispatcher.failed_leads AS failure WHERE {where}
+        GROUP BY failure.fingerprint, failure.failure_class
+        ORDER BY count(*) DESC, max(failure.failed_at) DESC
+    """)
+
+
+def _where(wanted: FailureFilter) -> tuple[str, dict[str, Any]]:
+    values = {name: value for name in _CONDITIONS if (value := getattr(wanted, name)) is not None}
+    openness = "failure.resolved_at IS NOT NULL" if wanted.resolved else "failure.resolved_at IS NULL"
+    return " AND ".join([openness, *(_CONDITIONS[name] for name in values)]), values
+
+
+def _failed(row: Row[Any]) -> FailedLead:
+    return FailedLead(
+        id=row.id,
+        lead_id=row.lead_id,
+        account=row.account,
+        campaign_id=row.campaign_id,
+        phone_number=row.phone_number,
+        failure_class=FailureClass(row.failure_class),
+        http_status=row.http_status,
+        fingerprint=row.fingerprint,
+        message=row.message,
+        response=row.response,
+        attempts=row.attempts,
+        failed_at=row.failed_at,
+        resolved_at=row.resolved_at,
+        resolution=None if row.resolution is None else Resolution(row.resolution),
+        resolved_by=row.resolved_by,
+        note=row.note,
+    )

@@ -1,0 +1,123 @@
+"""The overview's questions: exact where a partial index answers, estimated where a large table would be read."""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from sqlalchemy import Connection, Row, text
+
+from dispatcher.gate import GateState
+from dispatcher.outcome import Reason
+from dispatcher.overview import ChannelWaiting, Count, GateRecord, Overview, WorkerSeen
+from dispatcher.states import FailureClass, State
+
+_SMALL_BYTES: Final = 64 * 1024 * 1024
+"""A table of leads up to this size is counted; above it the finished states are estimated."""
+
+_WAITING = text("""
+-- One index-only scan of what waits.
+SELECT account, campaign_id, count(*) AS waiting, count(*) FILTER (WHERE due_at <= now()) AS due,
+    min(due_at) FILTER (WHERE due_at <= now()) AS oldest_due_at,
+    min(due_at) FILTER (WHERE due_at > now()) AS next_due_at
+FROM dispatcher.leads WHERE state = 'pending'
+GROUP BY account, campaign_id
+ORDER BY count(*) DESC
+""")
+
+_COUNTS = text("""
+SELECT now() AS at,
+    (SELECT count(*) FROM dispatcher.leads WHERE state = 'sending') AS sending,
+    (SELECT count(*) FROM dispatcher.leads WHERE state = 'unknown') AS unknown,
+    (SELECT count(*) FROM dispatcher.leads
+     WHERE finished_at >= date_trunc('day', now(), 'UTC') AND state = 'accepted') AS accepted_today,
+    (SELECT count(*) FROM dispatcher.incidents WHERE seen_at IS NULL) AS incidents,
+    pg_relation_size('dispatcher.leads') AS bytes
+""")
+
+_FAILURES = text("""
+SELECT failure_class, count(*) AS leads FROM dispatcher.failed_leads WHERE resolved_at IS NULL GROUP BY failure_class
+""")
+
+_FINISHED = text("""
+SELECT state, count(*) AS leads FROM dispatcher.leads
+WHERE state IN ('accepted', 'duplicate', 'cancelled') GROUP BY state
+""")
+
+_ESTIMATED = text("""
+-- What ANALYZE saw: the share of each state, times the rows it estimates.
+SELECT common.state, CAST(round(common.share * greatest(class.reltuples, 0)) AS bigint) AS leads
+FROM pg_class AS class
+JOIN pg_stats AS stats ON stats.schemaname = 'dispatcher' AND stats.tablename = 'leads' AND stats.attname = 'state'
+CROSS JOIN LATERAL unnest(CAST(CAST(stats.most_common_vals AS text) AS text[]), stats.most_common_freqs)
+    AS common (state, share)
+WHERE class.oid = CAST('dispatcher.leads' AS regclass)
+""")
+
+_GATES = text("""
+SELECT account, campaign_id, state, reason, closed_at, until, by, note FROM dispatcher.gates
+WHERE state <> 'open' ORDER BY account, COALESCE(campaign_id, 0)
+""")
+
+_GATES_OF = text("""
+SELECT account, campaign_id, state, reason, closed_at, until, by, note FROM dispatcher.gates
+WHERE state <> 'open' AND account = :account AND COALESCE(campaign_id, 0) IN (0, :campaign_id)
+ORDER BY COALESCE(campaign_id, 0)
+""")
+
+_WORKERS = text("SELECT name, seen_at, claims FROM dispatcher.workers ORDER BY seen_at DESC, name")
+
+_SWEEP = text("SELECT swept_at, holder FROM dispatcher.sweeps WHERE name = 'sweep'")
+
+
+def read(connection: Connection) -> Overview:
+    """The queue now, without the rate limit, which Redis knows."""
+    waiting = connection.execute(_WAITING).all()
+    counts = connection.execute(_COUNTS).one()
+    failures = {FailureClass(row.failure_class): row.leads for row in connection.execute(_FAILURES)}
+    sweep = connection.execute(_SWEEP).first()
+    return Overview(
+        at=counts.at,
+        counts={
+            State.PENDING: Count(sum(row.waiting for row in waiting)),
+            State.SENDING: Count(counts.sending),
+            State.UNKNOWN: Count(counts.unknown),
+            State.FAILED: Count(sum(failures.values())),
+            **_finished(connection, exact=counts.bytes <= _SMALL_BYTES),
+        },
+        due=sum(row.due for row in waiting),
+        oldest_due_at=min((row.oldest_due_at for row in waiting if row.oldest_due_at), default=None),
+        next_due_at=min((row.next_due_at for row in waiting if row.next_due_at), default=None),
+        accepted_today=counts.accepted_today,
+        failures=failures,
+        incidents=counts.incidents,
+        channels=tuple(ChannelWaiting(row.account, row.campaign_id, row.waiting, row.due) for row in waiting),
+        gates=tuple(_gate(row) for row in connection.execute(_GATES)),
+        workers=tuple(WorkerSeen(row.name, row.seen_at, row.claims) for row in connection.execute(_WORKERS)),
+        swept_at=None if sweep is None else sweep.swept_at,
+        sweeper=None if sweep is None else sweep.holder,
+    )
+
+
+def gates_of(connection: Connection, account: str, campaign_id: int) -> tuple[GateRecord, ...]:
+    """The gates that hold a channel back: the account's first."""
+    rows = connection.execute(_GATES_OF, {"account": account, "campaign_id": campaign_id})
+    return tuple(_gate(row) for row in rows)
+
+
+def _finished(connection: Connection, *, exact: bool) -> Mapping[State, Count]:
+    rows = connection.execute(_FINISHED if exact else _ESTIMATED)
+    leads = {row.state: row.leads for row in rows}
+    finished = (State.ACCEPTED, State.DUPLICATE, State.CANCELLED)
+    return {state: Count(leads.get(state.value, 0), exact=exact) for state in finished}
+
+
+def _gate(row: Row[Any]) -> GateRecord:
+    return GateRecord(
+        account=row.account,
+        campaign_id=row.campaign_id,
+        state=GateState(row.state),
+        reason=Reason(row.reason),
+        closed_at=row.closed_at,
+        until=row.until,
+        by=row.by,
+        note=row.note,
+    )
