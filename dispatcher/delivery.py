@@ -213,7 +213,7 @@ class DeliveryRun:
         started_at = self._clock()
         reply = self._post(job)
         ended_at = self._clock()
-        hints = rate_hints(reply, datetime.now(UTC))
+        hints = _hints(reply)
         outcome = self._classified(job.claimed, reply)
         self._slow_everyone(outcome.kind, hints)
         return Finished(job.claimed, outcome, ended_at, started_at, hints.retry_after_seconds)
@@ -223,7 +223,10 @@ class DeliveryRun:
             body = request_body(job.claimed, self._terms.reference_variable)
         except Exception as error:  # noqa: BLE001 - a bug of ours must cost one lead one attempt, not the run
             return Reply(fault=WireFault.BUG, detail=type(error).__name__)
-        return self._client.create_lead(body, before_write=lambda: self._lease_suffices(job))
+        try:
+            return self._client.create_lead(body, before_write=lambda: self._lease_suffices(job))
+        except Exception as error:  # noqa: BLE001 - nobody knows how far it came
+            return Reply(fault=WireFault.BUG, detail=type(error).__name__, written=True)
 
     def _classified(self, claimed: Claimed, reply: Reply) -> Outcome:
         sent = Sent(claimed.campaign_id, claimed.phone_number, [number for number, _ in claimed.contacts])
@@ -248,6 +251,14 @@ class DeliveryRun:
             return
 
 
+def _hints(reply: Reply) -> RateHints:
+    try:
+        return rate_hints(reply, datetime.now(UTC))
+    except Exception as error:  # noqa: BLE001 - a strange header must not cost the slot its thread, and the lead its answer
+        events.alarm("hints.unreadable", error=type(error).__name__)
+        return RateHints()
+
+
 _NONE: Final = Permits(granted=0, next_in_seconds=0.0)
 
 
@@ -257,7 +268,8 @@ def request_body(claimed: Claimed, reference_variable: str | None) -> bytes:
     if reference_variable is not None:
         variables = orjson.dumps(orjson.loads(variables) | {reference_variable: str(claimed.lead_id)}).decode()
     contacts = ",".join(
-        f'{{"phone_number":{_quoted(number)},"variables":{its_variables}}}' for number, its_variables in claimed.contacts
+        f'{{"phone_number":{_quoted(number)},"variables":{its_variables}}}'
+        for number, its_variables in claimed.contacts
     )
     secondary = f',"secondary_contacts":[{contacts}]' if contacts else ""
     flag = "true" if claimed.allow_dupplicate else "false"

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from dispatcher.outcome import usable_id
+from dispatcher.answer import usable_id
 from dispatcher.reply import Reply
 
 

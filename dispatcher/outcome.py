@@ -11,14 +11,12 @@ from enum import StrEnum
 from hashlib import sha256
 from typing import Final
 
+from dispatcher.answer import CreatedContact, created_data, is_number, match_contacts, same_number, text_of, usable_id
+from dispatcher.refusal import first_field_error, said, speaks_of_duplicate
 from dispatcher.reply import BodyFault, Reply, WireFault
 
-ID_MAX: Final = 2**63 - 1
-_SENTENCE_MAX: Final = 300
-_DIGITS: Final = re.compile(r"\d")
-_NOT_DIGIT: Final = re.compile(r"\D+")
-_LONG_NUMBER: Final = re.compile(r"\+?\d[\d\s().-]{5,}\d")
-_TOKENISH: Final = re.compile(r"(?i)bearer\s+\S+")
+_NUMBERS: Final = re.compile(r"\d+")
+_VALUES: Final = re.compile(r"\"[^\"]*\"|'[^']*'|\S+@\S+")
 
 
 class Kind(StrEnum):
@@ -89,15 +87,6 @@ class Rules:
 
 
 @dataclass(frozen=True, slots=True)
-class CreatedContact:
-    """A secondary contact as Voicery holds it."""
-
-    position: int
-    voicery_lead_id: int
-    voicery_status: str | None
-
-
-@dataclass(frozen=True, slots=True)
 class Outcome:
     """What one attempt turned out to be. `message` is a plain sentence without personal data."""
 
@@ -114,8 +103,8 @@ class Outcome:
     evidence: Mapping[str, object] = field(default_factory=dict)
 
 
-def classify(reply: Reply, sent: Sent, rules: Rules) -> Outcome:
-    """The outcome of one exchange. Rows are tried in the order of design section 6: the wire, then the status, then the body."""
+def classify(reply: Reply, sent: Sent, rules: Rules) -> Outcome:  # noqa: C901 - a decision table
+    """Decide one exchange. Rows are tried in the order of design section 6: the wire, the status, the body."""
     if reply.fault is not None:
         return _no_answer(reply, reply.fault)
     status = reply.status
@@ -125,11 +114,15 @@ def classify(reply: Reply, sent: Sent, rules: Rules) -> Outcome:
         return _yes(reply, sent)
     match status:
         case 401:
-            return _held(reply, Kind.UNAUTHORIZED, Reason.UNAUTHORIZED, Scope.ACCOUNT, "Voicery did not accept the API token")
+            return _held(
+                reply, Kind.UNAUTHORIZED, Reason.UNAUTHORIZED, Scope.ACCOUNT, "Voicery did not accept the API token"
+            )
         case 402:
             return _no_balance(reply)
         case 403:
-            return _held(reply, Kind.FORBIDDEN, Reason.FORBIDDEN, Scope.CHANNEL, "Voicery forbids this campaign to this token")
+            return _held(
+                reply, Kind.FORBIDDEN, Reason.FORBIDDEN, Scope.CHANNEL, "Voicery forbids this campaign to this token"
+            )
         case 404 | 405 | 410 | 301 | 307 | 308:
             sentence = f"Voicery has no such address or campaign (HTTP {status})"
             return _held(reply, Kind.MISCONFIGURED, Reason.MISCONFIGURED, Scope.CHANNEL, sentence)
@@ -173,7 +166,7 @@ _WIRE_SENTENCES: Final[Mapping[WireFault, str]] = {
 
 def _no_answer(reply: Reply, fault: WireFault) -> Outcome:
     sentence = _WIRE_SENTENCES[fault]
-    if reply.written:
+    if reply.written or reply.status is not None:
         return _in_doubt(reply, sentence)
     match fault:
         case WireFault.LEASE:
@@ -222,7 +215,7 @@ def _yes(reply: Reply, sent: Sent) -> Outcome:
     if (echo := usable_id(data.get("campaign_id"))) is not None and echo != sent.campaign_id:
         return _id_unknown(reply, "its answer speaks of another campaign")
     echoed_number = data.get("phone_number")
-    if isinstance(echoed_number, str) and not same_number(echoed_number, sent.phone_number):
+    if is_number(echoed_number) and not same_number(str(echoed_number), sent.phone_number):
         return _id_unknown(reply, "its answer speaks of another phone number")
     contacts, evidence = match_contacts(data.get("secondary_contacts"), sent.contacts)
     return Outcome(
@@ -231,65 +224,11 @@ def _yes(reply: Reply, sent: Sent) -> Outcome:
         http_status=reply.status,
         counts=True,
         voicery_lead_id=voicery_lead_id,
-        voicery_status=_text(data.get("status")),
+        voicery_status=text_of(data.get("status")),
         contacts=contacts,
         evidence=evidence,
         response=reply.text if evidence else "",
     )
-
-
-def created_data(body: object) -> Mapping[str, object] | None:
-    """The `data` object of an answer; also of an answer wrapped in a one-element list, as older docs show."""
-    for _ in range(2):
-        if isinstance(body, list) and len(body) == 1:
-            body = body[0]
-        if isinstance(body, Mapping) and "data" in body:
-            body = body["data"]
-    return body if isinstance(body, Mapping) else None
-
-
-def usable_id(value: object) -> int | None:
-    """An id as an integer: Voicery sends integers, in older docs strings of digits. 1 … 2**63 - 1, else None."""
-    if isinstance(value, str) and 0 < len(value) <= 19 and value.isascii() and value.isdigit():
-        value = int(value)
-    if isinstance(value, bool) or not isinstance(value, int):
-        return None
-    return value if 1 <= value <= ID_MAX else None
-
-
-def same_number(echo: str, sent: str) -> bool:
-    """Whether two spellings are one number, compared as digits: an echo without `+` is still an echo."""
-    digits = _NOT_DIGIT.sub("", echo)
-    return digits.removeprefix("00") == _NOT_DIGIT.sub("", sent)
-
-
-def match_contacts(
-    returned: object, sent: Sequence[str]
-) -> tuple[tuple[CreatedContact, ...], Mapping[str, object]]:
-    """Give each returned contact its place by its phone number; say as evidence what did not fit."""
-    rows = [row for row in returned if isinstance(row, Mapping)] if isinstance(returned, list) else []
-    places = {_NOT_DIGIT.sub("", number): position for position, number in enumerate(sent)}
-    found: dict[int, CreatedContact] = {}
-    order: list[int] = []
-    unexpected = 0
-    for row in rows:
-        digits = _NOT_DIGIT.sub("", number) if isinstance(number := row.get("phone_number"), str) else ""
-        position = places.get(digits.removeprefix("00"))
-        contact_id = usable_id(row.get("id"))
-        if position is None or contact_id is None or position in found:
-            unexpected += 1
-            continue
-        order.append(position)
-        found[position] = CreatedContact(position, contact_id, _text(row.get("status")))
-    missing = [position for position in range(len(sent)) if position not in found]
-    evidence: dict[str, object] = {}
-    if missing:
-        evidence["contacts_missing"] = missing
-    if unexpected:
-        evidence["contacts_unexpected"] = unexpected
-    if order != sorted(order):
-        evidence["contacts_reordered"] = True
-    return tuple(found[position] for position in sorted(found)), evidence
 
 
 def _id_unknown(reply: Reply, why: str) -> Outcome:
@@ -324,10 +263,10 @@ def _body_sentence(fault: BodyFault | None) -> str:
 
 
 def _held(reply: Reply, kind: Kind, reason: Reason, scope: Scope, sentence: str) -> Outcome:
-    said = _said(reply.body)
+    words = said(reply.body)
     return Outcome(
         kind=kind,
-        message=f"{sentence}: {said}" if said else f"{sentence}.",
+        message=f"{sentence}: {words}" if words else f"{sentence}.",
         http_status=reply.status,
         signal=Signal(reason, scope),
         fingerprint=_fingerprint(kind, reply.status),
@@ -343,19 +282,19 @@ def _refused(reply: Reply, rules: Rules) -> Outcome:
     body: Mapping[object, object] = reply.body if isinstance(reply.body, Mapping) else {}
     if reply.status == 422 and body.get("error_code") == "INSUFFICIENT_BALANCE":
         return _no_balance(reply)
-    if reply.status == 409 or (reply.status in {400, 422} and _speaks_of_duplicate(body, rules.duplicate)):
+    if reply.status == 409 or (reply.status in {400, 422} and speaks_of_duplicate(body, rules.duplicate)):
         return Outcome(
             kind=Kind.DUPLICATE,
-            message="Voicery refused the lead as a duplicate: " + (_said(body) or "no reason given."),
+            message="Voicery refused the lead as a duplicate: " + (said(body) or "no reason given."),
             http_status=reply.status,
             counts=True,
             fingerprint=_fingerprint(Kind.DUPLICATE, reply.status),
             response=reply.text,
         )
-    field_name, reason = _first_field_error(body)
+    field_name, reason = first_field_error(body)
     match field_name:
         case "":
-            sentence = f"Voicery refused the lead (HTTP {reply.status}): {_said(body) or 'no reason given.'}"
+            sentence = f"Voicery refused the lead (HTTP {reply.status}): {said(body) or 'no reason given.'}"
         case "phone_number":
             sentence = f"Voicery refused the phone number: {reason}"
         case "campaign_id":
@@ -368,55 +307,12 @@ def _refused(reply: Reply, rules: Rules) -> Outcome:
         http_status=reply.status,
         counts=True,
         signal=Signal(Reason.REJECTING, Scope.CHANNEL),
-        fingerprint=_fingerprint(Kind.REJECTED, reply.status, field_name, reason or _said(body)),
+        fingerprint=_fingerprint(Kind.REJECTED, reply.status, field_name, reason or said(body)),
         response=reply.text,
     )
 
 
-def _speaks_of_duplicate(body: Mapping[object, object], rule: re.Pattern[str]) -> bool:
-    errors = body.get("errors")
-    spoken = [body.get("message"), body.get("error")]
-    if isinstance(errors, Mapping):
-        number_errors = errors.get("phone_number")
-        spoken += number_errors if isinstance(number_errors, list) else [number_errors]
-    return any(isinstance(text, str) and rule.search(text) for text in spoken)
-
-
-def _first_field_error(body: Mapping[object, object]) -> tuple[str, str]:
-    errors = body.get("errors")
-    if not isinstance(errors, Mapping):
-        return "", ""
-    for name, reasons in errors.items():
-        reason = reasons[0] if isinstance(reasons, list) and reasons else reasons
-        if isinstance(reason, str) and reason.strip():
-            return _sentence(str(name)).rstrip("."), _sentence(reason)
-    return "", ""
-
-
-def _said(body: object) -> str:
-    """What the answer says in words, without numbers that could be a person's."""
-    if not isinstance(body, Mapping):
-        return ""
-    for key in ("message", "error"):
-        if isinstance(spoken := body.get(key), str) and spoken.strip():
-            return _sentence(spoken)
-    return ""
-
-
-def _sentence(text: str) -> str:
-    """One printable line that ends as a sentence; long numbers and tokens are masked, control characters dropped."""
-    line = " ".join("".join(char if char.isprintable() else " " for char in text).split())
-    line = _TOKENISH.sub("Bearer •••", _LONG_NUMBER.sub("•••", line))
-    if len(line) > _SENTENCE_MAX:
-        line = line[: _SENTENCE_MAX - 1].rstrip() + "…"
-    return line if line.endswith((".", "!", "?", "…")) else line + "."
-
-
-def _text(value: object) -> str | None:
-    return value[:100] if isinstance(value, str) else None
-
-
 def _fingerprint(kind: Kind, status: int | None = None, *causes: str) -> str:
-    """Equal for equal causes: numbers inside a message are the lead's, not the cause's."""
-    normal = "|".join(_DIGITS.sub("#", cause.casefold()) for cause in causes)
+    """Equal for equal causes: numbers, quoted values and addresses in a message are the lead's, not the cause's."""
+    normal = "|".join(_NUMBERS.sub("#", _VALUES.sub("…", cause.casefold())) for cause in causes)
     return sha256(f"{kind}|{status or ''}|{normal}".encode()).hexdigest()[:16]

@@ -26,6 +26,7 @@ from dispatcher.store.incidents import IncidentKind, open_incident
 
 NOTICE: Final = "The answer could not be stored as it came and was replaced by this notice."
 _TRIES: Final = 5
+_LOCKED: Final = "Postgres kept refusing a lock; find the long transaction and end it."
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,13 +101,16 @@ class Recorder:
                 events.alarm("recording.refused", sqlstate=refusal.sqlstate, constraint=refusal.constraint)
                 self._record_alone()
                 return Turn()
-        raise StoreUnavailable("Postgres kept refusing a lock; find the long transaction and end it.")
+        raise StoreUnavailable(_LOCKED)
 
     def _joint(self, attempt_ids: Sequence[UUID]) -> Turn:
         self._settle_limbo()
         claim = Claim()
         try:
             with self._database.transaction() as connection:
+                if attempt_ids:
+                    # Before the gates are locked: a pause takes the two in this order.
+                    claims.hold_pauses(connection, self._terms.account)
                 notes = self._record(connection, self._kept) if self._kept else []
                 if attempt_ids:
                     claim = self._claim(connection, attempt_ids)
@@ -121,7 +125,6 @@ class Recorder:
         return Turn(claim.opened, drained=claim.touched < asked, full=0 < asked <= claim.touched)
 
     def _claim(self, connection: Connection, attempt_ids: Sequence[UUID]) -> Claim:
-        claims.hold_pauses(connection, self._terms.account)
         claim = claims.claim(connection, self._terms, attempt_ids)
         if claim.touched or not claim.probing:
             return claim
@@ -136,7 +139,9 @@ class Recorder:
         if account.state is GateState.PROBING:
             taken = gates.sending(connection, account.account, None)
         else:
-            taken = channel.state is GateState.PROBING and gates.sending(connection, channel.account, channel.campaign_id)
+            taken = channel.state is GateState.PROBING and gates.sending(
+                connection, channel.account, channel.campaign_id
+            )
         if taken:
             return Claim()
         return claims.claim(connection, self._terms, attempt_ids, probing=True)
@@ -166,13 +171,13 @@ class Recorder:
             return
         for finished in list(self._kept):
             if not self._attempt_record([finished]):
-                plain = replace(finished.outcome, response=NOTICE, message=NOTICE, evidence={}, voicery_status=None)
-                if not self._attempt_record([replace(finished, outcome=plain)]):
+                if not self._attempt_record([replace(finished, outcome=_without_words(finished.outcome))]):
                     # Its lease runs out, the sweep makes it unknown, and a look-up finds out what happened.
                     events.alarm("recording.abandoned", lead_id=str(finished.claimed.lead_id))
             self._kept.remove(finished)
 
     def _attempt_record(self, finished: Sequence[Finished]) -> bool:
+        """Whether Postgres took them. Raises `StoreUnavailable` where only time can tell."""
         for _ in range(_TRIES):
             try:
                 with self._database.transaction() as connection:
@@ -185,7 +190,7 @@ class Recorder:
             for tell in notes:
                 tell()
             return True
-        return False
+        raise StoreUnavailable(_LOCKED)
 
     def _record(self, connection: Connection, finished: Sequence[Finished]) -> list[Callable[[], None]]:
         """Gates, then leads, then attempts. Returns what to tell the log once this is committed."""
@@ -291,6 +296,14 @@ class Recorder:
                     retry_after_seconds=finished.retry_after_seconds,
                 )
                 return (changed, channel) if signal.scope is Scope.ACCOUNT else (account, changed)
+
+
+def _without_words(outcome: Outcome) -> Outcome:
+    """The outcome without any text that came from Voicery: ids and decisions remain."""
+    contacts = tuple(replace(contact, voicery_status=None) for contact in outcome.contacts)
+    return replace(
+        outcome, response=NOTICE, message=NOTICE, fingerprint="", evidence={}, voicery_status=None, contacts=contacts
+    )
 
 
 def _telling_attempt(finished: Finished, row: results.Result) -> Callable[[], None]:

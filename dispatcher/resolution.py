@@ -13,11 +13,12 @@ from uuid import UUID
 from sqlalchemy import Connection
 
 from dispatcher import events
+from dispatcher.answer import match_contacts
 from dispatcher.gate import GateLimits, GateState, after_probe
 from dispatcher.hints import rate_hints
 from dispatcher.limiter import LimiterUnavailable, Permits
 from dispatcher.listing import ListedLead, Page, read_page
-from dispatcher.outcome import Kind, match_contacts
+from dispatcher.outcome import Kind
 from dispatcher.reply import Reply
 from dispatcher.store import accounts, doubts, gates, incidents
 from dispatcher.store.database import Database, StatementRefused

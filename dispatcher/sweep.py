@@ -70,6 +70,8 @@ class Sweep:
             try:
                 self.once()
                 self._store_was_away = False
+            except StatementRefused as refusal:
+                events.alarm("sweep.refused", duty="round", sqlstate=refusal.sqlstate, constraint=refusal.constraint)
             except (StoreUnavailable, TryAgain) as error:
                 if not self._store_was_away:
                     events.warn("sweep.store_unavailable", error=type(error).__name__)

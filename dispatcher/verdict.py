@@ -10,8 +10,9 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Final, assert_never
 
+from dispatcher.answer import same_number
 from dispatcher.listing import ListedLead, Page
-from dispatcher.outcome import Kind, same_number
+from dispatcher.outcome import Kind
 
 GROWTH: Final = 2.0
 """Each interval between look-ups is this many times the one before: settle, 2 x settle, 4 x settle …"""

@@ -20,7 +20,10 @@ _SESSION_OPTIONS: Final = (
     " -c jit=off -c plan_cache_mode=force_generic_plan -c timezone=UTC"
 )
 _AGAIN: Final = frozenset({"40001", "40P01", "55P03"})  # serialization, deadlock, lock timeout: nothing was done
-_AWAY_CLASSES: Final = frozenset({"08", "53", "57", "58"})  # connection, resources, operator intervention, system
+_REFUSED_CLASSES: Final = frozenset({"21", "22", "23", "27", "44", "54", "P0", "XX"})
+"""What a repetition cannot mend: the values, a constraint, a trigger, a limit, a damaged row. Anything else may pass: a
+server that is away, stopping, full, read-only after a failover, without our tables or our rights."""
+_OTHER_SCHEMA: Final = frozenset({"42P01", "3F000", "42703"})
 _TRIES: Final = 5
 
 
@@ -140,11 +143,15 @@ def translated() -> Iterator[None]:
     try:
         yield
     except PoolTimeout:
-        raise StoreUnavailable("No connection to Postgres was free in time; raise the pool or lower the load.") from None
+        raise StoreUnavailable(
+            "No connection to Postgres was free in time; raise the pool or lower the load."
+        ) from None
     except DBAPIError as error:
         raise _translate(error) from None
     except SQLAlchemyError as error:
-        raise StoreUnavailable(f"Postgres could not be used ({type(error).__name__}); see `dispatcher doctor`.") from None
+        raise StoreUnavailable(
+            f"Postgres could not be used ({type(error).__name__}); see `dispatcher doctor`."
+        ) from None
 
 
 def _translate(error: DBAPIError) -> Exception:
@@ -152,17 +159,18 @@ def _translate(error: DBAPIError) -> Exception:
     sqlstate: str | None = getattr(original, "sqlstate", None)
     if sqlstate in _AGAIN:
         return TryAgain(sqlstate)
-    away = sqlstate is None or sqlstate[:2] in _AWAY_CLASSES
-    if error.connection_invalidated or (away and type(original).__name__ in {"OperationalError", "InterfaceError", "AdminShutdown"}):
+    if error.connection_invalidated or sqlstate is None or sqlstate[:2] not in _REFUSED_CLASSES:
+        if sqlstate in _OTHER_SCHEMA:
+            return StoreUnavailable(
+                "The dispatcher's tables are missing or of another version; run `dispatcher migrate`."
+            )
         return _unavailable(sqlstate)
-    if away and sqlstate is not None:
-        return _unavailable(sqlstate)
-    if sqlstate in {"42P01", "3F000", "42703"}:
-        return StoreUnavailable("The dispatcher's tables are missing or of another version; run `dispatcher migrate`.")
     constraint = getattr(getattr(original, "diag", None), "constraint_name", None)
     return StatementRefused(sqlstate, constraint)
 
 
 def _unavailable(sqlstate: str | None) -> StoreUnavailable:
     code = f" (SQLSTATE {sqlstate})" if sqlstate else ""
-    return StoreUnavailable(f"Postgres cannot be reached or is stopping{code}; check DATABASE_URL and `dispatcher doctor`.")
+    return StoreUnavailable(
+        f"Postgres cannot be reached or is stopping{code}; check DATABASE_URL and `dispatcher doctor`."
+    )

@@ -9,7 +9,7 @@ from uuid import UUID
 import orjson
 from sqlalchemy import Connection, Row, text
 
-from dispatcher.outcome import CreatedContact
+from dispatcher.answer import CreatedContact
 from dispatcher.tables import LIVE_STRICT
 
 # A look-up covers the lead's whole past: the smallest watermark of its attempts in doubt, and the last of their ends.

@@ -8,8 +8,10 @@ from uuid import UUID
 import orjson
 from sqlalchemy import Connection, text
 
-from dispatcher.outcome import CreatedContact, Kind
+from dispatcher.answer import CreatedContact
+from dispatcher.outcome import Kind
 from dispatcher.states import FailureClass, State
+from dispatcher.store.database import StatementRefused
 
 _RECORD = text("""
 WITH result AS MATERIALIZED (
@@ -126,8 +128,14 @@ class Recorded:
 
 def record(connection: Connection, results: Sequence[Result]) -> Recorded:
     """Write the results of attempts that are still theirs to write; the others are missing from the answer."""
-    rows = connection.execute(_RECORD, {"results": orjson.dumps([_row(result) for result in results]).decode()}).all()
+    rows = connection.execute(_RECORD, {"results": json_text([_row(result) for result in results])}).all()
     moved = frozenset(row.attempt_id for row in rows)
+    record_contacts(connection, [result for result in results if result.attempt_id in moved])
+    return Recorded(moved, {row.attempt_id: row.held_by for row in rows if row.held_by is not None})
+
+
+def record_contacts(connection: Connection, results: Sequence[Result]) -> None:
+    """Write the ids that Voicery gave to the secondary contacts of leads that it accepted."""
     created = [
         {
             "lead_id": result.lead_id,
@@ -136,23 +144,29 @@ def record(connection: Connection, results: Sequence[Result]) -> Recorded:
             "voicery_status": contact.voicery_status,
         }
         for result in results
-        if result.attempt_id in moved
         for contact in result.contacts
     ]
     if created:
-        connection.execute(_RECORD_CONTACTS, {"created": orjson.dumps(created).decode()})
-    return Recorded(moved, {row.attempt_id: row.held_by for row in rows if row.held_by is not None})
+        connection.execute(_RECORD_CONTACTS, {"created": json_text(created)})
 
 
 def already_recorded(connection: Connection, results: Sequence[Result]) -> frozenset[UUID]:
     """Of results that `record` did not take: the attempts that hold this very outcome (an earlier commit was not acknowledged)."""
     rows = [{"lead_id": one.lead_id, "attempt_id": one.attempt_id, "outcome": one.outcome} for one in results]
-    return frozenset(row.attempt_id for row in connection.execute(_CONFIRM, {"results": orjson.dumps(rows).decode()}))
+    return frozenset(row.attempt_id for row in connection.execute(_CONFIRM, {"results": json_text(rows)}))
 
 
 def earlier_in_doubt(connection: Connection, lead_id: UUID, attempt_id: UUID) -> bool:
     """Whether a POST of this lead before this attempt may have worked."""
     return bool(connection.execute(_EARLIER_IN_DOUBT, {"lead_id": lead_id, "attempt_id": attempt_id}).scalar())
+
+
+def json_text(value: object) -> str:
+    """`value` as JSON. What cannot be written as JSON is refused as Postgres would refuse it, for the same treatment."""
+    try:
+        return orjson.dumps(value).decode()
+    except orjson.JSONEncodeError:
+        raise StatementRefused("22P05", None) from None
 
 
 def _row(result: Result) -> dict[str, Any]:

@@ -53,9 +53,13 @@ SELECT lead_id, state, duplicate_of, false, payload_hash FROM held
 """)
 
 _FIND = text("""
-SELECT id AS lead_id, CASE state WHEN 'duplicate' THEN 'duplicate' ELSE 'pending' END AS state, duplicate_of,
-    false AS created, payload_hash
-FROM dispatcher.leads WHERE id = :id AND account = :account
+-- As the first submission was answered: a lead that Voicery refused as a duplicate later was born pending. A lead of
+-- another account is never this one, whatever it says.
+SELECT id AS lead_id, CASE WHEN born_duplicate THEN 'duplicate' ELSE 'pending' END AS state,
+    CASE WHEN born_duplicate THEN duplicate_of END AS duplicate_of, false AS created,
+    CASE WHEN account = :account THEN payload_hash ELSE '' END AS payload_hash
+FROM dispatcher.leads CROSS JOIN LATERAL (SELECT state = 'duplicate' AND attempt_id IS NULL AS born_duplicate) AS birth
+WHERE id = :id
 """)
 
 NO_CONTACTS: Final = "[]"
