@@ -12,7 +12,7 @@ import psutil
 import psycopg
 import pytest
 
-from dispatcher.embedded.child import StackError
+from dispatcher.embedded.child import Child, Command, StackError
 from dispatcher.embedded.postgres import EmbeddedPostgres
 from dispatcher.embedded.system_user import SystemUser, reachable_copy, unprivileged_user
 from tests.support.waiting import wait_until
@@ -128,26 +128,20 @@ def test_a_second_one_in_the_same_directory_is_refused_and_disturbs_nothing(own_
 
 
 def test_a_pid_file_of_a_dead_server_whose_number_another_process_has_is_no_obstacle(
-    own_postgres: EmbeddedPostgres,
+    own_postgres: EmbeddedPostgres, tmp_path: Path
 ) -> None:
     own_postgres.stop()
     user = unprivileged_user()
     # Of the same user: Postgres itself sees that a process of another one cannot be its predecessor.
-    with subprocess.Popen(
-        ["sleep", "600"],
-        cwd="/",
-        user=user.uid if user else None,
-        group=user.gid if user else None,
-        extra_groups=[] if user else None,
-    ) as stranger:
+    command = Command(("sleep", "600"), log_path=tmp_path / "stranger.log", user=unprivileged_user())
+    with Child(command) as stranger:
         pid_file = own_postgres.directory / "data" / "postmaster.pid"
         pid_file.write_text(f"{stranger.pid}\n{own_postgres.directory / 'data'}\n")
 
         own_postgres.start()
 
         assert answer(own_postgres, "SELECT 1") == 1
-        assert stranger.poll() is None, "a stranger is not stopped"
-        stranger.kill()
+        assert stranger.running, "a stranger is not stopped"
 
 
 def test_a_server_that_lost_its_guard_leaves_the_directory_free(own_postgres: EmbeddedPostgres) -> None:
