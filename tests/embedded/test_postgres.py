@@ -131,7 +131,6 @@ def test_a_pid_file_of_a_dead_server_whose_number_another_process_has_is_no_obst
     own_postgres: EmbeddedPostgres, tmp_path: Path
 ) -> None:
     own_postgres.stop()
-    user = unprivileged_user()
     # Of the same user: Postgres itself sees that a process of another one cannot be its predecessor.
     command = Command(("sleep", "600"), log_path=tmp_path / "stranger.log", user=unprivileged_user())
     with Child(command) as stranger:
