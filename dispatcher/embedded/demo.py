@@ -1,0 +1,248 @@
+"""`dispatcher demo`: real leads through the real machinery, against a Voicery that misbehaves.
+
+Real Postgres, real Redis, a real `celery -A dispatcher worker`, and the sandbox in Voicery's place; a worker is killed
+half way. It ends with the account of every lead, and a verdict from the sandbox's own log.
+"""
+
+import os
+import shutil
+import signal
+import sys
+import tempfile
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType, MappingProxyType
+from typing import Final
+from uuid import UUID
+
+from rich.console import Console
+
+from dispatcher.embedded.demo_account import UNSETTLED, Account, SandboxView, draw_up
+from dispatcher.embedded.demo_leads import LeadRow, example_file, read_rows
+from dispatcher.embedded.demo_screen import Screen
+from dispatcher.embedded.ports import LOOPBACK, accepts_connections, free_port
+from dispatcher.embedded.stack import Stack
+from dispatcher.errors import DispatcherError, InvalidLead
+from dispatcher.failure_filter import FailureFilter
+from dispatcher.reads import Reads
+from dispatcher.runtime import Dispatcher
+from dispatcher.sandbox.log import read_log
+from dispatcher.settings import Settings
+from dispatcher.states import State
+from dispatcher.store import failures
+
+PROFILE: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "DISPATCHER_RATE_LIMIT": "off",
+        "DISPATCHER_LEASE": "6",
+        "DISPATCHER_DEADLINE": "2",
+        "DISPATCHER_CONNECT_TIMEOUT": "1",
+        "DISPATCHER_READ_TIMEOUT": "1",
+        "DISPATCHER_SETTLE": "2",
+        "DISPATCHER_UNKNOWN_FOR": "10",
+        "DISPATCHER_GATE_WAIT": "0.5",
+        "DISPATCHER_GATE_WAIT_MAX": "2",
+        "DISPATCHER_BACKOFF_BASE": "0.5",
+        "DISPATCHER_BACKOFF_MAX": "2",
+        "DISPATCHER_SWEEP_INTERVAL": "0.5",
+    }
+)
+"""Everything in seconds that takes minutes in earnest: nobody wants to watch a settle time of two minutes."""
+
+CHAOS: Final = 0.15
+LATENCY_SECONDS: Final = 0.25
+LAST_COMERS: Final = 40
+"""Rows that come in one by one, as leads do: what is sent later proves that the sandbox's list can be believed."""
+
+_EVERY_SECONDS: Final = 0.3
+_LOOK_EVERY_SECONDS: Final = 0.25
+_GIVE_UP_SECONDS: Final = 120.0
+_READY_SECONDS: Final = 20.0
+_OURS: Final = ("VOICERY_", "DISPATCHER_", "DATABASE_URL", "REDIS_URL", "CELERY_")
+_WORKER: Final = (sys.executable, "-m", "celery", "-A", "dispatcher", "worker", "--concurrency", "2", "-l", "INFO")
+_SANDBOX: Final = (sys.executable, "-m", "dispatcher.sandbox", "--host", LOOPBACK, "--phone-suffixes")
+
+
+def run_demo(
+    console: Console,
+    environment: Mapping[str, str] = os.environ,
+    *,
+    leads: Path | None = None,
+    chaos: float = CHAOS,
+    seed: int = 7,
+) -> int:
+    """Run the demo; 0 if every lead is accounted for and nobody was called twice, 1 if not, 130 after Ctrl-C.
+
+    Args:
+        console: where people watch; plain lines are printed where it is no terminal.
+        environment: the caller's; nothing in it that speaks of the dispatcher reaches the processes.
+        leads: a CSV file; None is the file of examples.
+        chaos: how probable it is that the sandbox spoils a request.
+        seed: of the chaos. The order of requests is up to the machine, so that no two runs are alike all the same.
+
+    Raises:
+        NotConfigured: the extra `[embedded]` or `[sandbox]` is not installed.
+    """
+    store = Path(tempfile.mkdtemp(prefix="dispatcher-demo-"))
+    store.chmod(0o755)  # Postgres' own user, if we are root, has to reach its data; that itself is private
+    stack = Stack(store, {name: value for name, value in environment.items() if not name.startswith(_OURS)})
+    account: Account | None = None
+    interrupted = False
+    try:
+        with _interruptible():
+            account = Demo(stack, store, Screen(console), list(read_rows(leads or example_file()))).run(chaos, seed)
+    except KeyboardInterrupt:
+        interrupted = True
+    except DispatcherError as error:
+        console.print(str(error), style="bold red", markup=False)
+    finally:
+        stack.stop()
+    if interrupted or (account is not None and account.good):
+        _remove(stack, store)
+        return 130 if interrupted else 0
+    console.print(f"Everything is kept in {store}; the logs are in {stack.logs}.", soft_wrap=True, markup=False)
+    return 1
+
+
+class Demo:
+    """One run. `stack` is stopped by whoever made it."""
+
+    def __init__(self, stack: Stack, store: Path, screen: Screen, rows: Sequence[LeadRow]) -> None:
+        self._stack = stack
+        self._log = store / "voicery" / "requests.jsonl"
+        self._screen = screen
+        self._rows = rows
+        self._coming = deque(rows[-LAST_COMERS:])
+        self._submitted: list[UUID] = []
+        self._refused = 0
+        self._killed = False
+
+    def run(self, chaos: float, seed: int) -> Account:
+        """From the first server to the account."""
+        self._print_profile(chaos)
+        self._stack.start()
+        self._screen.say("Postgres and Redis run, the schema is there.")
+        api = self._start_sandbox(chaos, seed)
+        settings = Settings.from_environment({**PROFILE, **self._stack.urls(), **api})
+        dispatcher = Dispatcher(settings)
+        try:
+            self._stack.run("worker", _WORKER, {**PROFILE, **api})
+            self._submit_backlog(dispatcher)
+            with self._screen.live():
+                self._watch(dispatcher)
+            return self._settle_accounts(dispatcher)
+        finally:
+            dispatcher.close()
+
+    # The steps --------------------------------------------------------------------------------------------------------
+
+    def _print_profile(self, chaos: float) -> None:
+        short = "  ".join(f"{name.removeprefix('DISPATCHER_')}={value}" for name, value in PROFILE.items())
+        self._screen.console.print(f"Settings of the demo, far shorter than in earnest (DISPATCHER_…): {short}")
+        self._screen.console.print(
+            f"The sandbox spoils {chaos:.0%} of all requests. Nobody is called: all numbers are reserved for fiction.\n"
+        )
+
+    def _start_sandbox(self, chaos: float, seed: int) -> dict[str, str]:
+        port = free_port()
+        options = ("--port", str(port), "--state-dir", str(self._log.parent), "--chaos", str(chaos))
+        timing = ("--seed", str(seed), "--latency", str(LATENCY_SECONDS), "--late-seconds", "0.5")
+        sandbox = self._stack.run("sandbox", (*_SANDBOX, *options, *timing))
+        until = time.monotonic() + _READY_SECONDS
+        while not accepts_connections(port):
+            if sandbox.wait(0.05) is not None or time.monotonic() > until:
+                raise DispatcherError(f"The sandbox did not start.\n{sandbox.log_tail()}")
+        self._screen.say("A sandbox stands in Voicery's place.")
+        return {"VOICERY_BASE_URL": f"http://{LOOPBACK}:{port}/api", "VOICERY_API_TOKEN": "sandbox-token"}
+
+    def _submit_backlog(self, dispatcher: Dispatcher) -> None:
+        backlog = self._rows[: len(self._rows) - len(self._coming)]
+        for row in backlog:
+            self._submit(dispatcher, row)
+        self._screen.say(f"{len(backlog)} rows were submitted at once; {len(self._coming)} more come in one by one.")
+
+    def _submit(self, dispatcher: Dispatcher, row: LeadRow) -> None:
+        try:
+            self._submitted.append(dispatcher.submit(row.lead).id)
+        except InvalidLead as refusal:
+            self._refused += 1
+            self._screen.say(f"line {row.line} refused: {'; '.join(map(str, refusal.errors))}", "yellow")
+
+    def _watch(self, dispatcher: Dispatcher) -> None:
+        """Until every lead has its end: submit the rest, kill the worker once, start again what has died."""
+        reads = Reads(dispatcher.database)
+        give_up = time.monotonic() + _GIVE_UP_SECONDS
+        next_submit = next_look = time.monotonic()
+        while time.monotonic() < give_up:
+            now = time.monotonic()
+            if self._coming and now >= next_submit:
+                self._submit(dispatcher, self._coming.popleft())
+                next_submit = now + _EVERY_SECONDS
+            if now >= next_look:
+                seen = reads.overview()
+                self._screen.show(seen, SandboxView.of(read_log(self._log)), coming=len(self._coming))
+                counts = {state: count.value for state, count in seen.counts.items()}
+                if not self._coming and self._killed and not any(counts.get(state) for state in UNSETTLED):
+                    return
+                self._kill_half_way(counts)
+                next_look = now + _LOOK_EVERY_SECONDS
+            for name in self._stack.revive():
+                self._screen.say(f"The {name} was started again.", "green")
+            time.sleep(0.05)
+
+    def _kill_half_way(self, counts: Mapping[State, int]) -> None:
+        on_their_way = counts.get(State.SENDING, 0)
+        half_way = counts.get(State.ACCEPTED, 0) >= (len(self._rows) - LAST_COMERS) // 2
+        if self._killed or not half_way or not (on_their_way or not self._coming):
+            return
+        self._stack.child("worker").kill()
+        self._killed = True
+        self._screen.worker_killed(on_their_way)
+
+    def _settle_accounts(self, dispatcher: Dispatcher) -> Account:
+        """Nothing is sent any more when the sandbox's log is read."""
+        self._stack.child("worker").stop()
+        reads = Reads(dispatcher.database)
+        records = [reads.get(lead_id) for lead_id in self._submitted]
+        with dispatcher.database.autocommit() as connection:
+            failed = failures.matching(connection, FailureFilter(), limit=len(records))
+        entries = read_log(self._log)
+        account = draw_up(len(self._rows), self._refused, records, entries)
+        self._screen.account(account, SandboxView.of(entries), failed)
+        return account
+
+
+def _remove(stack: Stack, store: Path) -> None:
+    for server in (stack.postgres, stack.redis):
+        server.remove()
+    shutil.rmtree(store, ignore_errors=True)
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """SIGTERM ends the demo as Ctrl-C does: by an exception, so that everything that was started is stopped."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # only the main thread may listen to signals
+        return
+
+    def interrupt(_number: int, _frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def main(run: Callable[[Console], int] = run_demo) -> int:
+    """`python -m dispatcher.embedded.demo`."""
+    return run(Console())
+
+
+if __name__ == "__main__":
+    sys.exit(main())
