@@ -1,7 +1,8 @@
 """Recording: what the slots learned is kept until Postgres has it, whatever happens meanwhile (design section 5).
 
-One transaction records every finished attempt and claims as many leads as slots are free. If it fails, recording goes
-on alone, then lead by lead, then without the body that Postgres will not take; claiming never endangers recording.
+A turn first records every finished attempt, then claims as many leads as slots are free: two statements, each its own
+transaction, so that claiming never endangers recording. What Postgres refuses is recorded lead by lead, then without
+the words that it will not take.
 """
 
 import time
@@ -74,7 +75,8 @@ class Recorder:
         self._uniform = uniform
         self._clock = clock
         self._kept: list[Finished] = []
-        self._in_limbo: tuple[Claimed, ...] = ()
+        self._in_limbo: tuple[UUID, ...] = ()
+        self._troubled = True  # until a claim says otherwise
 
     @property
     def owes(self) -> int:
@@ -87,54 +89,47 @@ class Recorder:
         self._in_limbo = ()
 
     def turn(self, finished: Sequence[Finished], attempt_ids: Sequence[UUID]) -> Turn:
-        """Record `finished` and all that is still kept, and claim a lead for each of `attempt_ids`, in one transaction.
+        """Record `finished` and all that is still kept, then claim a lead for each of `attempt_ids`.
 
-        Raises `StoreUnavailable`; then everything is kept for the next turn, and nothing claimed may be POSTed.
+        Raises `StoreUnavailable`; then what is not recorded is kept for the next turn, and nothing claimed may be POSTed.
         """
         self._kept.extend(finished)
+        self._settle_limbo()
+        self._record_kept()
+        if not attempt_ids:
+            return Turn()
+        claim = self._claim(attempt_ids)
+        self._troubled = claim.troubled
+        asked = len(attempt_ids)
+        return Turn(claim.opened, drained=claim.touched < asked, full=asked <= claim.touched)
+
+    # Claiming ---------------------------------------------------------------------------------------------------------
+
+    def _claim(self, attempt_ids: Sequence[UUID]) -> Claim:
         for _ in range(_TRIES):
+            claim = Claim()
             try:
-                return self._joint(attempt_ids)
+                with self._database.autocommit() as connection:
+                    claim = claims.claim(connection, self._terms, attempt_ids)
+                if not claim.probing or claim.touched:
+                    return claim
+                with self._database.transaction() as connection:
+                    claim = self._claim_probe(connection, attempt_ids[:1])
+                return claim
             except TryAgain:
                 continue
-            except StatementRefused as refusal:
-                events.alarm("recording.refused", sqlstate=refusal.sqlstate, constraint=refusal.constraint)
-                self._record_alone()
-                return Turn()
+            except StoreUnavailable:
+                # Whether it was committed is not known: the next turn asks, and nothing is POSTed before.
+                self._in_limbo = tuple(attempt_ids)
+                raise
         raise StoreUnavailable(_LOCKED)
-
-    def _joint(self, attempt_ids: Sequence[UUID]) -> Turn:
-        self._settle_limbo()
-        claim = Claim()
-        try:
-            with self._database.transaction() as connection:
-                if attempt_ids:
-                    # Before the gates are locked: a pause takes the two in this order.
-                    claims.hold_pauses(connection, self._terms.account)
-                notes = self._record(connection, self._kept) if self._kept else []
-                if attempt_ids:
-                    claim = self._claim(connection, attempt_ids)
-        except StoreUnavailable:
-            # Whether the commit happened is not known: the next turn asks, and nothing is POSTed before.
-            self._in_limbo = claim.opened
-            raise
-        self._kept.clear()
-        for tell in notes:
-            tell()
-        asked = len(attempt_ids)
-        return Turn(claim.opened, drained=claim.touched < asked, full=0 < asked <= claim.touched)
-
-    def _claim(self, connection: Connection, attempt_ids: Sequence[UUID]) -> Claim:
-        claim = claims.claim(connection, self._terms, attempt_ids)
-        if claim.touched or not claim.probing:
-            return claim
-        return self._claim_probe(connection, attempt_ids[:1])
 
     def _claim_probe(self, connection: Connection, attempt_ids: Sequence[UUID]) -> Claim:
         """While a gate probes, one lead of its whole scope may be on its way; the gate's row, locked, is the turnstile."""
+        claims.hold_pauses(connection, self._terms.account)
         pair = gates.lock(connection, self._terms.account, self._terms.campaign_id)
         if any(gate.state is GateState.CLOSED for gate in pair):
-            return Claim()
+            return Claim(troubled=True)
         account, channel = pair
         if account.state is GateState.PROBING:
             taken = gates.sending(connection, account.account, None)
@@ -143,29 +138,22 @@ class Recorder:
                 connection, channel.account, channel.campaign_id
             )
         if taken:
-            return Claim()
+            return Claim(troubled=True)
         return claims.claim(connection, self._terms, attempt_ids, probing=True)
 
     def _settle_limbo(self) -> None:
-        """Leads whose claim was not acknowledged are given back if it was committed after all; their lease is unused."""
-        if not self._in_limbo:
-            return
-        limbo = self._in_limbo
-        with self._database.transaction() as connection:
-            committed = claims.read_back(connection, limbo)
-        now = self._clock()
-        outcome = Outcome(kind=Kind.GIVEN_BACK, message="Given back before sending: its claim was not acknowledged.")
-        self._kept.extend(
-            Finished(claimed, outcome, ended_at=now, started_at=now)
-            for claimed in limbo
-            if claimed.attempt_id in committed
-        )
-        self._in_limbo = ()
+        """Give back what a claim opened that was not acknowledged: it was not sent, so it is not in doubt."""
+        if self._in_limbo:
+            released = self._database.again(lambda connection: claims.release(connection, self._in_limbo))
+            self._in_limbo = ()
+            events.note("claim.released", leads=released)
 
     # Recording --------------------------------------------------------------------------------------------------------
 
-    def _record_alone(self) -> None:
-        """The joint transaction was refused: results without claims, all together, then one by one."""
+    def _record_kept(self) -> None:
+        """All together; then, if Postgres refuses something, one by one; then without the words it will not take."""
+        if not self._kept or self._record_plainly():
+            return
         if self._attempt_record(self._kept):
             self._kept.clear()
             return
@@ -175,6 +163,28 @@ class Recorder:
                     # Its lease runs out, the sweep makes it unknown, and a look-up finds out what happened.
                     events.alarm("recording.abandoned", lead_id=str(finished.claimed.lead_id))
             self._kept.remove(finished)
+
+    def _record_plainly(self) -> bool:
+        """The common case in one round trip: accepted leads, and gates that have nothing to learn from it.
+
+        False leaves what was not recorded to the long way; recording is fenced, so it may overlap.
+        """
+        if self._troubled or self._bind_to is not None or not all(map(_is_plain, self._kept)):
+            return False
+        rows = [self._result(one, gate_closed=False) for one in self._kept]
+        try:
+            with self._database.autocommit() as connection:
+                recorded = results.record(connection, rows)
+        except (TryAgain, StatementRefused):
+            return False
+        left = []
+        for one, row in zip(self._kept, rows, strict=True):
+            if row.attempt_id in recorded.attempt_ids:
+                _telling_attempt(one, row)()
+            else:
+                left.append(one)
+        self._kept = left
+        return not left
 
     def _attempt_record(self, finished: Sequence[Finished]) -> bool:
         """Whether Postgres took them. Raises `StoreUnavailable` where only time can tell."""
@@ -196,10 +206,14 @@ class Recorder:
         """Gates, then leads, then attempts. Returns what to tell the log once this is committed."""
         notes: list[Callable[[], None]] = []
         gate_closed = self._fold_into_gates(connection, finished, notes)
-        rows = [self._result(connection, one, gate_closed=gate_closed) for one in finished]
+        rows = [
+            self._result(one, gate_closed=gate_closed, earlier_in_doubt=_earlier_in_doubt(connection, one))
+            for one in finished
+        ]
         recorded = results.record(connection, rows)
         if self._bind_to is not None and any(one.outcome.kind is Kind.ACCEPTED for one in finished):
             accounts.bind(connection, self._terms.account, self._bind_to)
+            notes.append(self._bound)
         missing = [row for row in rows if row.attempt_id not in recorded.attempt_ids]
         if missing:
             known = results.already_recorded(connection, missing)
@@ -219,14 +233,9 @@ class Recorder:
             notes.append(_telling_attempt(one, row))
         return notes
 
-    def _result(self, connection: Connection, finished: Finished, *, gate_closed: bool) -> results.Result:
+    def _result(self, finished: Finished, *, gate_closed: bool, earlier_in_doubt: bool = False) -> results.Result:
         claimed, outcome = finished.claimed, finished.outcome
-        standing = Standing(
-            attempts=claimed.attempts,
-            age_seconds=claimed.age_seconds,
-            earlier_in_doubt=outcome.kind is Kind.DUPLICATE
-            and results.earlier_in_doubt(connection, claimed.lead_id, claimed.attempt_id),
-        )
+        standing = Standing(claimed.attempts, claimed.age_seconds, earlier_in_doubt)
         move = after_attempt(outcome, standing, self._budget, gate_closed=gate_closed, uniform=self._uniform)
         due_in = move.due_in_seconds
         if due_in is not None and finished.retry_after_seconds is not None:
@@ -251,6 +260,9 @@ class Recorder:
             response=outcome.response,
             evidence=outcome.evidence,
         )
+
+    def _bound(self) -> None:
+        self._bind_to = None
 
     # Gates ------------------------------------------------------------------------------------------------------------
 
@@ -303,6 +315,18 @@ def _without_words(outcome: Outcome) -> Outcome:
     contacts = tuple(replace(contact, voicery_status=None) for contact in outcome.contacts)
     return replace(
         outcome, response=NOTICE, message=NOTICE, fingerprint="", evidence={}, voicery_status=None, contacts=contacts
+    )
+
+
+def _is_plain(finished: Finished) -> bool:
+    """Accepted, and with nothing to store but the lead's own id and status."""
+    return finished.outcome.kind is Kind.ACCEPTED and not finished.outcome.contacts
+
+
+def _earlier_in_doubt(connection: Connection, finished: Finished) -> bool:
+    claimed = finished.claimed
+    return finished.outcome.kind is Kind.DUPLICATE and results.earlier_in_doubt(
+        connection, claimed.lead_id, claimed.attempt_id
     )
 
 

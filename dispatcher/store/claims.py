@@ -9,7 +9,7 @@ from uuid import UUID
 from sqlalchemy import Connection, Row, TextClause, text
 
 _HOLD_PAUSES = text(
-    # Shared by all claims of an account, exclusive for `pause`: once a pause is committed, no older snapshot claims.
+    # Shared by all claims of an account, exclusive for `pause`. The claim itself takes it too, in gates_let_through.
     "SELECT pg_advisory_xact_lock_shared(hashtextextended('dispatcher.pause:' || :account, 0))"
 )
 
@@ -29,11 +29,8 @@ WITH picked AS MATERIALIZED (
         LIMIT {wanted}
         FOR UPDATE SKIP LOCKED
     ) AS due
-    WHERE NOT EXISTS (
-        SELECT FROM dispatcher.gates AS gate
-        WHERE gate.account = :account AND COALESCE(gate.campaign_id, 0) IN (0, :campaign_id)
-          AND gate.state = ANY (CAST(:shut AS text[]))
-    )
+    -- Once, before anything is picked; holds back a pause until this claim is committed, and the other way round.
+    WHERE (SELECT dispatcher.gates_let_through(:account, :campaign_id, CAST(:shut AS text[])))
     LIMIT {wanted}
 ), numbered AS (
     SELECT picked.*, row_number() OVER () AS place FROM picked
@@ -78,15 +75,27 @@ SELECT claimed.*, tally.parked, gate.states,
 FROM (SELECT count(*) AS parked FROM parked) AS tally
 CROSS JOIN (
     SELECT array_agg(state) AS states FROM dispatcher.gates
-    WHERE account = :account AND COALESCE(campaign_id, 0) IN (0, :campaign_id) AND state <> 'open'
+    WHERE account = :account AND COALESCE(campaign_id, 0) IN (0, :campaign_id)
+      AND (state <> 'open' OR failures > 0 OR refusals > 0 OR closings > 0)
 ) AS gate
 LEFT JOIN claimed ON true
 """
 
-_READ_BACK = text("""
-SELECT lead.attempt_id FROM dispatcher.leads AS lead
-WHERE lead.attempt_id = ANY (CAST(:attempt_ids AS uuid[])) AND lead.id = ANY (CAST(:lead_ids AS uuid[]))
-  AND lead.state IN ('sending', 'unknown')
+_RELEASE = text("""
+WITH released AS (
+    -- Also where the lease has run out meanwhile: nobody has sent these, so they are not in doubt.
+    UPDATE dispatcher.leads AS lead
+    SET state = 'pending', attempts = lead.attempts - 1, lease_until = NULL, due_at = now(), updated_at = now()
+    FROM dispatcher.lead_attempts AS attempt
+    WHERE attempt.id = ANY (CAST(:attempt_ids AS uuid[])) AND attempt.finished_at IS NULL
+      AND lead.id = attempt.lead_id AND lead.attempt_id = attempt.id AND lead.state IN ('sending', 'unknown')
+    RETURNING lead.attempt_id
+)
+UPDATE dispatcher.lead_attempts AS attempt
+SET outcome = 'given_back', error = 'Given back before sending: its claim was not acknowledged.',
+    ended_at = now(), finished_at = now()
+FROM released WHERE attempt.id = released.attempt_id
+RETURNING attempt.id
 """)
 
 
@@ -114,11 +123,13 @@ class Claim:
     """What one claim did: leads opened, and leads parked behind an open lead of the same person.
 
     `probing`: nothing was claimed because a gate of the channel lets only single leads through.
+    `troubled`: an acceptance has something to reset in a gate of the channel.
     """
 
     opened: tuple[Claimed, ...] = ()
     parked: int = 0
     probing: bool = False
+    troubled: bool = False
 
     @property
     def touched(self) -> int:
@@ -138,7 +149,7 @@ class ClaimTerms:
 
 
 def hold_pauses(connection: Connection, account: str) -> None:
-    """Keep a `pause` of this account from being committed until this transaction ends. Say this before `claim`."""
+    """Keep a `pause` of this account from being committed until this transaction ends. Before the gates are locked."""
     connection.execute(_HOLD_PAUSES, {"account": account})
 
 
@@ -160,25 +171,19 @@ def claim(connection: Connection, terms: ClaimTerms, attempt_ids: Sequence[UUID]
         },
     ).all()
     opened = tuple(_claimed(terms, row) for row in rows if row.id is not None)
-    states = rows[0].states or ()
-    return Claim(opened, rows[0].parked, probing=bool(states) and "closed" not in states)
+    states = frozenset(rows[0].states or ())
+    probing = "probing" in states and "closed" not in states
+    return Claim(opened, rows[0].parked, probing=probing, troubled=bool(states))
 
 
-def read_back(connection: Connection, claimed: Sequence[Claimed]) -> frozenset[UUID]:
-    """The attempts, of a claim whose commit was not acknowledged, that are committed. The rest must not be POSTed.
-
-    Also those whose lease has run out meanwhile: nobody has sent them, so they are not in doubt.
-    """
-    rows = connection.execute(
-        _READ_BACK,
-        {"attempt_ids": [one.attempt_id for one in claimed], "lead_ids": [one.lead_id for one in claimed]},
-    )
-    return frozenset(row.attempt_id for row in rows)
+def release(connection: Connection, attempt_ids: Sequence[UUID]) -> int:
+    """Give back what a claim opened that was not acknowledged, and so never sent. Returns how many leads."""
+    return len(connection.execute(_RELEASE, {"attempt_ids": list(attempt_ids)}).all())
 
 
 @cache
 def _claim_of(wanted: int) -> TextClause:
-    """The claim of `wanted` leads. The number is written out: a plan that does not know it expects a tenth of the backlog.
+    """The claim of `wanted` leads, the number written out: a plan that does not know it expects a tenth of the table.
 
     Measured with 200,000 due leads: 1.5 ms instead of 200 ms, which is a scan of the whole table.
     """

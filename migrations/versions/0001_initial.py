@@ -304,11 +304,26 @@ ALTER TABLE dispatcher.lead_attempts SET (
 """
 
 
+# One call inside the claim: it first waits for a pause that is being committed, then looks with a fresh snapshot (which
+# a VOLATILE function takes for each of its queries, while the claim around it keeps its older one).
+GATES = """
+CREATE FUNCTION dispatcher.gates_let_through(for_account text, for_campaign bigint, shut text[])
+RETURNS boolean LANGUAGE plpgsql VOLATILE AS $$
+BEGIN
+    PERFORM pg_advisory_xact_lock_shared(hashtextextended('dispatcher.pause:' || for_account, 0));
+    RETURN NOT EXISTS (
+        SELECT FROM dispatcher.gates
+        WHERE account = for_account AND COALESCE(campaign_id, 0) IN (0, for_campaign) AND state = ANY (shut)
+    );
+END
+$$;
+"""
+
 THE_SWEEP = "INSERT INTO dispatcher.sweeps (name) VALUES ('sweep')"
 
 
 def upgrade() -> None:
-    for script in (TABLES, TRIGGER, AUTOVACUUM, THE_SWEEP):
+    for script in (TABLES, TRIGGER, AUTOVACUUM, GATES, THE_SWEEP):
         op.get_bind().exec_driver_sql(script)
 
 
