@@ -1,0 +1,124 @@
+"""What becomes of a lead after an attempt."""
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dispatcher.outcome import IN_DOUBT, Kind, Outcome, Rules, Sent, classify
+from dispatcher.policy import HELD_SECONDS, Budget, Move, Standing, after_attempt
+from dispatcher.reply import BodyFault, Reply, WireFault
+from dispatcher.settings import Settings
+from dispatcher.states import LEGAL_MOVES, FailureClass, State
+
+BUDGET = Budget()
+FRESH = Standing(attempts=1, age_seconds=0.0)
+SPENT = Standing(attempts=8, age_seconds=86_400.0)
+HELD = Move(State.PENDING, due_in_seconds=HELD_SECONDS, give_back=True)
+
+A_GATE_ANSWERS = [Kind.THROTTLED, Kind.UNAUTHORIZED, Kind.NO_BALANCE, Kind.FORBIDDEN, Kind.MISCONFIGURED]
+
+
+def moved(kind: Kind, standing: Standing = FRESH, *, gate_closed: bool = False, budget: Budget = BUDGET) -> Move:
+    return after_attempt(
+        Outcome(kind, "A sentence."), standing, budget, gate_closed=gate_closed, uniform=lambda low, high: high
+    )
+
+
+@pytest.mark.parametrize(
+    ("kind", "move"),
+    [
+        (Kind.ACCEPTED, Move(State.ACCEPTED)),
+        (Kind.UNKNOWN, Move(State.UNKNOWN)),
+        (Kind.CREATED_ID_UNKNOWN, Move(State.UNKNOWN)),
+        (Kind.DUPLICATE, Move(State.DUPLICATE)),
+        (Kind.REJECTED, Move(State.FAILED, FailureClass.REJECTED)),
+        (Kind.GIVEN_BACK, Move(State.PENDING, due_in_seconds=0.0, give_back=True)),
+        (Kind.BUG, Move(State.PENDING, due_in_seconds=2.0)),
+        (Kind.NOT_SENT, Move(State.PENDING, due_in_seconds=2.0)),
+        *((kind, HELD) for kind in A_GATE_ANSWERS),
+    ],
+)
+def test_the_first_attempt(kind: Kind, move: Move) -> None:
+    assert moved(kind) == move
+
+
+@pytest.mark.parametrize("kind", [*A_GATE_ANSWERS, Kind.GIVEN_BACK])
+def test_what_a_gate_answers_for_never_exhausts_a_lead(kind: Kind) -> None:
+    move = moved(kind, Standing(attempts=1000, age_seconds=1e9))
+
+    assert (move.state, move.give_back) == (State.PENDING, True)
+
+
+def test_a_lead_is_exhausted_when_attempts_and_time_are_both_used_up() -> None:
+    assert moved(Kind.NOT_SENT, SPENT) == Move(State.FAILED, FailureClass.EXHAUSTED)
+    assert moved(Kind.NOT_SENT, replace(SPENT, attempts=7)).state is State.PENDING
+    assert moved(Kind.NOT_SENT, replace(SPENT, age_seconds=86_399.9)).state is State.PENDING
+
+
+def test_an_attempt_costs_nothing_while_the_gate_is_closed() -> None:
+    assert moved(Kind.NOT_SENT, gate_closed=True) == HELD
+    assert moved(Kind.NOT_SENT, SPENT, gate_closed=True) == HELD
+
+
+def test_a_bug_fails_a_lead_at_its_third_attempt() -> None:
+    assert [moved(Kind.BUG, Standing(n, 0.0)).state for n in (1, 2, 3)] == [State.PENDING, State.PENDING, State.FAILED]
+    assert moved(Kind.BUG, Standing(3, 0.0)).failure_class is FailureClass.BUG
+
+
+def test_a_duplicate_after_an_attempt_in_doubt_is_looked_up() -> None:
+    assert moved(Kind.DUPLICATE, replace(FRESH, earlier_in_doubt=True)) == Move(State.UNKNOWN)
+
+
+def test_the_backoff_grows_with_the_attempts() -> None:
+    waits = [moved(Kind.NOT_SENT, Standing(n, 0.0)).due_in_seconds for n in range(1, 12)]
+
+    assert waits == [2, 4, 8, 16, 32, 64, 128, 256, 512, 900, 900]
+
+
+standings = st.builds(Standing, st.integers(0, 100), st.floats(0, 1e6), st.booleans())
+budgets = st.builds(Budget, st.integers(1, 20), st.floats(0, 1e5), st.floats(0.1, 10), st.floats(10, 1000))
+
+
+@given(st.sampled_from(Kind), standings, budgets, st.booleans())
+def test_every_move_is_legal_and_complete(kind: Kind, standing: Standing, budget: Budget, gate_closed: bool) -> None:
+    move = moved(kind, standing, gate_closed=gate_closed, budget=budget)
+
+    assert (State.SENDING, move.state) in LEGAL_MOVES
+    assert (move.failure_class is not None) == (move.state is State.FAILED)
+    assert (move.due_in_seconds is not None) == (move.state is State.PENDING)
+    assert not move.give_back or move.state is State.PENDING
+
+
+@given(st.sampled_from(sorted(IN_DOUBT)), standings, budgets, st.booleans())
+def test_nothing_in_doubt_is_ever_sent_again_or_failed_by_this(
+    kind: Kind, standing: Standing, budget: Budget, gate_closed: bool
+) -> None:
+    assert moved(kind, standing, gate_closed=gate_closed, budget=budget) == Move(State.UNKNOWN)
+
+
+SENT = Sent(42, "+12025550101")
+RULES = Rules(duplicate=Settings.model_fields["duplicate_rule"].default)
+PROVEN_NO = frozenset({401, 402, 403, 404, 405, 410, 301, 307, 308, 429})
+
+
+@given(
+    st.none() | st.integers(100, 999), st.none() | st.sampled_from(WireFault), st.none() | st.sampled_from(BodyFault),
+    standings, budgets, st.booleans(),
+)  # fmt: skip
+def test_what_was_written_becomes_pending_only_by_a_proven_no(
+    status: int | None,
+    fault: WireFault | None,
+    body_fault: BodyFault | None,
+    standing: Standing,
+    budget: Budget,
+    gate_closed: bool,
+) -> None:
+    reply = Reply(status=status, fault=fault, body_fault=body_fault, written=True)
+    outcome = classify(reply, SENT, RULES)
+    move = after_attempt(outcome, standing, budget, gate_closed=gate_closed, uniform=lambda low, high: high)
+
+    if move.state is State.PENDING:
+        assert fault is None
+        assert status in PROVEN_NO
