@@ -87,7 +87,7 @@ def _unknown(record: LeadRecord, gates: Sequence[GateRecord], now: datetime) -> 
     if any(one.verdict == "possible" for one in (latest.look_ups if latest else ())):
         yield "A person should compare: `dispatcher show` has the evidence, `dispatcher resolve` decides."
     if gates and gates[0].reason is not Reason.PAUSED:
-        yield f"The {gates[0].scope} is held back ({gates[0].reason}), which may delay look-ups."
+        yield f"{_capital(gates[0].scope)} is held back ({gates[0].reason}), which may delay look-ups."
     when = f"at {_clock(record.due_at, now)}" if record.due_at > now else "at the next opportunity"
     if latest is not None and latest.outcome is Kind.CREATED_ID_UNKNOWN:
         yield f"It is looked up {when} to learn its id; it is never sent again."
@@ -200,11 +200,11 @@ def _clause(attempt: AttemptRecord) -> str:
 def _held(gate: GateRecord, now: datetime) -> str:
     why = f" ({gate.note.rstrip('.')})" if gate.note else ""
     if gate.reason is Reason.PAUSED:
-        return f"It waits because {gate.by or 'somebody'} paused the {gate.scope}{why}; `dispatcher resume` lets it go."
+        return f"It waits because {gate.by or 'somebody'} paused {gate.scope}{why}; `dispatcher resume` lets it go."
     if gate.state is GateState.PROBING:
-        return f"The {gate.scope} is being tried with single leads after {gate.reason}; it goes when one is accepted."
+        return f"{_capital(gate.scope)} is being tried with single leads after {gate.reason}; it goes when one is accepted."
     until = "" if gate.until is None else f" It is tried again at {_clock(gate.until, now)}."
-    return f"It waits, and spends no attempts, because the {gate.scope} is held back: {gate.reason}{why}.{until}"
+    return f"It waits, and spends no attempts, because {gate.scope} is held back: {gate.reason}{why}.{until}"
 
 
 # Words ----------------------------------------------------------------------------------------------------------------

@@ -1,0 +1,147 @@
+"""Rows in every state, as the dispatcher would have left them: one factory per state."""
+
+import json
+import uuid
+from collections.abc import Mapping
+from typing import Any
+
+from sqlalchemy import text
+
+from dispatcher.store.database import Database
+
+ADA = "+12025550101"
+BOB = "+12025550102"
+
+
+class Rows:
+    """Makes rows in one database and reads them back."""
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
+
+    def lead(
+        self,
+        state: str = "pending",
+        *,
+        phone: str = ADA,
+        campaign_id: int = 42,
+        failure_class: str | None = None,
+        allow_dupplicate: bool = False,
+        attempt_id: uuid.UUID | None = None,
+        **columns: Any,
+    ) -> uuid.UUID:
+        """A lead, with a lease where its state asks for one."""
+        lead_id = uuid.uuid4()
+        values: dict[str, Any] = {
+            "id": lead_id,
+            "account": "default",
+            "campaign_id": campaign_id,
+            "phone_number": phone,
+            "variables": json.dumps({"customer_name": "Ada Lovelace"}),
+            "allow_dupplicate": allow_dupplicate,
+            "state": state,
+            "failure_class": failure_class,
+            "attempt_id": attempt_id,
+            "payload_hash": "hash",
+            **columns,
+        }
+        expressions = {"due_at": "now()"}
+        if state == "sending":
+            expressions["lease_until"] = "now() + interval '90 s'"
+        if state in {"accepted", "duplicate", "failed", "cancelled"}:
+            expressions["finished_at"] = "now()"
+        for name in values:
+            expressions.pop(name, None)
+        names = ", ".join([*values, *expressions])
+        places = ", ".join([*(f":{name}" for name in values), *expressions.values()])
+        self.run(f"INSERT INTO dispatcher.leads ({names}) VALUES ({places})", **values)
+        return lead_id
+
+    def attempt(
+        self,
+        lead_id: uuid.UUID,
+        attempt_id: uuid.UUID,
+        *,
+        outcome: str | None = None,
+        finished: bool = True,
+        evidence: Mapping[str, Any] | None = None,
+        minutes_ago: float = 0,
+    ) -> None:
+        """An attempt of the lead."""
+        self.run(
+            """
+            INSERT INTO dispatcher.lead_attempts
+                (id, lead_id, number, account, campaign_id, phone_number, watermark, started_at, ended_at, finished_at,
+                 outcome, error, evidence, worker)
+            SELECT :id, id, 1, account, campaign_id, phone_number, 0, now() - make_interval(secs => :ago),
+                now() - make_interval(secs => :ago) + interval '20 s', CASE WHEN :finished THEN now() END, :outcome,
+                'Voicery did not answer in time, after the lead had been sent; the person may have been called.',
+                CAST(:evidence AS jsonb), 'host:1'
+            FROM dispatcher.leads WHERE id = :lead_id
+            """,
+            id=attempt_id,
+            lead_id=lead_id,
+            outcome=outcome,
+            finished=finished,
+            evidence=json.dumps(evidence or {}),
+            ago=minutes_ago * 60,
+        )
+
+    def failed(
+        self, failure_class: str = "rejected", *, message: str = "Voicery refused the phone number.", **columns: Any
+    ) -> uuid.UUID:
+        """A failed lead with its open row."""
+        fingerprint = columns.pop("fingerprint", "f1")
+        lead_id = self.lead("failed", failure_class=failure_class, attempts=3, **columns)
+        self.run(
+            """
+            INSERT INTO dispatcher.failed_leads
+                (lead_id, account, campaign_id, phone_number, failure_class, http_status, fingerprint, message, response,
+                 attempts)
+            SELECT id, account, campaign_id, phone_number, failure_class, 422, :fingerprint, :message,
+                'said: +12025550101 is bad', attempts
+            FROM dispatcher.leads WHERE id = :id
+            """,
+            id=lead_id,
+            message=message,
+            fingerprint=fingerprint,
+        )
+        return lead_id
+
+    def unknown(self, *, outcome: str = "unknown", **columns: Any) -> uuid.UUID:
+        """An unknown lead with its open attempt."""
+        attempt_id = uuid.uuid4()
+        lead_id = self.lead("unknown", attempt_id=attempt_id, attempts=1, **columns)
+        self.attempt(lead_id, attempt_id, outcome=outcome, finished=False, minutes_ago=2)
+        return lead_id
+
+    def failed_unknown(self, *, evidence: Mapping[str, Any] | None = None, **columns: Any) -> uuid.UUID:
+        """A lead whose outcome stayed unknown until patience was over."""
+        attempt_id = uuid.uuid4()
+        lead_id = self.failed("outcome_unknown", attempt_id=attempt_id, **columns)
+        self.attempt(lead_id, attempt_id, outcome="unknown", evidence=evidence, minutes_ago=90)
+        return lead_id
+
+    def run(self, statement: str, **values: Any) -> None:
+        """One statement of the test's own."""
+        with self.database.transaction() as connection:
+            connection.execute(text(statement), values)
+
+    def one(self, statement: str, **values: Any) -> Any:
+        """The only row of a query."""
+        with self.database.autocommit() as connection:
+            return connection.execute(text(statement), values).one()
+
+    def of(self, lead_id: uuid.UUID) -> Any:
+        """The row of a lead."""
+        return self.one("SELECT * FROM dispatcher.leads WHERE id = :id", id=lead_id)
+
+    def failure_of(self, lead_id: uuid.UUID) -> Any:
+        """The only failure of a lead."""
+        return self.one("SELECT * FROM dispatcher.failed_leads WHERE lead_id = :id", id=lead_id)
+
+    def audited(self) -> list[tuple[str, str, str, dict[str, Any]]]:
+        """Every line of the audit log: actor, action, subject, detail."""
+        with self.database.autocommit() as connection:
+            rows = connection.execute(text("SELECT * FROM dispatcher.audit_log ORDER BY id")).all()
+        return [(row.actor, row.action, row.subject, row.detail) for row in rows]
