@@ -1,5 +1,6 @@
 """Which failed leads are meant: one filter for listing, grouping and replaying, on the command line and elsewhere."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import Any
@@ -37,6 +38,15 @@ class FailureFilter:
     def narrows(self) -> bool:
         """Whether anything but `resolved` is given: a bulk action on everything deserves a second thought."""
         return any(getattr(self, name) is not None for name in self.names() if name != "resolved")
+
+    @classmethod
+    def parse(cls, given: Mapping[str, Any]) -> "FailureFilter":
+        """The filter of these names and values; raises `ValueError` for a name or a failure class that is none."""
+        strangers = sorted(set(given) - set(cls.names()))
+        if strangers:
+            raise ValueError(f"{strangers[0]} is no filter; the filters are {', '.join(cls.names())}")
+        failure_class = given.get("failure_class")
+        return cls(**dict(given) | {"failure_class": None if failure_class is None else FailureClass(failure_class)})
 
     @classmethod
     def names(cls) -> tuple[str, ...]:

@@ -5,7 +5,7 @@ so.
 Every action is one transaction with its line in the audit log, and its refusal says why and what to do next.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -268,14 +268,3 @@ def _why_not_pending(lead: Locked) -> str:
 
 def _of(lead: Locked) -> str:
     return "" if lead.duplicate_of is None else f" of lead {lead.duplicate_of}"
-
-
-def parse_lead_ids(texts: Sequence[str]) -> list[UUID]:
-    """Lead ids as typed; raises `LeadNotFound` for what is no id."""
-    ids = []
-    for text in texts:
-        try:
-            ids.append(UUID(text))
-        except ValueError:
-            raise LeadNotFound(text) from None
-    return ids

@@ -4,11 +4,12 @@
 worker's sweep. Nothing connects before it is used, and everything that connects belongs to one process.
 """
 
+import getpass
 import os
 import random
 import socket
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime, timedelta
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -20,26 +21,35 @@ from sqlalchemy.orm import Session
 from dispatcher import events
 from dispatcher.base_url import is_loopback
 from dispatcher.broker import connect
+from dispatcher.bulk import Bulk
+from dispatcher.candidate import Item
 from dispatcher.channel import ChannelBell, ChannelRate
 from dispatcher.delivery import DeliveryRun, Job, RunTerms
 from dispatcher.doorbell import Doorbell
-from dispatcher.errors import NotConfigured
+from dispatcher.errors import LeadNotFound, NotConfigured
+from dispatcher.failure_filter import FailureFilter
+from dispatcher.failure_group import FailureGroup
+from dispatcher.failures import MOST_LISTED, Failures, Replayed, Resolved
 from dispatcher.gate import GateLimits, closed
+from dispatcher.gates import GateKeeper, Resumed
 from dispatcher.intake import Intake
 from dispatcher.lead import Lead
-from dispatcher.limiter import Limiter, Permits
+from dispatcher.limiter import Limiter, LimiterUnavailable, Permits
 from dispatcher.options import DEFAULT_ACCOUNT
 from dispatcher.outcome import Reason, Rules
+from dispatcher.overview import Overview, RateUse
 from dispatcher.policy import Budget
 from dispatcher.rate import RateWindow, parse_rate_limit
+from dispatcher.reads import Reads
+from dispatcher.record import FailedLead, LeadRecord
 from dispatcher.recording import Finished, Recorder, steady_clock
-from dispatcher.resolution import LookUpTerms, Resolution
+from dispatcher.resolution import Finding, LookUpTerms, Resolution
 from dispatcher.settings import Settings
 from dispatcher.slots import Slots
-from dispatcher.store import accounts, gates, sweeps
+from dispatcher.store import accounts, doubts, gates, sweeps
 from dispatcher.store.claims import ClaimTerms
 from dispatcher.store.database import Database
-from dispatcher.submission import Submission
+from dispatcher.submission import BatchResult, Submission
 from dispatcher.sweep import Sweep
 from dispatcher.verdict import OnUnknown
 from dispatcher.voicery.client import VoiceryClient
@@ -54,6 +64,7 @@ class Dispatcher:
         self._settings = settings
         self._lock = threading.Lock()
         self._intake: Intake | None = None
+        self._doorbell: Doorbell | None = None
         self._database: Database | None = None
 
     def submit(
@@ -90,12 +101,170 @@ class Dispatcher:
         }
         return self._taking_in().submit(lead, options, account=account, session=session)
 
+    def submit_many(
+        self,
+        items: Iterable[Item],
+        *,
+        account: str = DEFAULT_ACCOUNT,
+        batch_id: UUID | str | None = None,
+        session: Session | Connection | None = None,
+    ) -> BatchResult:
+        """Make many leads durable: any iterable, consumed as it goes, committed in chunks of some thousands.
+
+        items      leads, mappings, or pairs (either, mapping of the options of `submit`)
+        batch_id   makes a repetition of the same items safe: what is stored already counts as `repeated`, also after a
+                   crash. An item's id is derived from account, batch_id and its index, unless its options name one
+        session    joins a transaction of yours, as in `submit`; its driver must be psycopg 3
+
+        The rules are those of `submit`, item by item in their order. Never raises for a bad item: those are listed in
+        `rejected`, also an idempotency key or id that belongs to another payload. Raises `StoreUnavailable`, which
+        names the batch id to go on with, and what your iterable raises; chunks before that are stored.
+        """
+        return self.bulk.submit_many(items, account=account, batch_id=batch_id, session=session)
+
+    @property
+    def bulk(self) -> Bulk:
+        """Takes batches in, chunk by chunk."""
+        return Bulk(self.database, self._bell())
+
     def _taking_in(self) -> Intake:
+        bell = self._bell()
         with self._lock:
             if self._intake is None:
-                bell = Doorbell(self._settings.require_redis_url())
                 self._intake = Intake(self.database, bell)
             return self._intake
+
+    def _bell(self) -> Doorbell:
+        with self._lock:
+            if self._doorbell is None:
+                self._doorbell = Doorbell(self._settings.require_redis_url())
+            return self._doorbell
+
+    def get(self, id: UUID | str) -> LeadRecord:
+        """Everything about one lead. Raises `LeadNotFound`."""
+        return self._reads.get(lead_id_of(id))
+
+    def explain(self, id: UUID | str) -> str:
+        """In plain words: why this lead is where it is, and what happens next. Raises `LeadNotFound`."""
+        return self._reads.explain(lead_id_of(id))
+
+    def overview(self) -> Overview:
+        """The whole queue at a glance."""
+        return self._reads.overview()
+
+    def failed(self, *, limit: int = MOST_LISTED, **filters: object) -> list[FailedLead]:
+        """Open failures, the latest first; the filters are the fields of `FailureFilter`."""
+        return self._failures.failed(FailureFilter.parse(filters), limit=limit)
+
+    def failed_groups(self, **filters: object) -> list[FailureGroup]:
+        """The same by cause, the most frequent first."""
+        return self._failures.groups(FailureFilter.parse(filters))
+
+    def failed_ids(self, **filters: object) -> list[UUID]:
+        """The ids of all leads that the filters match, the longest failed first: what `replay_all` takes."""
+        return self._failures.leads(FailureFilter.parse(filters))
+
+    def replay(
+        self, id: UUID | str, *, even_if_called: bool = False, actor: str | None = None, note: str | None = None
+    ) -> None:
+        """Send a failed lead again, as if it were new.
+
+        Raises `LeadNotFound`, or `NotAllowed` with the reason: it has not failed, another live lead stands for its
+        person, or its earlier POST may have worked. The last is overruled by `even_if_called`, which is recorded with
+        `actor`, or by a look-up that proved its absence in the last 10 minutes.
+        """
+        self._failures.replay(lead_id_of(id), actor=actor or whoami(), even_if_called=even_if_called, note=note)
+
+    def replay_all(
+        self,
+        ids: Iterable[UUID | str],
+        *,
+        even_if_called: bool = False,
+        actor: str | None = None,
+        note: str | None = None,
+        dry_run: bool = False,
+        progress: Callable[[], None] = lambda: None,
+    ) -> Replayed:
+        """Replay each by the rules of `replay`; those refused are listed with the reason, none raises."""
+        return self._failures.replay_all(
+            map(lead_id_of, ids),
+            actor=actor or whoami(),
+            even_if_called=even_if_called,
+            note=note,
+            dry_run=dry_run,
+            progress=progress,
+        )
+
+    def resolve(self, id: UUID | str, as_: Resolved, note: str, actor: str | None = None) -> None:
+        """Decide about a lead: "accepted", Voicery has it (where its outcome is unknown); "dismissed", it is settled.
+
+        Raises `LeadNotFound`, `NotAllowed`.
+        """
+        self._failures.resolve(lead_id_of(id), as_, note=note, actor=actor or whoami())
+
+    def cancel(self, id: UUID | str, actor: str | None = None) -> None:
+        """Withdraw a lead that no worker has claimed yet. Raises `LeadNotFound`, `NotAllowed`."""
+        self._failures.cancel(lead_id_of(id), actor=actor or whoami())
+
+    def pause(
+        self,
+        campaign_id: int | None = None,
+        account: str = DEFAULT_ACCOUNT,
+        reason: str | None = None,
+        actor: str | None = None,
+    ) -> int:
+        """Hold a campaign back, or the whole account; returns how many leads are still on their way."""
+        return GateKeeper(self.database).pause(campaign_id, account, reason=reason, actor=actor or whoami())
+
+    def resume(
+        self, campaign_id: int | None = None, account: str = DEFAULT_ACCOUNT, actor: str | None = None
+    ) -> Resumed:
+        """Open the gate of a campaign, or of the account, whatever had closed it."""
+        return GateKeeper(self.database).resume(campaign_id, account, actor=actor or whoami())
+
+    def look_up(self, ids: Iterable[UUID | str] | None = None, *, most: int = 100) -> list[Finding]:
+        """Ask Voicery now for leads whose outcome is unknown: these, or the next `most` of all. Needs a token.
+
+        Leads whose outcome is known are left out. Raises `LeadNotFound`, `NotConfigured`, `LimiterUnavailable`.
+        """
+        with self.database.autocommit() as connection:
+            wanted = doubts.unknown_ids(connection, None, most=most) if ids is None else list(map(lead_id_of, ids))
+        by_account: dict[str, list[UUID]] = {}
+        for lead_id in wanted:
+            by_account.setdefault(self._reads.get(lead_id).account, []).append(lead_id)
+        deliverer = Deliverer(self._settings, stopping=lambda: False, worker=worker_name(os.getpid()))
+        try:
+            return [
+                finding
+                for account, its_ids in by_account.items()
+                for finding in deliverer.resolution(account).look_up(its_ids)
+            ]
+        finally:
+            deliverer.close()
+
+    @property
+    def _failures(self) -> Failures:
+        return Failures(self.database, LazyBell(self._settings))
+
+    @property
+    def _reads(self) -> Reads:
+        return Reads(self.database, rate_use=self._rate_use)
+
+    def _rate_use(self) -> tuple[RateUse, ...] | None:
+        windows, redis_url = self._settings.rate_limit, self._settings.redis_url
+        if not windows:
+            return ()
+        if redis_url is None:
+            return None
+        limiter = Limiter(connect(redis_url.reveal()))
+        try:
+            return tuple(
+                RateUse(account, use.permits, use.seconds, use.used)
+                for account in self._settings.accounts
+                for use in limiter.usage(account, windows)
+            )
+        except LimiterUnavailable:
+            return None
 
     @property
     def database(self) -> Database:
@@ -108,6 +277,22 @@ class Dispatcher:
         """Close this process's connections; the next call opens new ones."""
         if self._database is not None:
             self._database.close()
+
+
+class LazyBell:
+    """A doorbell that is made when it is first rung: reading and resolving need no Redis, and the sweep rings too."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._doorbell: Doorbell | None = None
+
+    def ring(self, account: str, campaign_id: int) -> bool:
+        """Ring for a channel, if there is a Redis."""
+        if self._settings.redis_url is None:
+            return False
+        if self._doorbell is None:
+            self._doorbell = Doorbell(self._settings.redis_url.reveal())
+        return self._doorbell.ring(account, campaign_id)
 
 
 class Deliverer:
@@ -293,6 +478,25 @@ def build_sweep(settings: Settings, *, main_pid: int) -> Sweep:
         settle_seconds=settings.settle_seconds,
         interval_seconds=settings.sweep_interval_seconds,
     )
+
+
+def whoami() -> str:
+    """Who acts, where nobody says so: the user of this process at this machine."""
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):
+        user = f"uid{os.getuid()}"  # in a container the user often has no name
+    return f"{user}@{socket.gethostname()}"
+
+
+def lead_id_of(id: UUID | str) -> UUID:
+    """The id of a lead as typed; raises `LeadNotFound` for what is no id."""
+    if isinstance(id, UUID):
+        return id
+    try:
+        return UUID(id)
+    except (ValueError, AttributeError, TypeError):
+        raise LeadNotFound(id) from None
 
 
 def worker_name(main_pid: int) -> str:
