@@ -192,6 +192,25 @@ class Settings(BaseModel):
         "auto", "auto, json or console", "How a worker logs; `auto` is console on a terminal and json elsewhere."
     )
 
+    # The web console
+    console_users: Secret | None = setting(
+        None,
+        "name:role:hash, parted by spaces; `dispatcher console --hash NAME:ROLE` writes one",
+        "Who may log in to the console: viewers read, operators act, admins set limits too.",
+        "Whoever reads the hashes can try passwords on them.",
+    )
+    console_users_file: Path | None = setting(
+        None, "the path of a file with one name:role:hash a line", "The same in a file, read at each login."
+    )
+    console_origin: str | None = setting(
+        None,
+        "an origin like https://leads.example.com",
+        "Where browsers reach the console, if not at the address it listens on. Other `Host` headers are refused.",
+        "A name that others can point at this machine lets their pages talk to the console.",
+        pattern=r"^https?://[A-Za-z0-9.\-\[\]:]+$",
+    )
+    console_idle_seconds: float = seconds(1800, "A console session ends after so long without a request.")
+
     unknown_names: tuple[UnknownName, ...] = ()
 
     @classmethod
