@@ -4,6 +4,7 @@ Importing this opens no socket, reads no environment and configures no logging; 
 does, which is when a worker starts.
 """
 
+import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -23,6 +24,13 @@ def _configuration_from_environment() -> Mapping[str, Any]:
     return worker_configuration(Settings.from_environment().require_redis_url())
 
 
+def _log_by_environment(level: int, logfile: str | None) -> None:
+    from dispatcher.logs import configure_from  # late, as above
+    from dispatcher.settings import Settings
+
+    configure_from(Settings.from_environment(), level, logfile=logfile)
+
+
 def _runtime_from_environment(stopping: Stopping) -> WorkerRuntime:
     from dispatcher.runtime import worker_runtime  # late: built by the first task
 
@@ -32,7 +40,8 @@ def _runtime_from_environment(stopping: Stopping) -> WorkerRuntime:
 class WorkerApp(BrokerApp):
     """A worker of the dispatcher: two tasks, a sweep at its side, and a gentle end.
 
-    `build_runtime` makes what the tasks run on, once per process; `sweep_command` starts the sweep.
+    `build_runtime` makes what the tasks run on, once per process; `sweep_command` starts the sweep; `configure_logging`
+    takes the level and the file that `celery worker` was given.
     """
 
     def __init__(
@@ -40,9 +49,11 @@ class WorkerApp(BrokerApp):
         configuration: Callable[[], Mapping[str, Any]] = _configuration_from_environment,
         build_runtime: Callable[[Stopping], WorkerRuntime] = _runtime_from_environment,
         sweep_command: Callable[[], Sequence[str]] = sweep_command,
+        configure_logging: Callable[[int, str | None], None] = _log_by_environment,
     ) -> None:
         super().__init__(configuration)
         self.sweep_command = sweep_command
+        self.configure_logging = configure_logging
         self.main_pid = os.getpid()
         self.runtimes = Runtimes(build_runtime)
         self.steps["worker"].add(SweepStep)
@@ -63,10 +74,14 @@ class WorkerApp(BrokerApp):
 
     def _listen_to_signals(self) -> None:
         """Only now, in a process that is this app's worker: Celery's signals belong to every app of a process."""
+        signals.setup_logging.connect(self._set_up_logging, weak=False)
         signals.worker_process_init.connect(lambda **_: self.runtimes.enter_pool_child(), weak=False)
         signals.worker_shutting_down.connect(lambda **_: self.runtimes.stopping.ask(), weak=False)
         signals.worker_process_shutdown.connect(lambda **_: self.runtimes.close(), weak=False)
         signals.worker_shutdown.connect(lambda **_: self.runtimes.close(), weak=False)
+
+    def _set_up_logging(self, *, loglevel: int | None = None, logfile: str | None = None, **_: object) -> None:
+        self.configure_logging(loglevel or logging.WARNING, logfile)
 
 
 app = WorkerApp()
