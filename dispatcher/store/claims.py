@@ -6,7 +6,9 @@ from functools import cache
 from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import Connection, Row, TextClause, text
+from sqlalchemy import Connection, Row, text
+
+from dispatcher.store.statement import HotStatement
 
 _HOLD_PAUSES = text(
     # Shared by all claims of an account, exclusive for `pause`. The claim itself takes it too, in gates_let_through.
@@ -158,8 +160,8 @@ def claim(connection: Connection, terms: ClaimTerms, attempt_ids: Sequence[UUID]
 
     Commits nothing itself: the attempt rows exist when the transaction does, and only then may a POST leave.
     """
-    rows = connection.execute(
-        _claim_of(len(attempt_ids)),
+    rows = _claim_of(len(attempt_ids)).rows(
+        connection,
         {
             "account": terms.account,
             "campaign_id": terms.campaign_id,
@@ -169,7 +171,7 @@ def claim(connection: Connection, terms: ClaimTerms, attempt_ids: Sequence[UUID]
             "attempt_ids": list(attempt_ids),
             "shut": ["closed"] if probing else ["closed", "probing"],
         },
-    ).all()
+    )
     opened = tuple(_claimed(terms, row) for row in rows if row.id is not None)
     states = frozenset(rows[0].states or ())
     probing = "probing" in states and "closed" not in states
@@ -182,12 +184,12 @@ def release(connection: Connection, attempt_ids: Sequence[UUID]) -> int:
 
 
 @cache
-def _claim_of(wanted: int) -> TextClause:
+def _claim_of(wanted: int) -> HotStatement:
     """The claim of `wanted` leads, the number written out: a plan that does not know it expects a tenth of the table.
 
     Measured with 200,000 due leads: 1.5 ms instead of 200 ms, which is a scan of the whole table.
     """
-    return text(_CLAIM.format(wanted=wanted))
+    return HotStatement(_CLAIM.format(wanted=wanted))
 
 
 def _claimed(terms: ClaimTerms, row: Row[Any]) -> Claimed:

@@ -4,8 +4,10 @@ import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Final, TypeVar
 
+import psycopg
 from sqlalchemy import Connection, Engine, create_engine
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
@@ -61,23 +63,26 @@ class Database:
         self._pool_size = pool_size
         self._timeout_seconds = timeout_seconds
         self._pooler = pooler
-        self._engine: Engine | None = None
-        self._pid = 0
+        self._engines: _Engines | None = None
         self._lock = threading.Lock()
 
     @property
     def engine(self) -> Engine:
-        """This process's engine; made on first use."""
-        if self._engine is None or self._pid != os.getpid():
-            with self._lock:
-                if self._engine is None or self._pid != os.getpid():
-                    if self._engine is not None:
-                        self._engine.dispose(close=False)
-                    self._engine = self._make()
-                    self._pid = os.getpid()
-        return self._engine
+        """This process's engine for transactions; made on first use."""
+        return self._of_this_process().transactional
 
-    def _make(self) -> Engine:
+    def _of_this_process(self) -> "_Engines":
+        engines = self._engines
+        if engines is not None and engines.pid == os.getpid():
+            return engines
+        with self._lock:
+            if self._engines is None or self._engines.pid != os.getpid():
+                if self._engines is not None:
+                    self._engines.dispose(close=False)
+                self._engines = _Engines(os.getpid(), self._make(), self._make(autocommit=True))
+            return self._engines
+
+    def _make(self, *, autocommit: bool = False) -> Engine:
         arguments: dict[str, object] = {
             "connect_timeout": max(2, round(self._timeout_seconds)),
             "application_name": self._name,
@@ -91,6 +96,9 @@ class Database:
         return create_engine(
             self._url,
             connect_args=arguments,
+            isolation_level="AUTOCOMMIT" if autocommit else None,
+            # Nothing to roll back: a connection of the autocommit engine never has a transaction open.
+            pool_reset_on_return=None if autocommit else "rollback",
             pool_size=self._pool_size,
             max_overflow=self._pool_size,
             pool_timeout=self._timeout_seconds,
@@ -111,9 +119,19 @@ class Database:
 
     @contextmanager
     def autocommit(self) -> Iterator[Connection]:
-        """For one statement that is a transaction by itself: saves two round trips."""
-        with translated(), self.engine.connect() as connection:
-            yield connection.execution_options(isolation_level="AUTOCOMMIT")
+        """For statements that are a transaction each: saves the round trips of BEGIN and COMMIT.
+
+        From an engine of its own: switching one connection between the two ways costs as much as it saves.
+        """
+        engine = self._of_this_process().autocommit
+        with translated():
+            try:
+                with engine.connect() as connection:
+                    yield connection
+            except psycopg.OperationalError:
+                # The server went away: its other connections in the pool are no better.
+                engine.dispose(close=False)
+                raise
 
     def again(self, action: Callable[[Connection], T]) -> T:
         """Run `action` in a transaction, and once more after a deadlock or lock timeout (five times at the most)."""
@@ -132,9 +150,22 @@ class Database:
     def close(self) -> None:
         """Close this process's connections."""
         with self._lock:
-            if self._engine is not None:
-                self._engine.dispose(close=self._pid == os.getpid())
-                self._engine = None
+            if self._engines is not None:
+                self._engines.dispose(close=self._engines.pid == os.getpid())
+                self._engines = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Engines:
+    """What belongs to one process."""
+
+    pid: int
+    transactional: Engine
+    autocommit: Engine
+
+    def dispose(self, *, close: bool) -> None:
+        self.transactional.dispose(close=close)
+        self.autocommit.dispose(close=close)
 
 
 @contextmanager
@@ -147,6 +178,8 @@ def translated() -> Iterator[None]:
             "No connection to Postgres was free in time; raise the pool or lower the load."
         ) from None
     except DBAPIError as error:
+        raise _translate(error.orig, away=error.connection_invalidated) from None
+    except psycopg.Error as error:
         raise _translate(error) from None
     except SQLAlchemyError as error:
         raise StoreUnavailable(
@@ -154,12 +187,11 @@ def translated() -> Iterator[None]:
         ) from None
 
 
-def _translate(error: DBAPIError) -> Exception:
-    original = error.orig
+def _translate(original: BaseException | None, *, away: bool = False) -> Exception:
     sqlstate: str | None = getattr(original, "sqlstate", None)
     if sqlstate in _AGAIN:
         return TryAgain(sqlstate)
-    if error.connection_invalidated or sqlstate is None or sqlstate[:2] not in _REFUSED_CLASSES:
+    if away or sqlstate is None or sqlstate[:2] not in _REFUSED_CLASSES:
         if sqlstate in _OTHER_SCHEMA:
             return StoreUnavailable(
                 "The dispatcher's tables are missing or of another version; run `dispatcher migrate`."

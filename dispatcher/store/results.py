@@ -12,8 +12,9 @@ from dispatcher.answer import CreatedContact
 from dispatcher.outcome import Kind
 from dispatcher.states import FailureClass, State
 from dispatcher.store.database import StatementRefused
+from dispatcher.store.statement import HotStatement
 
-_RECORD = text("""
+_RECORD = HotStatement("""
 WITH result AS MATERIALIZED (
     SELECT * FROM jsonb_to_recordset(CAST(:results AS jsonb)) AS result (
         lead_id uuid, attempt_id uuid, account text, state text, failure_class text, due_in float8, give_back boolean,
@@ -50,7 +51,13 @@ WITH result AS MATERIALIZED (
     FROM final
     WHERE lead.id = final.lead_id AND lead.attempt_id = final.attempt_id
       AND (lead.state = 'sending' OR (lead.state = 'unknown' AND final.entering <> 'unknown'))
-    RETURNING lead.id, lead.attempt_id, lead.attempts, final.held_by
+    RETURNING lead.id, lead.attempt_id, lead.attempts, lead.allow_dupplicate, final.held_by, final.voicery_lead_id
+), surprise AS (
+    INSERT INTO dispatcher.incidents (kind, lead_id, message, evidence)
+    SELECT CAST(:already_held AS text), moved.id,
+        'Voicery answered with the id of another lead although duplicates were allowed.',
+        jsonb_build_object('voicery_lead_id', moved.voicery_lead_id, 'held_by', moved.held_by)
+    FROM moved WHERE moved.held_by IS NOT NULL AND moved.allow_dupplicate
 ), ended AS (
     UPDATE dispatcher.lead_attempts AS attempt
     SET ended_at = final.ended_at,
@@ -128,7 +135,7 @@ class Recorded:
 
 def record(connection: Connection, results: Sequence[Result]) -> Recorded:
     """Write the results of attempts that are still theirs to write; the others are missing from the answer."""
-    rows = connection.execute(_RECORD, {"results": json_text([_row(result) for result in results])}).all()
+    rows = _RECORD.rows(connection, {"results": json_text([_row(result) for result in results])})
     moved = frozenset(row.attempt_id for row in rows)
     record_contacts(connection, [result for result in results if result.attempt_id in moved])
     return Recorded(moved, {row.attempt_id: row.held_by for row in rows if row.held_by is not None})

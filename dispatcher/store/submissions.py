@@ -9,12 +9,12 @@ from uuid import UUID
 import orjson
 from sqlalchemy import Connection, Row, text
 
-
 from dispatcher.lead import Lead
 from dispatcher.options import SubmitOptions
+from dispatcher.store.statement import HotStatement
 from dispatcher.tables import LIVE_STRICT
 
-_SUBMIT = text(f"""
+_SUBMIT = HotStatement(f"""
 WITH held AS (
     SELECT key.lead_id, key.payload_hash, key.state, key.duplicate_of FROM dispatcher.idempotency_keys AS key
     WHERE key.account = :account AND key.key = CAST(:key AS text)
@@ -92,8 +92,8 @@ class Stored:
 
 def submit(connection: Connection, entry: Entry, payload_hash: str) -> Stored | None:
     """Store the lead with its contacts and key, in one statement. None: another transaction was faster; ask `find`, then again."""
-    row = connection.execute(_SUBMIT, _parameters(entry, payload_hash)).first()
-    return None if row is None else _stored(row)
+    rows = _SUBMIT.rows(connection, _parameters(entry, payload_hash))
+    return _stored(rows[0]) if rows else None
 
 
 def find(connection: Connection, entry: Entry) -> Stored | None:
