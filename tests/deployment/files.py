@@ -1,0 +1,44 @@
+"""The deployment files, read as the programs they are for read them."""
+
+import json
+import re
+import shlex
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+ROOT = Path(__file__).parents[2]
+
+
+def compose() -> dict[str, Any]:
+    return yaml.safe_load((ROOT / "docker-compose.yml").read_text())
+
+
+def procfile() -> dict[str, list[str]]:
+    """Each process type and its command."""
+    lines = (ROOT / "Procfile").read_text().splitlines()
+    return {name: shlex.split(command) for name, command in (line.split(":", 1) for line in lines if line)}
+
+
+def dockerfile() -> list[tuple[str, str]]:
+    """Each instruction and its arguments."""
+    text = re.sub(r"^#.*\n", "", (ROOT / "Dockerfile").read_text(), flags=re.MULTILINE).replace("\\\n", " ")
+    return [(name, rest.strip()) for name, _, rest in (line.partition(" ") for line in text.splitlines() if line)]
+
+
+def commands() -> dict[str, list[str]]:
+    """Every command of ours that a deployment starts, by where it stands."""
+    services = compose()["services"]
+    ours = {name: service for name, service in services.items() if "build" in service}
+    found = {f"docker-compose.yml {name}": [str(part) for part in service["command"]] for name, service in ours.items()}
+    found |= {f"Procfile {name}": command for name, command in procfile().items()}
+    images = [json.loads(rest) for name, rest in dockerfile() if name == "CMD"]
+    return found | {f"Dockerfile {number}": command for number, command in enumerate(images, 1)}
+
+
+def example_variables() -> dict[str, str]:
+    """Each variable of `.env.example`, also those that are commented out."""
+    lines = (ROOT / ".env.example").read_text().splitlines()
+    matches = [re.fullmatch(r"#?([A-Z][A-Z0-9_]*)=(.*)", line) for line in lines]
+    return {match[1]: match[2] for match in matches if match}

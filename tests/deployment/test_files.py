@@ -1,0 +1,101 @@
+"""The deployment files say what their programs understand, and no secret."""
+
+import re
+import subprocess
+import sys
+import tomllib
+
+import pytest
+
+from dispatcher.settings import Settings
+from tests.deployment.files import ROOT, commands, compose, dockerfile, example_variables
+
+
+def test_the_compose_file_obeys_the_schema_of_the_compose_specification() -> None:
+    checker = (sys.executable, "-m", "check_jsonschema", "--builtin-schema", "vendor.compose-spec")
+    checked = subprocess.run(
+        [*checker, ROOT / "docker-compose.yml"], check=False, capture_output=True, text=True, timeout=60
+    )
+    assert checked.returncode == 0, checked.stdout
+
+
+def test_every_service_waits_for_what_exists_and_every_volume_is_declared() -> None:
+    file = compose()
+    for name, service in file["services"].items():
+        for needed, condition in service.get("depends_on", {}).items():
+            other = file["services"][needed]
+            assert condition["condition"] != "service_healthy" or "healthcheck" in other, (name, needed)
+        for volume in service.get("volumes", []):
+            assert volume.split(":")[0] in file["volumes"]
+
+
+def test_everything_that_stays_has_a_health_check() -> None:
+    services = compose()["services"]
+    assert {name for name, service in services.items() if "healthcheck" not in service} == {"migrate"}
+
+
+def test_redis_never_evicts_and_its_memory_is_bounded() -> None:
+    command = compose()["services"]["redis"]["command"]
+    assert command[command.index("--maxmemory-policy") + 1] == "noeviction"
+    assert re.fullmatch(r"\d+mb", command[command.index("--maxmemory") + 1])
+
+
+def test_no_file_holds_a_secret() -> None:
+    services = compose()["services"]
+    assert services["postgres"]["environment"]["POSTGRES_PASSWORD"].startswith("${POSTGRES_PASSWORD:?")
+    address = services["worker"]["environment"]["DATABASE_URL"]
+    assert address.startswith("postgresql://dispatcher:${POSTGRES_PASSWORD:?")
+    example = example_variables()
+    assert (example["POSTGRES_PASSWORD"], example["VOICERY_API_TOKEN"]) == ("", "")
+    assert not [rest for name, rest in dockerfile() if name in ("ARG", "ENV") and re.search("(?i)token|password", rest)]
+
+
+def test_the_sandbox_is_given_no_secret() -> None:
+    sandbox = compose()["services"]["sandbox"]
+    assert (sandbox["env_file"], sandbox["environment"]) == ([], {})
+
+
+def test_an_image_gets_nothing_that_was_not_named() -> None:
+    ignored, *admitted = [
+        line for line in (ROOT / ".dockerignore").read_text().splitlines() if not line.startswith("#")
+    ]
+    assert ignored == "*"
+    copied = {
+        source for name, rest in dockerfile() if name == "COPY" and "--from" not in rest for source in rest.split()[:-1]
+    }
+    assert {line[1:] for line in admitted if line.startswith("!")} == copied
+
+
+def test_the_images_do_not_run_as_root() -> None:
+    users: dict[str, str] = {}
+    stage = ""
+    for name, rest in dockerfile():
+        if name == "FROM":
+            base, _, stage = rest.split()
+            users[stage] = users.get(base, "root")
+        if name == "USER":
+            users[stage] = rest
+    assert (users["runtime"], users["sandbox"]) == ("10001", "10001")
+    assert stage == "runtime", "the last stage is what `docker build .` makes"
+
+
+def test_the_image_has_a_python_that_is_supported() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    [version] = {
+        rest.split()[0].removeprefix("python:").removesuffix("-slim")
+        for name, rest in dockerfile()
+        if name == "FROM" and rest.startswith("python:")
+    }
+    assert f"Programming Language :: Python :: {version}" in project["classifiers"]
+
+
+def test_every_variable_of_the_example_exists_and_shows_its_default_or_a_value_that_works() -> None:
+    given = {name: value for name, value in example_variables().items() if value and name != "POSTGRES_PASSWORD"}
+    settings = Settings.from_environment(given)
+    assert not settings.unknown_names
+    assert settings.rate_limit == Settings.from_environment({}).rate_limit
+
+
+@pytest.mark.parametrize("where", commands())
+def test_no_command_names_a_secret(where: str) -> None:
+    assert not re.search(r"(?i)token|password", " ".join(commands()[where]))
