@@ -104,10 +104,12 @@ def _holder(candidate: Candidate, facts: Facts) -> Held | None:
 
 def _born(candidate: Candidate, facts: Facts) -> Birth:
     duplicate_of = None if candidate.allow_dupplicate else facts.live.get(candidate.person)
-    held = Held(candidate.id, candidate.payload_hash)
-    facts.ids[candidate.id] = held
-    if candidate.options.idempotency_key is not None:
-        facts.keys[candidate.options.idempotency_key] = held
+    key = candidate.options.idempotency_key
+    if key is not None or not candidate.derived_id:
+        held = Held(candidate.id, candidate.payload_hash)
+        facts.ids[candidate.id] = held
+        if key is not None:
+            facts.keys[key] = held
     if duplicate_of is None and not candidate.allow_dupplicate:
         facts.live[candidate.person] = candidate.id
     options = candidate.options

@@ -94,7 +94,7 @@ def read_items(
 def _read(item: object, index: int, ids: BatchIds) -> Candidate:
     match item:
         case (given, given_options):
-            lead, options = _both(given, given_options)
+            lead, options = _both(cast("Lead", given), cast("SubmitOptions", given_options))
         case _:
             lead, options = Lead.parse(cast("Lead", item)), _NO_OPTIONS
     return Candidate(

@@ -16,6 +16,7 @@ from phonenumbers import (
 )
 
 from dispatcher.errors import FieldError
+from dispatcher.numbering import is_canonical
 
 EXAMPLE = "write it in E.164 form, e.g. +14155550100"
 
@@ -46,6 +47,12 @@ def canonical_phone(value: object, field: str) -> str | FieldError:
     digits = value.translate(_SEPARATORS)
     if _DIGITS_AFTER_PLUS.fullmatch(digits) is None:
         return FieldError(field, _why_not_digits(digits), EXAMPLE)
+    if len(digits) <= 1 + _E164_DIGITS and is_canonical(digits):
+        return digits
+    return _parsed(digits, field)
+
+
+def _parsed(digits: str, field: str) -> str | FieldError:
     try:
         number = parse(digits)
     except NumberParseException:

@@ -46,6 +46,11 @@ FROM unnest(%s::uuid[]) AS given (id)
 CROSS JOIN LATERAL (SELECT id, account, payload_hash FROM dispatcher.leads WHERE id = given.id LIMIT 1) AS held
 """
 
+# Derived ids are consecutive: one walk along the index.
+_DERIVED_IDS: Final = """
+SELECT id, CASE WHEN account = %s THEN payload_hash END FROM dispatcher.leads WHERE id BETWEEN %s AND %s
+"""
+
 _COPY_LEADS: Final = """
 COPY dispatcher.leads (id, account, campaign_id, phone_number, variables, allow_dupplicate, state, priority, due_at,
     expires_at, duplicate_of, idempotency_key, payload_hash, batch_id, finished_at) FROM STDIN
@@ -66,7 +71,10 @@ def facts(connection: Connection, account: str, candidates: Sequence[Candidate])
         now: datetime = _rows(cursor, "SELECT now()")[0][0]
         live = _rows(cursor, _LIVE, [person[0] for person in strict], [person[1] for person in strict], account)
         held_keys = _rows(cursor, _KEYS, keys, account) if keys else []
-        held_ids = _rows(cursor, _IDS, account, [candidate.id for candidate in candidates])
+        given_ids = [candidate.id for candidate in candidates if not candidate.derived_id]
+        derived_ids = [candidate.id for candidate in candidates if candidate.derived_id]
+        held_ids = _rows(cursor, _IDS, account, given_ids) if given_ids else []
+        held_ids += _rows(cursor, _DERIVED_IDS, account, derived_ids[0], derived_ids[-1]) if derived_ids else []
     return Facts(
         now,
         {(campaign_id, phone_number): lead_id for campaign_id, phone_number, lead_id in live},
