@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+from dispatcher.masking import mask_phone
 from dispatcher.states import FailureClass
 
 
@@ -19,7 +20,10 @@ class FailureFilter:
     http_status     what Voicery answered
     fingerprint     the cause, as `failed --group` shows it
     text            occurs in the message, in any case
+    phone_number    how the number ends: all of it, or the last digits
+    idempotency_key the producer's name for the submission
     batch_id        the import or `submit_many` they came with
+    attempts_from   at least so many attempts
     resolved        False: those still open; True: those already replayed, found or dismissed
     """
 
@@ -29,7 +33,10 @@ class FailureFilter:
     http_status: int | None = None
     fingerprint: str | None = None
     text: str | None = None
+    phone_number: str | None = None
+    idempotency_key: str | None = None
     batch_id: UUID | None = None
+    attempts_from: int | None = None
     failed_since: datetime | None = None
     failed_before: datetime | None = None
     resolved: bool = False
@@ -56,6 +63,7 @@ class FailureFilter:
     def as_dict(self) -> dict[str, Any]:
         """What is given, as JSON takes it: for the audit log."""
         given = {name: getattr(self, name) for name in self.names()}
+        given["phone_number"] = None if self.phone_number is None else mask_phone(self.phone_number)
         return {
             name: value if isinstance(value, str | int | bool) else str(value)
             for name, value in given.items()

@@ -4,6 +4,7 @@ They live in the Postgres schema `dispatcher`, so that they can share the produc
 rolls back, together with the producer's own rows.
 """
 
+from enum import StrEnum
 from typing import Final
 
 from sqlalchemy import (
@@ -12,6 +13,7 @@ from sqlalchemy import (
     CheckConstraint,
     Column,
     DateTime,
+    Double,
     ForeignKey,
     Identity,
     Index,
@@ -25,6 +27,8 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import JSONB
 
+from dispatcher.alert import AlertKind
+from dispatcher.operation import OperationKind, OperationState
 from dispatcher.states import FailureClass, Resolution, State
 
 SCHEMA: Final = "dispatcher"
@@ -42,7 +46,7 @@ _NOW = text("now()")
 _EMPTY = text("'{}'::jsonb")
 
 
-def _one_of(column: str, values: type[State] | type[FailureClass] | type[Resolution]) -> CheckConstraint:
+def _one_of(column: str, values: type[StrEnum]) -> CheckConstraint:
     listed = ", ".join(f"'{value.value}'" for value in values)
     return CheckConstraint(f"{column} IN ({listed})", name=column)
 
@@ -195,7 +199,15 @@ failed_leads = Table(
     _one_of("resolution", Resolution),
     CheckConstraint("(resolved_at IS NULL) = (resolution IS NULL)", name="resolved_has_resolution"),
     Index("failed_leads_one_open", "lead_id", unique=True, postgresql_where=text("resolved_at IS NULL")),
-    Index("failed_leads_open", "failed_at", "id", postgresql_where=text("resolved_at IS NULL")),
+    Index(
+        "failed_leads_open",
+        "failed_at",
+        "id",
+        postgresql_include=["lead_id", "account", "campaign_id", "failure_class", "http_status", "fingerprint"],
+        postgresql_where=text("resolved_at IS NULL"),
+    ),
+    Index("failed_leads_lead", "lead_id"),
+    Index("failed_leads_phone", "phone_number"),
     Index("failed_leads_open_cause", "fingerprint", "failed_at", postgresql_where=text("resolved_at IS NULL")),
 )
 
@@ -296,4 +308,91 @@ audit_log = Table(
     Column("action", Text, nullable=False),
     Column("subject", Text, nullable=False),
     Column("detail", JSONB, nullable=False, server_default=_EMPTY),
+    Index("audit_log_subject", "subject", "id"),
+)
+
+operations = Table(
+    "operations",
+    metadata,
+    Column("id", Uuid, primary_key=True, comment="made by whoever asks: the same id again is the same operation"),
+    Column("kind", Text, nullable=False),
+    Column("state", Text, nullable=False, server_default=text("'queued'")),
+    Column("filters", JSONB, nullable=False, server_default=_EMPTY),
+    Column("options", JSONB, nullable=False, server_default=_EMPTY),
+    Column("actor", Text, nullable=False),
+    Column("total", Integer, nullable=False),
+    Column("done", Integer, nullable=False, server_default=text("0")),
+    Column("refused", Integer, nullable=False, server_default=text("0")),
+    Column("per_minute", Integer, comment="NULL: as fast as it goes"),
+    Column("next_at", DateTime(timezone=True), nullable=False, server_default=_NOW, comment="no batch earlier"),
+    Column("created_at", DateTime(timezone=True), nullable=False, server_default=_NOW),
+    Column("started_at", DateTime(timezone=True)),
+    Column("finished_at", DateTime(timezone=True), comment="set when it has finished or was stopped"),
+    Column("stopped_by", Text),
+    _one_of("kind", OperationKind),
+    _one_of("state", OperationState),
+    CheckConstraint("per_minute > 0", name="per_minute"),
+    CheckConstraint("(state IN ('stopped', 'finished')) = (finished_at IS NOT NULL)", name="ended"),
+    Index("operations_created", "created_at"),
+    Index("operations_open", "next_at", postgresql_where=text("finished_at IS NULL")),
+)
+
+operation_leads = Table(
+    "operation_leads",
+    metadata,
+    Column("operation_id", Uuid, ForeignKey(operations.c.id, ondelete="CASCADE"), primary_key=True),
+    Column("position", Integer, primary_key=True, autoincrement=False),
+    Column("lead_id", Uuid, nullable=False, comment="no foreign key: what was done outlives the lead"),
+    Column("outcome", Text, comment="NULL: not tried yet"),
+    Column("reason", Text, comment="why it was refused"),
+    CheckConstraint("outcome IN ('done', 'refused')", name="outcome"),
+    Index("operation_leads_open", "operation_id", "position", postgresql_where=text("outcome IS NULL")),
+    Index("operation_leads_refused", "operation_id", "position", postgresql_where=text("outcome = 'refused'")),
+)
+
+lead_revisions = Table(
+    "lead_revisions",
+    metadata,
+    Column("lead_id", Uuid, ForeignKey(leads.c.id, ondelete="CASCADE"), primary_key=True),
+    Column("revision", Integer, primary_key=True, autoincrement=False, comment="1-based: the version that was replaced"),
+    Column("campaign_id", BigInteger, nullable=False),
+    Column("phone_number", Text, nullable=False),
+    Column("variables", JSONB, nullable=False),
+    Column("payload_hash", Text, nullable=False),
+    Column("replaced_at", DateTime(timezone=True), nullable=False, server_default=_NOW),
+    Column("replaced_by", Text, nullable=False),
+    Column("note", Text),
+)
+
+alerts = Table(
+    "alerts",
+    metadata,
+    Column("id", BigInteger, Identity(always=True), primary_key=True),
+    Column("at", DateTime(timezone=True), nullable=False, server_default=_NOW),
+    Column("kind", Text, nullable=False),
+    Column("cause", Text, nullable=False, comment="equal ones leave as one"),
+    Column("account", Text),
+    Column("campaign_id", BigInteger),
+    Column("reason", Text),
+    Column("lead_id", Uuid),
+    Column("due_at", DateTime(timezone=True), nullable=False, server_default=_NOW, comment="no POST earlier"),
+    Column("tries", Integer, nullable=False, server_default=text("0")),
+    Column("done_at", DateTime(timezone=True)),
+    Column("result", Text, comment="folded: it left with an equal one"),
+    _one_of("kind", AlertKind),
+    CheckConstraint("result IN ('sent', 'folded', 'given_up')", name="result"),
+    CheckConstraint("(done_at IS NULL) = (result IS NULL)", name="done_has_result"),
+    Index("alerts_at", "at"),
+    Index("alerts_open", "due_at", postgresql_where=text("done_at IS NULL")),
+    Index("alerts_open_cause", "cause", postgresql_where=text("done_at IS NULL")),
+    Index("alerts_sent", "cause", "done_at", postgresql_where=text("result = 'sent'")),
+)
+
+tallies = Table(
+    "tallies",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("account", Text, primary_key=True, comment="empty: of no account"),
+    Column("label", Text, primary_key=True),
+    Column("value", Double, nullable=False, comment="only ever grows"),
 )

@@ -1,6 +1,7 @@
 """The failed-lead table, read: the rows that a filter matches, or their causes."""
 
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
 
@@ -25,6 +26,12 @@ _CONDITIONS: Final[Mapping[str, str]] = {
     "fingerprint": "failure.fingerprint = :fingerprint",
     # Not LIKE: what a person types is no pattern.
     "text": "strpos(lower(failure.message), lower(:text)) > 0",
+    "phone_number": "right(failure.phone_number, length(:phone_number)) = :phone_number",
+    "idempotency_key": (
+        "failure.lead_id IN (SELECT lead_id FROM dispatcher.idempotency_keys AS held"
+        " WHERE held.account = failure.account AND held.key = :idempotency_key)"
+    ),
+    "attempts_from": "failure.attempts >= :attempts_from",
     "batch_id": "failure.lead_id IN (SELECT id FROM dispatcher.leads WHERE batch_id = :batch_id)",
     "failed_since": "failure.failed_at >= :failed_since",
     "failed_before": "failure.failed_at < :failed_before",
@@ -39,9 +46,14 @@ def of_lead(connection: Connection, lead_id: UUID) -> tuple[FailedLead, ...]:
     return tuple(_failed(row) for row in connection.execute(_OF_LEAD, {"lead_id": lead_id}))
 
 
-def matching(connection: Connection, wanted: FailureFilter, *, limit: int) -> list[FailedLead]:
-    """The failures that the filter matches, the latest first."""
+def matching(
+    connection: Connection, wanted: FailureFilter, *, limit: int, after: tuple[datetime, int] | None = None
+) -> list[FailedLead]:
+    """The failures that the filter matches, the latest first; `after` goes on behind that `(failed_at, id)`."""
     where, values = _where(wanted)
+    if after is not None:
+        where += " AND (failure.failed_at, failure.id) < (:after_at, :after_id)"
+        values |= {"after_at": after[0], "after_id": after[1]}
     statement = text(
         f"SELECT {_COLUMNS} FROM dispatcher.failed_leads AS failure WHERE {where}"
         " ORDER BY failure.failed_at DESC, failure.id DESC LIMIT :limit"
@@ -57,6 +69,24 @@ def leads_matching(connection: Connection, wanted: FailureFilter) -> list[UUID]:
         " ORDER BY failure.failed_at, failure.id"
     )
     return [row.lead_id for row in connection.execute(statement, values)]
+
+
+def count_matching(connection: Connection, wanted: FailureFilter) -> int:
+    """How many failures the filter matches."""
+    where, values = _where(wanted)
+    statement = text(f"SELECT count(*) FROM dispatcher.failed_leads AS failure WHERE {where}")
+    return int(connection.execute(statement, values).scalar() or 0)
+
+
+def name_matching(connection: Connection, operation_id: UUID, wanted: FailureFilter) -> None:
+    """Make all leads with an open failure that the filter matches the leads of an operation, the longest failed first."""
+    where, values = _where(wanted)
+    statement = text(
+        "INSERT INTO dispatcher.operation_leads (operation_id, position, lead_id)"
+        " SELECT :operation_id, row_number() OVER (ORDER BY failure.failed_at, failure.id), failure.lead_id"
+        f" FROM dispatcher.failed_leads AS failure WHERE {where}"
+    )
+    connection.execute(statement, {**values, "operation_id": operation_id})
 
 
 def groups(connection: Connection, wanted: FailureFilter) -> list[FailureGroup]:
@@ -79,14 +109,23 @@ def groups(connection: Connection, wanted: FailureFilter) -> list[FailureGroup]:
 
 
 def _grouped(where: str) -> TextClause:
+    # Hashed by campaign first, and the message fetched for the latest alone: sorting every message takes seconds.
     return text(f"""
-        SELECT failure.fingerprint, failure.failure_class, max(failure.http_status) AS http_status, count(*) AS leads,
-            (array_agg(failure.message ORDER BY failure.id DESC))[1] AS message,
-            array_agg(DISTINCT failure.campaign_id ORDER BY failure.campaign_id) AS campaigns,
-            min(failure.failed_at) AS first_at, max(failure.failed_at) AS last_at
-        FROM dispatcher.failed_leads AS failure WHERE {where}
-        GROUP BY failure.fingerprint, failure.failure_class
-        ORDER BY count(*) DESC, max(failure.failed_at) DESC
+        WITH cause AS MATERIALIZED (
+            SELECT failure.fingerprint, failure.failure_class, failure.campaign_id, max(failure.http_status) AS http_status,
+                count(*) AS leads, min(failure.failed_at) AS first_at, max(failure.failed_at) AS last_at,
+                max(failure.id) AS latest
+            FROM dispatcher.failed_leads AS failure WHERE {where}
+            GROUP BY failure.fingerprint, failure.failure_class, failure.campaign_id
+        ), grouped AS (
+            SELECT fingerprint, failure_class, max(http_status) AS http_status, CAST(sum(leads) AS bigint) AS leads,
+                array_agg(DISTINCT campaign_id) AS campaigns, min(first_at) AS first_at, max(last_at) AS last_at,
+                max(latest) AS latest
+            FROM cause GROUP BY fingerprint, failure_class
+        )
+        SELECT grouped.*, failure.message
+        FROM grouped JOIN dispatcher.failed_leads AS failure ON failure.id = grouped.latest
+        ORDER BY grouped.leads DESC, grouped.last_at DESC
     """)
 
 
