@@ -20,7 +20,7 @@ from dispatcher.failure_group import FailureGroup
 from dispatcher.record import FailedLead
 from dispatcher.states import FailureClass, State
 from dispatcher.store import audit, decisions, failures
-from dispatcher.store.database import Database, StatementRefused
+from dispatcher.store.database import Database, StatementRefused, translated
 from dispatcher.store.decisions import Locked
 
 MOST_LISTED: Final = 1000
@@ -53,10 +53,17 @@ class Failures:
 
     # Reading ----------------------------------------------------------------------------------------------------------
 
-    def failed(self, wanted: FailureFilter, *, limit: int = MOST_LISTED) -> list[FailedLead]:
-        """The failures that the filter matches, the latest first, at most `limit`."""
+    def failed(
+        self, wanted: FailureFilter, *, limit: int = MOST_LISTED, after: tuple[datetime, int] | None = None
+    ) -> list[FailedLead]:
+        """The failures that the filter matches, the latest first, at most `limit`; `after`: behind that (time, id)."""
         with self._database.autocommit() as connection:
-            return failures.matching(connection, wanted, limit=limit)
+            return failures.matching(connection, wanted, limit=limit, after=after)
+
+    def count(self, wanted: FailureFilter) -> int:
+        """How many failures the filter matches."""
+        with self._database.autocommit() as connection:
+            return failures.count_matching(connection, wanted)
 
     def groups(self, wanted: FailureFilter) -> list[FailureGroup]:
         """The failures that the filter matches, by cause, the most frequent first."""
@@ -70,18 +77,47 @@ class Failures:
 
     # Acting -----------------------------------------------------------------------------------------------------------
 
-    def replay(self, lead_id: UUID, *, actor: str, even_if_called: bool = False, note: str | None = None) -> None:
-        """Send a failed lead again, as if it were new.
+    def replay(
+        self,
+        lead_id: UUID,
+        *,
+        actor: str,
+        even_if_called: bool = False,
+        note: str | None = None,
+        failure_id: int | None = None,
+    ) -> None:
+        """Send a failed lead again, as if it were new. `failure_id`: only if this is still its open failure.
 
         Raises `LeadNotFound`, and `NotAllowed` for a lead that has not failed, whose earlier POST may have worked
         (unless `even_if_called`, or a look-up proved its absence in the last 10 minutes), or whose person another live
         lead stands for.
         """
+        def act(connection: Connection) -> Locked:
+            if failure_id is not None:
+                _same_failure(connection, lead_id, failure_id)
+            return self._replay(connection, lead_id, actor, note, even_if_called=even_if_called)
+
         with self._alone(lead_id):
-            lead = self._database.again(
-                lambda connection: self._replay(connection, lead_id, actor, note, even_if_called=even_if_called)
-            )
+            lead = self._database.again(act)
         self._bell.ring(lead.account, lead.campaign_id)
+
+    def replay_within(
+        self,
+        connection: Connection,
+        lead_id: UUID,
+        *,
+        actor: str,
+        even_if_called: bool = False,
+        note: str | None = None,
+    ) -> None:
+        """`replay` in the caller's transaction, undone alone where it is refused. Nobody is rung: the sweep does it."""
+        with _apart(connection, lead_id):
+            self._replay(connection, lead_id, actor, note, even_if_called=even_if_called)
+
+    def dismiss_within(self, connection: Connection, lead_id: UUID, *, actor: str, note: str) -> None:
+        """`resolve` as dismissed, in the caller's transaction, undone alone where it is refused."""
+        with _apart(connection, lead_id):
+            self._resolve(connection, lead_id, "dismissed", note, actor)
 
     def check_replay(self, lead_id: UUID, *, even_if_called: bool = False) -> None:
         """Raise what `replay` would raise now; change nothing."""
@@ -195,6 +231,26 @@ class Failures:
             with self._database.autocommit() as connection:
                 _refuse_rival(connection, lead_id)
             raise NotAllowed("Another lead of this person became live and is gone again; try once more.") from None
+
+
+@contextmanager
+def _apart(connection: Connection, lead_id: UUID) -> Iterator[None]:
+    """A savepoint: what fails inside leaves the rest of the transaction as it was."""
+    try:
+        with translated(), connection.begin_nested():
+            yield
+    except StatementRefused as refusal:
+        if refusal.constraint == "leads_one_live":
+            _refuse_rival(connection, lead_id)
+        raise DispatcherError(f"Postgres refused: {refusal}. This is a bug; nothing was changed.") from None
+
+
+def _same_failure(connection: Connection, lead_id: UUID, failure_id: int) -> None:
+    """Two clicks on one button are one replay, even if the lead has failed again between them."""
+    _locked(connection, lead_id)
+    latest = next((one for one in reversed(failures.of_lead(connection, lead_id)) if one.resolved_at is None), None)
+    if latest is None or latest.id != failure_id:
+        raise NotAllowed("Somebody dealt with this failure meanwhile; look at the lead again.")
 
 
 def _locked(connection: Connection, lead_id: UUID) -> Locked:

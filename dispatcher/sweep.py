@@ -22,6 +22,9 @@ HOLD_SECONDS: Final = 5.0
 
 WORKER_SEEN_EVERY_SECONDS: Final = 10.0
 
+BULK_SECONDS: Final = 0.5
+"""Of each round at most so long, and one batch, goes to bulk work: the other duties do not wait for it."""
+
 T = TypeVar("T")
 
 
@@ -30,6 +33,13 @@ class Bell(Protocol):
 
     def ring(self, account: str, campaign_id: int) -> bool: ...
     def ring_lookup(self, account: str) -> bool: ...
+
+
+class Work(Protocol):
+    """Bulk work that operators have asked for."""
+
+    def step(self) -> bool: ...
+    def lookup_accounts(self) -> list[str]: ...
 
 
 class Rate(Protocol):
@@ -46,6 +56,7 @@ class Sweep:
         database: Database,
         bell: Bell,
         rate: Rate,
+        work: Work | None = None,
         *,
         name: str,
         worker: str,
@@ -56,6 +67,7 @@ class Sweep:
         self._database = database
         self._bell = bell
         self._rate = rate
+        self._work = work
         self._name = name
         self._worker = worker
         self._settle_seconds = settle_seconds
@@ -95,6 +107,8 @@ class Sweep:
             self._reopen_gates()
         if duties.unknown or duties.gates:
             self._ring_lookups()
+        if duties.operations and self._work is not None:
+            self._do_bulk_work(self._work)
         if duties.pending:
             self._ring_channels()
         return True
@@ -136,6 +150,13 @@ class Sweep:
     def _ring_lookups(self) -> None:
         for account in self._read(sweeps.due_lookups):
             self._bell.ring_lookup(account)
+
+    def _do_bulk_work(self, work: Work) -> None:
+        for account in work.lookup_accounts():
+            self._bell.ring_lookup(account)
+        until = self._clock() + BULK_SECONDS
+        while work.step() and self._clock() < until:
+            pass
 
     def _ring_channels(self) -> None:
         """Ring as many channels of an account as it has permits: more would wake workers that may send nothing."""

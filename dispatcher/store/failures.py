@@ -50,7 +50,7 @@ def matching(
     connection: Connection, wanted: FailureFilter, *, limit: int, after: tuple[datetime, int] | None = None
 ) -> list[FailedLead]:
     """The failures that the filter matches, the latest first; `after` goes on behind that `(failed_at, id)`."""
-    where, values = _where(wanted)
+    where, values = where_of(wanted)
     if after is not None:
         where += " AND (failure.failed_at, failure.id) < (:after_at, :after_id)"
         values |= {"after_at": after[0], "after_id": after[1]}
@@ -63,7 +63,7 @@ def matching(
 
 def leads_matching(connection: Connection, wanted: FailureFilter) -> list[UUID]:
     """The ids of all leads whose open failure the filter matches, the longest failed first."""
-    where, values = _where(wanted)
+    where, values = where_of(wanted)
     statement = text(
         f"SELECT failure.lead_id FROM dispatcher.failed_leads AS failure WHERE {where}"
         " ORDER BY failure.failed_at, failure.id"
@@ -73,14 +73,14 @@ def leads_matching(connection: Connection, wanted: FailureFilter) -> list[UUID]:
 
 def count_matching(connection: Connection, wanted: FailureFilter) -> int:
     """How many failures the filter matches."""
-    where, values = _where(wanted)
+    where, values = where_of(wanted)
     statement = text(f"SELECT count(*) FROM dispatcher.failed_leads AS failure WHERE {where}")
     return int(connection.execute(statement, values).scalar() or 0)
 
 
 def name_matching(connection: Connection, operation_id: UUID, wanted: FailureFilter) -> None:
-    """Make all leads with an open failure that the filter matches the leads of an operation, the longest failed first."""
-    where, values = _where(wanted)
+    """Make the leads of the open failures that the filter matches those of an operation, the longest failed first."""
+    where, values = where_of(wanted)
     statement = text(
         "INSERT INTO dispatcher.operation_leads (operation_id, position, lead_id)"
         " SELECT :operation_id, row_number() OVER (ORDER BY failure.failed_at, failure.id), failure.lead_id"
@@ -91,7 +91,7 @@ def name_matching(connection: Connection, operation_id: UUID, wanted: FailureFil
 
 def groups(connection: Connection, wanted: FailureFilter) -> list[FailureGroup]:
     """The failures that the filter matches by cause, the most frequent first."""
-    where, values = _where(wanted)
+    where, values = where_of(wanted)
     rows = connection.execute(_grouped(where), values)
     return [
         FailureGroup(
@@ -112,9 +112,9 @@ def _grouped(where: str) -> TextClause:
     # Hashed by campaign first, and the message fetched for the latest alone: sorting every message takes seconds.
     return text(f"""
         WITH cause AS MATERIALIZED (
-            SELECT failure.fingerprint, failure.failure_class, failure.campaign_id, max(failure.http_status) AS http_status,
-                count(*) AS leads, min(failure.failed_at) AS first_at, max(failure.failed_at) AS last_at,
-                max(failure.id) AS latest
+            SELECT failure.fingerprint, failure.failure_class, failure.campaign_id,
+                max(failure.http_status) AS http_status, count(*) AS leads, min(failure.failed_at) AS first_at,
+                max(failure.failed_at) AS last_at, max(failure.id) AS latest
             FROM dispatcher.failed_leads AS failure WHERE {where}
             GROUP BY failure.fingerprint, failure.failure_class, failure.campaign_id
         ), grouped AS (
@@ -129,7 +129,8 @@ def _grouped(where: str) -> TextClause:
     """)
 
 
-def _where(wanted: FailureFilter) -> tuple[str, dict[str, Any]]:
+def where_of(wanted: FailureFilter) -> tuple[str, dict[str, Any]]:
+    """The filter as a condition on `failure`, made of constants, and the values to bind."""
     values = {name: value for name in _CONDITIONS if (value := getattr(wanted, name)) is not None}
     openness = "failure.resolved_at IS NOT NULL" if wanted.resolved else "failure.resolved_at IS NULL"
     return " AND ".join([openness, *(_CONDITIONS[name] for name in values)]), values

@@ -19,7 +19,8 @@ RETURNING
     EXISTS (SELECT FROM dispatcher.leads WHERE state = 'sending' AND lease_until < now()) AS run_out,
     EXISTS (SELECT FROM dispatcher.leads WHERE state = 'pending' AND expires_at <= now()) AS expired,
     EXISTS (SELECT FROM dispatcher.leads WHERE state = 'unknown') AS unknown,
-    EXISTS (SELECT FROM dispatcher.gates WHERE state <> 'open' AND until <= now()) AS gates
+    EXISTS (SELECT FROM dispatcher.gates WHERE state <> 'open' AND until <= now()) AS gates,
+    EXISTS (SELECT FROM dispatcher.operations WHERE finished_at IS NULL AND next_at <= now()) AS operations
 """)
 
 _RELEASE = text("UPDATE dispatcher.sweeps SET held_until = now() WHERE name = 'sweep' AND holder = :holder")
@@ -147,12 +148,15 @@ class Duties:
     expired: bool
     unknown: bool
     gates: bool
+    operations: bool
 
 
 def take(connection: Connection, holder: str, *, hold_seconds: float) -> Duties | None:
     """Become, or stay, the one who sweeps for `hold_seconds`. None: another one is."""
     row = connection.execute(_TAKE, {"holder": holder, "hold_seconds": hold_seconds}).first()
-    return None if row is None else Duties(row.pending, row.run_out, row.expired, row.unknown, row.gates)
+    return None if row is None else Duties(
+        row.pending, row.run_out, row.expired, row.unknown, row.gates, row.operations
+    )
 
 
 def release(connection: Connection, holder: str) -> None:
