@@ -18,10 +18,11 @@ from typing import Any, Final, Protocol
 from uuid import UUID
 
 import uuid_utils.compat
-from sqlalchemy import Connection, event
+from sqlalchemy import Connection
 from sqlalchemy.orm import Session
 
 from dispatcher.admission import Admission
+from dispatcher.announcement import Announcement
 from dispatcher.candidate import BatchIds, Candidate, Rejection, read_items
 from dispatcher.chunk import ChunkStore
 from dispatcher.errors import FieldError, InvalidLead
@@ -165,12 +166,11 @@ class Bulk:
         """Store in the caller's transaction, in savepoints; ring when a `Session` has committed."""
         connection = session.connection() if isinstance(session, Session) else session
         store = ChunkStore(account, batch_id, partial(_savepoint, connection), 0, self._clock, self._wait)
-        campaign_ids: set[int] = set()
-        if isinstance(session, Session):
-            event.listen(session, "after_commit", lambda _: self._ring(account, campaign_ids), once=True)
         for chunk in chunks:
             admission = store.store(chunk.candidates)
-            campaign_ids |= admission.campaign_ids
+            if isinstance(session, Session):
+                for campaign_id in admission.campaign_ids:
+                    Announcement.of(session, self._bell).add(account, campaign_id)
             yield _result(chunk, admission)
 
     def _stored_beside(self, chunks: Iterable[_Chunk], store: ChunkStore) -> Iterator[ChunkResult]:

@@ -3,12 +3,14 @@
 import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any, Final, Protocol, TypeVar
+from dataclasses import replace
+from typing import Any, Final, TypeVar
 
 import uuid_utils.compat
-from sqlalchemy import Connection, event
+from sqlalchemy import Connection
 from sqlalchemy.orm import Session
 
+from dispatcher.announcement import Announcement, Bell
 from dispatcher.errors import FieldError, IdempotencyConflict, InvalidLead, StoreUnavailable
 from dispatcher.lead import Lead
 from dispatcher.options import SubmitOptions, check_account
@@ -24,12 +26,6 @@ _PAUSE_SECONDS: Final = 0.1
 
 
 T = TypeVar("T")
-
-
-class Bell(Protocol):
-    """Says that a channel has work. May fail silently: the sweep rings too."""
-
-    def ring(self, account: str, campaign_id: int) -> bool: ...
 
 
 class Intake:
@@ -60,23 +56,29 @@ class Intake:
         entry = valid_entry(lead, options, account)
         if session is None:
             stored = self._store_durably(entry)
-            self._announce(entry, stored)
+            if _is_news(stored):
+                self._bell.ring(entry.account, entry.lead.campaign_id)
         else:
             connection = session.connection() if isinstance(session, Session) else session
             with translated():
                 stored = self._store(entry, connection, connection.begin_nested)
-            if isinstance(session, Session):
-                event.listen(session, "after_commit", lambda _: self._announce(entry, stored), once=True)
+            if isinstance(session, Session) and _is_news(stored):
+                Announcement.of(session, self._bell).add(entry.account, entry.lead.campaign_id)
         return Submission(stored.lead_id, stored.state, stored.created, stored.duplicate_of)
 
     def _store_durably(self, entry: submissions.Entry) -> submissions.Stored:
-        """Store in a transaction of our own; repeat under the same id while nobody can tell whether it was committed."""
+        """Store in a transaction of our own; repeat under the same id while nobody can tell if it was committed."""
         give_up = self._clock() + REPEAT_FOR_SECONDS
+        repeated = False
         while True:
             try:
                 with self._database.autocommit() as connection:
-                    return self._store(entry, connection, nullcontext)
+                    stored = self._store(entry, connection, nullcontext)
+                # Under an id that nobody else can have named, what a repetition finds is our own first try.
+                ours = repeated and entry.options.id is None and stored.lead_id == entry.id
+                return replace(stored, created=True) if ours else stored
             except StoreUnavailable as error:
+                repeated = True
                 if self._clock() >= give_up:
                     raise StoreUnavailable(
                         f"{error} The lead may or may not be stored: repeat with submit(lead, id={entry.id}).", entry.id
@@ -106,10 +108,6 @@ class Intake:
                 return _same_payload(stored, payload_hash)
         raise StoreUnavailable("Too many submits of this number at once; submit it again.", entry.id)
 
-    def _announce(self, entry: submissions.Entry, stored: submissions.Stored) -> None:
-        if stored.created and stored.state == "pending":
-            self._bell.ring(entry.account, entry.lead.campaign_id)
-
 
 def valid_entry(
     lead: Lead | Mapping[str, Any], options: SubmitOptions | Mapping[str, Any], account: str
@@ -132,8 +130,11 @@ def valid_entry(
     return submissions.Entry(valid_options.id or uuid_utils.compat.uuid7(), valid_account, valid_lead, valid_options)
 
 
+def _is_news(stored: submissions.Stored) -> bool:
+    return stored.created and stored.state == "pending"
+
+
 def _same_payload(stored: submissions.Stored, payload_hash: str) -> submissions.Stored:
     if stored.payload_hash != payload_hash:
         raise IdempotencyConflict(stored.lead_id)
     return stored
-

@@ -23,7 +23,6 @@ from dispatcher.states import State
 from dispatcher.store import accounts, claims, gates, late, results
 from dispatcher.store.claims import Claim, Claimed, ClaimTerms
 from dispatcher.store.database import Database, StatementRefused, TryAgain
-from dispatcher.store.incidents import IncidentKind, open_incident
 
 NOTICE: Final = "The answer could not be stored as it came and was replaced by this notice."
 _TRIES: Final = 5
@@ -118,6 +117,10 @@ class Recorder:
                 return claim
             except TryAgain:
                 continue
+            except StatementRefused as refusal:
+                # The run ends as if nothing were due, but what is on its way is still recorded.
+                events.alarm("claim.refused", sqlstate=refusal.sqlstate, constraint=refusal.constraint)
+                return Claim(troubled=True)
             except StoreUnavailable:
                 # Whether it was committed is not known: the next turn asks, and nothing is POSTed before.
                 self._in_limbo = tuple(attempt_ids)
@@ -221,16 +224,7 @@ class Recorder:
                 if row.attempt_id not in known:
                     adopted = late.use_late(connection, row)
                     notes.append(_telling_late(row, adopted=adopted))
-        for one, row in zip(finished, rows, strict=True):
-            if (holder := recorded.held_by.get(row.attempt_id)) and one.claimed.allow_dupplicate:
-                open_incident(
-                    connection,
-                    IncidentKind.ID_ALREADY_HELD,
-                    row.lead_id,
-                    "Voicery answered with the id of another lead although duplicates were allowed.",
-                    {"voicery_lead_id": row.voicery_lead_id, "held_by": str(holder)},
-                )
-            notes.append(_telling_attempt(one, row))
+        notes.extend(_telling_attempt(one, row) for one, row in zip(finished, rows, strict=True))
         return notes
 
     def _result(self, finished: Finished, *, gate_closed: bool, earlier_in_doubt: bool = False) -> results.Result:

@@ -54,7 +54,7 @@ WITH result AS MATERIALIZED (
     RETURNING lead.id, lead.attempt_id, lead.attempts, lead.allow_dupplicate, final.held_by, final.voicery_lead_id
 ), surprise AS (
     INSERT INTO dispatcher.incidents (kind, lead_id, message, evidence)
-    SELECT CAST(:already_held AS text), moved.id,
+    SELECT 'id_already_held', moved.id,
         'Voicery answered with the id of another lead although duplicates were allowed.',
         jsonb_build_object('voicery_lead_id', moved.voicery_lead_id, 'held_by', moved.held_by)
     FROM moved WHERE moved.held_by IS NOT NULL AND moved.allow_dupplicate

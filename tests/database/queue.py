@@ -1,0 +1,159 @@
+"""The queue as tests see it: leads in, claims and results through the store, rows out."""
+
+import json
+import uuid
+from collections.abc import Sequence
+from typing import Any
+
+import uuid_utils.compat
+from sqlalchemy import text
+
+from dispatcher.outcome import Kind
+from dispatcher.states import FailureClass, State
+from dispatcher.store import claims, results
+from dispatcher.store.claims import Claim, Claimed, ClaimTerms
+from dispatcher.store.database import Database
+from dispatcher.store.results import Recorded, Result
+
+TERMS = ClaimTerms(account="default", campaign_id=42, worker="test:1", lease_seconds=90.0, park_seconds=30.0)
+
+
+def phone(number: int) -> str:
+    """One of the numbers that nobody has: 100 for each of many areas."""
+    area, line = divmod(number, 100)
+    return f"+1{202 + area}5550{100 + line:03d}"
+
+
+def ids(count: int) -> list[uuid.UUID]:
+    """Ids as workers make them."""
+    return [uuid_utils.compat.uuid7() for _ in range(count)]
+
+
+def result(claimed: Claimed, state: State, outcome: Kind, **more: Any) -> Result:
+    """What a worker would record for a claimed lead."""
+    if state is State.PENDING:
+        more.setdefault("due_in", 0.0)
+    return Result(
+        lead_id=claimed.lead_id,
+        attempt_id=claimed.attempt_id,
+        account=claimed.account,
+        state=state,
+        outcome=outcome,
+        **{"message": "A sentence.", "ended_ago": 0.0, "settle": 0.0, **more},
+    )
+
+
+def accepted(claimed: Claimed, voicery_lead_id: int = 1001, **more: Any) -> Result:
+    """A yes."""
+    return result(
+        claimed,
+        State.ACCEPTED,
+        Kind.ACCEPTED,
+        **{"voicery_lead_id": voicery_lead_id, "voicery_status": "created", **more},
+    )
+
+
+def rejected(claimed: Claimed, **more: Any) -> Result:
+    """A no."""
+    return result(
+        claimed,
+        State.FAILED,
+        Kind.REJECTED,
+        **{"failure_class": FailureClass.REJECTED, "fingerprint": "f", "http_status": 422, **more},
+    )
+
+
+def unknown(claimed: Claimed, **more: Any) -> Result:
+    """No answer."""
+    return result(claimed, State.UNKNOWN, Kind.UNKNOWN, **more)
+
+
+class Queue:
+    """One database."""
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
+
+    def put(self, number: int = 0, state: str = "pending", *, due_in: float = -1.0, **columns: Any) -> uuid.UUID:
+        """A lead of `phone(number)`, due for a second."""
+        lead_id = columns.pop("id", None) or uuid_utils.compat.uuid7()
+        values: dict[str, Any] = {
+            "id": lead_id,
+            "account": "default",
+            "campaign_id": 42,
+            "phone_number": phone(number),
+            "variables": json.dumps({"customer_name": "Ada"}),
+            "state": state,
+            "payload_hash": "hash",
+            **columns,
+        }
+        names, places = ", ".join(values), ", ".join(f":{name}" for name in values)
+        due_at = "now() + make_interval(secs => :due_in)"
+        self.run(
+            f"INSERT INTO dispatcher.leads ({names}, due_at) VALUES ({places}, {due_at})",  # noqa: S608 - names only
+            **values,
+            due_in=due_in,
+        )
+        return lead_id
+
+    def claim(self, wanted: int = 1, terms: ClaimTerms = TERMS, *, probing: bool = False) -> Claim:
+        """Claim and commit."""
+        with self.database.transaction() as connection:
+            claims.hold_pauses(connection, terms.account)
+            return claims.claim(connection, terms, ids(wanted), probing=probing)
+
+    def claimed(self, number: int = 0, **columns: Any) -> Claimed:
+        """A lead on its way."""
+        lead_id = self.put(number, **columns)
+        (one,) = self.claim().opened
+        assert one.lead_id == lead_id
+        return one
+
+    def record(self, *rows: Result) -> Recorded:
+        """Record and commit."""
+        with self.database.transaction() as connection:
+            return results.record(connection, rows)
+
+    def run(self, statement: str, **values: Any) -> None:
+        """One statement of the test's own."""
+        with self.database.transaction() as connection:
+            connection.execute(text(statement), values)
+
+    def rows(self, statement: str, **values: Any) -> Sequence[Any]:
+        """The rows of a query of the test's own."""
+        with self.database.autocommit() as connection:
+            return connection.execute(text(statement), values).all()
+
+    def lead(self, lead_id: uuid.UUID) -> Any:
+        """The row of a lead."""
+        (row,) = self.rows("SELECT * FROM dispatcher.leads WHERE id = :id", id=lead_id)
+        return row
+
+    def attempt(self, attempt_id: uuid.UUID) -> Any:
+        """The row of an attempt."""
+        (row,) = self.rows("SELECT * FROM dispatcher.lead_attempts WHERE id = :id", id=attempt_id)
+        return row
+
+    def states(self) -> dict[str, int]:
+        """How many leads are in each state."""
+        return {
+            row.state: row.n for row in self.rows("SELECT state, count(*) AS n FROM dispatcher.leads GROUP BY state")
+        }
+
+    def gate(
+        self, state: str, reason: str | None, campaign_id: int | None = None, *, until_in: float | None = None
+    ) -> None:
+        """A gate of the account, or of a channel; `until_in` seconds from now."""
+        self.run(
+            """
+            INSERT INTO dispatcher.gates (account, campaign_id, state, reason, until)
+            VALUES ('default', CAST(:campaign_id AS bigint), :state, CAST(:reason AS text),
+                now() + make_interval(secs => CAST(:until_in AS float8)))
+            ON CONFLICT (account, COALESCE(campaign_id, 0))
+            DO UPDATE SET state = excluded.state, reason = excluded.reason, until = excluded.until
+            """,
+            campaign_id=campaign_id,
+            state=state,
+            reason=reason,
+            until_in=until_in,
+        )
