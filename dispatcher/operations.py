@@ -121,9 +121,9 @@ class Operations:
         with self._database.autocommit() as connection:
             return operations.lookup_accounts(connection)
 
-    def look_up(self, look_up: LookUp, *, stopping: Callable[[], bool] = lambda: False) -> int:
-        """One batch of look-ups; returns how many leads were tried. Raises what `look_up` raises without a permit."""
-        taken = self._database.again(self._take_lookups)
+    def look_up(self, account: str, look_up: LookUp, *, stopping: Callable[[], bool] = lambda: False) -> int:
+        """One batch of an account's look-ups; returns how many leads were tried. Raises what `look_up` raises."""
+        taken = self._database.again(lambda connection: self._take_lookups(connection, account))
         if taken is None:
             return 0
         operation, targets, last = taken
@@ -181,12 +181,16 @@ class Operations:
             return str(refusal)
         return None
 
-    def _take_lookups(self, connection: Connection) -> tuple[Operation, list[operations.Target], bool] | None:
+    def _take_lookups(
+        self, connection: Connection, account: str
+    ) -> tuple[Operation, list[operations.Target], bool] | None:
         """A batch for one task: the operation rests for the others until the batch is recorded, or given up as lost."""
         operation = operations.take(connection, (OperationKind.LOOK_UP,))
         if operation is None:
             return None
-        targets = operations.targets(connection, operation.id, most=LOOKUP_BATCH)
+        targets = operations.targets(connection, operation.id, most=LOOKUP_BATCH, account=account)
+        if not targets:
+            return None
         operations.record(connection, operation.id, (), over=False, wait_seconds=_LOOKUP_HOLD_SECONDS)
         return operation, targets, len(targets) >= operation.left
 

@@ -10,6 +10,7 @@ from sqlalchemy import Connection, Row, text
 
 from dispatcher.failure_filter import FailureFilter
 from dispatcher.operation import Operation, OperationKind, OperationState
+from dispatcher.options import DEFAULT_ACCOUNT
 from dispatcher.store import failures
 
 _COLUMNS: Final = (
@@ -72,6 +73,8 @@ FOR UPDATE SKIP LOCKED
 _NEXT = text("""
 SELECT position, lead_id FROM dispatcher.operation_leads
 WHERE operation_id = :id AND outcome IS NULL
+  -- A lead that is gone is anybody's.
+  AND coalesce((SELECT account FROM dispatcher.leads WHERE id = lead_id) = CAST(:account AS text), true)
 ORDER BY position
 LIMIT :most
 """)
@@ -96,12 +99,13 @@ WHERE operation.id = :id AND operation.finished_at IS NULL
 """)
 
 _LOOKUP_ACCOUNTS = text("""
-SELECT DISTINCT lead.account
+-- The account of the first lead that is left: a later one has its turn when those before it are done.
+SELECT coalesce(lead.account, :otherwise) AS account
 FROM (SELECT id FROM dispatcher.operations WHERE finished_at IS NULL AND kind = 'look_up' AND next_at <= now()
       ORDER BY next_at LIMIT 1) AS operation
 CROSS JOIN LATERAL (SELECT lead_id FROM dispatcher.operation_leads WHERE operation_id = operation.id
                     AND outcome IS NULL ORDER BY position LIMIT 1) AS target
-JOIN dispatcher.leads AS lead ON lead.id = target.lead_id
+LEFT JOIN dispatcher.leads AS lead ON lead.id = target.lead_id
 """)
 
 
@@ -173,14 +177,14 @@ def stop(connection: Connection, operation_id: UUID, *, actor: str) -> bool:
 
 
 def take(connection: Connection, kinds: Sequence[OperationKind]) -> Operation | None:
-    """The open operation of these kinds that has waited longest, held until the transaction ends; None: nothing to do."""
+    """The open operation of these kinds that has waited longest, held until the transaction ends."""
     row = connection.execute(_TAKE, {"kinds": list(kinds)}).first()
     return None if row is None else _operation(row)
 
 
-def targets(connection: Connection, operation_id: UUID, *, most: int) -> list[Target]:
-    """The next leads of an operation."""
-    rows = connection.execute(_NEXT, {"id": operation_id, "most": most})
+def targets(connection: Connection, operation_id: UUID, *, most: int, account: str | None = None) -> list[Target]:
+    """The next leads of an operation; with `account`, of that alone."""
+    rows = connection.execute(_NEXT, {"id": operation_id, "most": most, "account": account})
     return [Target(row.position, row.lead_id) for row in rows]
 
 
@@ -200,7 +204,7 @@ def record(
 
 def lookup_accounts(connection: Connection) -> list[str]:
     """The accounts whose next leads an operation wants to have looked up."""
-    return [row.account for row in connection.execute(_LOOKUP_ACCOUNTS)]
+    return [row.account for row in connection.execute(_LOOKUP_ACCOUNTS, {"otherwise": DEFAULT_ACCOUNT})]
 
 
 def _operation(row: Row[Any]) -> Operation:
