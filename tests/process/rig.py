@@ -1,0 +1,140 @@
+"""A sandbox process, workers, leads, and the account: what every test of this tier needs.
+
+All leads say `allow_dupplicate`, so that Voicery refuses no second creation: what would call a person twice does.
+"""
+
+import contextlib
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+import psycopg
+from psycopg import sql
+
+from dispatcher.embedded.child import Child, Command
+from dispatcher.embedded.ports import LOOPBACK, accepts_connections, free_port
+from dispatcher.runtime import Dispatcher
+from dispatcher.sandbox.log import Entry, ledger, read_log
+from dispatcher.settings import Settings
+from tests.support.environment import clean_environment
+from tests.support.waiting import wait_until
+from tests.support.worker_process import WorkerProcess
+
+REFERENCE = "lead_id"
+QUICK = {
+    "DISPATCHER_RATE_LIMIT": "off",
+    "DISPATCHER_LEASE": "4",
+    "DISPATCHER_CONNECT_TIMEOUT": "0.5",
+    "DISPATCHER_READ_TIMEOUT": "1.5",
+    "DISPATCHER_DEADLINE": "2",
+    "DISPATCHER_SETTLE": "1",
+    "DISPATCHER_UNKNOWN_FOR": "8",
+    "DISPATCHER_GATE_WAIT": "0.2",
+    "DISPATCHER_GATE_WAIT_MAX": "1",
+    "DISPATCHER_BACKOFF_BASE": "0.2",
+    "DISPATCHER_BACKOFF_MAX": "1",
+    "DISPATCHER_SWEEP_INTERVAL": "0.2",
+    "DISPATCHER_REFERENCE_VARIABLE": REFERENCE,
+}
+CAMPAIGN = 42
+AREAS = (202, 206, 212, 214, 303, 305, 312, 404, 415, 503, 512, 602, 617, 702, 713, 858, 201, 203, 205, 207)
+SETTLED_SECONDS = 40.0
+
+
+def numbers() -> Iterator[str]:
+    """Numbers reserved for fiction, each once: 2000."""
+    for area in AREAS:
+        for line in range(100, 200):
+            yield f"+1{area}555{line:04d}"
+
+
+class SandboxProcess:
+    """`python -m dispatcher.sandbox`; its log is the truth."""
+
+    def __init__(self, directory: Path, *options: str) -> None:
+        self.log_path = directory / "voicery" / "requests.jsonl"
+        port = free_port()
+        self.url = f"http://{LOOPBACK}:{port}/api"
+        command = (sys.executable, "-m", "dispatcher.sandbox", "--port", str(port))
+        state = ("--state-dir", str(self.log_path.parent))
+        self._child = Child(
+            Command(
+                argv=(*command, *state, *options),
+                log_path=directory / "sandbox.log",
+                environment=clean_environment(),
+            )
+        )
+        wait_until(lambda: accepts_connections(port), 20, self._child.log_tail)
+
+    def entries(self) -> list[Entry]:
+        return read_log(self.log_path)
+
+    def posts(self) -> list[Entry]:
+        return [entry for entry in self.entries() if entry.method == "POST"]
+
+    def created(self) -> int:
+        return sum(entry.created_id is not None for entry in self.entries())
+
+    def close(self) -> None:
+        self._child.kill()
+
+
+class Rig:
+    """One queue and one sandbox. `start_worker` as the fixture `worker`, without its first argument."""
+
+    def __init__(
+        self, environment: Mapping[str, str], sandbox: SandboxProcess, worker: Callable[..., WorkerProcess]
+    ) -> None:
+        self.environment = {**QUICK, **environment, "VOICERY_BASE_URL": sandbox.url}
+        self.sandbox = sandbox
+        self._worker = worker
+        self._numbers = numbers()
+
+    def start_worker(self, *options: str, ready: bool = True, **environment: str) -> WorkerProcess:
+        options = options or ("-c", "2")
+        return self._worker({**self.environment, **environment}, *options, ready=ready)
+
+    def submit(self, count: int, **environment: str) -> None:
+        """Submit so many leads, each of another person."""
+        dispatcher = Dispatcher(Settings.from_environment({**self.environment, **environment}))
+        with contextlib.closing(dispatcher):
+            for number, _ in zip(self._numbers, range(count), strict=False):
+                dispatcher.submit({"phone_number": number, "campaign_id": CAMPAIGN, "allow_dupplicate": True})
+
+    def query(self, statement: str) -> list[tuple[object, ...]]:
+        with psycopg.connect(self.environment["DATABASE_URL"], connect_timeout=5) as connection:
+            return connection.execute(sql.SQL(statement)).fetchall()  # type: ignore[arg-type]
+
+    def states(self) -> Counter[str]:
+        """How many leads are in which state; empty while Postgres is away."""
+        with contextlib.suppress(psycopg.OperationalError):
+            return Counter(dict(self.query("SELECT state, count(*) FROM dispatcher.leads GROUP BY state")))  # type: ignore[arg-type]
+        return Counter()
+
+    def wait_accepted(self, count: int, timeout_seconds: float = SETTLED_SECONDS) -> None:
+        wait_until(lambda: self.states()["accepted"] >= count, timeout_seconds, lambda: f"{count}; {self.states()}")
+
+    def wait_settled(self, timeout_seconds: float = SETTLED_SECONDS) -> Counter[str]:
+        """Wait until nothing is left to do; the states then."""
+
+        def settled() -> Counter[str] | None:
+            states = self.states()
+            done = states and not any(states[state] for state in ("pending", "sending", "unknown"))
+            return states if done else None
+
+        return wait_until(settled, timeout_seconds, lambda: f"every lead to have its end; {self.states()}")
+
+    def assert_accounted(self, submitted: int, *, held: int = 0) -> None:
+        """Nothing lost, nobody created twice; at most `held` leads wait for a person because their fate is unknown."""
+        lines = ledger(self.sandbox.entries(), REFERENCE)
+        created = {key.reference: line.created for key, line in lines.lines.items() if line.created}
+        rows = self.query("SELECT id::text, state, failure_class, voicery_lead_id FROM dispatcher.leads")
+        assert len(rows) == submitted
+        assert lines.created_twice() == {}
+        waiting = [lead for lead, state, cause, _ in rows if (state, cause) == ("failed", "outcome_unknown")]
+        assert len(waiting) <= held
+        for lead, state, _, voicery_id in rows:
+            if lead not in waiting:
+                assert (state, created.get(str(lead))) == ("accepted", [voicery_id])
+        assert len(self.query("SELECT FROM dispatcher.failed_leads WHERE resolved_at IS NULL")) == len(waiting)
