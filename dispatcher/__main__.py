@@ -1,0 +1,44 @@
+"""`dispatcher`, also `python -m dispatcher`: exits with 0 (done), 1 (failed or refused) or 2 (misused)."""
+
+import sys
+
+from dispatcher.errors import DispatcherError
+
+
+def main() -> None:
+    """Run the command line. Whatever goes wrong is one line on standard error, never a traceback."""
+    try:
+        from dispatcher.cli.app import app
+
+        app(prog_name="dispatcher")
+    except DispatcherError as error:
+        _complain(str(error))
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except BrokenPipeError:
+        # Whoever reads our output has seen enough, e.g. `| head`.
+        sys.stdout = None  # so that the interpreter does not flush into it
+        sys.exit(0)
+    except Exception as error:  # noqa: BLE001 - a traceback helps nobody here, and its values may be a person's
+        where = _where(error)
+        _complain(f"This is a bug of the dispatcher: {type(error).__name__} in {where}. Please report it.")
+
+
+def _complain(message: str) -> None:
+    sys.stderr.write("".join(character if character.isprintable() else " " for character in message) + "\n")
+    sys.exit(1)
+
+
+def _where(error: BaseException) -> str:
+    """The innermost line of ours: enough to report, with no value in it."""
+    found, trace = "an unknown place", error.__traceback__
+    while trace is not None:
+        module = trace.tb_frame.f_globals.get("__name__", "")
+        if module.startswith("dispatcher"):
+            found = f"{module}:{trace.tb_lineno}"
+        trace = trace.tb_next
+    return found
+
+
+if __name__ == "__main__":
+    main()

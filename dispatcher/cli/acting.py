@@ -1,0 +1,212 @@
+"""Commands that decide something; each is written to the audit log with who did it."""
+
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Annotated, Any, Final, Literal
+from uuid import UUID
+
+import typer
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
+
+from dispatcher.cli import filters, screen
+from dispatcher.cli.opening import opened
+from dispatcher.errors import LeadNotFound, NotAllowed
+from dispatcher.failures import Replayed
+from dispatcher.options import DEFAULT_ACCOUNT
+from dispatcher.runtime import Dispatcher
+
+LeadIds = Annotated[list[str], typer.Argument(metavar="ID...", help="Ids of leads.", show_default=False)]
+Note = Annotated[str, typer.Option("--note", help="How you know, or why; kept with the lead.", show_default=False)]
+OneCampaign = Annotated[int | None, typer.Option("--campaign", min=1, help="Only this campaign.", show_default=False)]
+OneAccount = Annotated[str, typer.Option("--account", help="Name of the account.")]
+
+REFUSALS_SHOWN: Final = 20
+WORTH_A_BAR: Final = 100
+
+
+def replay(
+    ids: Annotated[
+        list[str] | None, typer.Argument(metavar="[ID...]", help="Ids of leads.", show_default=False)
+    ] = None,
+    failure_class: filters.Class = None,
+    campaign: filters.Campaign = None,
+    account: filters.Account = None,
+    cause: filters.Cause = None,
+    http_status: filters.Status = None,
+    text: filters.Words = None,
+    batch: filters.Batch = None,
+    since: filters.Since = None,
+    before: filters.Before = None,
+    everything: Annotated[bool, typer.Option("--all", help="Every open failure.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would happen.")] = False,
+    even_if_called: Annotated[
+        bool,
+        typer.Option(
+            "--even-if-called", help="Also leads whose earlier POST may have worked: people may be called twice."
+        ),
+    ] = False,
+    note: Annotated[str | None, typer.Option("--note", help="Why; kept with the failure.", show_default=False)] = None,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before replaying what filters match.")] = False,
+    json: screen.Json = False,
+) -> None:
+    """Send failed leads again, as if they were new: these ids, or all that the filters match.
+
+    Refused where the person may have been called, or where another live lead stands for the person; then the exit
+    code is 1 and the reason is printed.
+    """
+    wanted = filters.given(
+        failure_class=failure_class,
+        campaign=campaign,
+        account=account,
+        cause=cause,
+        http_status=http_status,
+        text=text,
+        batch=batch,
+        since=since,
+        before=before,
+    )
+    if bool(ids) == bool(wanted or everything):
+        raise typer.BadParameter("name ids, or filters, or --all")
+    with opened() as dispatcher:
+        meant: list[UUID | str] = [*(ids or dispatcher.failed_ids(**wanted))]
+        if not ids and not dry_run and not yes:
+            _confirm(dispatcher, meant, even_if_called=even_if_called)
+        with _progress(len(meant), quiet=json) as progress:
+            done = dispatcher.replay_all(
+                meant, even_if_called=even_if_called, note=note, dry_run=dry_run, progress=progress
+            )
+    _report(done, json=json)
+
+
+def lookup(
+    ids: Annotated[
+        list[str] | None, typer.Argument(metavar="[ID...]", help="Ids of leads.", show_default=False)
+    ] = None,
+    unknown: Annotated[bool, typer.Option("--unknown", help="All leads whose outcome is unknown now.")] = False,
+    json: screen.Json = False,
+) -> None:
+    """Ask Voicery now whether leads arrived whose answer was lost. Needs the token; counts against the rate limit."""
+    if bool(ids) == unknown:
+        raise typer.BadParameter("name ids, or --unknown")
+    with opened() as dispatcher:
+        findings = dispatcher.look_up(ids or None)
+        told = {finding.lead_id: dispatcher.explain(finding.lead_id) for finding in findings}
+    if json:
+        screen.emit_items(
+            {
+                "id": str(one.lead_id),
+                "verdict": one.verdict,
+                "proof": one.decision.proof,
+                "explanation": told[one.lead_id],
+            }
+            for one in findings
+        )
+    elif not findings:
+        screen.say("None of them is in doubt: there is nothing to look up.")
+    else:
+        for one in findings:
+            screen.say((str(one.lead_id), "bold"), f"  {one.verdict}" + (", proven" if one.decision.proof else ""))
+            screen.indented(told[one.lead_id], columns=2)
+
+
+def resolve(
+    ids: LeadIds,
+    note: Note,
+    as_: Annotated[
+        Literal["accepted", "dismissed"],
+        typer.Option(
+            "--as", help="accepted: Voicery has it (only if the outcome is unknown). dismissed: it is settled."
+        ),
+    ] = "dismissed",
+) -> None:
+    """Decide about leads that nobody else can decide about, with a note that says how you know."""
+    with opened() as dispatcher:
+        _each(ids, lambda one: dispatcher.resolve(one, as_, note), f"resolved as {as_}")
+
+
+def cancel(ids: LeadIds) -> None:
+    """Withdraw leads that no worker has claimed yet."""
+    with opened() as dispatcher:
+        _each(ids, dispatcher.cancel, "cancelled")
+
+
+def pause(
+    campaign: OneCampaign = None,
+    account: OneAccount = DEFAULT_ACCOUNT,
+    reason: Annotated[str | None, typer.Option("--reason", help="Shown to whoever asks.", show_default=False)] = None,
+) -> None:
+    """Hold a campaign back, or the whole account, until `resume`; nothing is lost, and nothing more is sent."""
+    with opened() as dispatcher:
+        on_their_way = dispatcher.pause(campaign, account, reason)
+    scope = f"campaign {campaign}" if campaign is not None else f"account {account}"
+    screen.say(("✓ ", "green"), f"{scope.capitalize()} is paused; nothing more is claimed.")
+    if on_their_way:
+        screen.indented(f"{screen.plural(on_their_way, 'lead')} still on the way; `dispatcher status` shows when done.")
+
+
+def resume(campaign: OneCampaign = None, account: OneAccount = DEFAULT_ACCOUNT) -> None:
+    """Let a campaign, or the account, flow again at once, whatever had held it back."""
+    with opened() as dispatcher:
+        resumed = dispatcher.resume(campaign, account)
+    if not resumed.opened:
+        screen.say("Nothing of it was held back.")
+    for one in resumed.opened:
+        scope = f"account {one.account}" if one.campaign_id is None else f"campaign {one.campaign_id}"
+        screen.say(("✓ ", "green"), f"{scope.capitalize()} flows again (it was held back: {one.reason}).")
+    for campaign_id in resumed.still_paused:
+        screen.say(
+            ("! ", "yellow"), f"Campaign {campaign_id} stays paused: `dispatcher resume --campaign {campaign_id}`."
+        )
+
+
+def _confirm(dispatcher: Dispatcher, meant: list[UUID | str], *, even_if_called: bool) -> None:
+    preview = dispatcher.replay_all(meant, even_if_called=even_if_called, dry_run=True)
+    if not preview.replayed:
+        return
+    refused = f" ({screen.number(len(preview.refused))} would be refused)" if preview.refused else ""
+    question = f"Replay {screen.plural(len(preview.replayed), 'lead')}{refused}?"
+    if not sys.stdin.isatty():
+        raise typer.BadParameter(f"{question} Say --yes, or look first with --dry-run")
+    typer.confirm(question, abort=True)
+
+
+@contextmanager
+def _progress(total: int, *, quiet: bool) -> Iterator[Callable[[], None]]:
+    """A bar on a terminal, if it takes long enough to be seen; what is yielded moves it on by one."""
+    columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    hidden = quiet or total < WORTH_A_BAR or not sys.stderr.isatty()
+    with Progress(*columns, console=screen.error_console(), disable=hidden, transient=True) as progress:
+        task = progress.add_task("replaying", total=total)
+        yield lambda: progress.advance(task)
+
+
+def _report(done: Replayed, *, json: bool) -> None:
+    if json:
+        items: list[dict[str, Any]] = [{"id": str(one), "replayed": True} for one in done.replayed]
+        items += [{"id": str(one), "replayed": False, "reason": reason} for one, reason in done.refused]
+        screen.emit_items(items, dry_run=done.dry_run)
+    else:
+        verb = "would be replayed" if done.dry_run else "replayed"
+        screen.say(("✓ ", "green"), f"{screen.plural(len(done.replayed), 'lead')} {verb}.")
+        for lead_id, reason in done.refused[:REFUSALS_SHOWN]:
+            screen.warn(("✗ ", "red"), f"{lead_id}: {reason}")
+        if len(done.refused) > REFUSALS_SHOWN:
+            screen.warn(f"… and {len(done.refused) - REFUSALS_SHOWN} more; --json has all.")
+    if done.refused:
+        screen.fail()
+
+
+def _each(ids: Iterable[str], act: Callable[[str], None], done: str) -> None:
+    """Do it to each; one refusal does not keep the others from it, but the exit code says it."""
+    refused = False
+    for one in ids:
+        try:
+            act(one)
+        except (LeadNotFound, NotAllowed) as error:
+            screen.warn(("✗ ", "red"), str(error))
+            refused = True
+        else:
+            screen.say(("✓ ", "green"), f"{one} {done}.")
+    if refused:
+        screen.fail()

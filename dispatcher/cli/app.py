@@ -1,0 +1,39 @@
+"""All commands, in the order of their use."""
+
+import typer
+
+from dispatcher.cli import acting, doctor, importing, reading, running, submitting
+
+app = typer.Typer(
+    help="Hands leads to Voicery: none is lost, and nobody is called twice because of us.",
+    no_args_is_help=True,
+    add_completion=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    rich_markup_mode="rich",
+)
+
+START, GIVE, LOOK, ACT, RUN = "Start", "Give leads", "Look", "Act", "Run by itself"
+
+app.command(rich_help_panel=START)(running.up)
+app.command(rich_help_panel=START)(running.demo)
+app.command(rich_help_panel=START)(running.migrate)
+app.command(rich_help_panel=START)(doctor.doctor)
+app.command(rich_help_panel=GIVE)(submitting.submit)
+app.command("import", rich_help_panel=GIVE)(importing.import_file)
+app.command(rich_help_panel=LOOK)(reading.status)
+app.command(rich_help_panel=LOOK)(reading.show)
+app.command(rich_help_panel=LOOK)(reading.explain)
+app.command(rich_help_panel=LOOK)(reading.failed)
+app.command(rich_help_panel=ACT)(acting.replay)
+app.command(rich_help_panel=ACT)(acting.lookup)
+app.command(rich_help_panel=ACT)(acting.resolve)
+app.command(rich_help_panel=ACT)(acting.cancel)
+app.command(rich_help_panel=ACT)(acting.pause)
+app.command(rich_help_panel=ACT)(acting.resume)
+app.command(
+    rich_help_panel=RUN,
+    add_help_option=False,
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
+)(running.sandbox)
+app.command(rich_help_panel=RUN)(running.sweep)

@@ -1,0 +1,168 @@
+"""The checks of `doctor`. Each asks one thing, and none stops the others."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Any, Final
+
+import redis
+from sqlalchemy import Connection
+
+from dispatcher import migration
+from dispatcher.broker import connect, refuse_cluster
+from dispatcher.cli import moments
+from dispatcher.errors import DispatcherError, NotConfigured, SchemaOutOfDate
+from dispatcher.options import DEFAULT_ACCOUNT
+from dispatcher.overview import Overview
+from dispatcher.reads import Reads
+from dispatcher.settings import Settings
+from dispatcher.store import accounts, server
+from dispatcher.store.database import Database, StatementRefused
+
+OLDEST_POSTGRES: Final = 140_000
+WORKER_SILENT_SECONDS: Final = 60.0
+CLOCK_SKEW_SECONDS: Final = 5.0
+
+
+class Verdict(StrEnum):
+    """What a check came to."""
+
+    GOOD = "good"
+    DOUBTFUL = "doubtful"
+    BAD = "bad"
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One line of the doctor."""
+
+    name: str
+    verdict: Verdict
+    found: str
+    advice: str = ""
+
+    def as_dict(self) -> dict[str, Any]:
+        """As JSON takes it."""
+        return {"name": self.name, "verdict": self.verdict, "found": self.found, "advice": self.advice}
+
+
+def check_everything() -> list[Check]:
+    """Every check, in the order in which a person would mend things."""
+    try:
+        settings = Settings.from_environment()
+    except NotConfigured as error:
+        return [Check("Settings", Verdict.BAD, str(error), "docs/settings.md describes every variable.")]
+    return [*_settings(settings), *_postgres(settings), *_redis(settings), *_accounts(settings)]
+
+
+def _settings(settings: Settings) -> Iterator[Check]:
+    if settings.unknown_names:
+        found = "; ".join(str(name) for name in settings.unknown_names)
+        yield Check("Settings", Verdict.DOUBTFUL, found, "Correct or unset them.")
+    else:
+        yield Check("Settings", Verdict.GOOD, "all are usable")
+
+
+def _postgres(settings: Settings) -> Iterator[Check]:
+    if settings.database_url is None:
+        yield Check(
+            "Postgres", Verdict.BAD, "DATABASE_URL is not set", "`dispatcher up` starts a local one and prints it."
+        )
+        return
+    database = Database(settings.require_database_url(), name="dispatcher-doctor", pool_size=1)
+    try:
+        with database.transaction() as connection:
+            yield from _server(connection)
+            migration.check(connection)
+            yield Check("Schema", Verdict.GOOD, f"at revision {migration.head()}")
+            yield from _bindings(settings, connection)
+        yield from _work(Reads(database).overview())
+    except SchemaOutOfDate as error:
+        yield Check("Schema", Verdict.BAD, str(error), "dispatcher migrate")
+    except (DispatcherError, StatementRefused) as error:
+        yield Check("Postgres", Verdict.BAD, str(error), "Is DATABASE_URL right, and does the server run?")
+    finally:
+        database.close()
+
+
+def _server(connection: Connection) -> Iterator[Check]:
+    asked = server.read(connection)
+    if asked.number < OLDEST_POSTGRES:
+        yield Check("Postgres", Verdict.BAD, f"version {asked.version}", "Use Postgres 14 or newer.")
+    elif asked.standby:
+        yield Check("Postgres", Verdict.BAD, "this is a read-only standby", "Name the primary in DATABASE_URL.")
+    else:
+        yield Check("Postgres", Verdict.GOOD, f"version {asked.version}")
+    if asked.fsync and asked.full_page_writes:
+        yield Check("Durability", Verdict.GOOD, "fsync is on, and the dispatcher waits for each commit")
+    else:
+        off = "full_page_writes" if asked.fsync else "fsync"
+        advice = f"Set {off} = on: after a power cut leads may be lost, or sent twice."
+        yield Check("Durability", Verdict.BAD, f"{off} is off", advice)
+    skew = abs((datetime.now(UTC) - asked.now).total_seconds())
+    if skew > CLOCK_SKEW_SECONDS:
+        found = f"this machine is {moments.span(skew)} off the database"
+        yield Check("Clock", Verdict.DOUBTFUL, found, "Schedules follow the database's clock; set both by NTP.")
+
+
+def _bindings(settings: Settings, connection: Connection) -> Iterator[Check]:
+    for name, configured in settings.accounts.items():
+        bound = accounts.read(connection, name).base_url
+        if bound is None:
+            yield Check(_named("Voicery", name), Verdict.GOOD, f"{configured.base_url} (nothing accepted there yet)")
+        else:
+            yield Check(_named("Voicery", name), Verdict.GOOD, f"{configured.base_url}; leads were accepted at {bound}")
+
+
+def _work(seen: Overview) -> Iterator[Check]:
+    advice = "Start `celery -A dispatcher worker`."
+    if not seen.workers:
+        yield Check("Workers", Verdict.DOUBTFUL, "none has ever been seen", advice)
+    else:
+        silent = (seen.at - seen.workers[0].seen_at).total_seconds()
+        found = f"the latest was seen {moments.span(max(0, silent))} ago"
+        good = silent <= WORKER_SILENT_SECONDS
+        yield Check("Workers", Verdict.GOOD if good else Verdict.DOUBTFUL, found, "" if good else advice)
+    for gate in seen.gates:
+        found = f"{gate.scope}: {gate.reason}" + (f", {gate.note}" if gate.note else "")
+        yield Check(
+            "Gate", Verdict.DOUBTFUL, found, "It opens by itself once the cause is gone; `dispatcher resume` at once."
+        )
+
+
+def _redis(settings: Settings) -> Iterator[Check]:
+    if settings.redis_url is None:
+        yield Check("Redis", Verdict.BAD, "REDIS_URL is not set", "`dispatcher up` starts a local one and prints it.")
+        return
+    client = connect(settings.redis_url.reveal(), timeout_seconds=2.0)
+    try:
+        refuse_cluster(client)
+        yield Check("Redis", Verdict.GOOD, f"version {client.info('server').get('redis_version', 'unknown')}")
+        policy = client.info("memory").get("maxmemory_policy")
+    except NotConfigured as error:
+        yield Check("Redis", Verdict.BAD, str(error))
+        return
+    except redis.RedisError as error:
+        found = f"cannot be asked ({type(error).__name__})"
+        yield Check("Redis", Verdict.BAD, found, "Leads are safe, but nothing is sent until it answers.")
+        return
+    finally:
+        client.close()
+    if policy not in {None, "noeviction"}:
+        advice = "Set maxmemory-policy noeviction: else the rate limit may be forgotten and exceeded."
+        yield Check("Redis memory", Verdict.DOUBTFUL, f"the eviction policy is {policy}", advice)
+
+
+def _accounts(settings: Settings) -> Iterator[Check]:
+    for name, account in settings.accounts.items():
+        try:
+            account.read_token()
+        except NotConfigured as error:
+            yield Check(_named("Token", name), Verdict.DOUBTFUL, str(error), "Producers need none; every worker does.")
+        else:
+            yield Check(_named("Token", name), Verdict.GOOD, "is set")
+
+
+def _named(check: str, account: str) -> str:
+    return check if account == DEFAULT_ACCOUNT else f"{check} of {account}"

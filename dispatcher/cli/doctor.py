@@ -1,0 +1,34 @@
+"""`doctor`: is everything there that the dispatcher needs, and what to do where it is not."""
+
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+from dispatcher.cli import screen
+from dispatcher.cli.checks import Check, Verdict, check_everything
+
+_MARKS = {Verdict.GOOD: ("✓", "green"), Verdict.DOUBTFUL: ("!", "yellow"), Verdict.BAD: ("✗", "red")}
+
+
+def doctor(
+    strict: Annotated[bool, typer.Option("--strict", help="Fail on warnings too.")] = False,
+    json: screen.Json = False,
+) -> None:
+    """Check settings, Postgres, schema, Redis, token and workers, and say what to do."""
+    checks = check_everything()
+    if json:
+        screen.emit_items(check.as_dict() for check in checks)
+    else:
+        _show(checks)
+    bad = {Verdict.BAD, Verdict.DOUBTFUL} if strict else {Verdict.BAD}
+    if any(check.verdict in bad for check in checks):
+        screen.fail()
+
+
+def _show(checks: Sequence[Check]) -> None:
+    for check in checks:
+        mark, style = _MARKS[check.verdict]
+        screen.say((f"{mark} ", f"bold {style}"), (f"{check.name}: ", "bold"), check.found)
+        if check.advice:
+            screen.indented(f"→ {check.advice}", "cyan", columns=2)

@@ -1,0 +1,96 @@
+"""What the commands print: readable at 80 columns, plain when piped, one JSON object with `--json`, nobody's number."""
+
+import sys
+from collections.abc import Iterable, Mapping
+from typing import Annotated, Any, Final, NoReturn
+
+import orjson
+import typer
+from rich.console import Console
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+_PIPED_WIDTH: Final = 200
+"""Nobody looks at a pipe through 80 columns, and what is cut off cannot be searched for."""
+
+Json = Annotated[bool, typer.Option("--json", help="One JSON object instead of text.")]
+Reveal = Annotated[bool, typer.Option("--reveal", help="Show phone numbers and variables whole.")]
+
+
+def console() -> Console:
+    """Where results go."""
+    return Console(highlight=False, soft_wrap=False, width=None if sys.stdout.isatty() else _PIPED_WIDTH)
+
+
+def error_console() -> Console:
+    """Where refusals and warnings go."""
+    return Console(stderr=True, highlight=False, width=None if sys.stderr.isatty() else _PIPED_WIDTH)
+
+
+def emit(value: Mapping[str, Any]) -> None:
+    """Print one JSON object."""
+    sys.stdout.write(orjson.dumps(dict(value), option=orjson.OPT_INDENT_2 | orjson.OPT_NON_STR_KEYS).decode() + "\n")
+
+
+def emit_items(items: Iterable[Mapping[str, Any]], **more: object) -> None:
+    """Print a list as one JSON object."""
+    emit({"items": list(items), **more})
+
+
+def say(*parts: str | tuple[str, str]) -> None:
+    """Print one line of texts and (text, style) pairs; nothing in them is markup, nothing can steer the terminal."""
+    console().print(line(*parts))
+
+
+def warn(*parts: str | tuple[str, str]) -> None:
+    """Print a line to standard error."""
+    error_console().print(line(*parts))
+
+
+def indented(text: str, style: str = "", *, columns: int = 4) -> None:
+    """Print a paragraph, indented as a whole."""
+    console().print(Padding(Text(plain(text), style=style), (0, 0, 0, columns), expand=False))
+
+
+def line(*parts: str | tuple[str, str]) -> Text:
+    """The parts as one `Text`."""
+    return Text.assemble(
+        *(plain(part) if isinstance(part, str) else (plain(part[0]), part[1]) for part in parts), overflow="fold"
+    )
+
+
+def plain(text: str) -> str:
+    """Without control characters: what a stranger wrote must not colour, move or rename the terminal."""
+    return "".join(character if character.isprintable() else " " for character in text)
+
+
+def facts() -> Table:
+    """A list of name and value."""
+    table = Table.grid(padding=(0, 2, 0, 0))
+    table.add_column(style="dim", no_wrap=True)
+    table.add_column(overflow="fold")
+    return table
+
+
+def rows(*columns: str) -> Table:
+    """A table with a header and no frame."""
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    return table
+
+
+def number(value: int, *, exact: bool = True) -> str:
+    """`1 234 567`; with `~` where it is an estimate."""
+    return ("" if exact else "~") + f"{value:,}".replace(",", "\u202f" if sys.stdout.isatty() else " ")
+
+
+def plural(count: int, noun: str) -> str:
+    """`1 lead`, `2 leads`."""
+    return f"{number(count)} {noun}" + ("" if count == 1 else "s")
+
+
+def fail() -> NoReturn:
+    """End with 1: something was refused or went wrong, and has been said."""
+    raise typer.Exit(1)
