@@ -38,6 +38,14 @@ def check_base_url(url: str, *, allow_http: bool = False) -> list[str]:
     ]
 
 
+def check_webhook_url(url: str, *, allow_http: bool = False) -> list[str]:
+    """As `check_base_url`, for an address that may carry a query, as webhooks do."""
+    address, _, query = url.partition("?")
+    if any(not "!" <= character <= "~" or character in "#\\" for character in query):
+        return ["must not contain spaces, control characters, backslashes or a fragment"]
+    return check_base_url(address, allow_http=allow_http)
+
+
 def endpoint(base_url: str, path: str) -> str:
     """The URL of `path` (relative, no leading slash) under `base_url`, whether or not that ends with a slash."""
     return f"{base_url.rstrip('/')}/{path}"

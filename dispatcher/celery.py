@@ -38,7 +38,7 @@ def _runtime_from_environment(stopping: Stopping) -> WorkerRuntime:
 
 
 class WorkerApp(BrokerApp):
-    """A worker of the dispatcher: two tasks, a sweep at its side, and a gentle end.
+    """A worker of the dispatcher: its tasks, a sweep at its side, and a gentle end.
 
     `build_runtime` makes what the tasks run on, once per process; `sweep_command` starts the sweep; `configure_logging`
     takes the level and the file that `celery worker` was given.

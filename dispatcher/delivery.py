@@ -18,6 +18,7 @@ from dispatcher.recording import Finished, Recorder, Turn
 from dispatcher.reply import Reply, WireFault
 from dispatcher.slots import Slots
 from dispatcher.store.claims import Claimed
+from dispatcher.tally import Tally
 
 LEASE_MARGIN_SECONDS: Final = 1.0
 """Beyond the deadline of the exchange, so much of the lease must be left when the first byte leaves."""
@@ -103,6 +104,8 @@ class DeliveryRun:
         self._claims = 0
         self._rang = False
         self._starved = False
+        self.tally = Tally()
+        """What this run has counted."""
 
     def run(self) -> int:
         """Deliver until nothing is due, the time is over, or the process stops. Returns how many leads were claimed."""
@@ -145,7 +148,13 @@ class DeliveryRun:
         return somebody_waits
 
     def _collect(self) -> list[Finished]:
-        return self._slots.finished(timeout_seconds=_TURN_SECONDS, enough=max(1, self._slots.busy // 2))
+        finished = self._slots.finished(timeout_seconds=_TURN_SECONDS, enough=max(1, self._slots.busy // 2))
+        self._count(finished)
+        return finished
+
+    def _count(self, finished: Sequence[Finished]) -> None:
+        for one in finished:
+            self.tally.attempt(one.outcome.kind.value, one.ended_at - one.started_at)
 
     def _permits(self) -> Permits:
         """As many as slots are free; none while winding down, or while Postgres owes us an acknowledgement."""
@@ -192,6 +201,7 @@ class DeliveryRun:
         while self._recorder.owes or self._slots.busy:
             self._wait(_STORE_RETRY_SECONDS)
             finished = self._slots.finished(timeout_seconds=0.0)
+            self._count(finished)
             try:
                 self._recorder.turn(finished, ())
             except StoreUnavailable:

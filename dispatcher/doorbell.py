@@ -15,7 +15,7 @@ from typing import Final
 import redis
 
 from dispatcher.breaker import Breaker
-from dispatcher.broker import DELIVER, LOOKUP, PREFIX, QUEUE, BrokerApp, connect, producer_configuration
+from dispatcher.broker import ALERT, DELIVER, LOOKUP, PREFIX, QUEUE, BrokerApp, connect, producer_configuration
 
 MARK_SECONDS: Final = 5
 _PUBLISHER_WAIT_SECONDS: Final = 0.3  # for another thread that is publishing; a healthy publication takes a millisecond
@@ -55,6 +55,10 @@ class Doorbell:
         """Rings for due look-ups of an account. Whether the bell is now rung, by this call or already."""
         return self._ring(f"{account}:lookup", LOOKUP, account)
 
+    def ring_alerts(self) -> bool:
+        """Rings for alerts that are due. Whether the bell is now rung, by this call or already."""
+        return self._ring("alerts", ALERT)
+
     def clear(self, account: str, campaign_id: int) -> None:
         """Takes the channel's mark away: the next ring publishes. A delivery run calls it before its first claim."""
         self._asked(lambda client: client.delete(self._mark(f"{account}:{campaign_id}")))
@@ -62,6 +66,10 @@ class Doorbell:
     def clear_lookup(self, account: str) -> None:
         """Takes the mark of the account's look-ups away, before the first of them."""
         self._asked(lambda client: client.delete(self._mark(f"{account}:lookup")))
+
+    def clear_alerts(self) -> None:
+        """Takes the mark of the alerts away, before the first of them."""
+        self._asked(lambda client: client.delete(self._mark("alerts")))
 
     def waiting(self) -> bool:
         """Whether a message waits for a worker: somebody else's turn. False if Redis cannot be asked."""

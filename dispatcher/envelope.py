@@ -20,7 +20,7 @@ from typing import Any, Final
 from kombu.transport import redis as kombu_redis
 from kombu.transport.virtual import Message as VirtualMessage
 
-from dispatcher.broker import DELIVER, LOOKUP, QUEUE
+from dispatcher.broker import ALERT, DELIVER, LOOKUP, QUEUE
 from dispatcher.options import ACCOUNT_NAME
 
 # kombu's annotations stop at the class line, hence the two `no-untyped-call` below.
@@ -39,7 +39,7 @@ class Ring:
     """A checked message: which task, for what."""
 
     task: str
-    args: tuple[str] | tuple[str, int]
+    args: tuple[()] | tuple[str] | tuple[str, int]
 
 
 def read_ring(raw: object) -> Ring:
@@ -48,7 +48,7 @@ def read_ring(raw: object) -> Ring:
         raise NotADoorbell("it is no object")
     headers, body = raw.get("headers"), raw.get("body")
     task = headers.get("task") if isinstance(headers, Mapping) else None
-    if task not in (DELIVER, LOOKUP):
+    if task not in (DELIVER, LOOKUP, ALERT):
         raise NotADoorbell("it names no task of the dispatcher")
     if raw.get("content-type") != "application/json":
         raise NotADoorbell("its body is not JSON")
@@ -61,6 +61,8 @@ def read_ring(raw: object) -> Ring:
             args: tuple[str] | tuple[str, int] = (account, campaign_id)
         case [[str(account)], dict(), dict()] if task == LOOKUP:
             args = (account,)
+        case [[], dict(), dict()] if task == ALERT:
+            return Ring(ALERT, ())
         case _:
             raise NotADoorbell("its arguments are not those of the task")
     if not ACCOUNT_NAME.fullmatch(account):

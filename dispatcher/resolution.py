@@ -24,6 +24,7 @@ from dispatcher.store import accounts, doubts, gates, incidents
 from dispatcher.store.database import Database, StatementRefused
 from dispatcher.store.doubts import Control, InDoubt
 from dispatcher.store.incidents import IncidentKind
+from dispatcher.tally import LOOKUPS, Tally
 from dispatcher.verdict import (
     Circumstances,
     Decision,
@@ -126,6 +127,8 @@ class Resolution:
         self._list_missing = False
         self._watermark_off = False
         self._controls: dict[UUID, tuple[bool, bool]] = {}
+        self.tally = Tally()
+        """What this pass has counted."""
 
     def run(self) -> int:
         """Probe gates and look up what is due, for a few seconds. Returns how many leads were looked up."""
@@ -220,6 +223,7 @@ class Resolution:
             control=control,
             step=decision.step.value,
         )
+        self.tally.add(LOOKUPS, judgement.verdict.value)
         found = judgement.row.voicery_lead_id if judgement.row is not None else None
         return Finding(doubt.lead_id, judgement.verdict, decision, found)
 

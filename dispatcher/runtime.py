@@ -10,6 +10,7 @@ import random
 import socket
 import threading
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -19,6 +20,7 @@ from sqlalchemy import Connection
 from sqlalchemy.orm import Session
 
 from dispatcher import events
+from dispatcher.alerting import Alerting
 from dispatcher.base_url import is_loopback
 from dispatcher.broker import connect
 from dispatcher.bulk import Bulk
@@ -35,6 +37,8 @@ from dispatcher.gates import GateKeeper, Resumed
 from dispatcher.intake import Intake
 from dispatcher.lead import Lead
 from dispatcher.limiter import Limiter, LimiterUnavailable, Permits
+from dispatcher.masking import mask_numbers
+from dispatcher.operations import Operations
 from dispatcher.options import DEFAULT_ACCOUNT
 from dispatcher.outcome import Reason, Rules
 from dispatcher.overview import Overview, RateUse
@@ -43,16 +47,18 @@ from dispatcher.rate import RateWindow, parse_rate_limit
 from dispatcher.reads import Reads
 from dispatcher.record import FailedLead, LeadRecord
 from dispatcher.recording import Finished, Recorder, steady_clock
-from dispatcher.resolution import Finding, LookUpTerms, Resolution
+from dispatcher.resolution import Finding, LookUpTerms, NoPermit, Resolution
 from dispatcher.settings import Settings
 from dispatcher.slots import Slots
-from dispatcher.store import accounts, doubts, gates, sweeps
+from dispatcher.store import accounts, doubts, gates, sweeps, tallies
 from dispatcher.store.claims import ClaimTerms
 from dispatcher.store.database import Database
 from dispatcher.submission import BatchResult, Submission
 from dispatcher.sweep import Sweep
+from dispatcher.tally import RUNS
 from dispatcher.verdict import OnUnknown
 from dispatcher.voicery.client import VoiceryClient
+from dispatcher.webhook import Webhook
 
 _PRODUCER_CONNECTIONS: Final = 5
 
@@ -109,7 +115,7 @@ class Dispatcher:
         batch_id: UUID | str | None = None,
         session: Session | Connection | None = None,
     ) -> BatchResult:
-        """Make many leads durable: any iterable, consumed as it goes, committed in chunks of some thousands.
+        """Make many leads durable: any iterable, consumed as it goes, committed in chunks of two thousand.
 
         items      leads, mappings, or pairs (either, mapping of the options of `submit`)
         batch_id   makes a repetition of the same items safe: what is stored already counts as `repeated`, also after a
@@ -346,13 +352,37 @@ class Deliverer:
             stopping=self._stopping,
         )
         claims = run.run()
+        run.tally.add(RUNS, "deliver")
         with self._database.autocommit() as connection:
             sweeps.served(connection, account, campaign_id, self._worker, claims)
+            tallies.add(connection, account, run.tally)
 
     def lookup(self, account: str) -> None:
         """One run of look-ups of an account."""
         if self._ready(account, 0) is not None:
-            self.resolution(account).run()
+            resolution = self.resolution(account)
+            resolution.run()
+            bulk = Operations(self._database, Failures(self._database, self._doorbell))
+            with suppress(NoPermit, LimiterUnavailable):  # the sweep rings again
+                bulk.look_up(account, resolution.look_up, stopping=self._stopping)
+            resolution.tally.add(RUNS, "lookup")
+            with self._database.autocommit() as connection:
+                tallies.add(connection, account, resolution.tally)
+
+    def alert(self) -> None:
+        """One run of alerts; nothing where no webhook is set."""
+        settings = self._settings
+        if settings.alert_webhook_url is None:
+            return
+        self._doorbell.clear_alerts()
+        webhook = Webhook(settings.alert_webhook_url, settings.alert_webhook_secret)
+        alerting = Alerting(
+            self._database, webhook, quiet_seconds=settings.alert_quiet_seconds, stopping=self._stopping
+        )
+        alerting.run()
+        alerting.tally.add(RUNS, "alert")
+        with self._database.autocommit() as connection:
+            tallies.add(connection, tallies.NO_ACCOUNT, alerting.tally)
 
     def resolution(self, account: str) -> Resolution:
         """Look-ups of one account, for one pass."""
@@ -469,14 +499,17 @@ def build_sweep(settings: Settings, *, main_pid: int) -> Sweep:
     """The sweep of the worker with this main process."""
     redis_url = settings.require_redis_url()
     worker = worker_name(main_pid)
+    database, bell = _database(settings, "dispatcher-sweep", 1), Doorbell(redis_url)
     return Sweep(
-        _database(settings, "dispatcher-sweep", 1),
-        Doorbell(redis_url),
+        database,
+        bell,
         SweepRate(Limiter(connect(redis_url)), settings.rate_limit),
+        Operations(database, Failures(database, bell)),
         name=f"{worker}:{os.getpid()}",
         worker=worker,
         settle_seconds=settings.settle_seconds,
         interval_seconds=settings.sweep_interval_seconds,
+        alerts=settings.alert_webhook_url is not None,
     )
 
 
@@ -496,7 +529,7 @@ def lead_id_of(id: UUID | str) -> UUID:
     try:
         return UUID(id)
     except (ValueError, AttributeError, TypeError):
-        raise LeadNotFound(id) from None
+        raise LeadNotFound(mask_numbers(str(id))) from None  # somebody may have typed a phone number
 
 
 def worker_name(main_pid: int) -> str:

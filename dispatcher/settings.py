@@ -24,7 +24,8 @@ from pydantic import (
 )
 
 from dispatcher.account import AccountSettings
-from dispatcher.environment import UnknownName, read_accounts, read_settings, unknown_names
+from dispatcher.base_url import check_webhook_url
+from dispatcher.environment import UnknownName, read_accounts, read_settings, unknown_names, variable
 from dispatcher.errors import FieldError, NotConfigured
 from dispatcher.options import DEFAULT_ACCOUNT
 from dispatcher.rate import RateWindow, parse_rate_limit
@@ -182,11 +183,15 @@ class Settings(BaseModel):
     )
     alert_webhook_url: Secret | None = setting(
         None,
-        "an address that begins with http:// or https://",
-        "Gets a POST for each incident, and when a gate closes that a person has to see to.",
+        "an address that begins with https:// (http:// on this machine)",
+        "Gets a signed POST for incidents, for failures as `outcome_unknown`, and when a gate closes by itself.",
+        "Whoever runs it learns how many leads of which campaign are in trouble; never a number or a variable.",
     )
     alert_webhook_secret: Secret | None = setting(
         None, "any text", "Signs these POSTs, so that the receiver can tell them from forged ones."
+    )
+    alert_quiet_seconds: float = seconds(
+        600, "After an alert its cause is silent for so long; what comes meanwhile is counted in the next."
     )
     log_format: Literal["auto", "json", "console"] = setting(
         "auto", "auto, json or console", "How a worker logs; `auto` is console on a terminal and json elsewhere."
@@ -307,6 +312,7 @@ class Settings(BaseModel):
         faults += contradictions(settings.__dict__, broken)
         for account in settings.accounts.values():
             faults += account.faults(allow_http=settings.allow_http)
+        faults += _webhook_faults(settings)
         if faults:
             raise UnusableSettings(faults)
         return settings
@@ -334,3 +340,11 @@ class Settings(BaseModel):
         except UnusableSettings as error:
             faults += error.errors
         return (None if faults else settings), faults
+
+
+def _webhook_faults(settings: Settings) -> list[FieldError]:
+    if settings.alert_webhook_url is None:
+        return []
+    faults = check_webhook_url(settings.alert_webhook_url.reveal(), allow_http=settings.allow_http)
+    way_out = "copy it again from the receiver's settings"
+    return [FieldError(variable("alert_webhook_url"), fault, way_out) for fault in faults]

@@ -14,8 +14,9 @@ from sqlalchemy import Connection
 from dispatcher import events
 from dispatcher.errors import StoreUnavailable
 from dispatcher.limiter import LimiterUnavailable
-from dispatcher.store import sweeps
+from dispatcher.store import alerts, sweeps, tallies
 from dispatcher.store.database import Database, StatementRefused, TryAgain
+from dispatcher.tally import RINGS, SWEEPS, Tally
 
 HOLD_SECONDS: Final = 5.0
 """A sweeper that dies is replaced after this."""
@@ -33,6 +34,7 @@ class Bell(Protocol):
 
     def ring(self, account: str, campaign_id: int) -> bool: ...
     def ring_lookup(self, account: str) -> bool: ...
+    def ring_alerts(self) -> bool: ...
 
 
 class Work(Protocol):
@@ -49,7 +51,10 @@ class Rate(Protocol):
 
 
 class Sweep:
-    """`name` is this sweeper's, `worker` the one it belongs to. Durations in seconds; `clock` is monotonic."""
+    """`name` is this sweeper's, `worker` the one it belongs to. Durations in seconds; `clock` is monotonic.
+
+    `alerts`: somebody wants them, so a task is rung for those that are due.
+    """
 
     def __init__(
         self,
@@ -62,6 +67,7 @@ class Sweep:
         worker: str,
         settle_seconds: float,
         interval_seconds: float,
+        alerts: bool = False,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._database = database
@@ -72,6 +78,8 @@ class Sweep:
         self._worker = worker
         self._settle_seconds = settle_seconds
         self._interval_seconds = interval_seconds
+        self._alerts = alerts
+        self._tally = Tally()
         self._clock = clock
         self._seen_at = -WORKER_SEEN_EVERY_SECONDS
         self._store_was_away = False
@@ -111,6 +119,9 @@ class Sweep:
             self._do_bulk_work(self._work)
         if duties.pending:
             self._ring_channels()
+        if duties.alerts and self._alerts:
+            self._bell.ring_alerts()
+        self._tally.add(SWEEPS)
         return True
 
     # Duties -----------------------------------------------------------------------------------------------------------
@@ -149,7 +160,8 @@ class Sweep:
 
     def _ring_lookups(self) -> None:
         for account in self._read(sweeps.due_lookups):
-            self._bell.ring_lookup(account)
+            if self._bell.ring_lookup(account):
+                self._tally.add(RINGS, "lookup")
 
     def _do_bulk_work(self, work: Work) -> None:
         for account in work.lookup_accounts():
@@ -166,6 +178,7 @@ class Sweep:
                 left[account] = self._permits(account)
             if left[account] > 0 and self._bell.ring(account, campaign_id):
                 left[account] -= 1
+                self._tally.add(RINGS, "deliver")
 
     def _permits(self, account: str) -> float:
         try:
@@ -178,8 +191,14 @@ class Sweep:
     def _note_worker(self) -> None:
         now = self._clock()
         if now - self._seen_at >= WORKER_SEEN_EVERY_SECONDS:
-            self._write(lambda connection: sweeps.worker_seen(connection, self._worker))
+            self._write(self._note_in_store)
+            self._tally.clear()
             self._seen_at = now
+
+    def _note_in_store(self, connection: Connection) -> None:
+        sweeps.worker_seen(connection, self._worker)
+        tallies.add(connection, tallies.NO_ACCOUNT, self._tally)
+        alerts.prune(connection)
 
     def _release(self) -> None:
         try:
@@ -194,4 +213,3 @@ class Sweep:
 
     def _write(self, action: Callable[[Connection], T]) -> T:
         return self._database.again(action)
-

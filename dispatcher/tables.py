@@ -142,7 +142,12 @@ lead_contacts = Table(
     Column("variables", JSONB, nullable=False, server_default=_EMPTY),
     Column("voicery_lead_id", BigInteger),
     Column("voicery_status", Text),
-    Index("lead_contacts_voicery_lead_id", "account", "voicery_lead_id", postgresql_where=text("voicery_lead_id IS NOT NULL")),
+    Index(
+        "lead_contacts_voicery_lead_id",
+        "account",
+        "voicery_lead_id",
+        postgresql_where=text("voicery_lead_id IS NOT NULL"),
+    ),
 )
 
 lead_attempts = Table(
@@ -150,7 +155,9 @@ lead_attempts = Table(
     metadata,
     Column("id", Uuid, primary_key=True, comment="UUIDv7, made by the worker before the claim"),
     Column("lead_id", Uuid, ForeignKey(leads.c.id, ondelete="CASCADE"), nullable=False),
-    Column("number", Integer, nullable=False, comment="1-based among the attempts that count; one given back is repeated"),
+    Column(
+        "number", Integer, nullable=False, comment="1-based among the attempts that count; one given back is repeated"
+    ),
     Column("account", Text, nullable=False),
     Column("campaign_id", BigInteger, nullable=False),
     Column("phone_number", Text, nullable=False),
@@ -226,7 +233,9 @@ channels = Table(
     metadata,
     Column("account", Text, primary_key=True),
     Column("campaign_id", BigInteger, primary_key=True, autoincrement=False),
-    Column("served_at", DateTime(timezone=True), comment="the last delivery run; the sweep rings the longest ago first"),
+    Column(
+        "served_at", DateTime(timezone=True), comment="the last delivery run; the sweep rings the longest ago first"
+    ),
     Column("rate_limit", Text, comment="the campaign's own limit, e.g. 30/minute"),
 )
 
@@ -238,10 +247,18 @@ gates = Table(
     Column("campaign_id", BigInteger, comment="NULL: the gate of the whole account"),
     Column("state", Text, nullable=False, server_default=text("'open'")),
     Column("reason", Text, comment="set unless open"),
-    Column("failures", Integer, nullable=False, server_default=text("0"), comment="consecutive, reset by an acceptance"),
+    Column(
+        "failures", Integer, nullable=False, server_default=text("0"), comment="consecutive, reset by an acceptance"
+    ),
     Column("refusals", Integer, nullable=False, server_default=text("0"), comment="equal refusals in a row"),
     Column("refusal", Text, comment="the fingerprint of those refusals"),
-    Column("closings", Integer, nullable=False, server_default=text("0"), comment="since the last acceptance; sets the wait"),
+    Column(
+        "closings",
+        Integer,
+        nullable=False,
+        server_default=text("0"),
+        comment="since the last acceptance; sets the wait",
+    ),
     Column("probes", Integer, nullable=False, server_default=text("0"), comment="bad probes since it closed"),
     Column("closed_at", DateTime(timezone=True)),
     Column("until", DateTime(timezone=True), comment="when the sweep probes; NULL: only a person opens it"),
@@ -354,7 +371,9 @@ lead_revisions = Table(
     "lead_revisions",
     metadata,
     Column("lead_id", Uuid, ForeignKey(leads.c.id, ondelete="CASCADE"), primary_key=True),
-    Column("revision", Integer, primary_key=True, autoincrement=False, comment="1-based: the version that was replaced"),
+    Column(
+        "revision", Integer, primary_key=True, autoincrement=False, comment="1-based: the version that was replaced"
+    ),
     Column("campaign_id", BigInteger, nullable=False),
     Column("phone_number", Text, nullable=False),
     Column("variables", JSONB, nullable=False),

@@ -1,4 +1,4 @@
-"""The two Celery tasks: thin, so that everything worth testing is below them."""
+"""The three Celery tasks: thin, so that everything worth testing is below them."""
 
 import logging
 import os
@@ -7,7 +7,7 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from typing import Protocol
 
-from dispatcher.broker import DELIVER, LOOKUP, BrokerApp
+from dispatcher.broker import ALERT, DELIVER, LOOKUP, BrokerApp
 from dispatcher.stopping import Stopping, finishing_gently
 
 _log = logging.getLogger(__name__)
@@ -21,6 +21,9 @@ class WorkerRuntime(Protocol):
 
     def lookup(self, account: str) -> None:
         """One run of look-ups."""
+
+    def alert(self) -> None:
+        """One run of alerts."""
 
     def close(self) -> None:
         """Gives connections back when the process ends."""
@@ -62,10 +65,10 @@ class Runtimes:
 
 
 def register(app: BrokerApp, runtimes: Runtimes) -> None:
-    """Gives `app`, and no other app of the process, the two tasks.
+    """Gives `app`, and no other app of the process, its tasks.
 
-    Neither ever raises: what a lead went through is in Postgres, so an exception here is a bug or an outage, and Celery
-    could do nothing about either. Neither has a time limit: it would kill a request in flight.
+    None ever raises: what a lead went through is in Postgres, so an exception here is a bug or an outage, and Celery
+    could do nothing about it. None has a time limit: it would kill a request in flight.
     """
 
     def deliver(account: str, campaign_id: int) -> None:
@@ -74,5 +77,9 @@ def register(app: BrokerApp, runtimes: Runtimes) -> None:
     def lookup(account: str) -> None:
         runtimes.run(LOOKUP, lambda runtime: runtime.lookup(account))
 
+    def alert() -> None:
+        runtimes.run(ALERT, lambda runtime: runtime.alert())
+
     app.task(deliver, name=DELIVER, shared=False)
     app.task(lookup, name=LOOKUP, shared=False)
+    app.task(alert, name=ALERT, shared=False)

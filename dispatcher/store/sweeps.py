@@ -20,6 +20,7 @@ RETURNING
     EXISTS (SELECT FROM dispatcher.leads WHERE state = 'pending' AND expires_at <= now()) AS expired,
     EXISTS (SELECT FROM dispatcher.leads WHERE state = 'unknown') AS unknown,
     EXISTS (SELECT FROM dispatcher.gates WHERE state <> 'open' AND until <= now()) AS gates,
+    EXISTS (SELECT FROM dispatcher.alerts WHERE done_at IS NULL AND due_at <= now()) AS alerts,
     EXISTS (SELECT FROM dispatcher.operations WHERE finished_at IS NULL AND next_at <= now()) AS operations
 """)
 
@@ -148,14 +149,17 @@ class Duties:
     expired: bool
     unknown: bool
     gates: bool
+    alerts: bool
     operations: bool
 
 
 def take(connection: Connection, holder: str, *, hold_seconds: float) -> Duties | None:
     """Become, or stay, the one who sweeps for `hold_seconds`. None: another one is."""
     row = connection.execute(_TAKE, {"holder": holder, "hold_seconds": hold_seconds}).first()
-    return None if row is None else Duties(
-        row.pending, row.run_out, row.expired, row.unknown, row.gates, row.operations
+    return (
+        None
+        if row is None
+        else Duties(row.pending, row.run_out, row.expired, row.unknown, row.gates, row.alerts, row.operations)
     )
 
 

@@ -42,6 +42,9 @@ class StubRuntime:
     def lookup(self, account: str) -> None:
         note(f"lookup:{account}")
 
+    def alert(self) -> None:
+        note("alert")
+
     def close(self) -> None:
         note("closed")
 
