@@ -30,7 +30,7 @@ from dispatcher.options import check_account
 from dispatcher.store.database import Database, translated
 from dispatcher.submission import BatchResult
 
-CHUNK_ITEMS: Final = 4000
+CHUNK_ITEMS: Final = 2000
 """Items that are validated, decided and committed together."""
 
 REPEAT_FOR_SECONDS: Final = 2.0
