@@ -241,7 +241,8 @@ def test_the_same_person_in_another_campaign_is_not_parked(queue: Queue) -> None
 def test_a_thousand_leads_of_one_person_do_not_keep_a_hundred_others_waiting(queue: Queue) -> None:
     queue.run(
         """
-        INSERT INTO dispatcher.leads (id, account, campaign_id, phone_number, state, due_at, payload_hash, allow_dupplicate)
+        INSERT INTO dispatcher.leads
+            (id, account, campaign_id, phone_number, state, due_at, payload_hash, allow_dupplicate)
         SELECT gen_random_uuid(), 'default', 42, :phone, 'pending', now() - interval '60 s', 'x', true
         FROM generate_series(1, 1000)
         """,

@@ -54,7 +54,8 @@ def test_a_yes(queue: Queue) -> None:
 def test_a_yes_with_contacts(queue: Queue) -> None:
     lead_id = queue.put()
     queue.run(
-        "INSERT INTO dispatcher.lead_contacts (lead_id, position, account, phone_number) VALUES (:id, 0, 'default', :p)",
+        "INSERT INTO dispatcher.lead_contacts (lead_id, position, account, phone_number)"
+        " VALUES (:id, 0, 'default', :p)",
         id=lead_id,
         p=phone(1),
     )
@@ -294,7 +295,8 @@ def given_up(queue: Queue, claimed: Claimed) -> None:
 def test_a_late_yes_is_adopted_by_the_lead_that_was_given_up(queue: Queue) -> None:
     lead_id = queue.put()
     queue.run(
-        "INSERT INTO dispatcher.lead_contacts (lead_id, position, account, phone_number) VALUES (:id, 0, 'default', :p)",
+        "INSERT INTO dispatcher.lead_contacts (lead_id, position, account, phone_number)"
+        " VALUES (:id, 0, 'default', :p)",
         id=lead_id,
         p=phone(1),
     )
