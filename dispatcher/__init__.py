@@ -9,7 +9,7 @@ The functions use one `Dispatcher` built from the environment at their first cal
 methods with explicit settings. Importing this opens no socket and configures no logging.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
     from sqlalchemy.orm import Session
 
+    from dispatcher.candidate import Item
     from dispatcher.runtime import Dispatcher
 
 __all__ = [
@@ -54,6 +55,7 @@ __all__ = [
     "StoreUnavailable",
     "Submission",
     "submit",
+    "submit_many",
 ]
 
 _default: "Dispatcher | None" = None
@@ -99,3 +101,14 @@ def submit(
         expires_at=expires_at,
         session=session,
     )
+
+
+def submit_many(
+    items: "Iterable[Item]",
+    *,
+    account: str = DEFAULT_ACCOUNT,
+    batch_id: UUID | str | None = None,
+    session: "Session | Connection | None" = None,
+) -> BatchResult:
+    """Make many leads durable, in chunks. See `Dispatcher.submit_many`."""
+    return _dispatcher().submit_many(items, account=account, batch_id=batch_id, session=session)
