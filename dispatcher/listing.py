@@ -2,14 +2,21 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any, Final
 
-from dispatcher.answer import usable_id
+from dispatcher.answer import is_number, usable_id
 from dispatcher.reply import Reply
+
+DEFAULT_PER_PAGE: Final = 15
+"""The list's own page size (sister docs): what it answers if it does not heed `per_page`."""
 
 
 @dataclass(frozen=True, slots=True)
 class ListedLead:
-    """A row of the list. `voicery_lead_id` None: an id that is no integer. `variables` None: not echoed."""
+    """A row of the list. `voicery_lead_id` None: an id that is no integer. `variables` None: not echoed.
+
+    `phone_number` is empty where the row names none that can be read.
+    """
 
     voicery_lead_id: int | None
     campaign_id: int | None
@@ -46,16 +53,20 @@ def read_page(reply: Reply, *, per_page: int) -> Page | None:
         return None
     meta = envelope.get("meta")
     counts = meta if isinstance(meta, Mapping) else envelope
+    last_page = _count(counts.get("last_page"))
+    return Page(tuple(_row(row) for row in rows), _is_complete(counts, len(rows), per_page), last_page)
+
+
+def _is_complete(counts: Mapping[Any, object], rows: int, per_page: int) -> bool:
+    """Whether no further page exists. Where nothing says so, a page as short as Voicery's default was not cut."""
     last_page, total = _count(counts.get("last_page")), _count(counts.get("total"))
-    if last_page is not None:
-        complete = last_page <= 1
-    elif total is not None:
-        complete = total <= len(rows)
-    else:
-        complete = len(rows) < per_page
-    if total is not None and total > len(rows):
-        complete = False
-    return Page(tuple(_row(row) for row in rows), complete, last_page)
+    if (last_page is not None and last_page > 1) or (total is not None and total > rows):
+        return False
+    if counts.get("next_page_url") or counts.get("next_cursor"):
+        return False
+    if last_page is not None or total is not None:
+        return True
+    return rows < min(per_page, _count(counts.get("per_page")) or DEFAULT_PER_PAGE)
 
 
 def _row(row: Mapping[str, object]) -> ListedLead:
@@ -66,7 +77,7 @@ def _row(row: Mapping[str, object]) -> ListedLead:
     return ListedLead(
         voicery_lead_id=usable_id(row.get("id")),
         campaign_id=usable_id(row.get("campaign_id")) or usable_id(nested),
-        phone_number=number if isinstance(number, str) else "",
+        phone_number=str(number) if is_number(number) else "",
         status=status[:100] if isinstance(status, str) else None,
         variables=variables if isinstance(variables, Mapping) else None,
         contacts=tuple(contacts) if isinstance(contacts, list) else (),

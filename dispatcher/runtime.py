@@ -9,7 +9,7 @@ import os
 import random
 import socket
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -21,11 +21,13 @@ from sqlalchemy.orm import Session
 
 from dispatcher import events
 from dispatcher.alerting import Alerting
+from dispatcher.asking import NoPermit
 from dispatcher.base_url import is_loopback
 from dispatcher.broker import connect
 from dispatcher.bulk import Bulk
 from dispatcher.candidate import Item
 from dispatcher.channel import ChannelBell, ChannelRate
+from dispatcher.conclusion import LookUpTerms
 from dispatcher.delivery import DeliveryRun, Job, RunTerms
 from dispatcher.doorbell import Doorbell
 from dispatcher.errors import LeadNotFound, NotConfigured
@@ -47,7 +49,7 @@ from dispatcher.rate import RateWindow, parse_rate_limit
 from dispatcher.reads import Reads
 from dispatcher.record import FailedLead, LeadRecord
 from dispatcher.recording import Finished, Recorder, steady_clock
-from dispatcher.resolution import Finding, LookUpTerms, NoPermit, Resolution
+from dispatcher.resolution import Finding, Resolution
 from dispatcher.settings import Settings
 from dispatcher.slots import Slots
 from dispatcher.store import accounts, doubts, gates, sweeps, tallies
@@ -243,7 +245,7 @@ class Dispatcher:
             return [
                 finding
                 for account, its_ids in by_account.items()
-                for finding in deliverer.resolution(account).look_up(its_ids)
+                for finding in deliverer.look_up(account, its_ids)
             ]
         finally:
             deliverer.close()
@@ -368,6 +370,14 @@ class Deliverer:
             resolution.tally.add(RUNS, "lookup")
             with self._database.autocommit() as connection:
                 tallies.add(connection, account, resolution.tally)
+
+    def look_up(self, account: str, ids: Sequence[UUID]) -> list[Finding]:
+        """Look these up now. Raises `NotConfigured` where this process must not speak for the account."""
+        with self._database.autocommit() as connection:
+            fault = self._fault(account, accounts.read(connection, account))
+        if fault is not None:
+            raise NotConfigured(fault)
+        return self.resolution(account).look_up(ids)
 
     def alert(self) -> None:
         """One run of alerts; nothing where no webhook is set."""

@@ -1,7 +1,8 @@
 """Unknown outcomes: what a look-up proves, and what to do about it (design section 7). Pure functions.
 
-Three verdicts. A *match* is our lead. A *possible* row may be ours, and is never taken for absence. *Absent* is neither,
-and is a proof only after two look-ups a settle time apart, with a control that shows that the list can be believed.
+Three verdicts. A *match* is our lead. A *possible* row may be ours, and is never taken for absence. *Absent* is
+neither, and is a proof only after two look-ups a settle time apart, with a control that shows that the list can be
+believed.
 """
 
 from collections.abc import Mapping, Sequence
@@ -10,7 +11,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Final, assert_never
 
-from dispatcher.answer import same_number
+from dispatcher.answer import is_number, same_number
 from dispatcher.listing import ListedLead, Page
 from dispatcher.outcome import Kind
 
@@ -19,6 +20,8 @@ GROWTH: Final = 2.0
 
 
 class Verdict(StrEnum):
+    """What one look-up says."""
+
     MATCH = "match"
     POSSIBLE = "possible"
     ABSENT = "absent"
@@ -62,24 +65,32 @@ def judge(doubt: Doubt, page: Page | None, bound: frozenset[int]) -> Judgement:
         row
         for row in page.rows
         if row.campaign_id in (None, doubt.campaign_id)
-        and same_number(row.phone_number, doubt.phone_number)
+        and _may_be_same_person(row, doubt)
         and row.voicery_lead_id not in bound
     ]
-    matches = sorted(
-        (row for row in theirs if _is_ours(doubt, row)), key=lambda row: row.voicery_lead_id or 0
-    )
+    matches = {row.voicery_lead_id: row for row in theirs if row.voicery_lead_id is not None and _is_ours(doubt, row)}
     if matches:
-        by_reference = _reference_of(doubt, matches[0]) is not None
-        return Judgement(Verdict.MATCH, matches[0], by_reference=by_reference, several=len(matches) > 1)
+        first = matches[min(matches)]
+        by_reference = _reference_of(doubt, first) is not None
+        return Judgement(Verdict.MATCH, first, by_reference=by_reference, several=len(matches) > 1)
     if theirs:
         return Judgement(Verdict.POSSIBLE, theirs[0])
     return Judgement(Verdict.ABSENT if page.complete else Verdict.UNAVAILABLE)
 
 
+def _may_be_same_person(row: ListedLead, doubt: Doubt) -> bool:
+    """Also a row whose number cannot be read, or is written without its country: such a row never proves absence."""
+    if not is_number(row.phone_number) or same_number(row.phone_number, doubt.phone_number):
+        return True
+    national = _digits(row.phone_number).lstrip("0")
+    full = _digits(doubt.phone_number)
+    return _NATIONAL_MIN_DIGITS <= len(national) < len(full) and full.endswith(national)
+
+
 def _is_ours(doubt: Doubt, row: ListedLead) -> bool:
     if row.voicery_lead_id is None or doubt.watermark is None or row.voicery_lead_id <= doubt.watermark:
         return False
-    if row.campaign_id != doubt.campaign_id:
+    if row.campaign_id != doubt.campaign_id or not same_number(row.phone_number, doubt.phone_number):
         return False
     echoed = _reference_of(doubt, row)
     if doubt.reference is not None and echoed is not None:
@@ -97,6 +108,14 @@ def _reference_of(doubt: Doubt, row: ListedLead) -> str | None:
 def _same_variables(sent: Mapping[str, object], echoed: Mapping[str, object]) -> bool:
     kept = {name: value for name, value in sent.items() if name in echoed}
     return _as_text(kept) == _as_text(echoed)
+
+
+def _digits(number: str) -> str:
+    return "".join(filter(str.isdigit, number))
+
+
+_NATIONAL_MIN_DIGITS: Final = 6
+"""Fewer digits at the end of a number name nobody."""
 
 
 def _as_text(value: object) -> object:
@@ -117,8 +136,11 @@ def _as_text(value: object) -> object:
 
 @dataclass(frozen=True, slots=True)
 class LookUp:
-    """One look-up as it is kept on the attempt. `control`: a lead of ours accepted after the attempt ended was found by
-    the same form of query in the same pass; `control_reference`: and its row carried its own reference."""
+    """One look-up as it is kept on the attempt; `at` is when Voicery was asked, by the database's clock.
+
+    `control`: a lead of ours accepted after the attempt ended was found by the same form of query in the same pass;
+    `control_reference`: and its row carried its own reference.
+    """
 
     at: datetime
     verdict: Verdict
@@ -134,6 +156,7 @@ class Step(StrEnum):
     AGAIN = "again"
     FAIL = "fail"
     DUPLICATE = "duplicate"
+    STAY = "stay"  # it is not waiting for a look-up: what was seen is kept, and only a person moves it
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,40 +196,48 @@ def decide(now_look: LookUp, earlier: Sequence[LookUp], case: Circumstances) -> 
             assert_never(never)
     match case.kind:
         case Kind.DUPLICATE if now_look.verdict is not Verdict.UNAVAILABLE or _patience_over(now_look, case):
-            return Decision(Step.DUPLICATE, "Voicery refused it as a duplicate, and the one it has is not provably ours.")
+            return Decision(
+                Step.DUPLICATE, "Voicery refused it as a duplicate, and the one it has is not provably ours."
+            )
         case Kind.DUPLICATE | Kind.CREATED_ID_UNKNOWN:
             pass
         case _ if now_look.verdict is Verdict.POSSIBLE:
             why = "Voicery has a lead of this person that may be ours and may not; look at it, then resolve or replay."
             return Decision(Step.FAIL, why)
-        case _ if _may_resend(looks, case, proof=proof):
+        case _ if _may_resend(now_look, earlier, case, proof=proof):
             why = "It was not found, and the list can be believed: absence is proven."
-            return Decision(Step.RESEND, why if proof else "It was not found, and the setting says resend.", proof=proof)
+            return Decision(
+                Step.RESEND, why if proof else "It was not found, and the setting says resend.", proof=proof
+            )
         case _:
             pass
     if _patience_over(now_look, case):
         said_yes = case.kind is Kind.CREATED_ID_UNKNOWN
         why = "Voicery said yes but gave no id" if said_yes else "It was sent, its answer was lost"
         return Decision(Step.FAIL, f"{why}, and it was not found in time.", proof=proof)
-    return Decision(Step.AGAIN, "Look again later.", proof=proof, again_in_seconds=_interval(len(looks), now_look, case))
-
-
-def is_proof(now_look: LookUp, earlier: Sequence[LookUp], case: Circumstances) -> bool:
-    """Absence twice, a settle time apart, with a control in this pass; and never a possible row."""
-    settle = timedelta(seconds=case.settle_seconds)
-    if now_look.verdict is not Verdict.ABSENT or not now_look.control:
-        return False
-    if any(look.verdict is Verdict.POSSIBLE for look in earlier):
-        return False
-    first_valid = case.ended_at + settle
-    return any(
-        look.verdict is Verdict.ABSENT and look.at >= first_valid and now_look.at - look.at >= settle for look in earlier
+    return Decision(
+        Step.AGAIN, "Look again later.", proof=proof, again_in_seconds=_interval(len(looks), now_look, case)
     )
 
 
-def _may_resend(looks: Sequence[LookUp], case: Circumstances, *, proof: bool) -> bool:
-    now_look = looks[-1]
-    if case.kind is not Kind.UNKNOWN or case.resends >= 1 or now_look.verdict is not Verdict.ABSENT:
+def is_proof(now_look: LookUp, earlier: Sequence[LookUp], case: Circumstances) -> bool:
+    """Absence twice, a settle time apart, with a control in this pass. Nothing proves a yes of Voicery wrong."""
+    return case.kind is Kind.UNKNOWN and now_look.control and _absent_twice(now_look, earlier, case)
+
+
+def _absent_twice(now_look: LookUp, earlier: Sequence[LookUp], case: Circumstances) -> bool:
+    """The first of the two when Voicery had had its settle time, the second another one later; no possible row ever."""
+    if now_look.verdict is not Verdict.ABSENT or any(look.verdict is Verdict.POSSIBLE for look in earlier):
+        return False
+    settle = timedelta(seconds=case.settle_seconds)
+    return any(
+        look.verdict is Verdict.ABSENT and look.at >= case.ended_at + settle and now_look.at - look.at >= settle
+        for look in earlier
+    )
+
+
+def _may_resend(now_look: LookUp, earlier: Sequence[LookUp], case: Circumstances, *, proof: bool) -> bool:
+    if case.kind is not Kind.UNKNOWN or case.resends >= 1:
         return False
     proven = proof and (not case.allow_dupplicate or (case.reference_sent and now_look.control_reference))
     match case.on_unknown:
@@ -217,9 +248,8 @@ def _may_resend(looks: Sequence[LookUp], case: Circumstances, *, proof: bool) ->
         case OnUnknown.RESEND if case.allow_dupplicate:
             return proven
         case OnUnknown.RESEND:
-            absences = [look for look in looks if look.verdict is Verdict.ABSENT]
-            settled = now_look.at - absences[0].at >= timedelta(seconds=case.settle_seconds)
-            return settled and not any(look.verdict is Verdict.POSSIBLE for look in looks)
+            # A look-up that was not answered is none: `resend` waives the control, not the looking.
+            return _absent_twice(now_look, earlier, case)
         case _ as never:
             assert_never(never)
 

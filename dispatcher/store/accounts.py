@@ -18,6 +18,27 @@ ON CONFLICT (name) DO UPDATE SET base_url = coalesce(accounts.base_url, excluded
 """)
 
 
+_LEADS_WAIT = text("SELECT EXISTS (SELECT FROM dispatcher.leads WHERE state = 'pending' AND account = :account)")
+
+_ANY_CAMPAIGN = text("""
+-- One with waiting leads if there is one, else the one served last.
+SELECT coalesce(
+    (SELECT campaign_id FROM dispatcher.leads WHERE state = 'pending' AND account = :account LIMIT 1),
+    (SELECT campaign_id FROM dispatcher.channels WHERE account = :account ORDER BY served_at DESC NULLS LAST LIMIT 1)
+)
+""")
+
+_LIST_OFF = text("""
+INSERT INTO dispatcher.accounts (name, list_off_until) VALUES (:account, now() + make_interval(secs => :seconds))
+ON CONFLICT (name) DO UPDATE SET list_off_until = excluded.list_off_until
+""")
+
+_WATERMARK_OFF = text("""
+INSERT INTO dispatcher.accounts (name, watermark_off) VALUES (:account, true)
+ON CONFLICT (name) DO UPDATE SET watermark_off = true
+""")
+
+
 @dataclass(frozen=True, slots=True)
 class Account:
     """`base_url`: the one it is bound to, None before its first accepted attempt. `rate_limit`: the campaign's own."""
@@ -37,3 +58,24 @@ def read(connection: Connection, name: str, campaign_id: int | None = None) -> A
 def bind(connection: Connection, name: str, base_url: str) -> None:
     """Remember where the account's leads were accepted first; a bound account stays bound."""
     connection.execute(_BIND, {"name": name, "base_url": base_url})
+
+
+def leads_wait(connection: Connection, account: str) -> bool:
+    """Whether leads of the account wait, so that look-ups take only their share of the rate."""
+    return bool(connection.execute(_LEADS_WAIT, {"account": account}).scalar())
+
+
+def any_campaign(connection: Connection, account: str) -> int | None:
+    """A campaign to ask the list about, for a gate of the whole account."""
+    found = connection.execute(_ANY_CAMPAIGN, {"account": account}).scalar()
+    return None if found is None else int(found)
+
+
+def switch_list_off(connection: Connection, account: str, *, seconds: float) -> None:
+    """The list endpoint is missing: do not ask again for so long."""
+    connection.execute(_LIST_OFF, {"account": account, "seconds": seconds})
+
+
+def switch_watermark_off(connection: Connection, account: str) -> None:
+    """The account's ids do not grow with time: from now on every unbound row is possible."""
+    connection.execute(_WATERMARK_OFF, {"account": account})

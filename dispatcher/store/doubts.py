@@ -1,7 +1,7 @@
 """Doubts: leads whose POST may have worked, and what look-ups make of them (design section 7)."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any, Final
 from uuid import UUID
@@ -10,6 +10,7 @@ import orjson
 from sqlalchemy import Connection, Row, text
 
 from dispatcher.answer import CreatedContact
+from dispatcher.states import State
 from dispatcher.tables import LIVE_STRICT
 
 # A look-up covers the lead's whole past: the smallest watermark of its attempts in doubt, and the last of their ends.
@@ -45,7 +46,16 @@ _TAKE_NAMED = text(f"""
 SELECT {_DOUBT}, now() AS now
 FROM dispatcher.leads AS lead JOIN dispatcher.lead_attempts AS attempt ON attempt.id = lead.attempt_id
 WHERE lead.id = ANY (CAST(:ids AS uuid[]))
+  AND (lead.state IN ('unknown', 'duplicate') OR (lead.state = 'failed' AND lead.failure_class = 'outcome_unknown'))
+""")
+
+_HOLD = text("""
+-- Attempt and lead as they are now, until the transaction ends: a late answer writes the attempt, all else the lead.
+SELECT lead.state, lead.resends, attempt.outcome, attempt.evidence
+FROM dispatcher.leads AS lead JOIN dispatcher.lead_attempts AS attempt ON attempt.id = lead.attempt_id
+WHERE lead.id = :lead_id AND lead.attempt_id = :attempt_id
   AND (lead.state = 'unknown' OR (lead.state = 'failed' AND lead.failure_class = 'outcome_unknown'))
+FOR NO KEY UPDATE
 """)
 
 _UNKNOWN_IDS = text("""
@@ -113,7 +123,9 @@ SELECT id FROM moved
 _ACCEPT_CONTACTS = text("""
 UPDATE dispatcher.lead_contacts AS contact
 SET voicery_lead_id = created.voicery_lead_id, voicery_status = created.voicery_status
-FROM jsonb_to_recordset(CAST(:created AS jsonb)) AS created (position smallint, voicery_lead_id bigint, voicery_status text)
+FROM jsonb_to_recordset(CAST(:created AS jsonb)) AS created (
+    position smallint, voicery_lead_id bigint, voicery_status text
+)
 WHERE contact.lead_id = :lead_id AND contact.position = created.position
 """)
 
@@ -154,28 +166,12 @@ WITH moved AS (
     UPDATE dispatcher.lead_attempts AS attempt SET finished_at = now()
     FROM moved WHERE attempt.id = :attempt_id AND attempt.finished_at IS NULL
 )
-INSERT INTO dispatcher.failed_leads (lead_id, account, campaign_id, phone_number, failure_class, http_status, fingerprint,
-    message, response, attempts)
+INSERT INTO dispatcher.failed_leads (lead_id, account, campaign_id, phone_number, failure_class, http_status,
+    fingerprint, message, response, attempts)
 SELECT moved.id, moved.account, moved.campaign_id, moved.phone_number, 'outcome_unknown', attempt.http_status,
     'outcome_unknown:' || :cause, :why, attempt.response, moved.attempts
 FROM moved JOIN dispatcher.lead_attempts AS attempt ON attempt.id = :attempt_id
 RETURNING lead_id
-""")
-
-_LEADS_WAIT = text("SELECT EXISTS (SELECT FROM dispatcher.leads WHERE state = 'pending' AND account = :account)")
-
-_ANY_CAMPAIGN = text("""
-SELECT campaign_id FROM dispatcher.leads WHERE state = 'pending' AND account = :account LIMIT 1
-""")
-
-_LIST_OFF = text("""
-INSERT INTO dispatcher.accounts (name, list_off_until) VALUES (:account, now() + make_interval(secs => :seconds))
-ON CONFLICT (name) DO UPDATE SET list_off_until = excluded.list_off_until
-""")
-
-_WATERMARK_OFF = text("""
-INSERT INTO dispatcher.accounts (name, watermark_off) VALUES (:account, true)
-ON CONFLICT (name) DO UPDATE SET watermark_off = true
 """)
 
 
@@ -188,7 +184,7 @@ class InDoubt:
     account: str
     campaign_id: int
     phone_number: str = field(repr=False)
-    state: str
+    state: State
     variables: Mapping[str, object] = field(repr=False)
     contacts: tuple[str, ...] = field(repr=False)
     allow_dupplicate: bool
@@ -218,8 +214,25 @@ def take_due(connection: Connection, account: str, *, most: int, hold_seconds: f
 
 
 def take_named(connection: Connection, ids: Sequence[UUID]) -> list[InDoubt]:
-    """Those of the leads that are in doubt: unknown, or failed as `outcome_unknown`."""
+    """Those of the leads that a look-up can tell something about.
+
+    In doubt (unknown, or failed as `outcome_unknown`), or refused by Voicery as duplicates.
+    """
     return [_in_doubt(row) for row in connection.execute(_TAKE_NAMED, {"ids": list(ids)})]
+
+
+def hold(connection: Connection, doubt: InDoubt) -> InDoubt | None:
+    """The doubt as it is now, locked until the transaction ends; None if it has been settled meanwhile."""
+    row = connection.execute(_HOLD, _fence(doubt)).first()
+    if row is None:
+        return None
+    return replace(
+        doubt,
+        state=State(row.state),
+        resends=row.resends,
+        outcome=row.outcome or "unknown",
+        evidence=row.evidence,
+    )
 
 
 def unknown_ids(connection: Connection, account: str | None, *, most: int) -> list[UUID]:
@@ -301,27 +314,6 @@ def fail(connection: Connection, doubt: InDoubt, why: str, *, cause: str) -> boo
     return connection.execute(_FAIL, _fence(doubt) | {"why": why, "cause": cause}).first() is not None
 
 
-def leads_wait(connection: Connection, account: str) -> bool:
-    """Whether leads of the account wait, so that look-ups take only their share of the rate."""
-    return bool(connection.execute(_LEADS_WAIT, {"account": account}).scalar())
-
-
-def any_campaign(connection: Connection, account: str) -> int | None:
-    """A campaign with waiting leads, to ask the list about."""
-    found = connection.execute(_ANY_CAMPAIGN, {"account": account}).scalar()
-    return None if found is None else int(found)
-
-
-def switch_list_off(connection: Connection, account: str, *, seconds: float) -> None:
-    """The list endpoint is missing: do not ask again for so long."""
-    connection.execute(_LIST_OFF, {"account": account, "seconds": seconds})
-
-
-def switch_watermark_off(connection: Connection, account: str) -> None:
-    """The account's ids do not grow with time: from now on every unbound row is possible."""
-    connection.execute(_WATERMARK_OFF, {"account": account})
-
-
 def _fence(doubt: InDoubt) -> dict[str, Any]:
     return {"lead_id": doubt.lead_id, "attempt_id": doubt.attempt_id}
 
@@ -333,7 +325,7 @@ def _in_doubt(row: Row[Any]) -> InDoubt:
         account=row.account,
         campaign_id=row.campaign_id,
         phone_number=row.phone_number,
-        state=row.state,
+        state=State(row.state),
         variables=row.variables,
         contacts=tuple(row.contacts or ()),
         allow_dupplicate=row.allow_dupplicate,
