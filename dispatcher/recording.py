@@ -16,6 +16,7 @@ from sqlalchemy import Connection
 from dispatcher import events
 from dispatcher.backoff import Uniform
 from dispatcher.errors import StoreUnavailable
+from dispatcher.failpoint import reach
 from dispatcher.gate import Gate, GateLimits, GateState, after_acceptance, after_failure, after_refusal
 from dispatcher.outcome import Kind, Outcome, Reason, Scope
 from dispatcher.policy import Budget, Standing, after_attempt
@@ -94,10 +95,16 @@ class Recorder:
         """
         self._kept.extend(finished)
         self._settle_limbo()
-        self._record_kept()
+        if self._kept:
+            reach("record.before")
+            self._record_kept()
+            reach("record.after")
         if not attempt_ids:
             return Turn()
+        reach("claim.before")
         claim = self._claim(attempt_ids)
+        if claim.opened:
+            reach("claim.after")
         self._troubled = claim.troubled
         asked = len(attempt_ids)
         return Turn(claim.opened, drained=claim.touched < asked, full=asked <= claim.touched)
@@ -280,6 +287,7 @@ class Recorder:
         for old, new in zip(before, (account, channel), strict=True):
             if old.state is not new.state:
                 notes.append(_telling_gate(new))
+        self._troubled = self._troubled or not (account.untroubled and channel.untroubled)
         return GateState.CLOSED in (account.state, channel.state)
 
     def _heed(self, account: Gate, channel: Gate, finished: Finished) -> tuple[Gate, Gate]:
