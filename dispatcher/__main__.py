@@ -8,9 +8,14 @@ from dispatcher.errors import DispatcherError
 def main() -> None:
     """Run the command line. Whatever goes wrong is one line on standard error, never a traceback."""
     try:
-        from dispatcher.cli.app import app
+        if sys.argv[1:2] == ["health"]:
+            from dispatcher.cli.monitoring import run_probe
 
-        app(prog_name="dispatcher")
+            run_probe()
+        else:
+            from dispatcher.cli.app import app
+
+            app(prog_name="dispatcher")
     except DispatcherError as error:
         _complain(str(error))
     except KeyboardInterrupt:

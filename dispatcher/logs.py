@@ -79,7 +79,7 @@ def configure_from(settings: Settings, level: int | str | None = None, *, logfil
 def secrets_of(settings: Settings) -> list[str]:
     """What must never be read in a log: tokens, and the passwords inside addresses."""
     held = [account.token for account in settings.accounts.values()]
-    held += [settings.alert_webhook_url, settings.alert_webhook_secret]
+    held += [settings.alert_webhook_url, settings.alert_webhook_secret, settings.metrics_token]
     found = [secret.reveal() for secret in held if secret is not None]
     for address in (settings.database_url, settings.redis_url, settings.proxy):
         password = None if address is None else urlsplit(address.reveal()).password

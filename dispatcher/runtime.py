@@ -243,9 +243,7 @@ class Dispatcher:
         deliverer = Deliverer(self._settings, stopping=lambda: False, worker=worker_name(os.getpid()))
         try:
             return [
-                finding
-                for account, its_ids in by_account.items()
-                for finding in deliverer.look_up(account, its_ids)
+                finding for account, its_ids in by_account.items() for finding in deliverer.look_up(account, its_ids)
             ]
         finally:
             deliverer.close()
@@ -256,9 +254,10 @@ class Dispatcher:
 
     @property
     def _reads(self) -> Reads:
-        return Reads(self.database, rate_use=self._rate_use)
+        return Reads(self.database, rate_use=self.rate_use)
 
-    def _rate_use(self) -> tuple[RateUse, ...] | None:
+    def rate_use(self) -> tuple[RateUse, ...] | None:
+        """How much of each window of the rate limit is used; empty without a limit, None without Redis."""
         windows, redis_url = self._settings.rate_limit, self._settings.redis_url
         if not windows:
             return ()

@@ -193,6 +193,9 @@ class Settings(BaseModel):
     alert_quiet_seconds: float = seconds(
         600, "After an alert its cause is silent for so long; what comes meanwhile is counted in the next."
     )
+    metrics_token: Secret | None = setting(
+        None, "any text", "The bearer token that `/metrics` asks for; needed to serve it beyond this machine."
+    )
     log_format: Literal["auto", "json", "console"] = setting(
         "auto", "auto, json or console", "How a worker logs; `auto` is console on a terminal and json elsewhere."
     )

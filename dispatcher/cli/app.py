@@ -2,7 +2,7 @@
 
 import typer
 
-from dispatcher.cli import acting, doctor, importing, reading, running, submitting
+from dispatcher.cli import acting, doctor, importing, monitoring, reading, running, submitting
 
 app = typer.Typer(
     help="Hands leads to Voicery: none is lost, and nobody is called twice because of us.",
@@ -37,3 +37,5 @@ app.command(
     context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
 )(running.sandbox)
 app.command(rich_help_panel=RUN)(running.sweep)
+app.command(rich_help_panel=RUN)(monitoring.metrics)
+app.command(rich_help_panel=RUN)(monitoring.health)

@@ -1,10 +1,10 @@
 """The counters of all processes together, in one small table: they survive restarts and only ever grow."""
 
-from dataclasses import dataclass
 from typing import Final
 
 from sqlalchemy import Connection, text
 
+from dispatcher.figures import Counted
 from dispatcher.tally import Tally
 
 NO_ACCOUNT: Final = ""
@@ -18,16 +18,6 @@ ON CONFLICT (name, account, label) DO UPDATE SET value = tallies.value + exclude
 """)
 
 _READ = text("SELECT name, account, label, value FROM dispatcher.tallies ORDER BY name, account, label")
-
-
-@dataclass(frozen=True, slots=True)
-class Counted:
-    """One counter since the first day."""
-
-    name: str
-    account: str
-    label: str
-    value: float
 
 
 def add(connection: Connection, account: str, tally: Tally) -> None:
