@@ -60,15 +60,16 @@ WITH picked AS MATERIALIZED (
         lease_until = now() + make_interval(secs => :lease_seconds),
         first_attempt_at = coalesce(lead.first_attempt_at, now())
     FROM opened
-    WHERE lead.id = opened.lead_id AND lead.state = 'pending'
+    -- Written so that no partial index fits: with stale statistics the planner walks the backlog along leads_due.
+    WHERE lead.id = opened.lead_id AND lead.state || '' = 'pending'
     RETURNING lead.id, lead.attempt_id, lead.phone_number, CAST(lead.variables AS text) AS variables,
         lead.allow_dupplicate, lead.attempts, lead.created_at,
         CAST(extract(epoch FROM now() - lead.first_attempt_at) AS float8) AS age_seconds
 ), parked AS (
     UPDATE dispatcher.leads AS lead
     SET due_at = now() + make_interval(secs => :park_seconds), updated_at = now()
-    FROM picked
-    WHERE lead.id = picked.id AND lead.state = 'pending' AND NOT EXISTS (SELECT FROM opened WHERE opened.lead_id = picked.id)
+    FROM (SELECT id FROM picked EXCEPT SELECT lead_id FROM opened) AS blocked
+    WHERE lead.id = blocked.id AND lead.state || '' = 'pending'
     RETURNING lead.id
 )
 SELECT claimed.*, tally.parked, gate.states,

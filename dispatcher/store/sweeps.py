@@ -81,7 +81,7 @@ WITH run_out AS (
         last_error = 'Its worker died or froze while the lead was on its way; the person may have been called.',
         updated_at = now()
     FROM run_out
-    WHERE lead.id = run_out.id AND lead.attempt_id = run_out.attempt_id AND lead.state = 'sending'
+    WHERE lead.id = run_out.id AND lead.attempt_id = run_out.attempt_id AND lead.state || '' = 'sending'
     RETURNING lead.id, lead.attempt_id, run_out.lease_until AS ended_at
 ), ended AS (
     UPDATE dispatcher.lead_attempts AS attempt
@@ -104,7 +104,7 @@ WITH picked AS (
 ), moved AS (
     UPDATE dispatcher.leads AS lead
     SET state = 'failed', failure_class = 'expired', last_error = :message, finished_at = now(), updated_at = now()
-    FROM picked WHERE lead.id = picked.id AND lead.state = 'pending'
+    FROM picked WHERE lead.id = picked.id AND lead.state || '' = 'pending'
     RETURNING lead.id, lead.account, lead.campaign_id, lead.phone_number, lead.attempts
 ), failed AS (
     INSERT INTO dispatcher.failed_leads
