@@ -1,0 +1,403 @@
+"""One delivery run with a made-up Voicery: it drains, winds down, survives, and rings when there is a reason."""
+
+import json
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from dispatcher.delivery import DeliveryRun, Job, RunTerms, request_body
+from dispatcher.errors import StoreUnavailable
+from dispatcher.gate import GateLimits
+from dispatcher.limiter import LimiterUnavailable, Permits
+from dispatcher.outcome import Rules
+from dispatcher.policy import Budget
+from dispatcher.recording import Finished, Recorder
+from dispatcher.reply import Reply, WireFault
+from dispatcher.settings import Settings
+from dispatcher.slots import Slots
+from dispatcher.store.claims import Claimed
+from dispatcher.store.database import Database
+from tests.database.queue import TERMS, Queue, phone
+
+RULES = Rules(duplicate=Settings.model_fields["duplicate_rule"].default)
+
+
+class Client:
+    """Voicery: says yes with the next id, or what a test wants it to."""
+
+    def __init__(self, answer: Callable[[dict[str, Any]], Reply] | None = None) -> None:
+        self._answer = answer
+        self._lock = threading.Lock()
+        self.posts: list[dict[str, Any]] = []
+        self.refused = 0
+
+    def create_lead(self, body: bytes, *, before_write: Callable[[], bool]) -> Reply:
+        if not before_write():
+            self.refused += 1
+            return Reply(fault=WireFault.LEASE)
+        lead = json.loads(body)
+        with self._lock:
+            self.posts.append(lead)
+            number = 1000 + len(self.posts)
+        if self._answer is not None:
+            return self._answer(lead)
+        return yes(number)
+
+
+def yes(voicery_lead_id: int) -> Reply:
+    return Reply(status=200, body={"data": {"id": voicery_lead_id, "status": "created"}}, written=True)
+
+
+class Rate:
+    def __init__(self, permits: float = float("inf"), *, away: bool = False) -> None:
+        self.left = permits
+        self.away = away
+        self.returned = 0
+        self.slowed: list[tuple[int, float]] = []
+
+    def take(self, wanted: int) -> Permits:
+        if self.away:
+            raise LimiterUnavailable("away")
+        granted = int(min(wanted, self.left))
+        self.left -= granted
+        return Permits(granted, 0.0 if granted else 60.0)
+
+    def give_back(self, permits: Permits, unused: int) -> None:
+        self.returned += unused
+        self.left += unused
+
+    def slow(self, *, remaining: int, reset_seconds: float) -> None:
+        self.slowed.append((remaining, reset_seconds))
+
+
+class Bell:
+    def __init__(self, *, others_wait: bool = False) -> None:
+        self.heard: list[str] = []
+        self.others_wait = others_wait
+
+    def ring(self) -> bool:
+        self.heard.append("ring")
+        return True
+
+    def clear(self) -> None:
+        self.heard.append("clear")
+
+    def waiting(self) -> bool:
+        return self.others_wait
+
+
+class Setting:
+    """Everything that a run is made of; a test changes what it is about."""
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
+        self.client = Client()
+        self.rate: Any = Rate()
+        self.bell = Bell()
+        self.clock: Callable[[], float] = time.monotonic
+        self.stop = threading.Event()
+        self.slots = 4
+        self.limited = False
+        self.run_for_seconds = 30.0
+        self.lease_seconds = 90.0
+        self.reference_variable: str | None = None
+        self.recorder: Any = None
+
+    def run(self) -> int:
+        recorder = self.recorder or Recorder(
+            self.database,
+            TERMS,
+            budget=Budget(),
+            limits=GateLimits(),
+            settle_seconds=120.0,
+            uniform=lambda low, high: high,
+            clock=self.clock,
+        )
+
+        def slots_of(work: Callable[[Job], Finished]) -> Slots[Job, Finished]:
+            return Slots(self.slots, work)
+
+        terms = RunTerms(
+            lease_seconds=self.lease_seconds,
+            deadline_seconds=30.0,
+            run_for_seconds=self.run_for_seconds,
+            rules=RULES,
+            reference_variable=self.reference_variable,
+            limited=self.limited,
+        )
+        return DeliveryRun(
+            recorder=recorder,
+            client=self.client,
+            rate=self.rate,
+            bell=self.bell,
+            slots_of=slots_of,
+            terms=terms,
+            clock=self.clock,
+            stopping=self.stop.is_set,
+            wait=lambda _: None,
+        ).run()
+
+
+@pytest.fixture
+def setting(database: Database) -> Setting:
+    return Setting(database)
+
+
+def filled(queue: Queue, count: int) -> None:
+    for number in range(count):
+        queue.put(number)
+
+
+# Draining -------------------------------------------------------------------------------------------------------------
+
+
+def test_a_run_delivers_every_due_lead_once(queue: Queue, setting: Setting) -> None:
+    filled(queue, 30)
+
+    assert setting.run() == 30
+
+    assert queue.states() == {"accepted": 30}
+    assert sorted(post["phone_number"] for post in setting.client.posts) == sorted(phone(n) for n in range(30))
+
+
+def test_a_drained_channel_is_not_rung_again(queue: Queue, setting: Setting) -> None:
+    filled(queue, 3)
+    setting.run()
+
+    assert setting.bell.heard == ["clear"]
+
+
+def test_a_first_full_claim_invites_others_once(queue: Queue, setting: Setting) -> None:
+    filled(queue, 30)
+    setting.run()
+
+    assert setting.bell.heard == ["clear", "ring"]
+
+
+def test_nobody_is_invited_while_a_limit_binds_all(queue: Queue, setting: Setting) -> None:
+    filled(queue, 30)
+    setting.limited = True
+    setting.run()
+
+    assert setting.bell.heard == ["clear"]
+
+
+def test_unused_permits_are_given_back(queue: Queue, setting: Setting) -> None:
+    filled(queue, 3)
+    setting.rate = Rate(100)
+    setting.run()
+
+    assert setting.rate.left == 97
+
+
+# Winding down ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_process_that_stops_finishes_what_is_on_its_way_and_claims_nothing_more(
+    queue: Queue, setting: Setting
+) -> None:
+    filled(queue, 20)
+
+    def answer(lead: dict[str, Any]) -> Reply:
+        setting.stop.set()
+        return yes(2000 + int(lead["phone_number"][-3:]))
+
+    setting.client = Client(answer)
+    claimed = setting.run()
+
+    assert queue.states() == {"accepted": claimed, "pending": 20 - claimed}
+    assert claimed <= 2 * setting.slots
+    assert setting.bell.heard[-1] == "ring"  # leads remain: somebody else goes on
+
+
+def test_a_run_whose_time_is_over_rings_for_the_rest(queue: Queue, setting: Setting) -> None:
+    filled(queue, 20)
+    setting.run_for_seconds = 0.0
+
+    assert setting.run() == 0
+    assert setting.bell.heard == ["clear", "ring"]
+
+
+def test_a_run_makes_room_when_another_channel_waits(queue: Queue, setting: Setting) -> None:
+    filled(queue, 40)
+    now = [0.0]
+
+    def clock() -> float:
+        now[0] += 0.02
+        return now[0]
+
+    setting.clock = clock
+    setting.bell.others_wait = True
+    claimed = setting.run()
+
+    assert 0 < claimed < 40
+    assert queue.states() == {"accepted": claimed, "pending": 40 - claimed}
+    assert setting.bell.heard[-1] == "ring"
+
+
+# The rate -------------------------------------------------------------------------------------------------------------
+
+
+def test_without_the_limiter_nothing_is_sent_and_nobody_is_rung(queue: Queue, setting: Setting) -> None:
+    filled(queue, 3)
+    setting.rate = Rate(away=True)
+
+    assert setting.run() == 0
+    assert setting.client.posts == []
+    assert setting.bell.heard == ["clear"]
+
+
+def test_a_run_that_may_send_nothing_more_ends_and_leaves_the_ringing_to_the_sweep(
+    queue: Queue, setting: Setting
+) -> None:
+    filled(queue, 10)
+    setting.rate = Rate(4)
+    setting.limited = True
+
+    assert setting.run() == 4
+    assert queue.states() == {"accepted": 4, "pending": 6}
+    assert setting.bell.heard == ["clear"]
+
+
+def test_a_429_slows_everyone(queue: Queue, setting: Setting) -> None:
+    queue.put()
+    setting.client = Client(lambda _: Reply(status=429, headers={"retry-after": "60"}, written=True))
+    setting.run()
+
+    assert setting.rate.slowed == [(0, 60.0)]
+    assert queue.states() == {"pending": 1}
+
+
+def test_what_an_answer_says_about_the_rate_is_heard(queue: Queue, setting: Setting) -> None:
+    queue.put()
+    headers = {"x-ratelimit-remaining": "7", "x-ratelimit-reset": "30"}
+    setting.client = Client(lambda _: Reply(status=200, headers=headers, body={"data": {"id": 7}}, written=True))
+    setting.run()
+
+    assert setting.rate.slowed == [(7, 30.0)]
+
+
+# Leases and bugs ------------------------------------------------------------------------------------------------------
+
+
+def test_too_short_a_lease_gives_the_attempt_back(queue: Queue, setting: Setting) -> None:
+    queue.put()
+    setting.lease_seconds = 30.5  # the deadline and less than the margin
+    setting.client = Client()
+    now = [0.0]
+
+    def clock() -> float:
+        now[0] += 1.0
+        return now[0]
+
+    setting.clock = clock
+    setting.run()
+
+    assert setting.client.posts == []
+    assert setting.client.refused > 0
+    lead_states = queue.states()
+    assert lead_states == {"pending": 1}
+    (lead,) = queue.rows("SELECT attempts FROM dispatcher.leads")
+    assert lead.attempts == 0
+
+
+def test_a_client_that_raises_leaves_the_lead_in_doubt_and_the_run_alive(queue: Queue, setting: Setting) -> None:
+    filled(queue, 2)
+
+    def answer(lead: dict[str, Any]) -> Reply:
+        if lead["phone_number"] == phone(0):
+            raise RuntimeError("a bug")
+        return yes(7)
+
+    setting.client = Client(answer)
+    setting.run()
+
+    assert queue.states() == {"accepted": 1, "unknown": 1}
+
+
+def test_variables_that_are_no_object_are_our_bug_and_nobody_is_called(queue: Queue, setting: Setting) -> None:
+    queue.put(variables="[1]")
+    setting.reference_variable = "lead"
+    setting.run()
+
+    assert setting.client.posts == []
+    (row,) = queue.rows("SELECT outcome FROM dispatcher.lead_attempts LIMIT 1")
+    assert row.outcome == "bug"
+
+
+# A store that is away -------------------------------------------------------------------------------------------------
+
+
+class AwayFor:
+    """A recorder whose store is away for some turns after the first."""
+
+    def __init__(self, recorder: Recorder, turns: int) -> None:
+        self._recorder = recorder
+        self._turns = turns
+        self._begun = False
+
+    @property
+    def owes(self) -> int:
+        return self._recorder.owes
+
+    def abandon(self) -> None:
+        self._recorder.abandon()
+
+    def turn(self, finished: Any, attempt_ids: Any) -> Any:
+        if self._begun and self._turns > 0:
+            self._turns -= 1
+            self._recorder._kept.extend(finished)
+            raise StoreUnavailable("away")
+        self._begun = True
+        return self._recorder.turn(finished, attempt_ids)
+
+
+@pytest.mark.parametrize("turns", [1, 5])
+def test_results_survive_a_store_that_is_away(queue: Queue, setting: Setting, turns: int) -> None:
+    filled(queue, 20)
+    recorder = Recorder(
+        setting.database,
+        TERMS,
+        budget=Budget(),
+        limits=GateLimits(),
+        settle_seconds=120.0,
+        uniform=lambda low, high: high,
+        clock=time.monotonic,
+    )
+    setting.recorder = AwayFor(recorder, turns)
+
+    claimed = setting.run()
+
+    assert queue.states() == {"accepted": claimed, "pending": 20 - claimed}
+    assert len(setting.client.posts) == claimed
+
+
+# The body -------------------------------------------------------------------------------------------------------------
+
+
+def claimed_lead(queue: Queue, **columns: Any) -> Claimed:
+    queue.put(variables='{"name": "Ada \\u00e9 \\"x\\"", "n": 1.50}', **columns)
+    return queue.claim().opened[0]
+
+
+def test_the_body_is_what_voicery_documents(queue: Queue) -> None:
+    claimed = claimed_lead(queue, allow_dupplicate=True)
+
+    assert json.loads(request_body(claimed, None)) == {
+        "phone_number": phone(0),
+        "campaign_id": 42,
+        "variables": {"name": 'Ada é "x"', "n": 1.5},
+        "allow_dupplicate": True,
+    }
+
+
+def test_the_reference_joins_the_variables(queue: Queue) -> None:
+    claimed = claimed_lead(queue)
+
+    body = json.loads(request_body(claimed, "lead_ref"))
+
+    assert body["variables"] == {"name": 'Ada é "x"', "n": 1.5, "lead_ref": str(claimed.lead_id)}
+    assert body["allow_dupplicate"] is False
