@@ -92,9 +92,9 @@ class Failures:
         (unless `even_if_called`, or a look-up proved its absence in the last 10 minutes), or whose person another live
         lead stands for.
         """
+
         def act(connection: Connection) -> Locked:
-            if failure_id is not None:
-                _same_failure(connection, lead_id, failure_id)
+            self.check_same(connection, lead_id, failure_id)
             return self._replay(connection, lead_id, actor, note, even_if_called=even_if_called)
 
         with self._alone(lead_id):
@@ -111,13 +111,36 @@ class Failures:
         note: str | None = None,
     ) -> None:
         """`replay` in the caller's transaction, undone alone where it is refused. Nobody is rung: the sweep does it."""
-        with _apart(connection, lead_id):
+        with self.apart(connection, lead_id):
             self._replay(connection, lead_id, actor, note, even_if_called=even_if_called)
 
     def dismiss_within(self, connection: Connection, lead_id: UUID, *, actor: str, note: str) -> None:
         """`resolve` as dismissed, in the caller's transaction, undone alone where it is refused."""
-        with _apart(connection, lead_id):
+        with self.apart(connection, lead_id):
             self._resolve(connection, lead_id, "dismissed", note, actor)
+
+    def check_same(self, connection: Connection, lead_id: UUID, failure_id: int | None) -> None:
+        """Refuse if `failure_id` is not the lead's open failure any more: two clicks on one button are one replay.
+
+        Holds the lead until the transaction ends. Raises `LeadNotFound`, `NotAllowed`.
+        """
+        _locked(connection, lead_id)
+        if failure_id is None:
+            return
+        if not any(one.id == failure_id and one.resolved_at is None for one in failures.of_lead(connection, lead_id)):
+            raise NotAllowed("Somebody dealt with this failure meanwhile; look at the lead again.")
+
+    @contextmanager
+    def apart(self, connection: Connection, lead_id: UUID) -> Iterator[None]:
+        """A savepoint: what is refused inside leaves the rest of the transaction as it was."""
+        try:
+            with translated(), connection.begin_nested():
+                yield
+        except StatementRefused as refusal:
+            if refusal.constraint == "leads_one_live":
+                _refuse_rival(connection, lead_id)
+                raise NotAllowed("Another live lead stands for this person; dismiss this one.") from None
+            raise DispatcherError(f"Postgres refused: {refusal}. This is a bug; nothing was changed.") from None
 
     def check_replay(self, lead_id: UUID, *, even_if_called: bool = False) -> None:
         """Raise what `replay` would raise now; change nothing."""
@@ -231,26 +254,6 @@ class Failures:
             with self._database.autocommit() as connection:
                 _refuse_rival(connection, lead_id)
             raise NotAllowed("Another lead of this person became live and is gone again; try once more.") from None
-
-
-@contextmanager
-def _apart(connection: Connection, lead_id: UUID) -> Iterator[None]:
-    """A savepoint: what fails inside leaves the rest of the transaction as it was."""
-    try:
-        with translated(), connection.begin_nested():
-            yield
-    except StatementRefused as refusal:
-        if refusal.constraint == "leads_one_live":
-            _refuse_rival(connection, lead_id)
-        raise DispatcherError(f"Postgres refused: {refusal}. This is a bug; nothing was changed.") from None
-
-
-def _same_failure(connection: Connection, lead_id: UUID, failure_id: int) -> None:
-    """Two clicks on one button are one replay, even if the lead has failed again between them."""
-    _locked(connection, lead_id)
-    latest = next((one for one in reversed(failures.of_lead(connection, lead_id)) if one.resolved_at is None), None)
-    if latest is None or latest.id != failure_id:
-        raise NotAllowed("Somebody dealt with this failure meanwhile; look at the lead again.")
 
 
 def _locked(connection: Connection, lead_id: UUID) -> Locked:

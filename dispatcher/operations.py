@@ -63,7 +63,7 @@ class Operations:
         if kind is OperationKind.DISMISS and not (note or "").strip():
             raise NotAllowed("A resolution needs a note that says how you know; add one.")
         filters = leads.as_dict() if isinstance(leads, FailureFilter) else {"leads": len(leads)}
-        options = {"note": note, "even_if_called": even_if_called}
+        options: dict[str, Any] = {"note": note, "even_if_called": even_if_called}
 
         def act(connection: Connection) -> Operation:
             created = operations.create(
@@ -78,7 +78,12 @@ class Operations:
             )
             operation = self._found(connection, operation_id)
             if created:
-                asked = {"kind": kind, "filters": filters, "total": operation.total, "per_minute": per_minute}
+                asked: dict[str, Any] = {
+                    "kind": kind,
+                    "filters": filters,
+                    "total": operation.total,
+                    "per_minute": per_minute,
+                }
                 audit.note(connection, actor, "operation", str(operation_id), asked | options)
             return operation
 

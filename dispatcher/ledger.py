@@ -1,0 +1,58 @@
+"""What was written down: incidents, the audit log, earlier versions of a corrected lead, where a search led."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from dispatcher.states import State
+
+
+@dataclass(frozen=True, slots=True)
+class IncidentRecord:
+    """Something that must never happen and a person must see."""
+
+    id: int
+    at: datetime
+    kind: str
+    lead_id: UUID | None
+    message: str
+    evidence: Mapping[str, Any] = field(repr=False)
+    seen_at: datetime | None = None
+    seen_by: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AuditRecord:
+    """Who did what to what."""
+
+    id: int
+    at: datetime
+    actor: str
+    action: str
+    subject: str
+    detail: Mapping[str, Any] = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Revision:
+    """What a lead was before somebody corrected it."""
+
+    revision: int
+    campaign_id: int
+    phone_number: str = field(repr=False)
+    variables: Mapping[str, Any] = field(repr=False)
+    replaced_at: datetime
+    replaced_by: str
+    note: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A lead that a search led to, and by which of its names."""
+
+    lead_id: UUID
+    state: State
+    campaign_id: int
+    by: str

@@ -1,0 +1,84 @@
+"""Campaigns: all that have leads, were served, or are held back."""
+
+from typing import Any
+
+from sqlalchemy import Connection, Row, text
+
+from dispatcher.campaign import CampaignRecord
+from dispatcher.gate import GateState
+from dispatcher.outcome import Reason
+from dispatcher.overview import GateRecord
+
+_ALL = text("""
+WITH waiting AS (
+    SELECT account, campaign_id, count(*) AS waiting, count(*) FILTER (WHERE due_at <= now()) AS due
+    FROM dispatcher.leads WHERE state = 'pending' GROUP BY account, campaign_id
+), failing AS (
+    SELECT account, campaign_id, count(*) AS failed
+    FROM dispatcher.failed_leads WHERE resolved_at IS NULL GROUP BY account, campaign_id
+), gate AS (
+    SELECT * FROM dispatcher.gates WHERE campaign_id IS NOT NULL AND state <> 'open'
+), known AS (
+    SELECT account, campaign_id FROM dispatcher.channels
+    UNION SELECT account, campaign_id FROM waiting
+    UNION SELECT account, campaign_id FROM failing
+    UNION SELECT account, campaign_id FROM gate
+)
+SELECT known.account, known.campaign_id, coalesce(waiting.waiting, 0) AS waiting, coalesce(waiting.due, 0) AS due,
+    coalesce(failing.failed, 0) AS failed, channel.served_at, channel.rate_limit,
+    gate.state, gate.reason, gate.closed_at, gate.until, gate.by, gate.note
+FROM known
+LEFT JOIN waiting USING (account, campaign_id)
+LEFT JOIN failing USING (account, campaign_id)
+LEFT JOIN dispatcher.channels AS channel USING (account, campaign_id)
+LEFT JOIN gate USING (account, campaign_id)
+ORDER BY gate.state IS NULL, coalesce(waiting.waiting, 0) DESC, known.account, known.campaign_id
+""")
+
+_LIMIT = text("""
+INSERT INTO dispatcher.channels (account, campaign_id, rate_limit) VALUES (:account, :campaign_id, :rate_limit)
+ON CONFLICT (account, campaign_id) DO UPDATE SET rate_limit = excluded.rate_limit
+""")
+
+_LIMIT_OF = text("SELECT rate_limit FROM dispatcher.channels WHERE account = :account AND campaign_id = :campaign_id")
+
+
+def read_all(connection: Connection) -> list[CampaignRecord]:
+    """Those held back first, then by what waits."""
+    return [_campaign(row) for row in connection.execute(_ALL)]
+
+
+def limit_of(connection: Connection, account: str, campaign_id: int) -> str | None:
+    """The campaign's own limit; None if it has none."""
+    limit = connection.execute(_LIMIT_OF, {"account": account, "campaign_id": campaign_id}).scalar()
+    return None if limit is None else str(limit)
+
+
+def set_limit(connection: Connection, account: str, campaign_id: int, rate_limit: str | None) -> None:
+    """Give the campaign a limit of its own, or take it away."""
+    connection.execute(_LIMIT, {"account": account, "campaign_id": campaign_id, "rate_limit": rate_limit})
+
+
+def _campaign(row: Row[Any]) -> CampaignRecord:
+    gate = None
+    if row.state is not None:
+        gate = GateRecord(
+            account=row.account,
+            campaign_id=row.campaign_id,
+            state=GateState(row.state),
+            reason=Reason(row.reason),
+            closed_at=row.closed_at,
+            until=row.until,
+            by=row.by,
+            note=row.note,
+        )
+    return CampaignRecord(
+        account=row.account,
+        campaign_id=row.campaign_id,
+        waiting=row.waiting,
+        due=row.due,
+        failed=row.failed,
+        served_at=row.served_at,
+        rate_limit=row.rate_limit,
+        gate=gate,
+    )

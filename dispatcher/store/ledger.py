@@ -1,0 +1,132 @@
+"""Incidents, the audit log and revisions, read; incidents marked as seen; a lead found by any of its names."""
+
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Connection, Row, text
+
+from dispatcher.ledger import AuditRecord, Found, IncidentRecord, Revision
+from dispatcher.states import State
+from dispatcher.tables import LIVE_STRICT
+
+_INCIDENTS = text("""
+(SELECT * FROM dispatcher.incidents WHERE seen_at IS NULL ORDER BY at DESC LIMIT :most)
+UNION ALL
+(SELECT * FROM dispatcher.incidents WHERE seen_at IS NOT NULL ORDER BY id DESC LIMIT :most)
+LIMIT :most
+""")
+
+_UNSEEN = text("SELECT count(*) FROM dispatcher.incidents WHERE seen_at IS NULL")
+
+_SEE = text("""
+UPDATE dispatcher.incidents SET seen_at = now(), seen_by = :actor
+WHERE seen_at IS NULL AND id = ANY (CAST(:ids AS bigint[]))
+RETURNING id
+""")
+
+_AUDIT = text("""
+SELECT id, at, actor, action, subject, detail FROM dispatcher.audit_log
+WHERE id < :before AND (CAST(:actor AS text) IS NULL OR actor = :actor) AND (CAST(:action AS text) IS NULL OR action = :action)
+ORDER BY id DESC LIMIT :most
+""")
+
+_AUDIT_OF = text("""
+SELECT id, at, actor, action, subject, detail FROM dispatcher.audit_log
+WHERE subject = :subject AND id < :before
+ORDER BY id DESC LIMIT :most
+""")
+
+_REVISIONS = text("""
+SELECT revision, campaign_id, phone_number, variables, replaced_at, replaced_by, note FROM dispatcher.lead_revisions
+WHERE lead_id = :lead_id ORDER BY revision
+""")
+
+_FIND = text("SELECT id, state, campaign_id FROM dispatcher.leads WHERE id = ANY (CAST(:ids AS uuid[]))")
+
+_BY_REFERENCE = text("""
+SELECT lead.id, lead.state, lead.campaign_id
+FROM (SELECT DISTINCT account FROM dispatcher.channels UNION SELECT 'default') AS known
+JOIN dispatcher.idempotency_keys AS held ON held.account = known.account AND held.key = :reference
+JOIN dispatcher.leads AS lead ON lead.id = held.lead_id
+LIMIT :most
+""")
+
+_BY_VOICERY_ID = text("""
+SELECT lead.id, lead.state, lead.campaign_id
+FROM (SELECT DISTINCT account FROM dispatcher.channels UNION SELECT 'default') AS known
+JOIN dispatcher.leads AS lead ON lead.account = known.account AND lead.voicery_lead_id = :voicery_id
+LIMIT :most
+""")
+
+_BY_PHONE = text(f"""
+-- Failed ever, or standing for the person now: both have an index; a lead has no other by its number.
+SELECT lead.id, lead.state, lead.campaign_id FROM dispatcher.leads AS lead
+WHERE lead.id IN (
+    SELECT lead_id FROM dispatcher.failed_leads WHERE phone_number = :phone
+    UNION
+    SELECT live.id FROM dispatcher.channels AS known
+    CROSS JOIN LATERAL (
+        SELECT id FROM dispatcher.leads
+        WHERE account = known.account AND campaign_id = known.campaign_id AND phone_number = :phone AND {LIVE_STRICT}
+    ) AS live
+)
+LIMIT :most
+""")
+
+
+def incidents(connection: Connection, *, most: int) -> list[IncidentRecord]:
+    """Those that nobody has seen first, then the newest."""
+    return [IncidentRecord(**row._mapping) for row in connection.execute(_INCIDENTS, {"most": most})]
+
+
+def unseen(connection: Connection) -> int:
+    """How many incidents nobody has marked as seen."""
+    return int(connection.execute(_UNSEEN).scalar() or 0)
+
+
+def see(connection: Connection, ids: list[int], actor: str) -> list[int]:
+    """Mark incidents as seen; those that were not yet."""
+    return [row.id for row in connection.execute(_SEE, {"ids": ids, "actor": actor})]
+
+
+def audit(
+    connection: Connection, *, before: int, most: int, subject: str | None, actor: str | None, action: str | None
+) -> list[AuditRecord]:
+    """Lines of the audit log below an id, the newest first."""
+    if subject is not None:
+        rows = connection.execute(_AUDIT_OF, {"subject": subject, "before": before, "most": most})
+    else:
+        rows = connection.execute(_AUDIT, {"actor": actor, "action": action, "before": before, "most": most})
+    return [AuditRecord(**row._mapping) for row in rows]
+
+
+def revisions(connection: Connection, lead_id: UUID) -> tuple[Revision, ...]:
+    """What a lead was before, the earliest first."""
+    return tuple(Revision(**row._mapping) for row in connection.execute(_REVISIONS, {"lead_id": lead_id}))
+
+
+def by_ids(connection: Connection, ids: list[UUID]) -> list[Found]:
+    """The leads of these ids."""
+    return [_found(row, "id") for row in connection.execute(_FIND, {"ids": ids})]
+
+
+def by_reference(connection: Connection, reference: str, *, most: int) -> list[Found]:
+    """The leads that producers submitted under this idempotency key."""
+    rows = connection.execute(_BY_REFERENCE, {"reference": reference, "most": most})
+    return [_found(row, "reference") for row in rows]
+
+
+def by_voicery_id(connection: Connection, voicery_id: int, *, most: int) -> list[Found]:
+    """The leads that Voicery knows by this id."""
+    rows = connection.execute(_BY_VOICERY_ID, {"voicery_id": voicery_id, "most": most})
+    return [_found(row, "Voicery's id") for row in rows]
+
+
+def by_phone(connection: Connection, phone: str, *, most: int) -> list[Found]:
+    """The leads of this number that failed once, or stand for the person now."""
+    rows = connection.execute(_BY_PHONE, {"phone": phone, "most": most})
+    return [_found(row, "number") for row in rows]
+
+
+def _found(row: Row[Any], by: str) -> Found:
+    return Found(row.id, State(row.state), row.campaign_id, by)
