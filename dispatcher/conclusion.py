@@ -12,6 +12,7 @@ from sqlalchemy import Connection
 
 from dispatcher import events
 from dispatcher.answer import match_contacts
+from dispatcher.failpoint import reach
 from dispatcher.outcome import Kind
 from dispatcher.states import State
 from dispatcher.store import doubts, incidents
@@ -51,10 +52,12 @@ class Conclusions:
 
     def conclude(self, doubt: InDoubt, judgement: Judgement, look: LookUp) -> Decision:
         """Take the step that the evidence allows, and keep the evidence. Raises `StoreUnavailable`."""
+        reach("lookup.before_decision")
         try:
             decision = self._database.again(lambda connection: self._decide(connection, doubt, judgement, look))
         except StatementRefused as refusal:
             decision = self._overtaken(doubt, judgement, look, refusal)
+        reach("lookup.after_decision")
         if decision.step is Step.RESEND:
             self._bell.ring(doubt.account, doubt.campaign_id)
         if decision.step is Step.FAIL:

@@ -11,6 +11,7 @@ import uuid_utils.compat
 
 from dispatcher import events
 from dispatcher.errors import StoreUnavailable
+from dispatcher.failpoint import reach
 from dispatcher.hints import RateHints, rate_hints
 from dispatcher.limiter import LimiterUnavailable, Permits
 from dispatcher.outcome import Kind, Outcome, Rules, Sent, classify
@@ -110,6 +111,7 @@ class DeliveryRun:
     def run(self) -> int:
         """Deliver until nothing is due, the time is over, or the process stops. Returns how many leads were claimed."""
         self._bell.clear()
+        reach("deliver.begin")
         self._ends_at = self._clock() + self._terms.run_for_seconds
         self._yields_at = self._clock() + YIELD_AFTER_SECONDS
         try:
@@ -233,10 +235,13 @@ class DeliveryRun:
             body = request_body(job.claimed, self._terms.reference_variable)
         except Exception as error:  # noqa: BLE001 - a bug of ours must cost one lead one attempt, not the run
             return Reply(fault=WireFault.BUG, detail=type(error).__name__)
+        reach("post.before_connect")
         try:
-            return self._client.create_lead(body, before_write=lambda: self._lease_suffices(job))
+            reply = self._client.create_lead(body, before_write=lambda: self._lease_suffices(job))
         except Exception as error:  # noqa: BLE001 - nobody knows how far it came
             return Reply(fault=WireFault.BUG, detail=type(error).__name__, written=True)
+        reach("post.after_answer")
+        return reply
 
     def _classified(self, claimed: Claimed, reply: Reply) -> Outcome:
         sent = Sent(claimed.campaign_id, claimed.phone_number, [number for number, _ in claimed.contacts])
@@ -247,6 +252,7 @@ class DeliveryRun:
             return classify(unreadable, sent, self._terms.rules)
 
     def _lease_suffices(self, job: Job) -> bool:
+        reach("post.before_write")
         left = self._terms.lease_seconds - (self._clock() - job.asked_at)
         return left >= self._terms.deadline_seconds + LEASE_MARGIN_SECONDS
 

@@ -16,6 +16,7 @@ import redis
 
 from dispatcher.breaker import Breaker
 from dispatcher.broker import ALERT, DELIVER, LOOKUP, PREFIX, QUEUE, BrokerApp, connect, producer_configuration
+from dispatcher.failpoint import reach
 
 MARK_SECONDS: Final = 5
 _PUBLISHER_WAIT_SECONDS: Final = 0.3  # for another thread that is publishing; a healthy publication takes a millisecond
@@ -93,7 +94,9 @@ class Doorbell:
         if not wires.publishing.acquire(timeout=_PUBLISHER_WAIT_SECONDS):
             raise TimeoutError("another thread is still publishing")
         try:
+            reach("ring.before")
             wires.app.send_task(task, args=args, queue=QUEUE, retry=False, ignore_result=True)
+            reach("ring.after")
         finally:
             wires.publishing.release()
 

@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 
 from dispatcher.announcement import Announcement, Bell
 from dispatcher.errors import FieldError, IdempotencyConflict, InvalidLead, StoreUnavailable
+from dispatcher.failpoint import reach
 from dispatcher.lead import Lead
 from dispatcher.options import SubmitOptions, check_account
 from dispatcher.store import submissions
@@ -56,6 +57,7 @@ class Intake:
         entry = valid_entry(lead, options, account)
         if session is None:
             stored = self._store_durably(entry)
+            reach("submit.after_commit")
             if _is_news(stored):
                 self._bell.ring(entry.account, entry.lead.campaign_id)
         else:
@@ -70,6 +72,7 @@ class Intake:
         """Store in a transaction of our own; repeat under the same id while nobody can tell if it was committed."""
         give_up = self._clock() + REPEAT_FOR_SECONDS
         repeated = False
+        reach("submit.before_commit")
         while True:
             try:
                 with self._database.autocommit() as connection:

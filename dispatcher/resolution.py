@@ -17,6 +17,7 @@ from dispatcher import events
 from dispatcher.answer import same_number
 from dispatcher.asking import Client, LeadList, NoPermit, Rate
 from dispatcher.conclusion import Conclusions, LookUpTerms
+from dispatcher.failpoint import reach
 from dispatcher.gate import GateLimits
 from dispatcher.limiter import LimiterUnavailable
 from dispatcher.listing import ListedLead, Page
@@ -135,6 +136,8 @@ class Resolution:
 
     def _take(self, take: Callable[[Connection], list[InDoubt]]) -> list[InDoubt]:
         taken = self._database.again(take)
+        if taken:
+            reach("lookup.taken")
         self._taken_at = self._clock()  # afterwards, so that `_now` is never ahead of the database
         return taken
 

@@ -13,6 +13,7 @@ from sqlalchemy import Connection
 
 from dispatcher import events
 from dispatcher.errors import StoreUnavailable
+from dispatcher.failpoint import reach
 from dispatcher.limiter import LimiterUnavailable
 from dispatcher.store import alerts, sweeps, tallies
 from dispatcher.store.database import Database, StatementRefused, TryAgain
@@ -101,6 +102,7 @@ class Sweep:
 
     def once(self) -> bool:
         """One round. False: another sweeper is at work."""
+        reach("sweep.begin")
         self._note_worker()
         hold_seconds = max(HOLD_SECONDS, 3 * self._interval_seconds)
         with self._database.autocommit() as connection:
@@ -127,6 +129,7 @@ class Sweep:
     # Duties -----------------------------------------------------------------------------------------------------------
 
     def _end_leases(self, connection: Connection, ids: Sequence[UUID]) -> int:
+        reach("sweep.end_leases")
         return sweeps.end_leases(connection, ids, settle_seconds=self._settle_seconds)
 
     def _repair(

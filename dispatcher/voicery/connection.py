@@ -5,6 +5,7 @@ import socket
 import ssl
 import time
 
+from dispatcher.failpoint import reach
 from dispatcher.voicery.answer import Answer, OnClose, receive_failure
 from dispatcher.voicery.exchange import Exchange, ExchangeFailed
 from dispatcher.voicery.wire import WireReader
@@ -24,6 +25,8 @@ class Connection:
         """Write `request` and read the head of its answer. Raises `ExchangeFailed` if no status line arrives."""
         try:
             self._send(exchange, request)
+            if method == "POST":
+                reach("post.written")
         except (BrokenPipeError, ConnectionResetError) as error:
             # A server may answer and close before it has read everything (413, 401): what it said counts.
             # The connection is dead, so that `is_usable` refuses it later.
