@@ -16,7 +16,7 @@ from dispatcher.failures import Replayed
 from dispatcher.options import DEFAULT_ACCOUNT
 from dispatcher.runtime import Dispatcher
 
-LeadIds = Annotated[list[str], typer.Argument(metavar="ID...", help="Ids of leads.", show_default=False)]
+LeadIds = Annotated[list[str], typer.Argument(metavar="ID", help="Ids of leads.", show_default=False)]
 Note = Annotated[str, typer.Option("--note", help="How you know, or why; kept with the lead.", show_default=False)]
 OneCampaign = Annotated[int | None, typer.Option("--campaign", min=1, help="Only this campaign.", show_default=False)]
 OneAccount = Annotated[str, typer.Option("--account", help="Name of the account.")]
@@ -26,9 +26,7 @@ WORTH_A_BAR: Final = 100
 
 
 def replay(
-    ids: Annotated[
-        list[str] | None, typer.Argument(metavar="[ID...]", help="Ids of leads.", show_default=False)
-    ] = None,
+    ids: Annotated[list[str] | None, typer.Argument(metavar="ID", help="Ids of leads.", show_default=False)] = None,
     failure_class: filters.Class = None,
     campaign: filters.Campaign = None,
     account: filters.Account = None,
@@ -52,8 +50,8 @@ def replay(
 ) -> None:
     """Send failed leads again, as if they were new: these ids, or all that the filters match.
 
-    Refused where the person may have been called, or where another live lead stands for the person; then the exit
-    code is 1 and the reason is printed.
+    Refused where the person may have been called, or where another live lead stands for the person; then the reason is
+    printed and the exit code is 1, also with --dry-run.
     """
     wanted = filters.given(
         failure_class=failure_class,
@@ -80,9 +78,7 @@ def replay(
 
 
 def lookup(
-    ids: Annotated[
-        list[str] | None, typer.Argument(metavar="[ID...]", help="Ids of leads.", show_default=False)
-    ] = None,
+    ids: Annotated[list[str] | None, typer.Argument(metavar="ID", help="Ids of leads.", show_default=False)] = None,
     unknown: Annotated[bool, typer.Option("--unknown", help="All leads whose outcome is unknown now.")] = False,
     json: screen.Json = False,
 ) -> None:
@@ -188,7 +184,8 @@ def _report(done: Replayed, *, json: bool) -> None:
         screen.emit_items(items, dry_run=done.dry_run)
     else:
         verb = "would be replayed" if done.dry_run else "replayed"
-        screen.say(("✓ ", "green"), f"{screen.plural(len(done.replayed), 'lead')} {verb}.")
+        mark = ("✓ ", "green") if done.replayed else ""
+        screen.say(mark, f"{screen.plural(len(done.replayed), 'lead')} {verb}.")
         for lead_id, reason in done.refused[:REFUSALS_SHOWN]:
             screen.warn(("✗ ", "red"), f"{lead_id}: {reason}")
         if len(done.refused) > REFUSALS_SHOWN:

@@ -14,8 +14,10 @@ from dispatcher.broker import connect, refuse_cluster
 from dispatcher.cli import moments
 from dispatcher.errors import DispatcherError, NotConfigured, SchemaOutOfDate
 from dispatcher.options import DEFAULT_ACCOUNT
+from dispatcher.outcome import Reason
 from dispatcher.overview import Overview
 from dispatcher.reads import Reads
+from dispatcher.runtime import binding_of
 from dispatcher.settings import Settings
 from dispatcher.store import accounts, server
 from dispatcher.store.database import Database, StatementRefused
@@ -108,11 +110,15 @@ def _server(connection: Connection) -> Iterator[Check]:
 
 def _bindings(settings: Settings, connection: Connection) -> Iterator[Check]:
     for name, configured in settings.accounts.items():
-        bound = accounts.read(connection, name).base_url
+        bound, check = accounts.read(connection, name).base_url, _named("Voicery", name)
         if bound is None:
-            yield Check(_named("Voicery", name), Verdict.GOOD, f"{configured.base_url} (nothing accepted there yet)")
+            yield Check(check, Verdict.GOOD, f"{configured.base_url} (nothing accepted there yet)")
+        elif bound == binding_of(configured.base_url):
+            yield Check(check, Verdict.GOOD, f"{configured.base_url}, where leads were accepted before")
         else:
-            yield Check(_named("Voicery", name), Verdict.GOOD, f"{configured.base_url}; leads were accepted at {bound}")
+            found = f"VOICERY_BASE_URL is {configured.base_url}, but leads were accepted at {bound} before"
+            advice = "A worker with these settings sends nothing; set that address, or use another database."
+            yield Check(check, Verdict.DOUBTFUL, found, advice)
 
 
 def _work(seen: Overview) -> Iterator[Check]:
@@ -126,9 +132,9 @@ def _work(seen: Overview) -> Iterator[Check]:
         yield Check("Workers", Verdict.GOOD if good else Verdict.DOUBTFUL, found, "" if good else advice)
     for gate in seen.gates:
         found = f"{gate.scope}: {gate.reason}" + (f", {gate.note}" if gate.note else "")
-        yield Check(
-            "Gate", Verdict.DOUBTFUL, found, "It opens by itself once the cause is gone; `dispatcher resume` at once."
-        )
+        paused = gate.reason is Reason.PAUSED
+        advice = "`dispatcher resume` lets it flow" + ("." if paused else " at once; else it is tried again by itself.")
+        yield Check("Gate", Verdict.DOUBTFUL, found, advice)
 
 
 def _redis(settings: Settings) -> Iterator[Check]:

@@ -25,14 +25,13 @@ STYLES: Final[Mapping[State, str]] = {
 def show(record: LeadRecord, *, reveal: bool) -> None:
     """Print it."""
     screen.say((str(record.id), "bold"))
-    console = screen.console()
     table = screen.facts()
     for name, value in _facts(record, reveal=reveal):
         if value is not None:
             table.add_row(name, value if isinstance(value, Text) else screen.line(value))
-    console.print(table)
+    screen.put(table)
     if record.contacts:
-        console.print()
+        screen.say("")
         contacts = screen.rows("Contact", "Voicery id", "status", "variables")
         for contact in record.contacts:
             contacts.add_row(
@@ -41,11 +40,11 @@ def show(record: LeadRecord, *, reveal: bool) -> None:
                 screen.plain(contact.voicery_status or "–"),
                 _variables(contact.variables, reveal=reveal),
             )
-        console.print(contacts)
+        screen.put(contacts)
     for attempt in record.history:
         _attempt(attempt)
     for failure in record.failures:
-        console.print()
+        screen.say("")
         screen.say(("Failed ", "red"), f"{moments.clock(failure.failed_at)}  {failure.failure_class}")
         screen.indented(failure.message, columns=2)
         if failure.resolution is not None:
@@ -83,7 +82,7 @@ def _facts(record: LeadRecord, *, reveal: bool) -> list[tuple[str, str | Text | 
 
 
 def _attempt(attempt: AttemptRecord) -> None:
-    screen.console().print()
+    screen.say("")
     took = ""
     if attempt.ended_at is not None:
         took = f" after {moments.span((attempt.ended_at - attempt.started_at).total_seconds())}"

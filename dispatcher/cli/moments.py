@@ -6,7 +6,7 @@ from typing import Final
 
 import typer
 
-_SPAN: Final = re.compile(r"(?P<count>\d{1,9}(?:\.\d{1,6})?)\s*(?P<unit>s|m|min|h|d|w)")
+_SPAN: Final = re.compile(r"(?P<count>\d{1,9}(?:\.\d{1,6})?)\s*(?P<unit>s|m|min|h|d|w)", re.ASCII)
 _UNIT_SECONDS: Final = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86_400, "w": 604_800}
 _LONGEST: Final = timedelta(days=3660)
 

@@ -39,7 +39,7 @@ def health(
 
 def metrics(
     host: Annotated[str, typer.Option("--host", help="Another than loopback needs a token.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option("--port", min=0, max=65535)] = 9464,
+    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="0 takes any free one.")] = 9464,
 ) -> None:
     """Serve /metrics for Prometheus, /healthz and /readyz, until it is stopped. One for the whole deployment is enough.
 

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Final, NoReturn
 
 import orjson
 import typer
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
@@ -38,19 +38,38 @@ def emit_items(items: Iterable[Mapping[str, Any]], **more: object) -> None:
     emit({"items": list(items), **more})
 
 
+def put(renderable: RenderableType) -> None:
+    """Print a table; piped, without the spaces that fill its last column."""
+    target = console()
+    if target.is_terminal:
+        target.print(renderable)
+        return
+    with target.capture() as captured:
+        target.print(renderable)
+    sys.stdout.write("".join(f"{row.rstrip()}\n" for row in captured.get().splitlines()))
+
+
 def say(*parts: str | tuple[str, str]) -> None:
     """Print one line of texts and (text, style) pairs; nothing in them is markup, nothing can steer the terminal."""
-    console().print(line(*parts))
+    _print(console(), line(*parts))
 
 
 def warn(*parts: str | tuple[str, str]) -> None:
     """Print a line to standard error."""
-    error_console().print(line(*parts))
+    _print(error_console(), line(*parts))
 
 
 def indented(text: str, style: str = "", *, columns: int = 4) -> None:
     """Print a paragraph, indented as a whole."""
-    console().print(Padding(Text(plain(text), style=style), (0, 0, 0, columns), expand=False))
+    if console().is_terminal:
+        put(Padding(Text(plain(text), style=style), (0, 0, 0, columns), expand=False))
+    else:
+        say(" " * columns + text)
+
+
+def _print(target: Console, text: Text) -> None:
+    """Fold lines for a terminal only: what reads a pipe wants them whole."""
+    target.print(text, soft_wrap=not target.is_terminal)
 
 
 def line(*parts: str | tuple[str, str]) -> Text:

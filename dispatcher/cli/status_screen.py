@@ -14,9 +14,8 @@ WORKERS_SHOWN = 8
 
 def show(seen: Overview) -> None:
     """Print it."""
-    console = screen.console()
-    console.print(_leads(seen))
-    console.print()
+    screen.put(_leads(seen))
+    screen.say("")
     table = screen.facts()
     table.add_row("Gates", _gates(seen))
     if len(seen.channels) > 1 or any(one.waiting for one in seen.channels):
@@ -29,7 +28,7 @@ def show(seen: Overview) -> None:
         table.add_row(
             "Incidents", screen.line((f"{noun} that a person must look at: dispatcher.incidents", "bold red"))
         )
-    console.print(table)
+    screen.put(table)
 
 
 def _leads(seen: Overview) -> Table:

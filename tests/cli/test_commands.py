@@ -1,0 +1,348 @@
+"""The commands, on real Postgres and Redis: what they print, what they exit with, and what they never show."""
+
+import csv
+import json
+import stat
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from dispatcher.cli.app import app
+from dispatcher.errors import DispatcherError
+from dispatcher.store.database import Database
+from dispatcher.store_url import normal_database_url
+from tests.support.rows import ADA, BOB, Rows
+
+
+class Line:
+    """A command line: `run("status", "--json")`."""
+
+    def __init__(self) -> None:
+        self._runner = CliRunner()
+
+    def __call__(self, *arguments: str, stdin: str | None = None) -> Result:
+        return self._runner.invoke(app, arguments, input=stdin)
+
+    def json(self, *arguments: str, stdin: str | None = None) -> dict[str, Any]:
+        result = self(*arguments, "--json", stdin=stdin)
+        assert result.exit_code == 0, result.output
+        parsed: dict[str, Any] = json.loads(result.stdout)
+        return parsed
+
+
+@pytest.fixture
+def run(environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Line:
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    return Line()
+
+
+@pytest.fixture
+def rows(database_url: str) -> Iterator[Rows]:
+    database = Database(normal_database_url(database_url))
+    yield Rows(database)
+    database.close()
+
+
+# Giving leads ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_lead_from_options(run: Line, rows: Rows) -> None:
+    given = run.json(
+        "submit", "--phone", "+1 202 555 0101", "--campaign", "42", "--var", "name=Ada", "--var", "age:=42",
+        "--contact", BOB, "--priority", "3", "--not-before", "2h", "--key", "crm-1",
+    )  # fmt: skip
+
+    lead = rows.of(uuid.UUID(given["id"]))
+    assert (given["state"], given["created"]) == ("pending", True)
+    assert (lead.phone_number, lead.campaign_id, lead.variables, lead.priority) == (
+        ADA,
+        42,
+        {"name": "Ada", "age": 42},
+        3,
+    )
+    assert (lead.due_at - lead.created_at).total_seconds() == 7200
+
+
+def test_a_lead_from_standard_input_is_in_no_list_of_processes(run: Line, rows: Rows) -> None:
+    given = run.json("submit", stdin=json.dumps({"phone_number": ADA, "campaign_id": 42}))
+
+    assert rows.of(uuid.UUID(given["id"])).phone_number == ADA
+
+
+def test_the_same_again_is_said_to_be(run: Line) -> None:
+    once = ("submit", "--phone", ADA, "--campaign", "42")
+    first = run.json(*once, "--key", "k")
+
+    assert "was submitted before; nothing was added" in run(*once, "--key", "k").stdout
+    assert f"is a duplicate of {first['id']}; nobody is called" in run(*once).stdout
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("submit", "--phone", ADA),
+        ("submit", "--campaign", "42"),
+        ("submit", "--phone", ADA, "--campaign", "42", "--var", "x"),
+        ("submit", "--phone", ADA, "--campaign", "42", "--var", "x:=nope"),
+        ("submit", "--phone", ADA, "--campaign", "42", "--not-before", "soon"),
+        ("submit", "--phone", ADA, "--campaign", "42", "--priority", "10"),
+        ("replay",),
+        ("replay", str(uuid.uuid4()), "--all"),
+        ("lookup",),
+        ("lookup", str(uuid.uuid4()), "--unknown"),
+        ("failed", "--class", "bored"),
+        ("failed", "--since", "whenever"),
+        ("resolve", str(uuid.uuid4())),
+        ("pause", "--campaign", "0"),
+        ("frobnicate",),
+    ],
+)
+def test_a_misuse_exits_with_2_and_does_nothing(run: Line, rows: Rows, arguments: tuple[str, ...]) -> None:
+    result = run(*arguments, stdin="")
+
+    assert result.exit_code == 2, result.output
+    assert rows.one("SELECT count(*) AS n FROM dispatcher.leads").n == 0
+
+
+@pytest.mark.parametrize("stdin", ["", "[]", "{", "null", "3"])
+def test_what_is_not_a_lead_on_standard_input_is_a_misuse(run: Line, stdin: str) -> None:
+    assert run("submit", stdin=stdin).exit_code == 2
+
+
+# Importing ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_csv_file_is_imported_and_its_bad_rows_are_kept_with_their_reasons(
+    run: Line, rows: Rows, tmp_path: Path
+) -> None:
+    file = tmp_path / "leads.csv"
+    file.write_text(
+        "\ufeffphone_number,campaign_id,customer_name,city\n"
+        f"{ADA},42,Ada,\n"
+        '+12025550102,42,"Bob, Junior",Rome\n'
+        "12,42,Short,\n"
+        "+12025550103,x,Wrong,\n"
+        "\n"
+        "+12025550104,42\n"
+        f"{ADA},42,Ada again,\n",
+        encoding="utf-8",
+    )
+
+    result = run("import", str(file), "--json")
+
+    told = json.loads(result.stdout)
+    assert result.exit_code == 1
+    assert (told["submitted"], told["duplicates"], told["rejected"]) == (2, 1, 3)
+    assert rows.one("SELECT variables FROM dispatcher.leads WHERE phone_number = :p AND state = 'pending'", p=ADA)[
+        0
+    ] == {"customer_name": "Ada"}
+    refused = tmp_path / "leads.csv.rejected.csv"
+    with refused.open(newline="") as opened:
+        assert [(row["line"], row["field"]) for row in csv.DictReader(opened)] == [
+            ("4", "phone_number"),
+            ("5", "campaign_id"),
+            ("7", ""),
+        ]
+    assert stat.S_IMODE(refused.stat().st_mode) == 0o600
+
+
+def test_json_lines_are_imported_and_repeating_the_batch_adds_nothing(run: Line, rows: Rows, tmp_path: Path) -> None:
+    file = tmp_path / "leads.jsonl"
+    file.write_text(
+        json.dumps({"phone_number": ADA, "campaign_id": 42, "secondary_contacts": [{"phone_number": BOB}]}) + "\n\n"
+    )
+
+    first = run.json("import", str(file))
+    second = run.json("import", str(file), "--batch", first["batch_id"])
+
+    assert (first["submitted"], second["submitted"], second["repeated"]) == (1, 0, 1)
+    assert rows.one("SELECT count(*) AS n FROM dispatcher.lead_contacts").n == 1
+    assert not (tmp_path / "leads.jsonl.rejected.csv").exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"phone,campaign\n1,2\n", "has no column phone_number"),
+        (b"", "has no column phone_number"),
+        (b"phone_number,campaign_id\n\xff\xfe,1\n", "is not UTF-8"),
+        (b'phone_number,campaign_id\n"1,2\n', "is not CSV"),
+    ],
+)
+def test_a_file_that_is_none_is_refused_as_a_whole(run: Line, tmp_path: Path, content: bytes, words: str) -> None:
+    file = tmp_path / "leads.csv"
+    file.write_bytes(content)
+
+    with pytest.raises(DispatcherError, match=words):
+        _raised(run("import", str(file)))
+
+
+# Looking --------------------------------------------------------------------------------------------------------------
+
+
+def test_status_of_a_quiet_queue(run: Line) -> None:
+    shown = run("status").stdout
+
+    assert "all open" in shown
+    assert "none has ever been seen" in shown
+    assert "\x1b" not in shown
+
+
+def test_every_read_has_json_with_lists_under_items(run: Line, rows: Rows) -> None:
+    lead_id = str(rows.failed())
+
+    assert run.json("status")["leads"]["failed"] == 1
+    assert run.json("show", lead_id)["id"] == lead_id
+    assert run.json("explain", lead_id)["explanation"].startswith("It failed at")
+    assert [one["lead_id"] for one in run.json("failed")["items"]] == [lead_id]
+    assert [one["leads"] for one in run.json("failed", "--group")["items"]] == [1]
+    checks = json.loads(run("doctor", "--json").stdout)["items"]
+    assert {one["name"] for one in checks} >= {"Postgres", "Schema", "Redis", "Token"}
+
+
+@pytest.mark.parametrize("command", ["show", "explain", "failed", "failed --group", "status", "doctor"])
+@pytest.mark.parametrize("form", [[], ["--json"]], ids=["text", "json"])
+def test_nobodys_number_or_name_is_shown(run: Line, rows: Rows, command: str, form: list[str]) -> None:
+    lead_id = str(rows.failed_unknown())
+    arguments = [*command.split(), *([lead_id] if command in {"show", "explain"} else []), *form]
+
+    result = run(*arguments)
+
+    assert result.exit_code in {0, 1 if command == "doctor" else 0}, result.output
+    assert ADA not in result.output
+    assert "2025550101" not in result.output
+    assert "Lovelace" not in result.output
+    if command in {"show", "failed"}:
+        assert ADA in run(*arguments, "--reveal").output
+
+
+def test_what_strangers_wrote_does_not_steer_the_terminal(run: Line, rows: Rows) -> None:
+    lead_id = str(rows.failed(message="[red]\x1b[2J\x07 refused [/red]\n✓ 3 leads replayed."))
+
+    for arguments in (["failed"], ["failed", "--group"], ["show", lead_id], ["explain", lead_id]):
+        shown = run(*arguments).stdout
+        assert "\x1b" not in shown
+        assert "\x07" not in shown
+        assert "[red]" in shown
+        assert not any(line.startswith("✓") for line in shown.splitlines())
+
+
+def test_no_lead_has_this_id(run: Line) -> None:
+    with pytest.raises(DispatcherError, match="No lead has the id"):
+        _raised(run("show", str(uuid.uuid4())))
+
+
+def test_a_number_typed_in_place_of_an_id_is_not_repeated(run: Line) -> None:
+    with pytest.raises(DispatcherError) as refusal:
+        _raised(run("show", ADA))
+
+    assert ADA not in str(refusal.value)
+
+
+# Acting ---------------------------------------------------------------------------------------------------------------
+
+
+def test_replaying_ids_exits_with_1_if_one_was_refused_and_says_why(run: Line, rows: Rows) -> None:
+    good, doubtful = str(rows.failed()), str(rows.failed_unknown(phone=BOB))
+
+    result = run("replay", good, doubtful)
+
+    assert result.exit_code == 1
+    assert "1 lead replayed" in result.stdout
+    assert f"{doubtful}: The person may have been called" in result.stderr
+    assert rows.of(uuid.UUID(good)).state == "pending"
+
+
+def test_even_if_called_is_obeyed(run: Line, rows: Rows) -> None:
+    lead_id = rows.failed_unknown()
+
+    assert run("replay", str(lead_id), "--even-if-called", "--note", "the client wants it").exit_code == 0
+    assert rows.of(lead_id).state == "pending"
+    assert rows.audited()[0][3]["even_if_called"] is True
+
+
+def test_a_bulk_replay_wants_a_yes(run: Line, rows: Rows) -> None:
+    lead_id = rows.failed()
+    rows.failed("expired", phone=BOB)
+
+    assert run("replay", "--class", "rejected", stdin="").exit_code == 2
+    assert rows.of(lead_id).state == "failed"
+
+    dry = run.json("replay", "--class", "rejected", "--dry-run")
+    assert dry == {"items": [{"id": str(lead_id), "replayed": True}], "dry_run": True}
+    assert rows.of(lead_id).state == "failed"
+
+    assert run("replay", "--class", "rejected", "--yes").exit_code == 0
+    assert rows.of(lead_id).state == "pending"
+
+
+def test_resolve_and_cancel(run: Line, rows: Rows) -> None:
+    unknown, failed, pending = rows.unknown(), rows.failed(phone=BOB), rows.lead("pending", phone="+12025550103")
+
+    assert run("resolve", str(unknown), "--as", "accepted", "--note", "seen in the list").exit_code == 0
+    assert run("resolve", str(failed), "--note", "test data").exit_code == 0
+    assert run("cancel", str(pending)).exit_code == 0
+
+    assert [rows.of(one).state for one in (unknown, failed, pending)] == ["accepted", "failed", "cancelled"]
+    again = run("cancel", str(pending), str(unknown))
+    assert (again.exit_code, again.stderr.count("Only a pending lead can be cancelled")) == (1, 2)
+    assert all("@" in actor for actor, *_ in rows.audited())
+
+
+def test_pause_and_resume(run: Line, rows: Rows) -> None:
+    rows.lead("sending", attempt_id=uuid.uuid4())
+
+    paused = run("pause", "--campaign", "42", "--reason", "wrong script").stdout
+    assert "Campaign 42 is paused" in paused
+    assert "1 lead still on the way" in paused
+    assert "campaign 42 paused" in run("status").stdout
+    assert "stays paused" in run("resume").stdout
+    assert "flows again" in run("resume", "--campaign", "42").stdout
+
+
+def test_the_doctor_finds_what_is_missing(run: Line, empty_database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DATABASE_URL", empty_database_url)
+    monkeypatch.setenv("REDIS_URL", "redis://127.0.0.1:9/0")
+    monkeypatch.delenv("VOICERY_API_TOKEN")
+
+    result = run("doctor", "--json")
+
+    assert result.exit_code == 1
+    found = {one["name"]: one for one in json.loads(result.stdout)["items"]}
+    assert (found["Schema"]["verdict"], found["Schema"]["advice"]) == ("bad", "dispatcher migrate")
+    assert (found["Redis"]["verdict"], found["Token"]["verdict"]) == ("bad", "doubtful")
+
+
+def test_the_doctor_is_content(run: Line) -> None:
+    checks = json.loads(run("doctor", "--json").stdout)["items"]
+
+    # The servers of the tests run with fsync off, which the doctor is right to call bad.
+    assert {one["name"]: one["advice"][:16] for one in checks if one["verdict"] == "bad"} in (
+        {"Durability": "Set fsync = on: "},
+        {},
+    )
+
+
+def test_migrate_is_repeatable(run: Line, empty_database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DATABASE_URL", empty_database_url)
+
+    assert "is now at revision" in run("migrate").stdout
+    assert "is up to date" in run("migrate").stdout
+
+
+def test_one_sweep(run: Line, rows: Rows) -> None:
+    lead_id = rows.lead("pending", expires_at="2026-01-01T00:00:00Z")
+
+    assert run("sweep", "--once").exit_code == 0
+    assert rows.of(lead_id).state == "failed"
+
+
+def _raised(result: Result) -> None:
+    """What `dispatcher.__main__` would turn into one line."""
+    if result.exception is not None:
+        raise result.exception

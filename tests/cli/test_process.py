@@ -1,0 +1,149 @@
+"""`python -m dispatcher` as a process: exit codes, one line for an error, never a traceback."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping
+
+import pytest
+
+from dispatcher.store.database import Database
+from dispatcher.store_url import normal_database_url
+from tests.support.environment import clean_environment
+from tests.support.rows import Rows
+from tests.support.waiting import wait_until
+
+COMMAND = (sys.executable, "-m", "dispatcher")
+
+
+def run(environment: Mapping[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*COMMAND, *arguments],
+        env={**clean_environment(), **environment},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def test_a_missing_setting_is_one_line_and_exit_1() -> None:
+    done = run({}, "status")
+
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == "DATABASE_URL is not set; `dispatcher up` starts a local Postgres and prints it.\n"
+
+
+def test_an_absent_postgres_is_one_line_and_exit_1() -> None:
+    done = run({"DATABASE_URL": "postgresql://nobody:s3cret@127.0.0.1:9/none"}, "status")
+
+    assert done.returncode == 1
+    assert done.stderr.count("\n") == 1
+    assert "Postgres cannot be reached" in done.stderr
+    assert "s3cret" not in done.stderr
+
+
+def test_a_missing_schema_says_what_to_do(empty_database_url: str) -> None:
+    done = run({"DATABASE_URL": empty_database_url}, "status")
+
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+    assert "dispatcher migrate" in done.stderr
+
+
+def test_a_refused_lead_names_every_fault_and_not_the_number(environment: dict[str, str]) -> None:
+    done = run(environment, "submit", "--phone", "+1202555010100000000", "--campaign", "0")
+
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+    assert "phone_number" in done.stderr
+    assert "campaign_id" in done.stderr
+    assert "202555" not in done.stderr
+
+
+def test_a_bug_is_one_line_that_says_where() -> None:
+    script = (
+        "import dispatcher.cli.reading as reading\n"
+        "def bad(): raise ZeroDivisionError('+12025550101')\n"
+        "reading.opened = bad\n"
+        "from dispatcher.__main__ import main\nimport sys\nsys.argv = ['dispatcher', 'status']\nmain()\n"
+    )
+
+    done = subprocess.run(
+        [sys.executable, "-c", script], env=clean_environment(), capture_output=True, text=True, check=False, timeout=60
+    )
+
+    assert done.returncode == 1
+    assert done.stderr.count("\n") == 1
+    assert "bug of the dispatcher: ZeroDivisionError in dispatcher.cli.reading:" in done.stderr
+    assert "2025550101" not in done.stderr
+
+
+def test_a_reader_that_has_seen_enough_is_no_error(environment: dict[str, str], database_url: str) -> None:
+    database = Database(normal_database_url(database_url))
+    for number in range(100, 120):
+        Rows(database).failed(phone=f"+12025550{number}")
+    database.close()
+    with subprocess.Popen(
+        [*COMMAND, "failed", "--json"],
+        env={**clean_environment(), **environment},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        complaint = process.stderr.read()
+        process.wait(timeout=60)
+
+    assert complaint == ""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_sweep_ends_cleanly_when_it_is_told(
+    environment: dict[str, str], database_url: str, number: signal.Signals
+) -> None:
+    database = Database(normal_database_url(database_url))
+    rows = Rows(database)
+    with subprocess.Popen(
+        [*COMMAND, "sweep"], env={**clean_environment(), **environment}, stderr=subprocess.PIPE, text=True
+    ) as process:
+        try:
+            wait_until(lambda: rows.one("SELECT holder FROM dispatcher.sweeps").holder, 30, "the sweep to begin")
+            process.send_signal(number)
+            assert process.wait(timeout=30) == 0
+        finally:
+            process.kill()
+    database.close()
+
+
+def test_a_sweep_does_not_outlive_its_parent(environment: dict[str, str], database_url: str) -> None:
+    database = Database(normal_database_url(database_url))
+    rows = Rows(database)
+    script = (
+        "import os, subprocess, sys, time\n"
+        "child = subprocess.Popen([sys.executable, '-m', 'dispatcher', 'sweep', '--parent', str(os.getpid())])\n"
+        "print(child.pid, flush=True)\ntime.sleep(60)\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", script],
+        env={**clean_environment(), **environment},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    ) as parent:
+        assert parent.stdout is not None
+        child = int(parent.stdout.readline())
+        wait_until(lambda: rows.one("SELECT holder FROM dispatcher.sweeps").holder, 30, "the sweep to begin")
+        parent.kill()
+    wait_until(lambda: not _lives(child), 20, "the sweep to be gone")
+    database.close()
+
+
+def _lives(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
