@@ -119,7 +119,7 @@ class Demo:
         self._coming = deque(rows[-LAST_COMERS:])
         self._submitted: list[UUID] = []
         self._refused = 0
-        self._killed = False
+        self._accepted_at_kill: int | None = None
 
     def run(self, chaos: float, seed: int) -> Account:
         """From the first server to the account."""
@@ -163,7 +163,9 @@ class Demo:
         backlog = self._rows[: len(self._rows) - len(self._coming)]
         for row in backlog:
             self._submit(dispatcher, row)
-        self._screen.say(f"{len(backlog)} rows were submitted at once; {len(self._coming)} more come in one by one.")
+        self._screen.say(
+            f"{len(backlog)} rows were submitted at once; {len(self._coming)} more come in later, one by one."
+        )
 
     def _submit(self, dispatcher: Dispatcher, row: LeadRow) -> None:
         try:
@@ -173,35 +175,36 @@ class Demo:
             self._screen.say(f"line {row.line} refused: {'; '.join(map(str, refusal.errors))}", "yellow")
 
     def _watch(self, dispatcher: Dispatcher) -> None:
-        """Until every lead has its end: submit the rest, kill the worker once, start again what has died."""
+        """Until every lead has its end: kill the worker once, start again what has died, then submit the rest."""
         reads = Reads(dispatcher.database)
         give_up = time.monotonic() + _GIVE_UP_SECONDS
+        recovered = False
         next_submit = next_look = time.monotonic()
         while time.monotonic() < give_up:
             now = time.monotonic()
-            if self._coming and now >= next_submit:
+            if recovered and self._coming and now >= next_submit:
                 self._submit(dispatcher, self._coming.popleft())
                 next_submit = now + _EVERY_SECONDS
             if now >= next_look:
                 seen = reads.overview()
                 self._screen.show(seen, SandboxView.of(read_log(self._log)), coming=len(self._coming))
                 counts = {state: count.value for state, count in seen.counts.items()}
-                if not self._coming and self._killed and not any(counts.get(state) for state in UNSETTLED):
+                if not self._coming and not any(counts.get(state) for state in UNSETTLED):
                     return
                 self._kill_half_way(counts)
+                recovered = recovered or self._accepted_at_kill not in (None, counts.get(State.ACCEPTED, 0))
                 next_look = now + _LOOK_EVERY_SECONDS
             for name in self._stack.revive():
                 self._screen.say(f"The {name} was started again.", "green")
             time.sleep(0.05)
 
     def _kill_half_way(self, counts: Mapping[State, int]) -> None:
-        on_their_way = counts.get(State.SENDING, 0)
-        half_way = counts.get(State.ACCEPTED, 0) >= (len(self._rows) - LAST_COMERS) // 2
-        if self._killed or not half_way or not (on_their_way or not self._coming):
-            return
-        self._stack.child("worker").kill()
-        self._killed = True
-        self._screen.worker_killed(on_their_way)
+        accepted, on_their_way = counts.get(State.ACCEPTED, 0), counts.get(State.SENDING, 0)
+        half_way = accepted >= (len(self._rows) - LAST_COMERS) // 2
+        if self._accepted_at_kill is None and half_way and on_their_way:
+            self._stack.child("worker").kill()
+            self._accepted_at_kill = accepted
+            self._screen.worker_killed(on_their_way)
 
     def _settle_accounts(self, dispatcher: Dispatcher) -> Account:
         """Nothing is sent any more when the sandbox's log is read."""
