@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import Annotated, Any, Final, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 from uuid import UUID
 
 import typer
@@ -12,9 +12,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemaining
 from dispatcher.cli import filters, screen
 from dispatcher.cli.opening import opened
 from dispatcher.errors import LeadNotFound, NotAllowed
-from dispatcher.failures import Replayed
 from dispatcher.options import DEFAULT_ACCOUNT
-from dispatcher.runtime import Dispatcher
+
+if TYPE_CHECKING:
+    from dispatcher.failures import Replayed
+    from dispatcher.runtime import Dispatcher
 
 LeadIds = Annotated[list[str], typer.Argument(metavar="ID", help="Ids of leads.", show_default=False)]
 Note = Annotated[str, typer.Option("--note", help="How you know, or why; kept with the lead.", show_default=False)]
@@ -156,7 +158,7 @@ def resume(campaign: OneCampaign = None, account: OneAccount = DEFAULT_ACCOUNT) 
         )
 
 
-def _confirm(dispatcher: Dispatcher, meant: list[UUID | str], *, even_if_called: bool) -> None:
+def _confirm(dispatcher: "Dispatcher", meant: list[UUID | str], *, even_if_called: bool) -> None:
     preview = dispatcher.replay_all(meant, even_if_called=even_if_called, dry_run=True)
     if not preview.replayed:
         return
@@ -177,7 +179,7 @@ def _progress(total: int, *, quiet: bool) -> Iterator[Callable[[], None]]:
         yield lambda: progress.advance(task)
 
 
-def _report(done: Replayed, *, json: bool) -> None:
+def _report(done: "Replayed", *, json: bool) -> None:
     if json:
         items: list[dict[str, Any]] = [{"id": str(one), "replayed": True} for one in done.replayed]
         items += [{"id": str(one), "replayed": False, "reason": reason} for one, reason in done.refused]

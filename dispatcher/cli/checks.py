@@ -1,10 +1,8 @@
 """The checks of `doctor`. Each asks one thing, and none stops the others."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import UTC, datetime
-from enum import StrEnum
-from typing import Any, Final
+from typing import Final
 
 import redis
 from sqlalchemy import Connection
@@ -12,6 +10,7 @@ from sqlalchemy import Connection
 from dispatcher import migration
 from dispatcher.broker import connect, refuse_cluster
 from dispatcher.cli import moments
+from dispatcher.cli.check import Check, Verdict
 from dispatcher.errors import DispatcherError, NotConfigured, SchemaOutOfDate
 from dispatcher.options import DEFAULT_ACCOUNT
 from dispatcher.outcome import Reason
@@ -25,28 +24,6 @@ from dispatcher.store.database import Database, StatementRefused
 OLDEST_POSTGRES: Final = 140_000
 WORKER_SILENT_SECONDS: Final = 60.0
 CLOCK_SKEW_SECONDS: Final = 5.0
-
-
-class Verdict(StrEnum):
-    """What a check came to."""
-
-    GOOD = "good"
-    DOUBTFUL = "doubtful"
-    BAD = "bad"
-
-
-@dataclass(frozen=True, slots=True)
-class Check:
-    """One line of the doctor."""
-
-    name: str
-    verdict: Verdict
-    found: str
-    advice: str = ""
-
-    def as_dict(self) -> dict[str, Any]:
-        """As JSON takes it."""
-        return {"name": self.name, "verdict": self.verdict, "found": self.found, "advice": self.advice}
 
 
 def check_everything() -> list[Check]:

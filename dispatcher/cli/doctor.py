@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from dispatcher.cli import screen
-from dispatcher.cli.checks import Check, Verdict, check_everything
+from dispatcher.cli.check import Check, Verdict
 
 _MARKS = {Verdict.GOOD: ("✓", "green"), Verdict.DOUBTFUL: ("!", "yellow"), Verdict.BAD: ("✗", "red")}
 
@@ -16,6 +16,8 @@ def doctor(
     json: screen.Json = False,
 ) -> None:
     """Check settings, Postgres, schema, Redis, token and workers, and say what to do."""
+    from dispatcher.cli.checks import check_everything  # late, as in `opening`
+
     checks = check_everything()
     if json:
         screen.emit_items(check.as_dict() for check in checks)

@@ -2,14 +2,19 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
-from dispatcher.runtime import Dispatcher
-from dispatcher.settings import Settings
+if TYPE_CHECKING:
+    from dispatcher.runtime import Dispatcher
 
 
 @contextmanager
-def opened() -> Iterator[Dispatcher]:
+def opened() -> Iterator["Dispatcher"]:
     """Raises `NotConfigured` where the environment lacks something."""
+    # Late: it brings SQLAlchemy and Celery, a second that `--help` and misuse need not cost.
+    from dispatcher.runtime import Dispatcher
+    from dispatcher.settings import Settings
+
     dispatcher = Dispatcher(Settings.from_environment())
     try:
         yield dispatcher
