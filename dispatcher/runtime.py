@@ -324,7 +324,7 @@ class Deliverer:
         settings = self._settings
         own = parse_rate_limit(stored.rate_limit) if stored.rate_limit else ()
         rate = ChannelRate(self._limiter, account, campaign_id, settings.rate_limit, own)
-        binding = _binding(settings.account(account).base_url)
+        binding = binding_of(settings.account(account).base_url)
         recorder = Recorder(
             self._database,
             ClaimTerms(account, campaign_id, self._worker, settings.lease_seconds, settings.park_seconds),
@@ -443,7 +443,7 @@ class Deliverer:
             configured.read_token()
         except NotConfigured as error:
             return str(error)
-        if stored.base_url is not None and stored.base_url != _binding(configured.base_url):
+        if stored.base_url is not None and stored.base_url != binding_of(configured.base_url):
             return (
                 "This worker's VOICERY_BASE_URL is not the one where this account's leads were accepted before; "
                 "set that one, or use another database for another Voicery."
@@ -568,7 +568,7 @@ def _gate_limits(settings: Settings) -> GateLimits:
     )
 
 
-def _binding(base_url: str) -> str:
+def binding_of(base_url: str) -> str:
     """The base URL as an account is bound to it. A sandbox may come back on another port of this machine."""
     parts = urlsplit(base_url)
     host = parts.hostname or ""
