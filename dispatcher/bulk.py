@@ -6,7 +6,7 @@ loses nothing: the same items under the same batch id find what is stored alread
 """
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -113,7 +113,7 @@ class Bulk:
         session: Session | Connection | None = None,
         read: Callable[[Any], Any] | None = None,
         workers: int = 0,
-    ) -> Iterator[ChunkResult]:
+    ) -> Generator[ChunkResult, None, None]:
         """Submit items chunk by chunk; what is yielded is stored.
 
         read      turns an item into what `submit_many` takes, or raises `InvalidLead`

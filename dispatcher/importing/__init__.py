@@ -1,0 +1,1 @@
+"""Importing leads from files: spreadsheets as people really save them, and JSON lines."""

@@ -1,0 +1,152 @@
+"""What an import would do, told by the same rules and without storing anything."""
+
+import json
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Any, Final
+from uuid import UUID
+
+from dispatcher.admission import Birth, decide
+from dispatcher.candidate import BatchIds, Candidate, Rejection, read_items
+from dispatcher.errors import FieldError
+from dispatcher.importing.lead_file import LeadFile
+from dispatcher.importing.seen import Seen
+from dispatcher.importing.terms import ImportTerms
+from dispatcher.masking import mask_phone
+from dispatcher.options import check_account
+from dispatcher.rate import RateWindow
+from dispatcher.store import bulk, imports
+from dispatcher.store.database import Database
+
+SAMPLES: Final = 3
+REJECTED_SAMPLES: Final = 10
+_CHUNK_ITEMS: Final = 2000
+_WINDOW_MARGIN: Final = 1.02  # the limiter's windows are so much longer than announced
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """A lead that would be sent. The repr names no person."""
+
+    line: int
+    candidate: Candidate = field(repr=False)
+
+    def as_dict(self, *, reveal: bool = False) -> dict[str, Any]:
+        """As JSON takes it: without `reveal` the names of variables, not their values."""
+
+        def person(number: str, variables: str) -> dict[str, Any]:
+            values: dict[str, Any] = json.loads(variables)
+            return {
+                "phone_number": number if reveal else mask_phone(number),
+                "variables": values if reveal else dict.fromkeys(values, "•••"),
+            }
+
+        return {
+            "line": self.line,
+            "campaign_id": self.candidate.campaign_id,
+            **person(self.candidate.phone_number, self.candidate.variables),
+            "allow_dupplicate": self.candidate.allow_dupplicate,
+            "secondary_contacts": [person(*contact) for contact in self.candidate.contacts],
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What an import would do, if it began now.
+
+    submitted             leads that would be delivered
+    duplicates_in_file    rows whose person an earlier row of the file already stands for
+    duplicates_in_store   rows whose person has a live lead already
+    repeated              rows that were imported before, or whose key is known
+    rejected              rows that would be refused; `refusals` are the first of them, as (line, faults)
+    waiting               leads of the account that wait already and go first, priorities apart
+    finish_in_seconds     until the last would be sent, at the rate limit; None without a limit
+    """
+
+    batch_id: UUID
+    form: str
+    encoding: str
+    rows: int = 0
+    submitted: int = 0
+    duplicates_in_file: int = 0
+    duplicates_in_store: int = 0
+    repeated: int = 0
+    rejected: int = 0
+    waiting: int = 0
+    finish_in_seconds: float | None = None
+    samples: tuple[Sample, ...] = ()
+    refusals: tuple[tuple[int, tuple[FieldError, ...]], ...] = ()
+
+
+class Planner:
+    """Decides about every row as the import would, and only counts."""
+
+    def __init__(self, database: Database, terms: ImportTerms, rate_limit: tuple[RateWindow, ...]) -> None:
+        self._database = database
+        self._account = check_account(terms.account)
+        self._rate_limit = rate_limit
+        self._seen = Seen()
+        self._rows = self._submitted = self._duplicates = self._in_store = self._repeated = self._rejected = 0
+        self._samples: list[Sample] = []
+        self._refusals: list[tuple[int, tuple[FieldError, ...]]] = []
+
+    def plan(self, file: LeadFile, batch_id: UUID, encoding: str) -> Plan:
+        """Read the whole file."""
+        ids = BatchIds.of(self._account, batch_id)
+        while rows := list(islice(file.rows, _CHUNK_ITEMS)):
+            candidates, rejections = read_items(rows, self._rows, ids, file.read)
+            births, refused = self._decide(candidates)
+            lines = dict(enumerate((row.line for row in rows), self._rows))
+            self._count(births, sorted([*rejections, *refused], key=lambda rejection: rejection[0]), lines)
+            self._rows += len(rows)
+        with self._database.transaction() as connection:
+            waiting = imports.waiting(connection, self._account)
+        return Plan(
+            batch_id=batch_id,
+            form=file.form,
+            encoding=encoding,
+            rows=self._rows,
+            submitted=self._submitted,
+            duplicates_in_file=self._duplicates - self._in_store,
+            duplicates_in_store=self._in_store,
+            repeated=self._repeated,
+            rejected=self._rejected,
+            waiting=waiting,
+            finish_in_seconds=seconds_to_send(waiting + self._submitted, self._rate_limit),
+            samples=tuple(self._samples),
+            refusals=tuple(self._refusals),
+        )
+
+    def close(self) -> None:
+        """Drop what was remembered."""
+        self._seen.close()
+
+    def _decide(self, candidates: list[Candidate]) -> tuple[list[Birth], list[Rejection]]:
+        if not candidates:
+            return [], []
+        with self._database.transaction() as connection:
+            facts = bulk.facts(connection, self._account, candidates)
+        stored = set(facts.live.values())
+        self._seen.complete(facts, candidates)
+        admission = decide(candidates, facts)
+        self._seen.add(admission.births)
+        self._repeated += len(admission.repeated)
+        self._in_store += sum(birth.duplicate_of in stored for birth in admission.births)
+        return admission.births, admission.rejections
+
+    def _count(self, births: list[Birth], rejections: list[Rejection], lines: dict[int, int]) -> None:
+        new = [birth.candidate for birth in births if birth.duplicate_of is None]
+        self._submitted += len(new)
+        self._duplicates += len(births) - len(new)
+        self._rejected += len(rejections)
+        for candidate in new[: SAMPLES - len(self._samples)]:
+            self._samples.append(Sample(lines[candidate.index], candidate))
+        for index, faults in rejections[: REJECTED_SAMPLES - len(self._refusals)]:
+            self._refusals.append((lines[index], faults))
+
+
+def seconds_to_send(leads: int, windows: tuple[RateWindow, ...]) -> float | None:
+    """How long so many requests take when every window is used to the full; None without a limit."""
+    if not windows:
+        return None
+    return max(leads * window.seconds * _WINDOW_MARGIN / window.permits for window in windows)

@@ -1,0 +1,126 @@
+"""The bytes of an import: a file or standard input, gzip or not, in the encoding that they turn out to have.
+
+A file is read twice: once for its digest and its encoding, once for its rows. What comes from a pipe is kept in a
+temporary file of ours, without a name, in between.
+"""
+
+import codecs
+import gzip
+import io
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import IO, Final, cast
+
+from dispatcher.importing.refusal import UnreadableFile
+
+STDIN: Final = "-"
+
+_BLOCK: Final = 1 << 18
+_GZIP: Final = b"\x1f\x8b"
+_MARKS: Final = (
+    (codecs.BOM_UTF8, "utf-8-sig"),
+    (codecs.BOM_UTF32_LE, "utf-32"),
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
+_NOT_IN_CP1252: Final = frozenset(b"\x81\x8d\x8f\x90\x9d")
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A text to import.
+
+    digest     SHA-256 in hex of the uncompressed bytes: the same file again has the same
+    encoding   as Python calls it: by the byte order mark, else utf-8 if all of it is, else cp1252 or latin-1
+    """
+
+    name: str
+    digest: str
+    encoding: str
+    _bytes: IO[bytes]
+
+    @property
+    def guessed(self) -> bool:
+        """Whether the encoding is only what Western spreadsheets use, not what the bytes say."""
+        return self.encoding in {"cp1252", "latin-1"}
+
+    @contextmanager
+    def text(self) -> Iterator[io.TextIOWrapper]:
+        """The text from its beginning, line ends as they are. Raises `UnreadableFile` where it is cut off."""
+        self._bytes.seek(0)
+        reader = io.TextIOWrapper(self._bytes, encoding=self.encoding, newline="")
+        try:
+            yield reader
+        except (EOFError, gzip.BadGzipFile, UnicodeDecodeError) as error:
+            raise _damaged(self.name, error) from None
+        finally:
+            reader.detach()
+
+
+@contextmanager
+def open_source(path: str, stdin: IO[bytes] | None = None) -> Iterator[Source]:
+    """The file at `path`, or standard input for `-`. Raises `UnreadableFile`."""
+    name = "stdin" if path == STDIN else Path(path).name
+    try:
+        with _seekable(path, stdin) as raw:
+            packed = raw.read(2) == _GZIP
+            raw.seek(0)
+            unpacked = cast("IO[bytes]", gzip.GzipFile(fileobj=raw)) if packed else raw
+            yield Source(name, *_digest_and_encoding(unpacked), unpacked)
+    except OSError as error:
+        if isinstance(error, gzip.BadGzipFile):
+            raise _damaged(name, error) from None
+        raise UnreadableFile(f"{name} cannot be read: {error.strerror or type(error).__name__}.") from None
+    except EOFError as error:
+        raise _damaged(name, error) from None
+
+
+@contextmanager
+def _seekable(path: str, stdin: IO[bytes] | None) -> Iterator[IO[bytes]]:
+    if path != STDIN:
+        with Path(path).open("rb") as file:
+            yield file
+        return
+    with tempfile.TemporaryFile() as kept:
+        shutil.copyfileobj(stdin or sys.stdin.buffer, kept, _BLOCK)
+        kept.seek(0)
+        yield kept
+
+
+def _digest_and_encoding(file: IO[bytes]) -> tuple[str, str]:
+    digest = sha256()
+    marked: str | None = None
+    utf8: codecs.IncrementalDecoder | None = codecs.getincrementaldecoder("utf-8")()
+    western = "cp1252"
+    first = True
+    while block := file.read(_BLOCK):
+        digest.update(block)
+        if first:
+            marked = next((name for mark, name in _MARKS if block.startswith(mark)), None)
+            first = False
+        if utf8 is not None and not _decodes(utf8, block):
+            utf8 = None
+        if western == "cp1252" and not _NOT_IN_CP1252.isdisjoint(block):
+            western = "latin-1"
+    if utf8 is not None and not _decodes(utf8, b"", final=True):
+        utf8 = None
+    return digest.hexdigest(), marked or ("utf-8" if utf8 is not None else western)
+
+
+def _decodes(decoder: codecs.IncrementalDecoder, block: bytes, *, final: bool = False) -> bool:
+    try:
+        decoder.decode(block, final)
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _damaged(name: str, error: Exception) -> UnreadableFile:
+    return UnreadableFile(f"{name} is damaged or cut off ({type(error).__name__}); get it again from where it came.")

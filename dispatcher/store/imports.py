@@ -1,0 +1,99 @@
+"""The record of imports: what was imported by whom, how it ended, and which rows were refused."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+from uuid import UUID
+
+from sqlalchemy import Connection, text
+
+from dispatcher.storable import storable_text
+
+MAX_REJECTIONS: Final = 10_000
+"""So many refused rows of one import are kept; FILE.rejected.csv has all of them."""
+
+MAX_ORIGINAL: Final = 2000
+"""So many characters of a refused row are kept."""
+
+_BEGIN: Final = text("""
+INSERT INTO dispatcher.imports (batch_id, file_name, account, actor) VALUES (:batch_id, :file_name, :account, :actor)
+RETURNING id
+""")
+
+_ADD: Final = text("""
+UPDATE dispatcher.imports SET submitted = submitted + :submitted, duplicates = duplicates + :duplicates,
+    repeated = repeated + :repeated, rejected = rejected + :rejected, updated_at = now()
+WHERE id = :id
+""")
+
+_REJECT: Final = text("""
+INSERT INTO dispatcher.import_rejections (import_id, line, field, reason, original)
+VALUES (:import_id, :line, :field, :reason, :original)
+""")
+
+_FINISH: Final = text("UPDATE dispatcher.imports SET finished_at = now(), updated_at = now() WHERE id = :id")
+
+_WAITING: Final = text("""
+SELECT count(*) FROM dispatcher.leads WHERE state = 'pending' AND account = :account
+""")
+
+
+@dataclass(frozen=True, slots=True)
+class RejectedField:
+    """One fault of one refused row. The repr names no person."""
+
+    line: int
+    field: str
+    reason: str
+    original: str
+
+    def __repr__(self) -> str:
+        return f"RejectedField(line={self.line}, field={self.field!r})"
+
+
+def begin(connection: Connection, batch_id: UUID, file_name: str, account: str, actor: str) -> int:
+    """Note the start of an import; its id."""
+    values = {
+        "batch_id": batch_id,
+        "file_name": storable_text(file_name),
+        "account": account,
+        "actor": storable_text(actor),
+    }
+    return int(connection.execute(_BEGIN, values).scalar_one())
+
+
+def add(
+    connection: Connection,
+    import_id: int,
+    *,
+    submitted: int,
+    duplicates: int,
+    repeated: int,
+    rejected: int,
+    fields: Sequence[RejectedField] = (),
+) -> None:
+    """Add what became of some rows."""
+    counts = {"submitted": submitted, "duplicates": duplicates, "repeated": repeated, "rejected": rejected}
+    connection.execute(_ADD, {"id": import_id, **counts})
+    if fields:
+        rows = [
+            {
+                "import_id": import_id,
+                "line": field.line,
+                "field": storable_text(field.field),
+                "reason": storable_text(field.reason),
+                "original": storable_text(field.original)[:MAX_ORIGINAL],
+            }
+            for field in fields
+        ]
+        connection.execute(_REJECT, rows)
+
+
+def finish(connection: Connection, import_id: int) -> None:
+    """Note the end of an import; one without an end was cut short."""
+    connection.execute(_FINISH, {"id": import_id})
+
+
+def waiting(connection: Connection, account: str) -> int:
+    """How many leads of an account wait to be delivered."""
+    return int(connection.execute(_WAITING, {"account": account}).scalar_one())
