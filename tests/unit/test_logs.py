@@ -59,11 +59,16 @@ def log() -> Log:
 
 def raised(message: str) -> Exception:
     phone_number = "+12025550177"  # a local variable that no traceback may show
-    try:
+
+    def fail() -> None:
         raise ValueError(message)
+
+    try:
+        fail()
     except ValueError as error:
         assert phone_number
         return error
+    raise AssertionError
 
 
 def test_an_attempt_is_one_line_with_its_fields(log: Log) -> None:
