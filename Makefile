@@ -7,7 +7,7 @@ PYTEST := $(BIN)/python -m pytest
 NOT_LONG := -m "not slow and not soak"
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-unit test-pg15 lint format bench faults soak constraints clean
+.PHONY: help setup demo test test-unit test-pg15 lint format kill-storm bench faults soak constraints clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -43,6 +43,9 @@ lint: $(INSTALLED) ## Style, types and the direction of imports
 format: $(INSTALLED) ## Put the code into the one form
 	$(BIN)/ruff check --fix-only --quiet $(wildcard $(SOURCES))
 	$(BIN)/ruff format $(wildcard $(SOURCES))
+
+kill-storm: $(INSTALLED) ## 2000 leads while worker processes are killed all the time: is one lost or created twice?
+	$(BIN)/python -m benchmarks.kill_storm
 
 bench: $(INSTALLED) ## Measure: how many leads a second
 	$(BIN)/python -m benchmarks
