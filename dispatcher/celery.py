@@ -32,7 +32,7 @@ def _log_by_environment(level: int, logfile: str | None) -> None:
 
 
 def _runtime_from_environment(stopping: Stopping) -> WorkerRuntime:
-    from dispatcher.runtime import worker_runtime  # late: built by the first task
+    from dispatcher.worker_runtime import worker_runtime  # late: built by the first task
 
     return worker_runtime(stopping, main_pid=app.main_pid)
 

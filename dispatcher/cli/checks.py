@@ -8,6 +8,7 @@ import redis
 from sqlalchemy import Connection
 
 from dispatcher import migration
+from dispatcher.binding import binding_of
 from dispatcher.broker import connect, refuse_cluster
 from dispatcher.cli import moments
 from dispatcher.cli.check import Check, Verdict
@@ -16,7 +17,6 @@ from dispatcher.options import DEFAULT_ACCOUNT
 from dispatcher.outcome import Reason
 from dispatcher.overview import Overview
 from dispatcher.reads import Reads
-from dispatcher.runtime import binding_of
 from dispatcher.settings import Settings
 from dispatcher.store import accounts, server
 from dispatcher.store.database import Database, StatementRefused

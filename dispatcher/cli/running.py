@@ -60,8 +60,8 @@ def sweep(
     """Repair periodically: ring for due leads, end leases, expire, reopen gates. Every worker runs one by itself."""
     from dispatcher.logs import configure_from
     from dispatcher.parent import die_with
-    from dispatcher.runtime import build_sweep
     from dispatcher.settings import Settings
+    from dispatcher.worker_runtime import build_sweep
 
     if parent is not None:
         die_with(parent)
