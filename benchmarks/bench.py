@@ -1,0 +1,239 @@
+"""The stage: durable Postgres, Redis and the stand-in API, and processes whose CPU is counted."""
+
+import json
+import os
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Final, Self
+from urllib.request import urlopen
+
+import psutil
+import psycopg
+import redis
+
+from benchmarks.contenders import PEERS, ROOT, Contender
+from dispatcher.embedded.child import Child, Command
+from dispatcher.embedded.postgres import EmbeddedPostgres
+from dispatcher.embedded.redis import EmbeddedRedis
+from dispatcher.migration import upgrade
+from dispatcher.store_url import normal_database_url
+
+_TEMPLATE: Final = "benchmark_template"
+_MAINTENANCE: Final = "postgres"
+_OURS: Final = ("DISPATCHER_", "VOICERY_", "DATABASE_URL", "REDIS_URL", "CELERY_")
+
+
+@dataclass(frozen=True, slots=True)
+class Cpu:
+    """CPU seconds since the start of what was asked about."""
+
+    workers: float
+    postgres: float
+
+    def __sub__(self, other: "Cpu") -> "Cpu":
+        return Cpu(self.workers - other.workers, self.postgres - other.postgres)
+
+
+class StandIn:
+    """The stand-in API as a process of its own."""
+
+    def __init__(self, log_path: Path) -> None:
+        python = PEERS if Path(PEERS).exists() else os.sys.executable
+        log_path.unlink(missing_ok=True)
+        command = (python, str(ROOT / "benchmarks" / "stand_in.py"))
+        self._child = Child(Command(command, log_path, environment=environment()))
+        while not (lines := log_path.read_text().splitlines()):
+            time.sleep(0.02)
+        self._url = lines[0]
+        self.base_url = f"{lines[0]}/api"
+
+    def reset(self, delay_seconds: float = 0.0) -> None:
+        """Forget what was counted; answer after `delay_seconds` from now on."""
+        self._ask(f"/reset?delay={delay_seconds}", 5)
+
+    def wait(self, count: int, timeout_seconds: float) -> dict[str, Any]:
+        """Wait until so many leads were received; the sums. Raises `TimeoutError`."""
+        return self._ask(f"/wait?count={count}", timeout_seconds)
+
+    def stats(self) -> dict[str, Any]:
+        """The sums so far."""
+        return self._ask("/stats", 5)
+
+    def log(self) -> list[list[Any]]:
+        """(monotonic seconds, phone number, campaign) of all that was received since the last reset."""
+        return self._ask("/log", 60)
+
+    def stop(self) -> None:
+        """End it."""
+        self._child.stop()
+
+    def _ask(self, path: str, timeout_seconds: float) -> Any:
+        with urlopen(f"{self._url}{path}", timeout=timeout_seconds) as answer:  # noqa: S310 - our own loopback server
+            return json.load(answer)
+
+
+class Bench:
+    """Servers that live as long as the benchmarks, and a fresh database for each run."""
+
+    def __init__(self, store: Path) -> None:
+        self._store = store
+        self._stack = ExitStack()
+        self._databases = 0
+
+    def __enter__(self) -> Self:
+        self._store.mkdir(parents=True, exist_ok=True)
+        options = {"max_connections": "100", "shared_buffers": "256MB", "shared_preload_libraries": "pg_stat_statements"}
+        self.postgres = EmbeddedPostgres(self._store / "postgres", options=options)
+        self.postgres.start()
+        self._stack.callback(self.postgres.stop)
+        self.redis = EmbeddedRedis(self._store / "redis")
+        self.redis.start()
+        self._stack.callback(self.redis.stop)
+        self.api = StandIn(self._store / "stand_in.log")
+        self._stack.callback(self.api.stop)
+        self._sql(f"DROP DATABASE IF EXISTS {_TEMPLATE}", f"CREATE DATABASE {_TEMPLATE}")
+        upgrade(normal_database_url(self.postgres.url(_TEMPLATE)))
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    @contextmanager
+    def database(self, *, schema: bool, template: str = _TEMPLATE) -> Iterator[str]:
+        """The URL of a new database, with our schema or empty; gone afterwards. Redis is emptied, too."""
+        self._databases += 1
+        name = f"benchmark_{self._databases}"
+        self._sql(
+            f"DROP DATABASE IF EXISTS {name} WITH (FORCE)",
+            f"CREATE DATABASE {name} TEMPLATE {template if schema else 'template0'}",
+            "CHECKPOINT",  # that of the last run must not fall into this one
+        )
+        self.redis_client().flushall()
+        try:
+            yield self.postgres.url(name)
+        finally:
+            self._sql(f"DROP DATABASE {name} WITH (FORCE)")
+
+    @contextmanager
+    def running(
+        self, contender: Contender, database_url: str, extra: Mapping[str, str] = MappingProxyType({})
+    ) -> Iterator["Running"]:
+        """The contender's workers."""
+        running = Running(self, contender, database_url, extra, self._store)
+        try:
+            running.start()
+            yield running
+        finally:
+            running.stop()
+
+    def redis_client(self) -> "redis.Redis":
+        """A client of the Redis of these benchmarks."""
+        return redis.Redis.from_url(self.redis.url())
+
+    def postgres_cpu(self) -> float:
+        """CPU seconds of the whole server, backends that are gone included."""
+        assert self.postgres.pid is not None
+        return _tree_seconds(self.postgres.pid)
+
+    def _sql(self, *statements: str) -> None:
+        with psycopg.connect(self.postgres.url(_MAINTENANCE), autocommit=True) as connection:
+            for statement in statements:
+                connection.execute(statement)  # type: ignore[arg-type]  # names are ours
+
+
+class Running:
+    """A contender's worker processes on one database."""
+
+    def __init__(
+        self, bench: Bench, contender: Contender, database_url: str, extra: Mapping[str, str], store: Path
+    ) -> None:
+        self.bench = bench
+        self.contender = contender
+        self.database_url = database_url
+        self._store = store
+        self._children: list[Child] = []
+        self.environment = environment(
+            {
+                "DATABASE_URL": database_url,
+                "REDIS_URL": bench.redis.url(),
+                "VOICERY_BASE_URL": bench.api.base_url,
+                "VOICERY_API_TOKEN": "benchmark",
+                "DISPATCHER_RATE_LIMIT": "off",
+                **dict(contender.environment),
+                **extra,
+            }
+        )
+
+    def start(self) -> None:
+        """Set up its tables and start its workers."""
+        if self.contender.setup:
+            self.call(*self.contender.setup)
+        for number, argv in enumerate(self.contender.workers):
+            log_path = self._store / f"{self.contender.name}_{number}.log"
+            log_path.unlink(missing_ok=True)
+            command = Command((self.contender.python, *argv), log_path, environment=self.environment, directory=ROOT)
+            self._children.append(Child(command))
+
+    def load(self, first: int, count: int) -> None:
+        """Make so many leads appear at once."""
+        self.call(*self.contender.load, str(first), str(count))
+
+    def call(self, *argv: str, timeout_seconds: float = 600.0) -> str:
+        """Run a command in the contender's environment to its end; what it printed."""
+        done = subprocess.run(
+            [self.contender.python, *argv],
+            cwd=ROOT,
+            env=self.environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+            timeout=timeout_seconds,
+        )
+        if done.returncode != 0:
+            raise RuntimeError(f"{' '.join(argv)} failed:\n{done.stderr[-3000:]}")
+        return done.stdout
+
+    def cpu(self) -> Cpu:
+        """CPU seconds so far, of the workers with all their children, and of Postgres."""
+        return Cpu(sum(_tree_seconds(child.pid) for child in self._children), self.bench.postgres_cpu())
+
+    def processes(self) -> list[psutil.Process]:
+        """The worker processes with all their children."""
+        roots = [psutil.Process(child.pid) for child in self._children]
+        return [process for root in roots for process in (root, *root.children(recursive=True))]
+
+    def stop(self) -> None:
+        """End the workers."""
+        for child in self._children:
+            child.kill()
+        self._children.clear()
+
+
+def environment(more: Mapping[str, str] = MappingProxyType({})) -> dict[str, str]:
+    """The environment of a process of the benchmarks: ours, without what the dispatcher or Celery reads."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(_OURS)}
+    return {**kept, "PYTHONUNBUFFERED": "1", **more}
+
+
+def _tree_seconds(pid: int) -> float:
+    total = 0.0
+    root = psutil.Process(pid)
+    for process in (root, *root.children(recursive=True)):
+        try:
+            times = process.cpu_times()
+        except psutil.NoSuchProcess:
+            continue
+        total += times.user + times.system + times.children_user + times.children_system
+    return total
+
+
+def scratch() -> Path:
+    """A directory for a run that keeps nothing."""
+    return Path(tempfile.mkdtemp(prefix="dispatcher-bench-"))

@@ -1,0 +1,80 @@
+"""What a producer of ours does, as processes of its own, like those of the peers."""
+
+import json
+import sys
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from sqlalchemy import create_engine, text
+
+from benchmarks.leads import lead
+from dispatcher.doorbell import Doorbell
+from dispatcher.lead import Lead
+from dispatcher.runtime import Dispatcher
+from dispatcher.settings import Settings
+
+_INSERT = text("""
+INSERT INTO dispatcher.leads
+    (id, account, campaign_id, phone_number, variables, allow_dupplicate, state, priority, due_at, payload_hash)
+SELECT CAST(id AS uuid), 'default', campaign_id, phone_number, variables, allow_dupplicate, 'pending', 0, now(), hash
+FROM jsonb_to_recordset(CAST(:rows AS jsonb)) AS row
+    (id text, campaign_id bigint, phone_number text, variables jsonb, allow_dupplicate boolean, hash text)
+""")
+
+
+def row(index: int) -> Mapping[str, Any]:
+    """A lead as the table wants it, with an id in the order of time as a client makes it."""
+    one = lead(index)
+    stamp = time.time_ns() // 1_000_000
+    return {
+        **one,
+        "id": f"{stamp >> 16:08x}-{stamp & 0xFFFF:04x}-7{index >> 20 & 0xFFF:03x}-8000-{index:012x}",
+        "hash": Lead.parse(one).payload_hash(),
+    }
+
+
+def load(first: int, count: int) -> None:
+    """Insert in one transaction, so that all leads appear at once, and ring."""
+    settings = Settings.from_environment()
+    rows = [row(index) for index in range(first, first + count)]
+    engine = create_engine(settings.require_database_url())
+    with engine.begin() as connection:
+        connection.execute(_INSERT, {"rows": json.dumps(rows)})
+    bell = Doorbell(settings.require_redis_url())
+    for campaign_id in {one["campaign_id"] for one in rows}:
+        bell.ring("default", campaign_id)
+
+
+def submit(first: int, count: int) -> None:
+    """Print the seconds that `count` calls of `submit` took."""
+    dispatcher = Dispatcher(Settings.from_environment())
+    dispatcher.submit(lead(first))
+    begin = time.perf_counter()
+    for index in range(first + 1, first + 1 + count):
+        dispatcher.submit(lead(index))
+    print(json.dumps({"seconds": time.perf_counter() - begin}))
+
+
+def trickle(first: int, count: int, pause_seconds: float) -> None:
+    """Print when each of `count` leads was submitted, by the monotonic clock, one every `pause_seconds`."""
+    dispatcher = Dispatcher(Settings.from_environment())
+    dispatcher.submit(lead(first))
+    times = []
+    for index in range(first + 1, first + 1 + count):
+        time.sleep(pause_seconds)
+        times.append((time.monotonic(), lead(index)["phone_number"]))
+        dispatcher.submit(lead(index))
+    print(json.dumps(times))
+
+
+if __name__ == "__main__":
+    match sys.argv[1:]:
+        case ["load", first, count]:
+            load(int(first), int(count))
+        case ["submit", first, count]:
+            submit(int(first), int(count))
+        case ["trickle", first, count, pause]:
+            trickle(int(first), int(count), float(pause))
+        case _:
+            sys.exit(__doc__)

@@ -1,0 +1,79 @@
+"""What most people would write: one Celery task a lead, `requests` with a session, nothing stored.
+
+`python -m celery -A benchmarks.peers.celery_plain worker -c 2`; `load` publishes leads that appear all at once.
+"""
+
+import json
+import os
+import sys
+import time
+from typing import Any
+
+import redis
+import requests
+from celery import Celery
+
+from benchmarks.leads import lead
+
+QUEUE = "celery_plain"
+STAGED = "celery_plain_staged"
+
+app = Celery("celery_plain", broker=os.environ["REDIS_URL"])
+app.conf.update(task_ignore_result=True, task_default_queue=QUEUE, worker_send_task_events=False)
+
+_session: requests.Session | None = None
+
+
+def session() -> requests.Session:
+    """This process's session, so that connections are kept alive."""
+    global _session  # noqa: PLW0603 - how it is done in a Celery module
+    if _session is None:
+        _session = requests.Session()
+        _session.headers["Authorization"] = "Bearer benchmark"
+    return _session
+
+
+@app.task(name="send", autoretry_for=(requests.RequestException,), retry_backoff=True)
+def send(one: dict[str, Any]) -> None:
+    """POST one lead."""
+    session().post(f"{os.environ['VOICERY_BASE_URL']}/user/lead", json=one, timeout=(5, 20)).raise_for_status()
+
+
+def load(first: int, count: int) -> None:
+    """Publish into another queue, and rename it."""
+    with app.connection_for_write() as connection, app.amqp.Producer(connection) as producer:
+        for index in range(first, first + count):
+            send.apply_async((lead(index),), queue=STAGED, producer=producer)
+    redis.Redis.from_url(os.environ["REDIS_URL"]).rename(STAGED, QUEUE)
+
+
+def submit(first: int, count: int) -> None:
+    """Print the seconds that `count` calls of `delay` took."""
+    send.delay(lead(first))  # connects
+    begin = time.perf_counter()
+    for index in range(first + 1, first + 1 + count):
+        send.delay(lead(index))
+    print(json.dumps({"seconds": time.perf_counter() - begin}))
+
+
+def trickle(first: int, count: int, pause_seconds: float) -> None:
+    """Print when each of `count` leads was submitted, by the monotonic clock, one every `pause_seconds`."""
+    send.delay(lead(first))
+    times = []
+    for index in range(first + 1, first + 1 + count):
+        time.sleep(pause_seconds)
+        times.append((time.monotonic(), lead(index)["phone_number"]))
+        send.delay(lead(index))
+    print(json.dumps(times))
+
+
+if __name__ == "__main__":
+    match sys.argv[1:]:
+        case ["load", first, count]:
+            load(int(first), int(count))
+        case ["submit", first, count]:
+            submit(int(first), int(count))
+        case ["trickle", first, count, pause]:
+            trickle(int(first), int(count), float(pause))
+        case _:
+            sys.exit(__doc__)

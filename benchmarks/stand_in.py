@@ -1,0 +1,179 @@
+"""A stand-in for the Voicery API that is too cheap to be measured: one process, uvloop and httptools where they are.
+
+It answers every POST with a new id, at once or after a while, and remembers when each request was there. Nothing is
+checked and nothing is kept over a restart: for anything but speed there is `dispatcher.sandbox`.
+
+    python benchmarks/stand_in.py --port 9000
+
+    POST /api/user/lead      200 with an id
+    POST /reset?delay=0.1    forget what was counted; answer after so many seconds from now on
+    GET  /wait?count=4000    answers when so many leads have been counted
+    GET  /stats              {"count", "first_at", "last_at", "open", "most_open"}, by the monotonic clock
+    GET  /log                [[seconds, phone number, campaign], …] of all that was counted
+"""
+
+import argparse
+import asyncio
+import time
+from typing import cast
+from urllib.parse import parse_qsl, urlsplit
+
+import orjson
+
+_HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%b"
+
+
+class Book:
+    """What was received since the last reset."""
+
+    def __init__(self) -> None:
+        self.delay_seconds = 0.0
+        self.last_id = 0
+        self.waiting: list[tuple[int, asyncio.Future[None]]] = []
+        self.reset(0.0)
+
+    def reset(self, delay_seconds: float) -> None:
+        """Forget all but the ids."""
+        self.delay_seconds = delay_seconds
+        self.received: list[tuple[float, str, int]] = []
+        self.answered = self.most_open = 0
+
+    def take(self, body: bytes) -> bytes:
+        """Note one lead; the answer to it."""
+        lead = orjson.loads(body)
+        self.received.append((time.monotonic(), lead["phone_number"], lead["campaign_id"]))
+        self.most_open = max(self.most_open, self.open)
+        self.last_id += 1
+        if self.waiting and self.waiting[0][0] <= len(self.received):
+            for count, future in self.waiting:
+                if count <= len(self.received) and not future.done():
+                    future.set_result(None)
+            self.waiting = [one for one in self.waiting if not one[1].done()]
+        return orjson.dumps(
+            {
+                "message": "Lead created successfully",
+                "data": {
+                    "id": self.last_id,
+                    "campaign_id": lead["campaign_id"],
+                    "phone_number": lead["phone_number"],
+                    "variables": lead["variables"],
+                    "status": "created",
+                    "created_at": "2025-06-30 11:53:20",
+                    "updated_at": "2025-06-30 11:53:20",
+                    "campaign": {"id": lead["campaign_id"], "name": "Benchmark"},
+                    "secondary_contacts": [],
+                },
+            }
+        )
+
+    @property
+    def open(self) -> int:
+        """Requests that wait for their answer."""
+        return len(self.received) - self.answered
+
+    def stats(self) -> dict[str, float | int | None]:
+        """The sums."""
+        return {
+            "count": len(self.received),
+            "first_at": self.received[0][0] if self.received else None,
+            "last_at": self.received[-1][0] if self.received else None,
+            "open": self.open,
+            "most_open": self.most_open,
+        }
+
+    async def reached(self, count: int) -> None:
+        """Return when `count` leads were received."""
+        if len(self.received) < count:
+            future = asyncio.get_running_loop().create_future()
+            self.waiting.append((count, future))
+            self.waiting.sort(key=lambda one: one[0])
+            await future
+
+
+class Peer(asyncio.Protocol):
+    """One connection, kept alive. Clients of ours send one request at a time and a `Content-Length`."""
+
+    transport: asyncio.Transport
+
+    def __init__(self, book: Book) -> None:
+        self._book = book
+        self._buffer = b""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Remember where to answer."""
+        self.transport = cast("asyncio.Transport", transport)
+
+    def data_received(self, data: bytes) -> None:
+        """Cut requests out of the stream."""
+        self._buffer = self._buffer + data if self._buffer else data
+        while (end := self._buffer.find(b"\r\n\r\n")) >= 0:
+            head = self._buffer[:end].lower()
+            start = head.find(b"\r\ncontent-length:")
+            length = int(head[start + 17 :].split(b"\r\n", 1)[0]) if start >= 0 else 0
+            if len(self._buffer) < end + 4 + length:
+                return
+            body = self._buffer[end + 4 : end + 4 + length]
+            target = self._buffer[: self._buffer.index(b"\r\n")].split(b" ")
+            self._buffer = self._buffer[end + 4 + length :]
+            if target[1].startswith(b"/api/user/lead"):
+                self._lead(body)
+            else:
+                self._control(target[1].decode())
+
+    def _lead(self, body: bytes) -> None:
+        answer = self._book.take(body)
+        if self._book.delay_seconds:
+            asyncio.get_running_loop().call_later(self._book.delay_seconds, self._answer_lead, answer)
+        else:
+            self._answer_lead(answer)
+
+    def _answer_lead(self, answer: bytes) -> None:
+        self._book.answered += 1
+        self._answer(answer)
+
+    def _answer(self, answer: bytes) -> None:
+        if not self.transport.is_closing():
+            self.transport.write(_HEAD % (len(answer), answer))
+
+    def _control(self, target: str) -> None:
+        parts = urlsplit(target)
+        query = dict(parse_qsl(parts.query))
+        match parts.path:
+            case "/reset":
+                self._book.reset(float(query.get("delay", "0")))
+                self._answer(b"{}")
+            case "/wait":
+                self._waiting = asyncio.get_running_loop().create_task(self._wait(int(query["count"])))
+            case "/log":
+                self._answer(orjson.dumps(self._book.received))
+            case _:
+                self._answer(orjson.dumps(self._book.stats()))
+
+    async def _wait(self, count: int) -> None:
+        await self._book.reached(count)
+        self._answer(orjson.dumps(self._book.stats()))
+
+
+async def serve(port: int) -> None:
+    """Answer for ever."""
+    book = Book()
+    server = await asyncio.get_running_loop().create_server(lambda: Peer(book), "127.0.0.1", port, backlog=1024)
+    print(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", flush=True)
+    await server.serve_forever()
+
+
+def main() -> None:
+    """Serve on the port that is asked for."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--port", type=int, default=0)
+    port = parser.parse_args().port
+    try:
+        import uvloop
+    except ImportError:
+        asyncio.run(serve(port))
+    else:
+        uvloop.run(serve(port))
+
+
+if __name__ == "__main__":
+    main()
