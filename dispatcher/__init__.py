@@ -28,6 +28,7 @@ from dispatcher.errors import (
 )
 from dispatcher.lead import Lead
 from dispatcher.options import DEFAULT_ACCOUNT
+from dispatcher.record import FailedLead, LeadRecord
 from dispatcher.settings import Settings
 from dispatcher.submission import BatchResult, Submission
 
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
     from dispatcher.candidate import Item
+    from dispatcher.failures import Resolved
+    from dispatcher.gates import Resumed
     from dispatcher.runtime import Dispatcher
 
 __all__ = [
@@ -43,17 +46,26 @@ __all__ = [
     "Contact",
     "Dispatcher",
     "DispatcherError",
+    "FailedLead",
     "FieldError",
     "IdempotencyConflict",
     "InvalidLead",
     "Lead",
     "LeadNotFound",
+    "LeadRecord",
     "NotAllowed",
     "NotConfigured",
     "SchemaOutOfDate",
     "Settings",
     "StoreUnavailable",
     "Submission",
+    "cancel",
+    "failed",
+    "get",
+    "pause",
+    "replay",
+    "resolve",
+    "resume",
     "submit",
     "submit_many",
 ]
@@ -112,3 +124,43 @@ def submit_many(
 ) -> BatchResult:
     """Make many leads durable, in chunks. See `Dispatcher.submit_many`."""
     return _dispatcher().submit_many(items, account=account, batch_id=batch_id, session=session)
+
+
+def get(id: UUID | str) -> LeadRecord:
+    """One lead as it stands, with its contacts, attempts and failures. Raises `LeadNotFound`."""
+    return _dispatcher().get(id)
+
+
+def failed(**filters: Any) -> list[FailedLead]:
+    """Open failures, the latest first. See `Dispatcher.failed`."""
+    return _dispatcher().failed(**filters)
+
+
+def replay(id: UUID | str, *, even_if_called: bool = False, actor: str | None = None, note: str | None = None) -> None:
+    """Send a failed lead again, as if it were new. Raises `NotAllowed` with the reason. See `Dispatcher.replay`."""
+    _dispatcher().replay(id, even_if_called=even_if_called, actor=actor, note=note)
+
+
+def resolve(id: UUID | str, as_: "Resolved", note: str, actor: str | None = None) -> None:
+    """Decide about a lead: "accepted", Voicery has it; "dismissed", it is settled. See `Dispatcher.resolve`."""
+    _dispatcher().resolve(id, as_, note, actor)
+
+
+def cancel(id: UUID | str, actor: str | None = None) -> None:
+    """Withdraw a lead that no worker has claimed yet. Raises `LeadNotFound`, `NotAllowed`."""
+    _dispatcher().cancel(id, actor)
+
+
+def pause(
+    campaign_id: int | None = None,
+    account: str = DEFAULT_ACCOUNT,
+    reason: str | None = None,
+    actor: str | None = None,
+) -> int:
+    """Hold a campaign back, or the whole account; returns how many leads are still on their way."""
+    return _dispatcher().pause(campaign_id, account, reason, actor)
+
+
+def resume(campaign_id: int | None = None, account: str = DEFAULT_ACCOUNT, actor: str | None = None) -> "Resumed":
+    """Open the gate of a campaign, or of the account, whatever had closed it."""
+    return _dispatcher().resume(campaign_id, account, actor)
