@@ -2,8 +2,8 @@
 
     python -m benchmarks.submit_latency [--leads 500]
 
-One thread, one lead after the other, a store of its own. Each phase begins with a new `Dispatcher`, as a process that has
-not met the trouble yet. Redis being away must never cost a producer more than 2.5 s, and that once.
+One thread, one lead after the other, a store of its own. Each phase begins with a new `Dispatcher`, as a process that
+has not met the trouble yet. Redis being away must never cost a producer more than 2.5 s, and that once.
 """
 
 import argparse
