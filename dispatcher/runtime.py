@@ -24,6 +24,7 @@ from dispatcher.failure_filter import FailureFilter
 from dispatcher.failure_group import FailureGroup
 from dispatcher.failures import MOST_LISTED, Failures, Replayed, Resolved
 from dispatcher.gates import GateKeeper, Resumed
+from dispatcher.importing.importer import Importer
 from dispatcher.intake import Intake
 from dispatcher.lead import Lead
 from dispatcher.limiter import Limiter, LimiterUnavailable
@@ -111,6 +112,10 @@ class Dispatcher:
     def bulk(self) -> Bulk:
         """Takes batches in, chunk by chunk."""
         return Bulk(self.database, self._bell())
+
+    def importer(self) -> Importer:
+        """Takes files of leads in."""
+        return Importer(self.bulk, self.database, self._settings.rate_limit)
 
     def _taking_in(self) -> Intake:
         bell = self._bell()

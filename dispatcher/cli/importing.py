@@ -1,104 +1,159 @@
-"""`import`: a file of leads, every refused row kept with its reason."""
+"""`import`: a file of leads as people really have it; first as a plan, if wished; every refused row with its reason."""
 
-import csv
-import os
 import sys
-from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Final
 from uuid import UUID
 
 import typer
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from dispatcher.cli import screen
-from dispatcher.cli.lead_file import LeadRow, read_rows
+from dispatcher.cli import import_screen, screen
 from dispatcher.cli.opening import opened
-from dispatcher.errors import DispatcherError, FieldError
+from dispatcher.importing.importer import Importer, ImportResult
+from dispatcher.importing.number import known_country
+from dispatcher.importing.source import STDIN, Source, open_source
+from dispatcher.importing.terms import ImportTerms
 from dispatcher.options import DEFAULT_ACCOUNT
+from dispatcher.runtime import whoami
 
-_HEADER: Final = ("line", "field", "fault", "remedy", "row")
-_UNREADABLE: Final[Mapping[str, Any]] = {}
+_WORTH_A_PROCESS_BYTES: Final = 4_000_000
+"""Below this, starting another process costs more than it gains."""
 
 
 def import_file(
     file: Annotated[
-        Path,
+        str,
         typer.Argument(
-            help="CSV with a header phone_number,campaign_id,<variables…>; or JSON Lines "
-            "(.jsonl) with the keys of a lead.",
+            help="CSV or TSV with a header phone_number,campaign_id,<variables…>, or JSON Lines with the keys of a "
+            "lead; gzip is fine; - is standard input.",
             show_default=False,
         ),
     ],
+    plan: Annotated[bool, typer.Option("--plan", help="Only say what would happen; nothing is stored.")] = False,
+    column: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--map",
+            metavar="FIELD=COLUMN",
+            help="Which column is which, e.g. phone=Mobile; FIELD may be a variable's name.",
+            show_default=False,
+        ),
+    ] = None,
+    country: Annotated[
+        str | None,
+        typer.Option(
+            "--country", metavar="DE", help="Country of numbers that are written without one.", show_default=False
+        ),
+    ] = None,
+    campaign: Annotated[
+        int | None,
+        typer.Option("--campaign", min=1, help="Campaign of rows that name none.", show_default=False),
+    ] = None,
     account: Annotated[str, typer.Option("--account", help="Name of the account.")] = DEFAULT_ACCOUNT,
+    rejected: Annotated[
+        Path | None,
+        typer.Option("--rejected", help="Where refused rows go; FILE.rejected.csv by default.", show_default=False),
+    ] = None,
+    again: Annotated[
+        bool, typer.Option("--again", help="Also rows that an earlier import of this very file has stored.")
+    ] = False,
     batch: Annotated[
         UUID | None,
-        typer.Option("--batch", help="Id of an import that was cut short: goes on with it.", show_default=False),
+        typer.Option("--batch", help="Id of a batch to go on with, if the file has changed since.", show_default=False),
     ] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            "--workers",
+            min=0,
+            max=64,
+            help="Processes that validate; by default one for large files.",
+            show_default=False,
+        ),
+    ] = None,
+    reveal: screen.Reveal = False,
     json: screen.Json = False,
 ) -> None:
-    """Make every lead of a file durable. Refused rows go to FILE.rejected.csv, and the exit code is then 1."""
-    with opened() as dispatcher, _progress(quiet=json) as progress:
-        task = progress.add_task("read", total=None)
-        result = dispatcher.submit_many(_leads(file, progress, task), account=account, batch_id=batch)
-    refused_file = _write_refused(file, dict(result.rejected)) if result.rejected else None
-    if json:
-        screen.emit(
-            {
-                "batch_id": str(result.batch_id),
-                "submitted": result.submitted,
-                "duplicates": result.duplicates,
-                "repeated": result.repeated,
-                "rejected": len(result.rejected),
-                "rejected_file": None if refused_file is None else str(refused_file),
-            }
-        )
-    else:
-        screen.say(("✓ ", "green"), f"{screen.plural(result.submitted, 'lead')} stored (batch {result.batch_id}).")
-        if result.duplicates:
-            screen.say(
-                ("= ", "magenta"), f"{screen.plural(result.duplicates, 'duplicate')}: nobody is called for these."
-            )
-        if result.repeated:
-            screen.say(("= ", "cyan"), f"{screen.plural(result.repeated, 'row')} had been imported before.")
-        if refused_file is not None:
-            count = screen.plural(len(result.rejected), "row")
-            screen.warn(("✗ ", "red"), f"{count} refused: {refused_file} has each with its reason.")
-    if refused_file is not None:
+    """Make every lead of a file durable. Refused rows go to FILE.rejected.csv, and the exit code is then 1.
+
+    The same file again, into the same campaign, stores nothing twice: an import that was cut short is simply repeated.
+    """
+    terms = ImportTerms(
+        account=account,
+        campaign_id=campaign,
+        country=_country(country),
+        columns=_columns(column or []),
+        again=again,
+        actor=whoami(),
+        workers=_workers(file, workers),
+    )
+    with opened() as dispatcher, open_source(file) as source:
+        importer = dispatcher.importer()
+        if plan:
+            planned = importer.plan(source, terms)
+            if json:
+                screen.emit(import_screen.plan_dict(planned, reveal=reveal))
+            else:
+                import_screen.show_plan(planned, reveal=reveal)
+            refused = planned.rejected
+        else:
+            path = rejected or _rejected_path(file)
+            result = _run(importer, source, terms, path, batch, quiet=json)
+            if json:
+                screen.emit(import_screen.result_dict(result, path))
+            else:
+                import_screen.show_result(result, path)
+            refused = result.rejected
+    if refused:
         screen.fail()
 
 
-def _leads(file: Path, progress: Progress, task: TaskID) -> Iterator[Mapping[str, Any]]:
-    for row in read_rows(file):
-        progress.advance(task)
-        yield _UNREADABLE if row.lead is None else row.lead
+def _run(
+    importer: Importer, source: Source, terms: ImportTerms, path: Path, batch: UUID | None, *, quiet: bool
+) -> ImportResult:
+    columns = (
+        TextColumn("{task.completed:,.0f} rows"),
+        BarColumn(),
+        TextColumn("{task.fields[rate]:,.0f} rows/s"),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    hidden = quiet or not sys.stderr.isatty()
+    with Progress(*columns, console=screen.error_console(), disable=hidden, transient=True) as progress:
+        task = progress.add_task("import", total=source.lines, rate=0.0)
+
+        def show(done: ImportResult) -> None:
+            progress.update(task, completed=done.rows, rate=done.rows_per_second)
+
+        return importer.run(source, terms, path, show, batch)
 
 
-def _progress(*, quiet: bool) -> Progress:
-    columns = (TextColumn("{task.completed:,.0f} rows"), BarColumn(), TimeElapsedColumn())
-    return Progress(*columns, console=screen.error_console(), disable=quiet or not sys.stderr.isatty(), transient=True)
+def _rejected_path(file: str) -> Path:
+    return Path("stdin.rejected.csv") if file == STDIN else Path(file + ".rejected.csv")
 
 
-def _write_refused(file: Path, refused: Mapping[int, Sequence[FieldError]]) -> Path:
-    """Read the file once more for the text of the refused rows: only these are wanted, and it may be large."""
-    path = file.with_name(file.name + ".rejected.csv")
+def _country(code: str | None) -> str | None:
+    if code is not None and not known_country(code):
+        raise typer.BadParameter("--country takes the two letters of a country, e.g. DE")
+    return code
+
+
+def _columns(given: list[str]) -> dict[str, str]:
+    columns: dict[str, str] = {}
+    for one in given:
+        field, equals, name = one.partition("=")
+        if not equals or not field.strip() or not name.strip():
+            raise typer.BadParameter("--map is written FIELD=COLUMN, e.g. phone=Mobile")
+        columns[name.strip()] = field.strip()
+    return columns
+
+
+def _workers(file: str, wanted: int | None) -> int:
+    if wanted is not None:
+        return wanted
     try:
-        # It holds people's numbers: for the eyes of whoever ran this.
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with open(descriptor, "w", encoding="utf-8", newline="") as output:  # noqa: PTH123 - a descriptor
-            writer = csv.writer(output)
-            writer.writerow(_HEADER)
-            for index, row in enumerate(read_rows(file)):
-                if index in refused:
-                    writer.writerows(_lines(row, refused[index]))
-    except OSError as error:
-        raise DispatcherError(f"Rows were refused, and {path} cannot be written: {error.strerror}.") from None
-    return path
-
-
-def _lines(row: LeadRow, errors: Sequence[FieldError]) -> Iterator[tuple[int, str, str, str, str]]:
-    if row.lead is None:
-        yield row.line, "", row.fault, "", row.text
-        return
-    for error in errors:
-        yield row.line, error.field, error.fault, error.remedy, row.text
+        large = file != STDIN and Path(file).stat().st_size > _WORTH_A_PROCESS_BYTES
+    except OSError:
+        large = False  # the error is told when the file is opened
+    return int(large)

@@ -39,17 +39,14 @@ class Source:
 
     digest     SHA-256 in hex of the uncompressed bytes: the same file again has the same
     encoding   as Python calls it: by the byte order mark, else utf-8 if all of it is, else cp1252 or latin-1
+    lines      about how many there are
     """
 
     name: str
     digest: str
     encoding: str
+    lines: int
     _bytes: IO[bytes]
-
-    @property
-    def guessed(self) -> bool:
-        """Whether the encoding is only what Western spreadsheets use, not what the bytes say."""
-        return self.encoding in {"cp1252", "latin-1"}
 
     @contextmanager
     def text(self) -> Iterator[io.TextIOWrapper]:
@@ -73,7 +70,7 @@ def open_source(path: str, stdin: IO[bytes] | None = None) -> Iterator[Source]:
             packed = raw.read(2) == _GZIP
             raw.seek(0)
             unpacked = cast("IO[bytes]", gzip.GzipFile(fileobj=raw)) if packed else raw
-            yield Source(name, *_digest_and_encoding(unpacked), unpacked)
+            yield Source(name, *_survey(unpacked), unpacked)
     except OSError as error:
         if isinstance(error, gzip.BadGzipFile):
             raise _damaged(name, error) from None
@@ -94,14 +91,17 @@ def _seekable(path: str, stdin: IO[bytes] | None) -> Iterator[IO[bytes]]:
         yield kept
 
 
-def _digest_and_encoding(file: IO[bytes]) -> tuple[str, str]:
+def _survey(file: IO[bytes]) -> tuple[str, str, int]:
+    """Digest, encoding and number of lines."""
     digest = sha256()
     marked: str | None = None
     utf8: codecs.IncrementalDecoder | None = codecs.getincrementaldecoder("utf-8")()
     western = "cp1252"
     first = True
+    lines = 0
     while block := file.read(_BLOCK):
         digest.update(block)
+        lines += block.count(b"\n")
         if first:
             marked = next((name for mark, name in _MARKS if block.startswith(mark)), None)
             first = False
@@ -111,7 +111,7 @@ def _digest_and_encoding(file: IO[bytes]) -> tuple[str, str]:
             western = "latin-1"
     if utf8 is not None and not _decodes(utf8, b"", final=True):
         utf8 = None
-    return digest.hexdigest(), marked or ("utf-8" if utf8 is not None else western)
+    return digest.hexdigest(), marked or ("utf-8" if utf8 is not None else western), lines
 
 
 def _decodes(decoder: codecs.IncrementalDecoder, block: bytes, *, final: bool = False) -> bool:

@@ -1,0 +1,95 @@
+"""What `import` prints: the plan, and the account of every row."""
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from dispatcher.cli import moments, screen
+from dispatcher.importing.importer import ImportResult
+from dispatcher.importing.plan import Plan
+
+
+def plan_dict(plan: Plan, *, reveal: bool) -> dict[str, Any]:
+    """The plan as JSON takes it."""
+    return {
+        "batch_id": str(plan.batch_id),
+        "form": plan.form,
+        "encoding": plan.encoding,
+        "rows": plan.rows,
+        "submitted": plan.submitted,
+        "duplicates_in_file": plan.duplicates_in_file,
+        "duplicates_in_store": plan.duplicates_in_store,
+        "repeated": plan.repeated,
+        "rejected": plan.rejected,
+        "waiting": plan.waiting,
+        "finish_in_seconds": plan.finish_in_seconds,
+        "samples": [sample.as_dict(reveal=reveal) for sample in plan.samples],
+        "refusals": [
+            {"line": line, "field": fault.field, "reason": fault.fault, "remedy": fault.remedy}
+            for line, faults in plan.refusals
+            for fault in faults
+        ],
+    }
+
+
+def show_plan(plan: Plan, *, reveal: bool) -> None:
+    """Print the plan."""
+    _show_form(plan.form, plan.encoding)
+    screen.say(f"{screen.plural(plan.rows, 'row')}, of which the import would")
+    screen.say(("  deliver ", "green"), screen.plural(plan.submitted, "lead"))
+    screen.say(("  not call ", "magenta"), screen.plural(plan.duplicates_in_file, "duplicate"), " within the file")
+    screen.say(("  not call ", "magenta"), screen.plural(plan.duplicates_in_store, "duplicate"), " of leads we have")
+    screen.say(("  skip ", "cyan"), screen.plural(plan.repeated, "row"), " imported before")
+    screen.say(("  refuse ", "red"), screen.plural(plan.rejected, "row"))
+    for line, faults in plan.refusals:
+        for fault in faults:
+            screen.say(f"    line {line}: {fault}")
+    if plan.finish_in_seconds is not None and plan.submitted:
+        finish = datetime.now(UTC) + timedelta(seconds=plan.finish_in_seconds)
+        before = f" ({screen.plural(plan.waiting, 'lead')} wait already)" if plan.waiting else ""
+        screen.say(
+            f"At the rate limit the last is sent in about {moments.span(plan.finish_in_seconds)}, at "
+            f"{moments.clock(finish)} UTC{before}."
+        )
+    for sample in plan.samples:
+        shown = sample.as_dict(reveal=reveal)
+        screen.say(f"  line {shown.pop('line')} → {orjson.dumps(shown).decode()}")
+    screen.say("Nothing was stored. Leave out --plan to import it.")
+
+
+def result_dict(result: ImportResult, rejected_path: Path) -> dict[str, Any]:
+    """The account of an import as JSON takes it."""
+    return {
+        "batch_id": str(result.batch_id),
+        "form": result.form,
+        "encoding": result.encoding,
+        "rows": result.rows,
+        "submitted": result.submitted,
+        "duplicates": result.duplicates,
+        "repeated": result.repeated,
+        "rejected": result.rejected,
+        "rejected_file": str(rejected_path) if result.rejected else None,
+        "seconds": round(result.seconds, 3),
+    }
+
+
+def show_result(result: ImportResult, rejected_path: Path) -> None:
+    """Print the account of an import."""
+    _show_form(result.form, result.encoding)
+    speed = f"{result.rows_per_second:,.0f} rows/s, batch {result.batch_id}"
+    screen.say(("✓ ", "green"), f"{screen.plural(result.submitted, 'lead')} stored ({speed}).")
+    if result.duplicates:
+        screen.say(("= ", "magenta"), f"{screen.plural(result.duplicates, 'duplicate')}: nobody is called for these.")
+    if result.repeated:
+        screen.say(("= ", "cyan"), f"{screen.plural(result.repeated, 'row')} had been imported before.")
+    if result.rejected:
+        count = screen.plural(result.rejected, "row")
+        screen.warn(("✗ ", "red"), f"{count} refused: {rejected_path} has each with its reason.")
+
+
+def _show_form(form: str, encoding: str) -> None:
+    guessed = encoding in {"cp1252", "latin-1"}
+    note = " (a guess: it is not UTF-8; check names with accents)" if guessed else ""
+    screen.say(f"Read as a {form}, {encoding}{note}. Empty cells are variables left out.")
