@@ -20,6 +20,7 @@ from dispatcher.reply import Reply, WireFault
 from dispatcher.slots import Slots
 from dispatcher.store.claims import Claimed
 from dispatcher.tally import Tally
+from dispatcher.tracing import attempting
 
 LEASE_MARGIN_SECONDS: Final = 1.0
 """Beyond the deadline of the exchange, so much of the lease must be left when the first byte leaves."""
@@ -222,11 +223,14 @@ class DeliveryRun:
     # One exchange, in a slot's thread ---------------------------------------------------------------------------------
 
     def _exchange(self, job: Job) -> Finished:
-        started_at = self._clock()
-        reply = self._post(job)
-        ended_at = self._clock()
-        hints = _hints(reply)
-        outcome = self._classified(job.claimed, reply)
+        claimed = job.claimed
+        with attempting(claimed.lead_id, claimed.attempt_id, claimed.account, claimed.campaign_id) as tell:
+            started_at = self._clock()
+            reply = self._post(job)
+            ended_at = self._clock()
+            hints = _hints(reply)
+            outcome = self._classified(claimed, reply)
+            tell(outcome.kind.value, outcome.http_status)
         self._slow_everyone(outcome.kind, hints)
         return Finished(job.claimed, outcome, ended_at, started_at, hints.retry_after_seconds)
 

@@ -18,6 +18,7 @@ from dispatcher.options import SubmitOptions, check_account
 from dispatcher.store import submissions
 from dispatcher.store.database import Database, StatementRefused, TryAgain, translated
 from dispatcher.submission import Submission
+from dispatcher.tracing import submitting
 
 REPEAT_FOR_SECONDS: Final = 2.0
 """So long is a submit repeated under its own id when its commit was not acknowledged."""
@@ -55,17 +56,19 @@ class Intake:
     ) -> Submission:
         """Validate, store, announce. See `Dispatcher.submit` for the contract."""
         entry = valid_entry(lead, options, account)
-        if session is None:
-            stored = self._store_durably(entry)
-            reach("submit.after_commit")
-            if _is_news(stored):
-                self._bell.ring(entry.account, entry.lead.campaign_id)
-        else:
-            connection = session.connection() if isinstance(session, Session) else session
-            with translated():
-                stored = self._store(entry, connection, connection.begin_nested)
-            if isinstance(session, Session) and _is_news(stored):
-                Announcement.of(session, self._bell).add(entry.account, entry.lead.campaign_id)
+        with submitting(entry.account, entry.lead.campaign_id) as tell:
+            if session is None:
+                stored = self._store_durably(entry)
+                reach("submit.after_commit")
+                if _is_news(stored):
+                    self._bell.ring(entry.account, entry.lead.campaign_id)
+            else:
+                connection = session.connection() if isinstance(session, Session) else session
+                with translated():
+                    stored = self._store(entry, connection, connection.begin_nested)
+                if isinstance(session, Session) and _is_news(stored):
+                    Announcement.of(session, self._bell).add(entry.account, entry.lead.campaign_id)
+            tell(stored.lead_id, stored.state)
         return Submission(stored.lead_id, stored.state, stored.created, stored.duplicate_of)
 
     def _store_durably(self, entry: submissions.Entry) -> submissions.Stored:

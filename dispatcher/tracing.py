@@ -1,0 +1,96 @@
+"""OpenTelemetry traces from `submit` to the POST, where the extra `otel` is installed and somebody exports them.
+
+The trace id of a lead *is* its id: both have 128 bits. So the trace crosses from the producer to the worker without a
+column, a header or anything personal, and whoever knows a lead's id knows its trace. The producer's own trace, which
+has an id of its own, gets a link to it. Without OpenTelemetry all of this is nothing.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Final
+from uuid import UUID
+
+if TYPE_CHECKING:
+    from opentelemetry.context import Context
+    from opentelemetry.trace import Span, SpanContext, SpanKind
+
+try:
+    from opentelemetry import trace
+except ImportError:  # the extra is not installed
+    INSTALLED = False
+else:
+    INSTALLED = True
+
+_SPAN_BITS: Final = 0xFFFF_FFFF_FFFF_FFFF
+
+
+@contextmanager
+def submitting(account: str, campaign_id: int) -> Iterator[Callable[[UUID, str], None]]:
+    """A span around a submit, in the caller's trace; call what it gives with the stored lead's id and state."""
+    if not INSTALLED:
+        yield lambda _lead_id, _state: None
+        return
+    attributes: dict[str, str | int] = {"dispatcher.account": account, "dispatcher.campaign_id": campaign_id}
+    with _spanning("dispatcher.submit", trace.SpanKind.PRODUCER, attributes) as span:
+
+        def tell(lead_id: UUID, state: str) -> None:
+            span.set_attributes({"dispatcher.lead_id": str(lead_id), "dispatcher.state": state})
+            span.add_link(context_of(lead_id))
+
+        yield tell
+
+
+@contextmanager
+def attempting(
+    lead_id: UUID, attempt_id: UUID, account: str, campaign_id: int
+) -> Iterator[Callable[[str, int | None], None]]:
+    """A span around one exchange, in the lead's trace; call what it gives with the outcome and the HTTP status."""
+    if not INSTALLED:
+        yield lambda _outcome, _http_status: None
+        return
+    attributes: dict[str, str | int] = {
+        "dispatcher.lead_id": str(lead_id),
+        "dispatcher.attempt_id": str(attempt_id),
+        "dispatcher.account": account,
+        "dispatcher.campaign_id": campaign_id,
+    }
+    parent = trace.set_span_in_context(trace.NonRecordingSpan(context_of(lead_id)))
+    with _spanning("dispatcher.attempt", trace.SpanKind.CLIENT, attributes, parent) as span:
+
+        def tell(outcome: str, http_status: int | None) -> None:
+            span.set_attribute("dispatcher.outcome", outcome)
+            if http_status is not None:
+                span.set_attribute("http.response.status_code", http_status)
+
+        yield tell
+
+
+@contextmanager
+def _spanning(
+    name: str, kind: "SpanKind", attributes: "dict[str, str | int]", parent: "Context | None" = None
+) -> "Iterator[Span]":
+    """The current span for a while. Of an error it keeps the kind, never the text, which may name a person."""
+    tracer = trace.get_tracer("dispatcher")
+    with tracer.start_as_current_span(
+        name,
+        context=parent,
+        kind=kind,
+        attributes={**attributes},
+        record_exception=False,
+        set_status_on_exception=False,
+    ) as span:
+        try:
+            yield span
+        except BaseException as error:
+            span.set_status(trace.Status(trace.StatusCode.ERROR, type(error).__name__))
+            raise
+
+
+def context_of(lead_id: UUID) -> "SpanContext":
+    """The remote parent that all spans of a lead have in common."""
+    return trace.SpanContext(
+        trace_id=lead_id.int,
+        span_id=lead_id.int & _SPAN_BITS or 1,  # zero means none
+        is_remote=True,
+        trace_flags=trace.TraceFlags(trace.TraceFlags.SAMPLED),
+    )

@@ -1,0 +1,82 @@
+"""A lead's trace id is its id, so that the trace crosses from the producer to the worker by itself."""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from uuid import UUID
+
+import pytest
+from opentelemetry import trace
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+
+from dispatcher import tracing
+
+LEAD = UUID("01890b1c-1234-7567-8901-123456789012")
+ATTEMPT = UUID("01890b1c-1234-7567-8901-123456789013")
+
+
+@pytest.fixture
+def exported(monkeypatch: pytest.MonkeyPatch) -> Iterator[InMemorySpanExporter]:
+    exporter = InMemorySpanExporter()
+    provider = TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    monkeypatch.setattr(tracing.trace, "get_tracer", provider.get_tracer)
+    yield exporter
+    provider.shutdown()
+
+
+def test_submit_and_post_meet_in_the_lead_s_trace(exported: InMemorySpanExporter) -> None:
+    with tracing.submitting("default", 42) as tell:
+        tell(LEAD, "pending")
+    with tracing.attempting(LEAD, ATTEMPT, "default", 42) as tell_outcome:
+        tell_outcome("accepted", 200)
+
+    submit, attempt = exported.get_finished_spans()
+    assert attempt.context is not None
+    assert attempt.context.trace_id == LEAD.int
+    (link,) = submit.links
+    assert link.context.trace_id == LEAD.int
+    assert attempt.parent == link.context
+    assert (submit.name, submit.kind) == ("dispatcher.submit", trace.SpanKind.PRODUCER)
+    assert dict(attempt.attributes or {}) == {
+        "dispatcher.lead_id": str(LEAD),
+        "dispatcher.attempt_id": str(ATTEMPT),
+        "dispatcher.account": "default",
+        "dispatcher.campaign_id": 42,
+        "dispatcher.outcome": "accepted",
+        "http.response.status_code": 200,
+    }
+
+
+def test_the_producer_s_own_trace_goes_on_in_submit(exported: InMemorySpanExporter) -> None:
+    with (
+        tracing.trace.get_tracer("crm").start_as_current_span("request") as request,
+        tracing.submitting("a", 1) as tell,
+    ):
+        tell(LEAD, "pending")
+    assert exported.get_finished_spans()[0].context.trace_id == request.get_span_context().trace_id
+
+
+def test_an_error_is_no_text_in_a_span(exported: InMemorySpanExporter) -> None:
+    def fail() -> None:
+        raise ValueError("+12025550101")
+
+    with pytest.raises(ValueError, match="555"), tracing.attempting(LEAD, ATTEMPT, "default", 42):
+        fail()
+    (span,) = exported.get_finished_spans()
+    assert "555" not in span.to_json()
+
+
+def test_without_opentelemetry_it_is_nothing() -> None:
+    code = """
+import sys
+sys.modules["opentelemetry"] = None
+from uuid import uuid4
+from dispatcher import tracing
+assert not tracing.INSTALLED
+with tracing.submitting("default", 42) as tell: tell(uuid4(), "pending")
+with tracing.attempting(uuid4(), uuid4(), "default", 42) as tell: tell("accepted", 200)
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
