@@ -15,7 +15,7 @@ from tests.support.environment import clean_environment
 from tests.support.waiting import wait_until
 
 DEMO = (sys.executable, "-m", "dispatcher", "demo")
-SURROUNDINGS = {"COLUMNS": "80", "VOICERY_API_TOKEN": "a-real-one", "DISPATCHER_SETTLE": "nonsense"}
+SURROUNDINGS = {"VOICERY_API_TOKEN": "a-real-one", "DISPATCHER_SETTLE": "nonsense"}
 
 
 def test_it_ends_with_a_balanced_account_and_leaves_nothing_behind(server_dir: Path) -> None:
@@ -34,7 +34,6 @@ def test_it_ends_with_a_balanced_account_and_leaves_nothing_behind(server_dir: P
     assert sum(endings[:total]) == 200
 
     assert "\x1b" not in printed, "no colours in a pipe"
-    assert max(map(len, printed.splitlines())) <= 80
     remedy = "+14155550100"  # the example in a refusal's advice
     assert not re.search(r"\+?\d(?:[ ().-]{0,2}\d){6,}", printed.replace(remedy, "").replace("\n", " ")), (
         "no whole number"
