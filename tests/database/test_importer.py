@@ -1,0 +1,196 @@
+"""An import may be planned, cut short and repeated; every row of the file is accounted for."""
+
+import csv
+import stat
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from sqlalchemy import text
+
+from dispatcher.bulk import Bulk
+from dispatcher.importing.importer import Importer, ImportResult
+from dispatcher.importing.plan import Plan, seconds_to_send
+from dispatcher.importing.source import open_source
+from dispatcher.importing.terms import ImportTerms
+from dispatcher.rate import parse_rate_limit
+from dispatcher.store.database import Database
+from tests.database.queue import phone
+
+HEADER = "phone_number,campaign_id,name\n"
+
+
+class Bell:
+    def ring(self, account: str, campaign_id: int) -> bool:
+        return True
+
+
+class Files:
+    """Imports texts, in chunks of two rows."""
+
+    def __init__(self, database: Database, directory: Path) -> None:
+        self.rejected = directory / "leads.csv.rejected.csv"
+        self._path = directory / "leads.csv"
+        self._database = database
+        self._importer = Importer(
+            Bulk(database, Bell(), chunk_items=2), database, parse_rate_limit("100/minute; 20/10 seconds")
+        )
+
+    def run(self, content: str, progress: Callable[[ImportResult], None] = lambda _: None, **terms: Any) -> Any:
+        self._path.write_text(content)
+        with open_source(str(self._path)) as source:
+            return self._importer.run(source, ImportTerms(actor="ada@test", **terms), self.rejected, progress)
+
+    def plan(self, content: str, **terms: Any) -> Plan:
+        self._path.write_text(content)
+        with open_source(str(self._path)) as source:
+            return self._importer.plan(source, ImportTerms(**terms))
+
+    def rejections(self) -> list[list[str]]:
+        with self.rejected.open(encoding="utf-8-sig", newline="") as file:
+            return list(csv.reader(file))[1:]
+
+    def all(self, statement: str) -> list[tuple[Any, ...]]:
+        with self._database.transaction() as connection:
+            return [tuple(row) for row in connection.execute(text(statement))]
+
+
+@pytest.fixture
+def files(database: Database, tmp_path: Path) -> Files:
+    return Files(database, tmp_path)
+
+
+def lines(*numbers: int) -> str:
+    return "".join(f"{phone(number)},42,Nr {number}\n" for number in numbers)
+
+
+def test_every_row_is_accounted_for(files: Files) -> None:
+    content = HEADER + lines(1, 2, 1) + "12,42,=HYPERLINK(1)\n" + lines(3) + "+1,x,Eve\n"
+    seen: list[int] = []
+    result = files.run(content, lambda done: seen.append(done.rows))
+    assert (result.rows, result.submitted, result.duplicates, result.rejected) == (6, 3, 1, 2)
+    assert seen == [2, 4, 6]
+    rejections = files.rejections()
+    assert [row[:2] for row in rejections] == [["5", "phone_number"], ["7", "phone_number"], ["7", "campaign_id"]]
+    assert rejections[0][4] == "12,42,=HYPERLINK(1)"
+    assert rejections[1][4] == "'+1,x,Eve"
+    assert stat.S_IMODE(files.rejected.stat().st_mode) == 0o600
+
+
+def test_an_import_is_on_record_with_its_refused_rows(files: Files) -> None:
+    files.run(HEADER + lines(1, 2, 1) + "12,42,\0x\n")
+    [record] = files.all(
+        "SELECT file_name, account, actor, submitted, duplicates, repeated, rejected, finished_at IS NOT NULL,"
+        " batch_id = (SELECT min(batch_id::text)::uuid FROM dispatcher.leads) FROM dispatcher.imports"
+    )
+    assert record == ("leads.csv", "default", "ada@test", 2, 1, 0, 1, True, True)
+    assert files.all("SELECT line, field, original FROM dispatcher.import_rejections") == [
+        (5, "phone_number", "12,42,\ufffdx")
+    ]
+
+
+def test_the_same_file_again_changes_nothing_unless_told(files: Files) -> None:
+    content = HEADER + lines(1, 2, 3)
+    files.run(content)
+    again = files.run(content)
+    assert (again.submitted, again.repeated) == (0, 3)
+    assert files.run(content, again=True).duplicates == 3
+    assert not files.rejected.exists()
+
+
+def test_an_import_that_was_cut_short_goes_on(files: Files) -> None:
+    content = HEADER + lines(*range(9))
+
+    def stop(done: ImportResult) -> None:
+        if done.rows == 4:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        files.run(content, stop)
+    [(stored,)] = files.all("SELECT count(*) FROM dispatcher.leads")
+    assert 4 <= stored < 9
+    result = files.run(content)
+    assert (result.submitted, result.repeated) == (9 - stored, stored)
+    assert files.all("SELECT count(*) FROM dispatcher.leads") == [(9,)]
+    assert files.all("SELECT finished_at IS NULL FROM dispatcher.imports ORDER BY id") == [(True,), (False,)]
+
+
+def test_rows_that_lacked_their_country_are_taken_in_by_the_next_run(files: Files) -> None:
+    content = f"{HEADER}{lines(1)}(202) 555-0155,42,x\n"
+    assert (files.run(content).submitted, files.run(content, country="US").submitted) == (1, 1)
+    assert files.all("SELECT count(*) FROM dispatcher.leads WHERE state = 'pending'") == [(2,)]
+
+
+def test_a_changed_mapping_calls_nobody_twice(files: Files) -> None:
+    content = "phone_number,campaign_id,name,allow_dupplicate\n" + f"{phone(1)},42,Ada,true\n"
+    files.run(content)
+    changed = files.run(content, columns={"name": "customer_name"})
+    assert (changed.submitted, changed.rejected) == (0, 1)
+    assert files.rejections()[0][1] == "batch_id"
+
+
+def test_a_plan_stores_nothing_and_shows_nobodys_number(files: Files) -> None:
+    content = f"phone_number,campaign_id,name,contact1_phone\n{phone(1)},42,Ada,{phone(2)}\n"
+    plan = files.plan(content)
+    assert files.all("SELECT count(*) FROM dispatcher.leads") == [(0,)]
+    assert files.all("SELECT count(*) FROM dispatcher.imports") == [(0,)]
+    [sample] = plan.samples
+    assert sample.as_dict(reveal=True)["secondary_contacts"][0]["phone_number"] == phone(2)
+    shown = f"{plan!r} {sample.as_dict()}"
+    assert not any(secret in shown for secret in (phone(1), phone(2), "Ada"))
+
+
+def test_a_plan_tells_duplicates_of_the_file_from_those_of_the_store(files: Files) -> None:
+    files.run(HEADER + lines(1))
+    plan = files.plan(HEADER + lines(1, 2, 3, 2) + "12,42,x\n")
+    assert (plan.rows, plan.submitted, plan.duplicates_in_file, plan.duplicates_in_store) == (5, 2, 1, 1)
+    assert [(line, fault.field) for line, (fault,) in plan.refusals] == [(6, "phone_number")]
+    assert plan.waiting == 1
+
+
+def test_a_plan_knows_when_the_last_is_sent() -> None:
+    windows = parse_rate_limit("100/minute; 20/10 seconds")
+    assert seconds_to_send(1000, windows) == pytest.approx(612)
+    assert seconds_to_send(1000, ()) is None
+
+
+ROWS = st.lists(
+    st.tuples(st.integers(0, 3), st.booleans(), st.sampled_from(["", "", "a", "b"]), st.sampled_from(["", "x"])),
+    max_size=9,
+)
+
+
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(before=ROWS, drawn=ROWS)
+def test_a_plan_foretells_the_import(database: Database, tmp_path: Path, before: list[Any], drawn: list[Any]) -> None:
+    files = Files(database, tmp_path)
+    with database.transaction() as connection:
+        connection.execute(text("TRUNCATE dispatcher.leads, dispatcher.idempotency_keys CASCADE"))
+    files.run(_content(before))
+    with small_chunks():
+        plan = files.plan(_content(drawn))
+    result = files.run(_content(drawn))
+    assert (plan.rows, plan.submitted, plan.repeated, plan.rejected) == (
+        result.rows,
+        result.submitted,
+        result.repeated,
+        result.rejected,
+    )
+    assert plan.duplicates_in_file + plan.duplicates_in_store == result.duplicates
+
+
+@contextmanager
+def small_chunks() -> Iterator[None]:
+    """Plans of two rows a chunk, so that chunks meet each other."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("dispatcher.importing.plan._CHUNK_ITEMS", 2)
+        yield
+
+
+def _content(drawn: list[Any]) -> str:
+    header = "phone_number,campaign_id,allow_dupplicate,key,name\n"
+    return header + "".join(f"{phone(number)},42,{flag},{key},{name}\n" for number, flag, key, name in drawn)

@@ -1,0 +1,310 @@
+"""What spreadsheets do to a list of leads either works or is named."""
+
+import codecs
+import gzip
+import io
+import pickle
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dispatcher.errors import FieldError, InvalidLead
+from dispatcher.importing.lead_file import batch_id_of, open_leads
+from dispatcher.importing.number import phone_of_cell
+from dispatcher.importing.refusal import UnreadableFile
+from dispatcher.importing.source import Source, open_source
+from dispatcher.importing.terms import ImportTerms
+from dispatcher.lead import Lead
+
+ADA, BOB = "+12025550101", "+12025550102"
+HEADER = "phone_number,campaign_id,name\n"
+
+
+def read(content: str | bytes, name: str = "leads.csv", **terms: Any) -> list[Any]:
+    """Each row as (line, lead, options) or (line, fields with faults)."""
+    raw = content.encode() if isinstance(content, str) else content
+    found: list[Any] = []
+    with (
+        open_source_of(raw, name) as source,
+        open_leads(source, ImportTerms(**terms)) as file,
+    ):
+        for row in file.rows:
+            try:
+                lead, options = pickle.loads(pickle.dumps(file.read))(row)  # noqa: S301 - our own, as processes get it
+                found.append((row.line, lead, options))
+            except InvalidLead as refusal:
+                found.append((row.line, [fault.field for fault in refusal.errors]))
+    return found
+
+
+@contextmanager
+def open_source_of(raw: bytes, name: str) -> Iterator[Source]:
+    with tempfile.TemporaryDirectory() as directory:
+        path = Path(directory, name)
+        path.write_bytes(raw)
+        with open_source(str(path)) as source:
+            yield source
+
+
+def names(content: bytes, **more: Any) -> list[str]:
+    return [row[1]["variables"].get("name") for row in read(content, **more)]
+
+
+# Bytes ----------------------------------------------------------------------------------------------------------------
+
+TEXT = f"{HEADER}{ADA},42,Zoë\n"
+
+
+@pytest.mark.parametrize(
+    ("content", "encoding"),
+    [
+        (TEXT.encode(), "utf-8"),
+        (codecs.BOM_UTF8 + TEXT.encode(), "utf-8-sig"),
+        (codecs.BOM_UTF16_LE + TEXT.encode("utf-16-le"), "utf-16"),
+        (codecs.BOM_UTF16_BE + TEXT.encode("utf-16-be"), "utf-16"),
+        (TEXT.encode("cp1252"), "cp1252"),
+        (TEXT.encode("cp1252") + b"+12025550102,42,\x81\n", "latin-1"),
+        (gzip.compress(TEXT.encode()), "utf-8"),
+        (gzip.compress(codecs.BOM_UTF16_LE + TEXT.encode("utf-16-le")), "utf-16"),
+    ],
+)
+def test_an_encoding_is_recognised(content: bytes, encoding: str) -> None:
+    with open_source_of(content, "leads.csv") as source:
+        assert source.encoding == encoding
+    assert names(content)[0] == "Zoë"
+
+
+def test_an_accent_at_the_border_of_two_blocks_is_still_utf_8() -> None:
+    content = (HEADER + f"{ADA},42," + "é" * 300_001 + "\n").encode()
+    with open_source_of(content, "leads.csv") as source:
+        assert source.encoding == "utf-8"
+
+
+def test_standard_input_is_read_twice() -> None:
+    with open_source("-", io.BytesIO(gzip.compress(TEXT.encode()))) as source:
+        for _ in range(2):
+            with open_leads(source, ImportTerms()) as file:
+                assert [row.line for row in file.rows] == [2]
+
+
+@pytest.mark.parametrize("content", [gzip.compress(TEXT.encode() * 99)[:-20], gzip.compress(TEXT.encode())[:9]])
+def test_a_gzip_that_is_cut_off_is_refused(content: bytes) -> None:
+    with pytest.raises(UnreadableFile, match="damaged or cut off"):
+        read(content)
+
+
+def test_a_missing_file_is_refused_in_a_sentence() -> None:
+    with pytest.raises(UnreadableFile, match="No such file"), open_source("there-is-none.csv"):
+        pass
+
+
+# Tables ---------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("delimiter", [",", ";", "\t", "|"])
+def test_the_header_shows_the_delimiter(delimiter: str) -> None:
+    content = f"phone_number{delimiter}campaign_id{delimiter}name\n{ADA}{delimiter}42{delimiter}a,b;c\n"
+    if delimiter in ",;":
+        content = content.replace("a,b;c", '"a,b;c"')
+    assert names(content.encode()) == ["a,b;c"]
+
+
+def test_a_delimiter_inside_a_quoted_name_does_not_count() -> None:
+    [(_, lead, _)] = read(f'phone_number;campaign_id;"a,b,c,d"\n{ADA};42;x\n')
+    assert lead["variables"] == {"a,b,c,d": "x"}
+
+
+def test_the_line_that_excel_writes_for_itself_is_understood() -> None:
+    [(line, lead, _)] = read(f"sep=;\r\nphone_number;campaign_id\r\n{ADA};42\r\n")
+    assert (line, lead["campaign_id"]) == (3, 42)
+
+
+def test_a_row_over_several_lines_has_the_number_of_its_first() -> None:
+    assert [row[0] for row in read(f'{HEADER}{ADA},42,"a\nb"\n{BOB},42,x\n')] == [2, 4]
+
+
+def test_a_header_over_two_lines_shifts_no_line_number() -> None:
+    assert [row[0] for row in read(f'phone_number,campaign_id,"na\nme"\n{ADA},42,x\n')] == [3]
+
+
+@pytest.mark.parametrize("empty", ["\n", ",,\n", "  , ,\t\n", "\r\n"])
+def test_empty_rows_are_left_out(empty: str) -> None:
+    assert [row[0] for row in read(f"{HEADER}{ADA},42,x\n{empty}{empty}")] == [2]
+
+
+def test_a_row_with_more_cells_than_the_header_is_refused() -> None:
+    assert read(f"{HEADER}{ADA},42,Doe, John\n") == [(2, ["column 4"])]
+
+
+def test_a_column_without_a_name_may_only_be_empty() -> None:
+    content = f"phone_number,campaign_id,\n{ADA},42,\n{BOB},42,lost\n"
+    assert [row[1] for row in read(content)] == [
+        {"phone_number": ADA, "campaign_id": 42, "variables": {}},
+        ["column 3"],
+    ]
+
+
+def test_a_quote_that_is_never_closed_is_named_with_its_line() -> None:
+    with pytest.raises(UnreadableFile, match="line 3"):
+        read(f'{HEADER}{ADA},42,x\n{BOB},42,"' + "x" * 200_000)
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("", "is empty"),
+        ("\n\n", "is empty"),
+        ("phone_number,campaign_id,Name,name\n", "“name” twice, in columns 3 and 4"),
+        ("Mobile,campaign_id\n", "--map 'phone=Mobile'"),
+        ("phone_number,name\n", "--campaign"),
+        ("phone_number,phone_number2,campaign_id,contact1_phone,contact1_phone_number\n", "contact1_phone"),
+    ],
+)
+def test_a_header_that_cannot_work_refuses_the_file(content: str, words: str) -> None:
+    with pytest.raises(UnreadableFile, match=words):
+        read(content)
+
+
+def test_a_file_without_a_header_shows_nobodys_number() -> None:
+    with pytest.raises(UnreadableFile) as caught:
+        read(f"{ADA},42,ada@example.com\n")
+    assert ADA[1:] not in str(caught.value)
+    assert "@" not in str(caught.value)
+
+
+# Columns --------------------------------------------------------------------------------------------------------------
+
+
+def test_columns_are_mapped_and_the_rest_are_variables() -> None:
+    [(_, lead, _)] = read(
+        f"Mobile,First name,Town,phone\n{ADA},Ada,,landline\n",
+        columns={"Mobile": "phone", "First name": "customer_name"},
+        campaign_id=42,
+    )
+    assert lead == {
+        "phone_number": ADA,
+        "campaign_id": 42,
+        "variables": {"customer_name": "Ada", "phone": "landline"},
+    }
+
+
+def test_a_map_of_a_column_that_is_not_there_is_refused() -> None:
+    with pytest.raises(UnreadableFile, match="no column “Handy”"):
+        read(HEADER, columns={"Handy": "phone"})
+
+
+def test_two_columns_with_one_meaning_are_refused() -> None:
+    with pytest.raises(UnreadableFile, match="both mean name"):
+        read("phone_number,campaign_id,name,Vorname\n", columns={"Vorname": "name"})
+
+
+def test_options_and_contacts_have_columns() -> None:
+    header = "phone_number,campaign_id,allow_dupplicate,priority,key,contact1_phone,contact1_name,contact2_phone"
+    [(_, lead, options), (_, lone, _), second] = read(
+        f"{header}\n{ADA},42.0,yes,7,crm-1,{BOB},Bob,\n{ADA},42,,,,,,\n{ADA},42,perhaps,,,,Bob,\n"
+    )
+    assert lead["allow_dupplicate"] is True
+    assert lead["campaign_id"] == 42
+    assert lead["secondary_contacts"] == [{"phone_number": BOB, "variables": {"name": "Bob"}}]
+    assert options == {"priority": 7, "idempotency_key": "crm-1"}
+    assert lone == {"phone_number": ADA, "campaign_id": 42, "variables": {}}
+    assert second == (4, ["allow_dupplicate", "contact1_phone"])
+
+
+def test_a_row_names_its_own_campaign_before_the_default() -> None:
+    rows = read(f"{HEADER}{ADA},7,x\n{BOB},,x\n", campaign_id=42)
+    assert [lead["campaign_id"] for _, lead, _ in rows] == [7, 42]
+
+
+# Numbers --------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("cell", "country", "number"),
+    [
+        ("+442079460001", None, "+442079460001"),
+        ("00442079460001", None, "+442079460001"),
+        ("0044 20 7946 0001", "DE", "+44 20 7946 0001"),
+        ("020 7946 0001", "GB", "+442079460001"),
+        ("(202) 555-0101", "us", ADA),
+        ("12025550101", "US", ADA),
+        ("2025550101.0", "US", ADA),
+        ("+12025550101.0", None, ADA),
+        ("'+12025550101", None, ADA),
+        ("0639980001", "FR", "+33639980001"),
+    ],
+)
+def test_a_number_is_brought_near_e164(cell: str, country: str | None, number: str) -> None:
+    assert phone_of_cell(cell, "phone_number", country) == number
+
+
+@pytest.mark.parametrize(
+    ("cell", "country", "fault"),
+    [
+        ("4.91512E+11", "DE", "scientific notation"),
+        ("4,91512E+11", None, "scientific notation"),
+        ("4E11", None, "scientific notation"),
+        ("2025550101", None, "country code"),
+    ],
+)
+def test_a_number_that_lost_something_is_refused_with_the_way_out(cell: str, country: str | None, fault: str) -> None:
+    refused = phone_of_cell(cell, "phone_number", country)
+    assert isinstance(refused, FieldError)
+    assert fault in refused.fault
+    assert cell not in str(refused)
+
+
+@given(st.text(max_size=45), st.sampled_from([None, "DE", "US", "IT", "AR"]))
+def test_no_cell_raises(cell: str, country: str | None) -> None:
+    phone_of_cell(cell, "phone_number", country)
+
+
+@pytest.mark.parametrize("cell", ["020 7946 0001 ext. 5", "1-800-FLOWERS", "n/a"])
+def test_letters_stay_for_the_lead_to_refuse(cell: str) -> None:
+    number = phone_of_cell(cell, "phone_number", "GB")
+    with pytest.raises(InvalidLead, match="phone_number"):
+        Lead.parse({"phone_number": number, "campaign_id": 42})
+
+
+# JSON lines -----------------------------------------------------------------------------------------------------------
+
+
+def test_json_lines_carry_options_and_defaults() -> None:
+    content = (
+        '{"phone_number": "(202) 555-0101", "variables": {"n": 1}, "priority": 3, "not_before": "2030-01-01T10:00Z"}'
+    )
+    [(line, lead, options)] = read(f"\n{content}\n", "leads.jsonl", campaign_id=42, country="US")
+    assert (line, lead) == (2, {"phone_number": ADA, "variables": {"n": 1}, "campaign_id": 42})
+    assert (options["priority"], options["not_before"].utcoffset().total_seconds()) == (3, 0)
+
+
+@pytest.mark.parametrize("line", ["{", "[]", "3", '{"a": NaN}'])
+def test_a_line_that_is_no_object_is_refused_alone(line: str) -> None:
+    assert read(f'{line}\n{{"phone_number": "{ADA}"}}\n', "leads.ndjson")[0] == (1, ["line"])
+
+
+def test_json_is_recognised_without_its_suffix() -> None:
+    assert read(f'{{"phone_number": "{ADA}", "campaign_id": 42}}\n', "leads")[0][1]["campaign_id"] == 42
+
+
+# Batches --------------------------------------------------------------------------------------------------------------
+
+
+def test_a_batch_is_the_content_in_its_campaign(tmp_path: Path) -> None:
+    def batch(content: str, **terms: Any) -> Any:
+        with open_source_of(content.encode(), "leads.csv") as source:
+            return batch_id_of(source, ImportTerms(**terms))
+
+    first = batch(TEXT)
+    assert first == batch(TEXT, country="DE")
+    assert first != batch(TEXT + "x")
+    assert first != batch(TEXT, campaign_id=7)
+    assert first != batch(TEXT, again=True)
+    assert batch(TEXT, again=True) != batch(TEXT, again=True)
+    assert first.version == 8
