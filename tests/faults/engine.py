@@ -1,0 +1,119 @@
+"""A worker without Celery: delivery runs, look-ups and the sweep in one process that starts in half a second.
+
+`python -m tests.faults.engine`: everything below the tasks is the real thing. The tests of `tests/process`, and the cases
+about messages here, run real workers.
+"""
+
+import os
+import queue
+import signal
+import sys
+import threading
+
+from dispatcher.broker import connect
+from dispatcher.limiter import Limiter
+from dispatcher.settings import Settings
+from dispatcher.stopping import Stopping
+from dispatcher.store.database import Database
+from dispatcher.sweep import Sweep
+from dispatcher.worker_runtime import Deliverer, SweepRate, worker_name
+
+RUNS = 2
+READY = "engine ready"
+
+
+class LocalBell:
+    """Rings the threads of this process; a channel waits once."""
+
+    def __init__(self) -> None:
+        self.channels: queue.SimpleQueue[tuple[str, int] | None] = queue.SimpleQueue()
+        self.lookups: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+        self._rung: set[object] = set()
+
+    def ring(self, account: str, campaign_id: int) -> bool:
+        if (account, campaign_id) not in self._rung:
+            self._rung.add((account, campaign_id))
+            self.channels.put((account, campaign_id))
+        return True
+
+    def ring_lookup(self, account: str) -> bool:
+        if account not in self._rung:
+            self._rung.add(account)
+            self.lookups.put(account)
+        return True
+
+    def ring_alerts(self) -> bool:
+        return False
+
+    def taken(self, what: object) -> None:
+        self._rung.discard(what)
+
+
+def shift_clock(seconds: float) -> None:
+    """Let this process believe that it is so much later: what asks Python for the time is told wrong."""
+    true = time.time
+
+    class Shifted(datetime):
+        @classmethod
+        def now(cls, tz: tzinfo | None = None) -> "Shifted":
+            return cls.fromtimestamp(true() + seconds, tz)
+
+    time.time = lambda: true() + seconds  # the fault itself
+    for module in (asking, delivery):
+        module.datetime = Shifted  # type: ignore[attr-defined]
+
+
+def main() -> int:
+    shift_clock(float(os.environ.get("FAKE_CLOCK_SECONDS", "0")))
+    settings = Settings.from_environment()
+    stopping = Stopping()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stopping.ask())
+    worker = worker_name(os.getpid())
+    bell = LocalBell()
+    deliverer = Deliverer(settings, stopping=stopping, worker=worker)
+
+    def deliver() -> None:
+        while (channel := bell.channels.get()) is not None:
+            bell.taken(channel)
+            survive(lambda: deliverer.deliver(*channel))
+
+    def look_up() -> None:
+        while (account := bell.lookups.get()) is not None:
+            bell.taken(account)
+            survive(lambda: deliverer.lookup(account))
+
+    threads = [threading.Thread(target=deliver, daemon=True) for _ in range(RUNS)]
+    threads.append(threading.Thread(target=look_up, daemon=True))
+    for thread in threads:
+        thread.start()
+    sweep = Sweep(
+        Database(settings.require_database_url(), pool_size=1),
+        bell,
+        SweepRate(Limiter(connect(settings.require_redis_url())), settings.rate_limit),
+        name=worker,
+        worker=worker,
+        settle_seconds=settings.settle_seconds,
+        interval_seconds=settings.sweep_interval_seconds,
+    )
+    print(READY, flush=True)
+    waiter = threading.Event()
+    sweep.run(stopping=stopping, wait=waiter.wait)
+    for _ in range(RUNS):
+        bell.channels.put(None)
+    bell.lookups.put(None)
+    for thread in threads:
+        thread.join()
+    return 0
+
+
+def survive(work: object) -> None:
+    """As the tasks do: what goes wrong is told, and the sweep rings again."""
+    try:
+        work()  # type: ignore[operator]
+    except Exception as error:  # noqa: BLE001 - as in `dispatcher.tasks`
+        print(f"run ended early: {type(error).__name__}: {error}", file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
