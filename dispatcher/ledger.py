@@ -49,6 +49,19 @@ class Revision:
 
 
 @dataclass(frozen=True, slots=True)
+class Glance:
+    """What a list of failed leads shows of a lead beside its failure."""
+
+    lead_id: UUID
+    state: State
+    created_at: datetime
+    idempotency_key: str | None
+    voicery_lead_id: int | None
+    batch_id: UUID | None
+    touched_by: str | None  # the actor of the latest line in the audit log
+
+
+@dataclass(frozen=True, slots=True)
 class Found:
     """A lead that a search led to, and by which of its names."""
 

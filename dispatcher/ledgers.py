@@ -7,7 +7,7 @@ from sqlalchemy import Connection
 
 from dispatcher.activity import Activity
 from dispatcher.errors import FieldError
-from dispatcher.ledger import AuditRecord, Found, IncidentRecord, Revision
+from dispatcher.ledger import AuditRecord, Found, Glance, IncidentRecord, Revision
 from dispatcher.phone import canonical_phone
 from dispatcher.store import activity, audit, ledger
 from dispatcher.store.database import Database
@@ -67,6 +67,11 @@ class Ledgers:
         """What a lead was before it was corrected, the earliest first."""
         with self._database.autocommit() as connection:
             return ledger.revisions(connection, lead_id)
+
+    def glances(self, lead_ids: list[UUID]) -> dict[UUID, Glance]:
+        """What a list shows of these leads."""
+        with self._database.autocommit() as connection:
+            return ledger.glances(connection, lead_ids)
 
     def activity(self, *, hours: int = 6, slot_seconds: int = 300) -> Activity:
         """What was sent in the last hours."""

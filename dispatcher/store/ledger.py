@@ -5,7 +5,7 @@ from uuid import UUID
 
 from sqlalchemy import Connection, Row, text
 
-from dispatcher.ledger import AuditRecord, Found, IncidentRecord, Revision
+from dispatcher.ledger import AuditRecord, Found, Glance, IncidentRecord, Revision
 from dispatcher.states import State
 from dispatcher.tables import LIVE_STRICT
 
@@ -26,7 +26,8 @@ RETURNING id
 
 _AUDIT = text("""
 SELECT id, at, actor, action, subject, detail FROM dispatcher.audit_log
-WHERE id < :before AND (CAST(:actor AS text) IS NULL OR actor = :actor) AND (CAST(:action AS text) IS NULL OR action = :action)
+WHERE id < :before AND (CAST(:actor AS text) IS NULL OR actor = :actor)
+  AND (CAST(:action AS text) IS NULL OR action = :action)
 ORDER BY id DESC LIMIT :most
 """)
 
@@ -39,6 +40,12 @@ ORDER BY id DESC LIMIT :most
 _REVISIONS = text("""
 SELECT revision, campaign_id, phone_number, variables, replaced_at, replaced_by, note FROM dispatcher.lead_revisions
 WHERE lead_id = :lead_id ORDER BY revision
+""")
+
+_GLANCES = text("""
+SELECT lead.id AS lead_id, lead.state, lead.created_at, lead.idempotency_key, lead.voicery_lead_id, lead.batch_id,
+    (SELECT actor FROM dispatcher.audit_log WHERE subject = CAST(lead.id AS text) ORDER BY id DESC LIMIT 1) AS touched_by
+FROM dispatcher.leads AS lead WHERE lead.id = ANY (CAST(:ids AS uuid[]))
 """)
 
 _FIND = text("SELECT id, state, campaign_id FROM dispatcher.leads WHERE id = ANY (CAST(:ids AS uuid[]))")
@@ -76,7 +83,7 @@ LIMIT :most
 
 def incidents(connection: Connection, *, most: int) -> list[IncidentRecord]:
     """Those that nobody has seen first, then the newest."""
-    return [IncidentRecord(**row._mapping) for row in connection.execute(_INCIDENTS, {"most": most})]
+    return [IncidentRecord(**row) for row in connection.execute(_INCIDENTS, {"most": most}).mappings()]
 
 
 def unseen(connection: Connection) -> int:
@@ -97,12 +104,18 @@ def audit(
         rows = connection.execute(_AUDIT_OF, {"subject": subject, "before": before, "most": most})
     else:
         rows = connection.execute(_AUDIT, {"actor": actor, "action": action, "before": before, "most": most})
-    return [AuditRecord(**row._mapping) for row in rows]
+    return [AuditRecord(**row) for row in rows.mappings()]
 
 
 def revisions(connection: Connection, lead_id: UUID) -> tuple[Revision, ...]:
     """What a lead was before, the earliest first."""
-    return tuple(Revision(**row._mapping) for row in connection.execute(_REVISIONS, {"lead_id": lead_id}))
+    return tuple(Revision(**row) for row in connection.execute(_REVISIONS, {"lead_id": lead_id}).mappings())
+
+
+def glances(connection: Connection, ids: list[UUID]) -> dict[UUID, Glance]:
+    """What a list shows of these leads."""
+    rows = connection.execute(_GLANCES, {"ids": ids}).mappings()
+    return {row["lead_id"]: Glance(**{**row, "state": State(row["state"])}) for row in rows}
 
 
 def by_ids(connection: Connection, ids: list[UUID]) -> list[Found]:

@@ -18,8 +18,8 @@ FROM dispatcher.leads AS lead WHERE lead.id = :lead_id
 """)
 
 _KEEP = text("""
-INSERT INTO dispatcher.lead_revisions (lead_id, revision, campaign_id, phone_number, variables, payload_hash, replaced_by,
-    note)
+INSERT INTO dispatcher.lead_revisions (lead_id, revision, campaign_id, phone_number, variables, payload_hash,
+    replaced_by, note)
 SELECT lead.id, 1 + (SELECT count(*) FROM dispatcher.lead_revisions WHERE lead_id = lead.id),
     lead.campaign_id, lead.phone_number, lead.variables, lead.payload_hash, :actor, :note
 FROM dispatcher.leads AS lead WHERE lead.id = :lead_id AND lead.state = 'failed'
@@ -35,7 +35,7 @@ WHERE id = :lead_id AND state = 'failed'
 
 def payload(connection: Connection, lead_id: UUID) -> dict[str, Any]:
     """The lead as its producer would submit it now."""
-    return dict(connection.execute(_PAYLOAD, {"lead_id": lead_id}).one()._mapping)
+    return dict(connection.execute(_PAYLOAD, {"lead_id": lead_id}).mappings().one())
 
 
 def correct(connection: Connection, lead_id: UUID, lead: Lead, *, actor: str, note: str | None) -> None:

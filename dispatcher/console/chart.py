@@ -1,0 +1,78 @@
+"""The chart of the last hours as geometry: what the template draws as SVG."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+from dispatcher.activity import Activity, Slot
+
+WIDTH: Final = 720
+HEIGHT: Final = 160
+_STEPS: Final = (1, 2, 5)
+
+
+@dataclass(frozen=True, slots=True)
+class Bar:
+    """One part of one slot; `kind` is its class in the style sheet."""
+
+    kind: str
+    x: float
+    y: float
+    width: float
+    height: float
+
+
+@dataclass(frozen=True, slots=True)
+class Chart:
+    """`most` is what the highest line stands for."""
+
+    bars: tuple[Bar, ...]
+    slots: tuple[tuple[float, float, Slot], ...]  # x, width and what is in it
+    lines: tuple[tuple[float, int], ...]  # y and the count there
+    hours: tuple[tuple[float, datetime], ...]
+    most: int
+    width: int = WIDTH
+    height: int = HEIGHT
+
+
+def chart(activity: Activity) -> Chart:
+    """Stacked bars, the accepted at the bottom."""
+    most = _round_up(max((slot.total for slot in activity.slots), default=0))
+    step = WIDTH / max(1, len(activity.slots))
+    width = max(1.0, step - 2)
+    bars: list[Bar] = []
+    places: list[tuple[float, float, Slot]] = []
+    hours: list[tuple[float, datetime]] = []
+    for place, slot in enumerate(activity.slots):
+        x = round(place * step + 1, 2)
+        places.append((round(place * step, 2), round(step, 2), slot))
+        bars += _stack(slot, x, round(width, 2), most)
+        if slot.at.minute == 0 and slot.at.second == 0:
+            hours.append((round(place * step, 2), slot.at))
+    lines = tuple((round(HEIGHT * (1 - part / 2), 2), most * part // 2) for part in (1, 2) if most * part % 2 == 0)
+    return Chart(tuple(bars), tuple(places), lines, tuple(hours), most)
+
+
+def _stack(slot: Slot, x: float, width: float, most: int) -> Iterator[Bar]:
+    top = float(HEIGHT)
+    for kind, count in (
+        ("accepted", slot.accepted),
+        ("held", slot.held),
+        ("doubtful", slot.doubtful),
+        ("refused", slot.refused),
+    ):
+        if count:
+            height = max(1.5, HEIGHT * count / most)
+            top -= height
+            yield Bar(kind, x, round(max(0.0, top), 2), width, round(height, 2))
+
+
+def _round_up(count: int) -> int:
+    """The next of 2, 4, 10, 20, 40, 100 …: even, so that half of it is whole."""
+    size = 1
+    while True:
+        for step in _STEPS:
+            if count <= 2 * step * size:
+                return 2 * step * size
+        size *= 10

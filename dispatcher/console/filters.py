@@ -1,0 +1,102 @@
+"""The filters of failed leads as they stand in an address: the same words as on the command line."""
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+from urllib.parse import parse_qsl, urlencode
+from uuid import UUID
+
+from dispatcher.console.visit import BadRequest
+from dispatcher.failure_filter import FailureFilter
+from dispatcher.states import FailureClass
+
+_SPAN: Final = re.compile(r"(\d{1,6})\s*(m|min|h|d|w)")
+_UNIT_SECONDS: Final = {"m": 60, "min": 60, "h": 3600, "d": 86_400, "w": 604_800}
+_LONGEST_TEXT: Final = 300
+
+
+@dataclass(frozen=True, slots=True)
+class Filters:
+    """What an address asks for: `given` as typed, so that it survives every action; `wanted` as it is meant."""
+
+    given: Mapping[str, str]
+    wanted: FailureFilter
+
+    @property
+    def query(self) -> str:
+        """As a query string."""
+        return urlencode(self.given)
+
+    def with_(self, **more: str) -> str:
+        """The query string with these instead; an empty text takes one away."""
+        return urlencode({name: value for name, value in {**self.given, **more}.items() if value})
+
+
+def read(query: Mapping[str, str]) -> Filters:
+    """The filters of an address; what it does not know is somebody else's. Raises `BadRequest`."""
+    given = {name: query[name].strip() for name in _READERS if query.get(name, "").strip()}
+    values: dict[str, Any] = {}
+    for name, text in given.items():
+        field, reader = _READERS[name]
+        try:
+            if len(text) > _LONGEST_TEXT or "\0" in text:
+                raise ValueError(name)
+            values[field] = reader(text)
+        except ValueError:
+            raise BadRequest(
+                f"The filter “{name}” cannot be understood; take it away or write it as the form does."
+            ) from None
+    return Filters(given, FailureFilter(**values))
+
+
+def read_text(query: str) -> Filters:
+    """The filters of a query string. Raises `BadRequest`."""
+    return read(dict(parse_qsl(query, max_num_fields=50)))
+
+
+def _digits(text: str) -> str:
+    digits = "".join(one for one in text if one.isdigit())
+    if not 2 <= len(digits) <= 15:
+        raise ValueError("digits")
+    return ("+" if text.startswith("+") else "") + digits
+
+
+def _moment(text: str) -> datetime:
+    """`2h`, `today`, `yesterday`, a date, a date and time; without a zone it is UTC."""
+    now = datetime.now(UTC)
+    midnight = now.replace(hour=0, minute=0, second=0, microsecond=0)
+    if text.lower() in {"today", "yesterday"}:
+        return midnight - timedelta(days=text.lower() == "yesterday")
+    found = _SPAN.fullmatch(text.lower())
+    if found is not None:
+        return now - timedelta(seconds=int(found[1]) * _UNIT_SECONDS[found[2]])
+    moment = datetime.fromisoformat(text)
+    return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
+
+
+def _whole(least: int, most: int) -> Callable[[str], int]:
+    def read_number(text: str) -> int:
+        if not text.isascii() or not text.isdecimal() or not least <= int(text) <= most:
+            raise ValueError(text)
+        return int(text)
+
+    return read_number
+
+
+_READERS: Final[Mapping[str, tuple[str, Callable[[str], Any]]]] = {
+    "class": ("failure_class", FailureClass),
+    "campaign": ("campaign_id", _whole(1, 2**63 - 1)),
+    "account": ("account", str),
+    "cause": ("fingerprint", str),
+    "http_status": ("http_status", _whole(100, 599)),
+    "text": ("text", str),
+    "phone": ("phone_number", _digits),
+    "reference": ("idempotency_key", str),
+    "batch": ("batch_id", UUID),
+    "attempts": ("attempts_from", _whole(0, 10_000)),
+    "since": ("failed_since", _moment),
+    "before": ("failed_before", _moment),
+    "resolved": ("resolved", lambda text: text == "yes"),
+}

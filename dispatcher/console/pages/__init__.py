@@ -1,0 +1,1 @@
+"""What stands behind each door: functions from a visit to a response."""

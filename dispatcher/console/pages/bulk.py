@@ -1,0 +1,138 @@
+"""Acting on many failed leads: a preview, a confirmation, a stored operation; and taking them along as a file."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Final
+from uuid import UUID
+
+from starlette.responses import Response
+
+from dispatcher.console import export as files
+from dispatcher.console import filters
+from dispatcher.console.filters import Filters
+from dispatcher.console.people import Role
+from dispatcher.console.visit import BadRequest, Visit
+from dispatcher.errors import NotAllowed
+from dispatcher.failure_filter import FailureFilter
+from dispatcher.operation import OperationKind
+
+TYPED_ABOVE: Final = 100
+"""More leads than this, and the number has to be typed."""
+
+EXPORT_MOST: Final = 100_000
+
+
+def preview(visit: Visit) -> Response:
+    """What the action would do to the selection, or to all that match; acts on nothing."""
+    kind = _kind(visit.form.get("verb"))
+    asked, leads = _meant(visit)
+    if not isinstance(leads, FailureFilter) and not leads:
+        visit.say("Nothing was selected: tick some leads, or choose all that match.", "note")
+        return visit.go(_back(asked))
+    return _preview(visit, kind, asked, leads)
+
+
+def start(visit: Visit) -> Response:
+    """Store the operation. The action's id makes a second click the same operation."""
+    kind = _kind(visit.form.get("verb"))
+    asked, leads = _meant(visit)
+    even_if_called = visit.form.get("even_if_called") == "yes"
+    if even_if_called and not visit.may(Role.ADMIN):
+        raise NotAllowed("Only an admin may take the risk of a second call.")
+    expected, typed = visit.form.get("total"), visit.form.get("typed")
+    if not expected.isdecimal():
+        raise BadRequest("The preview is incomplete; begin again.")
+    if int(expected) > TYPED_ABOVE and "".join(typed.split()) != expected:
+        return _preview(visit, kind, asked, leads, fault=f"Type {expected} to confirm.")
+    note = visit.form.get("note") or None
+    if kind is OperationKind.DISMISS and note is None:
+        return _preview(visit, kind, asked, leads, fault="A dismissal needs a note that says why.")
+    operation = visit.desk.operations.start(
+        _id(visit.form.get("action")),
+        kind,
+        leads,
+        actor=visit.actor,
+        note=note,
+        even_if_called=even_if_called,
+        per_minute=_per_minute(visit.form.get("per_minute")),
+    )
+    return visit.go(f"/operations/{operation.id}")
+
+
+def export(visit: Visit) -> Response:
+    """The failures that match as a file; masked unless numbers are revealed. Audited, for it leaves the house."""
+    asked = filters.read_text(visit.form.get("filters"))
+    kind = visit.form.get("format")
+    if kind not in {"csv", "json"}:
+        raise BadRequest("Export as csv or json.")
+    found = visit.desk.failures.failed(asked.wanted, limit=EXPORT_MOST)
+    detail = {
+        "format": kind,
+        "rows": len(found),
+        "whole_numbers": visit.shows_numbers,
+        "filters": asked.wanted.as_dict(),
+    }
+    visit.desk.ledgers.note(visit.actor, "export", "failed_leads", detail)
+    return files.response(found, kind, reveal=visit.shows_numbers)
+
+
+def _preview(
+    visit: Visit, kind: OperationKind, asked: Filters, leads: Sequence[UUID] | FailureFilter, *, fault: str = ""
+) -> Response:
+    seen = visit.desk.operations.preview(kind, leads)
+    return visit.page(
+        "preview.html",
+        status=400 if fault else 200,
+        kind=kind,
+        asked=asked,
+        leads=[] if isinstance(leads, FailureFilter) else leads,
+        everything=isinstance(leads, FailureFilter),
+        seen=seen,
+        typed_above=TYPED_ABOVE,
+        back=_back(asked),
+        fault=fault,
+        action=visit.form.get("action"),
+        note=visit.form.get("note"),
+    )
+
+
+def _meant(visit: Visit) -> tuple[Filters, Sequence[UUID] | FailureFilter]:
+    """The leads that are meant. Of all that match: those that match now, not those that fail while somebody reads."""
+    asked = filters.read_text(visit.form.get("filters"))
+    if visit.form.get("scope") != "all":
+        return asked, list(dict.fromkeys(map(_id, visit.form.all("lead"))))
+    if asked.wanted.resolved:
+        raise BadRequest("These have been dealt with; select the leads that are meant.")
+    if asked.wanted.failed_before is None:
+        now = datetime.now(UTC)
+        given = {**asked.given, "before": now.isoformat()}
+        asked = Filters(given, replace(asked.wanted, failed_before=now))
+    return asked, asked.wanted
+
+
+def _back(asked: Filters) -> str:
+    query = asked.with_(before="") if "T" in asked.given.get("before", "") else asked.query
+    return f"/failed/rows?{query}" if query else "/failed/rows"
+
+
+def _kind(text: str) -> OperationKind:
+    try:
+        return OperationKind(text)
+    except ValueError:
+        raise BadRequest("That action does not exist.") from None
+
+
+def _id(text: str) -> UUID:
+    try:
+        return UUID(text)
+    except ValueError:
+        raise BadRequest("That is no id.") from None
+
+
+def _per_minute(text: str) -> int | None:
+    if not text:
+        return None
+    if not text.isascii() or not text.isdecimal() or not 1 <= int(text) <= 100_000:
+        raise BadRequest("The pace is a whole number of leads a minute, or empty.")
+    return int(text)

@@ -1,0 +1,64 @@
+"""Failed leads: by cause first, then row by row."""
+
+from datetime import datetime
+from typing import Final
+
+from starlette.responses import Response
+
+from dispatcher.console import filters
+from dispatcher.console.visit import BadRequest, Visit
+from dispatcher.failure_group import advice
+from dispatcher.record import FailedLead
+from dispatcher.states import FailureClass
+
+PAGE_ROWS: Final = 50
+
+
+def causes(visit: Visit) -> Response:
+    """One line for each cause."""
+    asked = filters.read(visit.query)
+    groups = visit.desk.failures.groups(asked.wanted)
+    return visit.page(
+        "causes.html",
+        asked=asked,
+        groups=groups,
+        total=sum(group.leads for group in groups),
+        classes=list(FailureClass),
+    )
+
+
+def rows(visit: Visit) -> Response:
+    """The failures themselves, the latest first, a page at a time."""
+    asked = filters.read(visit.query)
+    after = _cursor(visit.query.get("after"))
+    found = visit.desk.failures.failed(asked.wanted, limit=PAGE_ROWS + 1, after=after)
+    page, more = found[:PAGE_ROWS], len(found) > PAGE_ROWS
+    return visit.page(
+        "rows.html",
+        asked=asked,
+        rows=page,
+        glances=visit.desk.ledgers.glances([row.lead_id for row in page]),
+        total=visit.desk.failures.count(asked.wanted),
+        following=_next(page[-1]) if more else None,
+        first=after is None,
+        classes=list(FailureClass),
+        advice=advice,
+    )
+
+
+def _next(row: FailedLead) -> str:
+    return f"{row.failed_at.isoformat()}~{row.id}"
+
+
+def _cursor(text: str | None) -> tuple[datetime, int] | None:
+    if not text:
+        return None
+    moment, _, number = text.partition("~")
+    try:
+        at = datetime.fromisoformat(moment)
+        place = int(number)
+    except ValueError:
+        raise BadRequest("That page does not exist; begin with the first.") from None
+    if at.tzinfo is None or not 0 <= place < 2**63:
+        raise BadRequest("That page does not exist; begin with the first.")
+    return at, place

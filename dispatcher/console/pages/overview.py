@@ -1,0 +1,58 @@
+"""The queue at a glance, and the search."""
+
+from dataclasses import dataclass
+
+from starlette.responses import Response
+
+from dispatcher.activity import Activity
+from dispatcher.console.chart import chart
+from dispatcher.console.visit import Visit
+from dispatcher.overview import Overview, RateUse
+from dispatcher.states import State
+
+
+@dataclass(frozen=True, slots=True)
+class Drain:
+    """How long until nothing waits. None: nothing moves."""
+
+    seconds: float | None
+    measured: bool  # at the pace of the last minutes; otherwise at the allowed rate
+
+
+def show(visit: Visit) -> Response:
+    """The landing of the console."""
+    overview = visit.desk.dispatcher.overview()
+    activity = visit.desk.ledgers.activity()
+    return visit.page(
+        "overview.html",
+        overview=overview,
+        chart=chart(activity),
+        pace=activity.accepted_per_minute,
+        drain=_drain(overview, activity),
+        tightest=_tightest(overview.rate),
+        states=State,
+    )
+
+
+def search(visit: Visit) -> Response:
+    """Straight to the lead, if only one is meant."""
+    text = visit.query.get("q", "")
+    found = visit.desk.ledgers.search(text)
+    if len(found) == 1:
+        return visit.go(f"/leads/{found[0].lead_id}")
+    return visit.page("search.html", text=text, found=found)
+
+
+def _drain(overview: Overview, activity: Activity) -> Drain:
+    pace = activity.accepted_per_minute
+    if pace > 0:
+        return Drain(60.0 * overview.due / pace, measured=True)
+    allowed = [use.permits / use.seconds for use in overview.rate or ()]
+    if not allowed:
+        return Drain(None, measured=False)
+    return Drain(overview.due / min(allowed), measured=False)
+
+
+def _tightest(rate: tuple[RateUse, ...] | None) -> RateUse | None:
+    """The window that is fullest."""
+    return max(rate or (), key=lambda use: use.used / use.permits, default=None)

@@ -1,0 +1,55 @@
+"""What was written down: incidents, workers, imports, the audit log."""
+
+from datetime import timedelta
+from typing import Final
+
+from starlette.responses import Response
+
+from dispatcher.console.visit import BadRequest, Visit
+
+PAGE_ROWS: Final = 100
+_STALE: Final = timedelta(seconds=30)  # a worker's sweep says every 10 s that it lives
+
+
+def incidents(visit: Visit) -> Response:
+    """What must never happen and did."""
+    return visit.page("incidents.html", incidents=visit.desk.ledgers.incidents())
+
+
+def seen(visit: Visit) -> Response:
+    """Somebody has seen them."""
+    texts = visit.form.all("incident")
+    if not all(text.isascii() and text.isdecimal() and int(text) < 2**63 for text in texts):
+        raise BadRequest("That is no number of an incident.")
+    count = visit.desk.ledgers.see(list(map(int, texts)), actor=visit.actor)
+    visit.say(f"Marked as seen: {count}." if count else "Nothing was selected.", "good" if count else "note")
+    return visit.go("/incidents")
+
+
+def workers(visit: Visit) -> Response:
+    """Who works, and when they were last seen."""
+    return visit.page("workers.html", overview=visit.desk.dispatcher.overview(), stale=_STALE)
+
+
+def imports(visit: Visit) -> Response:
+    """Files that were imported, with the rows that were refused."""
+    return visit.page("imports.html")
+
+
+def audit(visit: Visit) -> Response:
+    """Who did what, the newest first."""
+    given = {name: visit.query.get(name, "").strip()[:200] for name in ("subject", "actor", "action")}
+    if any("\0" in text for text in given.values()):
+        raise BadRequest("That filter cannot be understood.")
+    before = visit.query.get("before", "")
+    if before and not (before.isascii() and before.isdecimal() and int(before) < 2**63):
+        raise BadRequest("That page does not exist; begin with the first.")
+    lines = visit.desk.ledgers.audit(
+        before=int(before) if before else None,
+        most=PAGE_ROWS + 1,
+        subject=given["subject"] or None,
+        actor=given["actor"] or None,
+        action=given["action"] or None,
+    )
+    following = lines[PAGE_ROWS - 1].id if len(lines) > PAGE_ROWS else None
+    return visit.page("audit.html", lines=lines[:PAGE_ROWS], given=given, following=following)

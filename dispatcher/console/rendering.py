@@ -1,0 +1,71 @@
+"""Pages from templates: everything is escaped, nothing undefined passes silently."""
+
+import uuid
+from datetime import UTC, datetime
+from hashlib import sha256
+from importlib.resources import files
+from typing import Any, Final
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from starlette.responses import HTMLResponse, Response
+
+from dispatcher.console.people import Role
+from dispatcher.console.visit import Visit, address
+from dispatcher.console.words import WORDS
+
+NAVIGATION: Final = (
+    # path, name, key: `g` and this key leads there
+    ("/", "Overview", "o"),
+    ("/failed", "Failed leads", "f"),
+    ("/campaigns", "Campaigns", "c"),
+    ("/imports", "Imports", "i"),
+    ("/operations", "Operations", "p"),
+    ("/incidents", "Incidents", "n"),
+    ("/workers", "Workers", "w"),
+    ("/audit", "Audit", "a"),
+)
+
+
+class Renderer:
+    """The templates of this package."""
+
+    def __init__(self) -> None:
+        self._environment = Environment(
+            loader=PackageLoader("dispatcher.console"),
+            autoescape=True,
+            undefined=StrictUndefined,
+            trim_blocks=True,
+            lstrip_blocks=True,
+            auto_reload=False,
+        )
+        self._environment.filters.update(WORDS)
+        self._environment.globals.update(
+            address=address, navigation=NAVIGATION, Role=Role, version=_version(), new_id=lambda: str(uuid.uuid4())
+        )
+
+    def page(self, visit: Visit, template: str, *, status: int = 200, **values: Any) -> Response:  # noqa: ANN401
+        """A page with the frame around it, for somebody who is logged in."""
+        notices, visit.session.notices = visit.session.notices, []
+        html = self._environment.get_template(template).render(
+            visit=visit,
+            path=visit.request.url.path,
+            here=visit.request.url.path + (f"?{visit.request.url.query}" if visit.request.url.query else ""),
+            now=datetime.now(UTC),
+            shown=visit.shows_numbers,
+            csrf=visit.session.csrf,
+            notices=notices,
+            theme=visit.session.theme,
+            **values,
+        )
+        return HTMLResponse(html, status_code=status)
+
+    def bare(self, template: str, *, status: int = 200, **values: Any) -> Response:  # noqa: ANN401  (as above)
+        """A page for somebody who is not logged in."""
+        html = self._environment.get_template(template).render(theme="auto", **values)
+        return HTMLResponse(html, status_code=status)
+
+
+def _version() -> str:
+    """Changes when a static file does, so that browsers may keep them for long."""
+    static = files("dispatcher.console") / "static"
+    return sha256(b"".join((static / name).read_bytes() for name in ("console.css", "console.js"))).hexdigest()[:12]

@@ -1,0 +1,83 @@
+"""Running the console: bind, print where it is, serve until told to stop."""
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+import uvicorn
+
+from dispatcher.console.app import Console, build
+from dispatcher.console.desk import Desk
+from dispatcher.console.guard import Guard
+from dispatcher.console.login import Lobby, OneTimeKey
+from dispatcher.console.origin import Certificate, Origin, reached_at
+from dispatcher.console.people import People
+from dispatcher.console.rendering import Renderer
+from dispatcher.console.sessions import Sessions
+from dispatcher.console.throttle import Throttle
+from dispatcher.settings import Settings
+
+PORT: Final = 8321
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where to listen."""
+
+    host: str = "127.0.0.1"
+    port: int = PORT
+    certificate: Certificate | None = None
+
+
+def application(settings: Settings, address: Address, say: Callable[[str], None]) -> Guard:
+    """The console of these settings. Raises `NotConfigured` where it would be open to strangers.
+
+    `say` prints a line for whoever started it: where the console is, and the one-time links.
+    """
+    people = People(settings.console_users, settings.console_users_file)
+    origin = reached_at(
+        address.host,
+        address.port,
+        public=settings.console_origin,
+        certificate=address.certificate,
+        users=people.anyone,
+    )
+    key = None if people.anyone else OneTimeKey(lambda one: say(_link(origin, one)))
+    if key is None:
+        say(f"The console is at {origin.public}")
+    else:
+        key.print()
+    return build(
+        Console(
+            desk=Desk.of(settings),
+            lobby=Lobby(people, key, Throttle()),
+            sessions=Sessions(settings.console_idle_seconds),
+            origin=origin,
+            renderer=Renderer(),
+        )
+    )
+
+
+def serve(settings: Settings, address: Address, say: Callable[[str], None]) -> None:
+    """Serve until SIGTERM or SIGINT."""
+    app = application(settings, address, say)
+    certificate = address.certificate
+    uvicorn.run(
+        app,
+        host=address.host,
+        port=address.port,
+        ssl_certfile=str(certificate.chain) if certificate else None,
+        ssl_keyfile=str(certificate.key) if certificate else None,
+        access_log=False,  # addresses hold searched numbers
+        server_header=False,
+        proxy_headers=False,  # X-Forwarded-* are anybody's to set
+        log_level=logging.WARNING,
+        timeout_keep_alive=15,
+        timeout_graceful_shutdown=10,
+        limit_concurrency=200,
+    )
+
+
+def _link(origin: Origin, key: str) -> str:
+    return f"Open the console once with {origin.public}/login?key={key}"

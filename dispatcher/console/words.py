@@ -1,0 +1,190 @@
+"""How templates say things: times, counts, numbers, causes. Everything returned is text, which the template escapes."""
+
+import json
+import math
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from dispatcher.masking import mask_numbers, mask_phone
+from dispatcher.outcome import Kind, Reason
+from dispatcher.record import MASKED
+from dispatcher.states import FailureClass, State
+
+_REASONS: Final[Mapping[str, str]] = {
+    Reason.PAUSED: "paused by a person",
+    Reason.THROTTLED: "Voicery asked us to slow down",
+    Reason.OUTAGE: "Voicery does not answer properly",
+    Reason.UNAUTHORIZED: "Voicery does not accept the token",
+    Reason.NO_BALANCE: "the workspace has no balance left",
+    Reason.FORBIDDEN: "the token may not use this campaign",
+    Reason.MISCONFIGURED: "the address or a setting is wrong",
+    Reason.REJECTING: "Voicery refuses one lead after the other",
+}
+_CLASSES: Final[Mapping[str, str]] = {
+    FailureClass.REJECTED: "Refused",
+    FailureClass.EXHAUSTED: "Never reached Voicery",
+    FailureClass.OUTCOME_UNKNOWN: "May have been called",
+    FailureClass.EXPIRED: "Expired",
+    FailureClass.BUG: "A bug of ours",
+}
+_OUTCOMES: Final[Mapping[str | None, str]] = {
+    None: "no report yet",
+    Kind.ACCEPTED: "accepted",
+    Kind.CREATED_ID_UNKNOWN: "accepted, without an id",
+    Kind.UNKNOWN: "answer lost",
+    Kind.NOT_SENT: "not sent",
+    Kind.THROTTLED: "slowed down",
+    Kind.UNAUTHORIZED: "token refused",
+    Kind.NO_BALANCE: "no balance",
+    Kind.FORBIDDEN: "campaign refused",
+    Kind.MISCONFIGURED: "wrong address",
+    Kind.DUPLICATE: "refused as a duplicate",
+    Kind.REJECTED: "refused",
+    Kind.BUG: "a bug of ours",
+    Kind.GIVEN_BACK: "given back",
+}
+_TONES: Final[Mapping[str | None, str]] = {
+    State.PENDING: "calm",
+    State.SENDING: "busy",
+    State.UNKNOWN: "doubt",
+    State.ACCEPTED: "good",
+    State.DUPLICATE: "calm",
+    State.FAILED: "bad",
+    State.CANCELLED: "calm",
+    FailureClass.REJECTED: "bad",
+    FailureClass.EXHAUSTED: "busy",
+    FailureClass.OUTCOME_UNKNOWN: "doubt",
+    FailureClass.EXPIRED: "calm",
+    FailureClass.BUG: "bad",
+    Kind.CREATED_ID_UNKNOWN: "doubt",
+    "queued": "calm",
+    "running": "busy",
+    "stopped": "calm",
+    "finished": "good",
+}
+
+
+def ago(moment: datetime | None, now: datetime) -> str:
+    """`12 s ago`, `in 3 min`, `5 days ago`."""
+    if moment is None:
+        return "never"
+    seconds = (now - moment).total_seconds()
+    return f"{span(seconds)} ago" if seconds >= 0 else f"in {span(-seconds)}"
+
+
+def span(seconds: float | None) -> str:
+    """`0 s`, `20 s`, `5 min`, `3 h`, `2 days`; `–` for None, `∞` for what never ends."""
+    if seconds is None:
+        return "–"
+    if math.isinf(seconds):
+        return "∞"
+    for length, unit, size in ((90, "s", 1), (5400, "min", 60), (129_600, "h", 3600)):
+        if seconds < length:
+            return f"{seconds / size:.0f} {unit}"
+    days = round(seconds / 86_400)
+    return f"{days} day" + ("" if days == 1 else "s")
+
+
+def took(start: datetime, end: datetime | None) -> str:
+    """How long an attempt took: `340 ms`, `2.1 s`."""
+    if end is None:
+        return "–"
+    seconds = (end - start).total_seconds()
+    return f"{seconds * 1000:.0f} ms" if seconds < 1 else f"{seconds:.1f} s"
+
+
+def utc(moment: datetime | None) -> str:
+    """`2026-11-23 07:21:31 UTC`."""
+    return "" if moment is None else f"{moment.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
+
+
+def iso(moment: datetime | None) -> str:
+    """As HTML's `datetime` takes it."""
+    return "" if moment is None else moment.isoformat()
+
+
+def number(value: float) -> str:
+    """`12 345`, with thin spaces that do not break."""
+    return f"{value:,.0f}".replace(",", "\u202f")
+
+
+def phone(value: str, shown: bool) -> str:  # noqa: FBT001  (a template's filter)
+    """The number, masked unless it is revealed."""
+    return value if shown else mask_phone(value)
+
+
+def foreign(text: str | None, shown: bool) -> str:  # noqa: FBT001  (as above)
+    """What somebody else wrote, with what looks like a number masked unless revealed, and control characters shown."""
+    printable = "".join(one if one.isprintable() or one in "\n\t" else f"\\x{ord(one):02x}" for one in text or "")
+    return printable if shown else mask_numbers(printable)
+
+
+def variables(values: Mapping[str, Any], shown: bool) -> str:  # noqa: FBT001  (as above)
+    """Variables as JSON, their values masked unless revealed."""
+    return pretty(dict(values) if shown else dict.fromkeys(values, MASKED))
+
+
+def pretty(value: object) -> str:
+    """JSON to read."""
+    return json.dumps(value, ensure_ascii=False, indent=2, default=str)
+
+
+def body(text: str | None, shown: bool) -> str:  # noqa: FBT001  (as above)
+    """An answer of Voicery, laid out if it is JSON."""
+    try:
+        laid_out = pretty(json.loads(text or ""))
+    except (ValueError, RecursionError):
+        laid_out = text or ""
+    return foreign(laid_out, shown)
+
+
+def cut(text: str, most: int = 200) -> str:
+    """At most so many characters."""
+    return text if len(text) <= most else text[: most - 1].rstrip() + "…"
+
+
+def reason(value: str) -> str:
+    """Why a gate is closed."""
+    return _REASONS.get(value, value)
+
+
+def failure_class(value: str | None) -> str:
+    """Why a lead failed, in two or three words."""
+    return _CLASSES.get(value or "", value or "")
+
+
+def outcome(value: str | None) -> str:
+    """What an attempt turned out to be."""
+    return _OUTCOMES.get(value, str(value))
+
+
+def tone(value: str | None) -> str:
+    """Which colour: calm, busy, good, doubt or bad."""
+    return _TONES.get(value, "bad" if value in {Kind.REJECTED, Kind.BUG} else "calm")
+
+
+def plural(count: int, one: str, many: str | None = None) -> str:
+    """`1 lead`, `12 leads`."""
+    return f"{number(count)} {one if count == 1 else many or one + 's'}"
+
+
+WORDS: Final[Mapping[str, Any]] = {
+    "ago": ago,
+    "body": body,
+    "cut": cut,
+    "failure_class": failure_class,
+    "foreign": foreign,
+    "iso": iso,
+    "number": number,
+    "outcome": outcome,
+    "phone": phone,
+    "plural": plural,
+    "pretty": pretty,
+    "reason": reason,
+    "span": span,
+    "tone": tone,
+    "took": took,
+    "utc": utc,
+    "variables": variables,
+}
