@@ -35,9 +35,9 @@ class Corrections:
     ) -> None:
         """Change `phone_number`, `campaign_id` or `variables` of a failed lead, and replay it.
 
-        Raises `InvalidLead` with every fault; `LeadNotFound`, or `NotAllowed` with the reason: nothing would change, the
-        lead has not failed (or not by `failure_id`), its earlier POST may have worked, or another live lead
-        stands for the new person. Whoever refuses, nothing is changed.
+        Raises `InvalidLead` with every fault; `LeadNotFound`, or `NotAllowed` with the reason: nothing would change,
+        the lead has not failed (or not by `failure_id`), its earlier POST may have worked, or another live lead stands
+        for the new person. Whoever refuses, nothing is changed.
         """
 
         def act(connection: Connection) -> None:

@@ -49,6 +49,34 @@ class Revision:
 
 
 @dataclass(frozen=True, slots=True)
+class ImportRecord:
+    """One file that was imported. `finished_at` None: it still runs, or was cut short."""
+
+    id: int
+    batch_id: UUID
+    file_name: str
+    account: str
+    actor: str
+    submitted: int
+    duplicates: int
+    repeated: int
+    rejected: int
+    started_at: datetime
+    updated_at: datetime
+    finished_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class RejectedRow:
+    """One fault of one row of a file."""
+
+    line: int
+    field: str
+    reason: str
+    original: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
 class Glance:
     """What a list of failed leads shows of a lead beside its failure."""
 

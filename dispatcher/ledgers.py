@@ -7,7 +7,7 @@ from sqlalchemy import Connection
 
 from dispatcher.activity import Activity
 from dispatcher.errors import FieldError
-from dispatcher.ledger import AuditRecord, Found, Glance, IncidentRecord, Revision
+from dispatcher.ledger import AuditRecord, Found, Glance, ImportRecord, IncidentRecord, RejectedRow, Revision
 from dispatcher.phone import canonical_phone
 from dispatcher.store import activity, audit, ledger
 from dispatcher.store.database import Database
@@ -72,6 +72,16 @@ class Ledgers:
         """What a list shows of these leads."""
         with self._database.autocommit() as connection:
             return ledger.glances(connection, lead_ids)
+
+    def imports(self, *, most: int = 100, import_id: int | None = None) -> list[ImportRecord]:
+        """The files that were imported, the newest first; or the one of this id."""
+        with self._database.autocommit() as connection:
+            return ledger.imports(connection, most=most, import_id=import_id)
+
+    def rejected_rows(self, import_id: int, *, most: int = 10_000) -> list[RejectedRow]:
+        """What was refused of a file, in its order."""
+        with self._database.autocommit() as connection:
+            return ledger.rejected_rows(connection, import_id, most=most)
 
     def activity(self, *, hours: int = 6, slot_seconds: int = 300) -> Activity:
         """What was sent in the last hours."""

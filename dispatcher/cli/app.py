@@ -2,7 +2,7 @@
 
 import typer
 
-from dispatcher.cli import acting, doctor, importing, monitoring, reading, running, submitting
+from dispatcher.cli import acting, doctor, importing, monitoring, reading, running, submitting, web
 
 app = typer.Typer(
     help="Hands leads to Voicery: none is lost, and nobody is called twice because of us.",
@@ -21,6 +21,7 @@ app.command(rich_help_panel=START)(running.migrate)
 app.command(rich_help_panel=START)(doctor.doctor)
 app.command(rich_help_panel=GIVE)(submitting.submit)
 app.command("import", rich_help_panel=GIVE)(importing.import_file)
+app.command(rich_help_panel=LOOK)(web.console)
 app.command(rich_help_panel=LOOK)(reading.status)
 app.command(rich_help_panel=LOOK)(reading.show)
 app.command(rich_help_panel=LOOK)(reading.explain)

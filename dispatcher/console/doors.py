@@ -50,6 +50,8 @@ DOORS: Final = (
     Door("GET", "/operations/{id}", Role.VIEWER, operations.show),
     Door("POST", "/operations/{id}/stop", Role.OPERATOR, operations.stop),
     Door("GET", "/imports", Role.VIEWER, records.imports),
+    Door("GET", "/imports/{number}", Role.VIEWER, records.one_import),
+    Door("POST", "/imports/{number}/export", Role.OPERATOR, records.export_rejected),
     Door("GET", "/incidents", Role.VIEWER, records.incidents),
     Door("POST", "/incidents/seen", Role.OPERATOR, records.seen),
     Door("GET", "/workers", Role.VIEWER, records.workers),

@@ -1,7 +1,7 @@
 """Failed leads as a file: CSV for spreadsheets, JSON for programs.
 
-A spreadsheet runs what begins like a formula, so that a lead's name could (CWE-1236): such cells begin with an apostrophe in
-the CSV. E.164 numbers begin with `+` and get one too, which keeps their zeros; the JSON has them as they are.
+A spreadsheet runs what begins like a formula, and so would a lead's name (CWE-1236): such cells begin with an apostrophe
+in the CSV. E.164 numbers begin with `+` and get one too, which keeps their zeros; the JSON has them as they are.
 """
 
 import csv
@@ -12,6 +12,7 @@ from typing import Final
 import orjson
 from starlette.responses import Response, StreamingResponse
 
+from dispatcher.ledger import RejectedRow
 from dispatcher.record import FailedLead
 
 COLUMNS: Final = (
@@ -31,7 +32,7 @@ COLUMNS: Final = (
     "note",
 )
 
-_FORMULA: Final = tuple("=+-@\t\r\n\0;|%＝＋－＠")  # noqa: RUF001  (full-width forms count too)
+_FORMULA: Final = tuple("=+-@\t\r\n\0;|%＝＋－＠")  # full-width forms count too
 
 
 def response(rows: Sequence[FailedLead], kind: str, *, reveal: bool) -> Response:
@@ -40,6 +41,17 @@ def response(rows: Sequence[FailedLead], kind: str, *, reveal: bool) -> Response
     if kind == "json":
         return StreamingResponse(_json(rows, reveal=reveal), media_type="application/json", headers=headers)
     return StreamingResponse(_csv(rows, reveal=reveal), media_type="text/csv; charset=utf-8", headers=headers)
+
+
+def rejected(rows: Sequence[RejectedRow], *, reveal: bool) -> Response:
+    """The refused rows of an import, to be saved."""
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\r\n")
+    writer.writerow(["line", "field", "reason", *(["row"] if reveal else [])])
+    for row in rows:
+        writer.writerow(map(safe_cell, [row.line, row.field, row.reason, *([row.original] if reveal else [])]))
+    headers = {"Content-Disposition": 'attachment; filename="rejected-rows.csv"'}
+    return Response(buffer.getvalue(), media_type="text/csv; charset=utf-8", headers=headers)
 
 
 def safe_cell(value: object) -> str:

@@ -42,8 +42,8 @@ def reached_at(
         )
     if public is None and not is_loopback(host):
         raise NotConfigured(
-            f"Listening on {host} the console has to know its own name: set DISPATCHER_CONSOLE_ORIGIN to where browsers "
-            "reach it, e.g. https://leads.example.com."
+            f"Listening on {host} the console has to know its own name: set DISPATCHER_CONSOLE_ORIGIN to where "
+            "browsers reach it, e.g. https://leads.example.com."
         )
     if public is None:
         names = ["127.0.0.1", "localhost", "[::1]"]
@@ -53,7 +53,8 @@ def reached_at(
     origin = _normal(public)
     if not origin.startswith("https://") and not is_loopback(urlsplit(origin).hostname or ""):
         raise NotConfigured(
-            "DISPATCHER_CONSOLE_ORIGIN must be https, or http on this machine: passwords and numbers would travel readable."
+            "DISPATCHER_CONSOLE_ORIGIN must be https, or http on this machine: "
+            "passwords and numbers would travel readable."
         )
     if not users and not is_loopback(urlsplit(origin).hostname or ""):
         raise NotConfigured("A console that others reach needs users: set DISPATCHER_CONSOLE_USERS.")

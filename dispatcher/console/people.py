@@ -80,7 +80,8 @@ class People:
                 lines += self._path.read_text(encoding="utf-8").splitlines()
             except (OSError, UnicodeDecodeError) as error:
                 raise NotConfigured(
-                    f"DISPATCHER_CONSOLE_USERS_FILE cannot be read ({type(error).__name__}); give the path of a text file."
+                    f"DISPATCHER_CONSOLE_USERS_FILE cannot be read ({type(error).__name__}); "
+                    "give the path of a text file."
                 ) from None
         return dict(_people(lines))
 

@@ -5,6 +5,7 @@ import math
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, Final
+from uuid import UUID
 
 from dispatcher.masking import mask_numbers, mask_phone
 from dispatcher.outcome import Kind, Reason
@@ -130,6 +131,11 @@ def pretty(value: object) -> str:
     return json.dumps(value, ensure_ascii=False, indent=2, default=str)
 
 
+def evidence(value: object, shown: bool) -> str:  # noqa: FBT001  (as above)
+    """What was kept of look-ups, laid out; times and ids stay as they are."""
+    return pretty(value if shown else _masked(value))
+
+
 def body(text: str | None, shown: bool) -> str:  # noqa: FBT001  (as above)
     """An answer of Voicery, laid out if it is JSON."""
     try:
@@ -173,6 +179,7 @@ WORDS: Final[Mapping[str, Any]] = {
     "ago": ago,
     "body": body,
     "cut": cut,
+    "evidence": evidence,
     "failure_class": failure_class,
     "foreign": foreign,
     "iso": iso,
@@ -188,3 +195,25 @@ WORDS: Final[Mapping[str, Any]] = {
     "utc": utc,
     "variables": variables,
 }
+
+
+def _masked(value: object) -> object:
+    match value:
+        case Mapping():
+            return {name: _masked(one) for name, one in value.items()}
+        case list():
+            return [_masked(one) for one in value]
+        case str() if not _is_time_or_id(value):
+            return mask_numbers(value)
+        case _:
+            return value
+
+
+def _is_time_or_id(text: str) -> bool:
+    for read in (datetime.fromisoformat, UUID):
+        try:
+            read(text)
+        except ValueError:
+            continue
+        return "-" in text
+    return False

@@ -5,7 +5,7 @@ from uuid import UUID
 
 from sqlalchemy import Connection, Row, text
 
-from dispatcher.ledger import AuditRecord, Found, Glance, IncidentRecord, Revision
+from dispatcher.ledger import AuditRecord, Found, Glance, ImportRecord, IncidentRecord, RejectedRow, Revision
 from dispatcher.states import State
 from dispatcher.tables import LIVE_STRICT
 
@@ -44,8 +44,20 @@ WHERE lead_id = :lead_id ORDER BY revision
 
 _GLANCES = text("""
 SELECT lead.id AS lead_id, lead.state, lead.created_at, lead.idempotency_key, lead.voicery_lead_id, lead.batch_id,
-    (SELECT actor FROM dispatcher.audit_log WHERE subject = CAST(lead.id AS text) ORDER BY id DESC LIMIT 1) AS touched_by
+    (SELECT actor FROM dispatcher.audit_log WHERE subject = CAST(lead.id AS text) ORDER BY id DESC LIMIT 1)
+        AS touched_by
 FROM dispatcher.leads AS lead WHERE lead.id = ANY (CAST(:ids AS uuid[]))
+""")
+
+_IMPORTS = text("""
+SELECT id, batch_id, file_name, account, actor, submitted, duplicates, repeated, rejected, started_at, updated_at,
+    finished_at
+FROM dispatcher.imports WHERE CAST(:id AS bigint) IS NULL OR id = :id
+ORDER BY id DESC LIMIT :most
+""")
+
+_REJECTED = text("""
+SELECT line, field, reason, original FROM dispatcher.import_rejections WHERE import_id = :id ORDER BY id LIMIT :most
 """)
 
 _FIND = text("SELECT id, state, campaign_id FROM dispatcher.leads WHERE id = ANY (CAST(:ids AS uuid[]))")
@@ -116,6 +128,18 @@ def glances(connection: Connection, ids: list[UUID]) -> dict[UUID, Glance]:
     """What a list shows of these leads."""
     rows = connection.execute(_GLANCES, {"ids": ids}).mappings()
     return {row["lead_id"]: Glance(**{**row, "state": State(row["state"])}) for row in rows}
+
+
+def imports(connection: Connection, *, most: int, import_id: int | None = None) -> list[ImportRecord]:
+    """The newest first; or the one of this id."""
+    rows = connection.execute(_IMPORTS, {"id": import_id, "most": most}).mappings()
+    return [ImportRecord(**row) for row in rows]
+
+
+def rejected_rows(connection: Connection, import_id: int, *, most: int) -> list[RejectedRow]:
+    """What was refused of a file, in its order."""
+    rows = connection.execute(_REJECTED, {"id": import_id, "most": most}).mappings()
+    return [RejectedRow(**row) for row in rows]
 
 
 def by_ids(connection: Connection, ids: list[UUID]) -> list[Found]:

@@ -5,9 +5,13 @@ from typing import Final
 
 from starlette.responses import Response
 
+from dispatcher.console import export
 from dispatcher.console.visit import BadRequest, Visit
+from dispatcher.errors import NotAllowed
+from dispatcher.ledger import ImportRecord
 
 PAGE_ROWS: Final = 100
+SHOWN_REJECTIONS: Final = 200
 _STALE: Final = timedelta(seconds=30)  # a worker's sweep says every 10 s that it lives
 
 
@@ -32,8 +36,33 @@ def workers(visit: Visit) -> Response:
 
 
 def imports(visit: Visit) -> Response:
-    """Files that were imported, with the rows that were refused."""
-    return visit.page("imports.html")
+    """Files that were imported, and how it ended."""
+    return visit.page("imports.html", imports=visit.desk.ledgers.imports())
+
+
+def one_import(visit: Visit) -> Response:
+    """One file, with the rows that were refused."""
+    record = _import(visit)
+    rows = visit.desk.ledgers.rejected_rows(record.id, most=SHOWN_REJECTIONS)
+    return visit.page("import.html", record=record, rows=rows)
+
+
+def export_rejected(visit: Visit) -> Response:
+    """The refused rows as a file, for whoever corrects them; the rows themselves only while numbers are revealed."""
+    record = _import(visit)
+    rows = visit.desk.ledgers.rejected_rows(record.id)
+    detail: dict[str, object] = {"rows": len(rows), "whole_rows": visit.shows_numbers}
+    visit.desk.ledgers.note(visit.actor, "export", f"import:{record.id}", detail)
+    return export.rejected(rows, reveal=visit.shows_numbers)
+
+
+def _import(visit: Visit) -> ImportRecord:
+    text = str(visit.request.path_params["number"])
+    known = text.isascii() and text.isdecimal() and int(text) < 2**63
+    found = visit.desk.ledgers.imports(import_id=int(text)) if known else []
+    if not found:
+        raise NotAllowed("There is no such import.")
+    return found[0]
 
 
 def audit(visit: Visit) -> Response:
