@@ -60,8 +60,10 @@ WITH picked AS MATERIALIZED (
         lease_until = now() + make_interval(secs => :lease_seconds),
         first_attempt_at = coalesce(lead.first_attempt_at, now())
     FROM opened
-    -- Written so that no partial index fits: with stale statistics the planner walks the backlog along leads_due.
-    WHERE lead.id = opened.lead_id AND lead.state || '' = 'pending'
+    -- By the array the primary key is probed whatever the statistics say; and so that no partial index fits, along which
+    -- the planner would walk the whole backlog, the state is compared as an expression.
+    WHERE lead.id = ANY (ARRAY(SELECT lead_id FROM opened)) AND lead.id = opened.lead_id
+      AND lead.state || '' = 'pending'
     RETURNING lead.id, lead.attempt_id, lead.phone_number, CAST(lead.variables AS text) AS variables,
         lead.allow_dupplicate, lead.attempts, lead.created_at,
         CAST(extract(epoch FROM now() - lead.first_attempt_at) AS float8) AS age_seconds
@@ -69,7 +71,7 @@ WITH picked AS MATERIALIZED (
     UPDATE dispatcher.leads AS lead
     SET due_at = now() + make_interval(secs => :park_seconds), updated_at = now()
     FROM (SELECT id FROM picked EXCEPT SELECT lead_id FROM opened) AS blocked
-    WHERE lead.id = blocked.id AND lead.state || '' = 'pending'
+    WHERE lead.id = ANY (ARRAY(SELECT id FROM picked)) AND lead.id = blocked.id AND lead.state || '' = 'pending'
     RETURNING lead.id
 )
 SELECT claimed.*, tally.parked, gate.states,

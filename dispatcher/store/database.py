@@ -23,7 +23,7 @@ _SESSION_OPTIONS: Final = (
 )
 # The statements of every turn touch a handful of rows, but their plans may be made, and kept, before the statistics of
 # a growing table are: then a scan or a hash of the whole table looks cheap. Measured: 1 850 rows read a lead.
-_INDEX_PROBES: Final = " -c enable_seqscan=off -c enable_hashjoin=off -c enable_mergejoin=off"
+_INDEX_PROBES: Final = " -c enable_seqscan=off -c enable_hashjoin=off -c enable_mergejoin=off -c enable_material=off"
 _AGAIN: Final = frozenset({"40001", "40P01", "55P03"})  # serialization, deadlock, lock timeout: nothing was done
 _REFUSED_CLASSES: Final = frozenset({"21", "22", "23", "27", "44", "54", "P0", "XX"})
 """What a repetition cannot mend: the values, a constraint, a trigger, a limit, a damaged row. Anything else may pass: a

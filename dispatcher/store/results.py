@@ -49,8 +49,9 @@ WITH result AS MATERIALIZED (
         finished_at = CASE WHEN final.entering IN ('accepted', 'duplicate', 'failed') THEN now() END,
         updated_at = now()
     FROM final
-    WHERE lead.id = final.lead_id AND lead.attempt_id = final.attempt_id
-      -- Written so that no partial index fits: the primary key is the way, however many leads are in doubt.
+    WHERE lead.id = ANY (ARRAY(SELECT lead_id FROM final)) AND lead.id = final.lead_id
+      AND lead.attempt_id = final.attempt_id
+      -- By the array, and with no partial index that fits, the primary key is the way, however many are in doubt.
       AND (lead.state || '' = 'sending' OR (lead.state || '' = 'unknown' AND final.entering <> 'unknown'))
     RETURNING lead.id, lead.attempt_id, lead.attempts, lead.allow_dupplicate, final.held_by, final.voicery_lead_id
 ), surprise AS (
@@ -66,7 +67,8 @@ WITH result AS MATERIALIZED (
         outcome = final.outcome, http_status = final.http_status, error = final.message, response = final.response,
         evidence = attempt.evidence || final.evidence
     FROM final JOIN moved USING (attempt_id)
-    WHERE attempt.id = final.attempt_id AND attempt.finished_at IS NULL
+    WHERE attempt.id = ANY (ARRAY(SELECT attempt_id FROM moved)) AND attempt.id = final.attempt_id
+      AND attempt.finished_at IS NULL
 ), failed AS (
     INSERT INTO dispatcher.failed_leads (lead_id, account, campaign_id, phone_number, failure_class, http_status,
         fingerprint, message, response, attempts)

@@ -30,7 +30,9 @@ class HotStatement:
         driver: psycopg.Connection[Any] = connection.connection.driver_connection  # type: ignore[assignment]
         try:
             with driver.cursor(row_factory=namedtuple_row) as cursor:
-                return cursor.execute(self._compiled, parameters).fetchall()
+                # At once, not after five uses: planning costs more than executing. Never behind a pooler.
+                prepare = True if driver.prepare_threshold is not None else None
+                return cursor.execute(self._compiled, parameters, prepare=prepare).fetchall()
         except psycopg.Error:
             if driver.closed:
                 connection.invalidate()
