@@ -45,6 +45,13 @@ class Work(Protocol):
     def lookup_accounts(self) -> list[str]: ...
 
 
+class Forgetting(Protocol):
+    """Retention. May raise `StatementRefused`."""
+
+    def step(self) -> int:
+        """Prune one slice of what is too old."""
+
+
 class Rate(Protocol):
     """How many requests an account may send now; None without a limit. Raises `LimiterUnavailable`."""
 
@@ -63,6 +70,7 @@ class Sweep:
         bell: Bell,
         rate: Rate,
         work: Work | None = None,
+        forgetting: Forgetting | None = None,
         *,
         name: str,
         worker: str,
@@ -75,6 +83,7 @@ class Sweep:
         self._bell = bell
         self._rate = rate
         self._work = work
+        self._forgetting = forgetting
         self._name = name
         self._worker = worker
         self._settle_seconds = settle_seconds
@@ -123,6 +132,8 @@ class Sweep:
             self._ring_channels()
         if duties.alerts and self._alerts:
             self._bell.ring_alerts()
+        if duties.old and self._forgetting is not None:
+            self._forget(self._forgetting)
         self._tally.add(SWEEPS)
         return True
 
@@ -172,6 +183,12 @@ class Sweep:
         until = self._clock() + BULK_SECONDS
         while work.step() and self._clock() < until:
             pass
+
+    def _forget(self, forgetting: Forgetting) -> None:
+        try:
+            forgetting.step()
+        except StatementRefused as refusal:
+            events.alarm("sweep.refused", duty="retention", sqlstate=refusal.sqlstate, constraint=refusal.constraint)
 
     def _ring_channels(self) -> None:
         """Ring as many channels of an account as it has permits: more would wake workers that may send nothing."""

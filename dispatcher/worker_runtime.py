@@ -6,6 +6,7 @@ import socket
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from datetime import timedelta
 from uuid import UUID
 
 from dispatcher import events
@@ -24,6 +25,7 @@ from dispatcher.limiter import Limiter, LimiterUnavailable, Permits
 from dispatcher.operations import Operations
 from dispatcher.outcome import Reason, Rules
 from dispatcher.policy import Budget
+from dispatcher.pruning import Pruning, Retention
 from dispatcher.rate import RateWindow, parse_rate_limit
 from dispatcher.recording import Finished, Recorder, steady_clock
 from dispatcher.resolution import Finding, Resolution
@@ -251,6 +253,7 @@ def build_sweep(settings: Settings, *, main_pid: int) -> Sweep:
         bell,
         SweepRate(Limiter(connect(redis_url)), settings.rate_limit),
         Operations(database, Failures(database, bell)),
+        Pruning(database, _retention(settings)),
         name=f"{worker}:{os.getpid()}",
         worker=worker,
         settle_seconds=settings.settle_seconds,
@@ -275,6 +278,14 @@ def _budget(settings: Settings) -> Budget:
         retry_for_seconds=settings.retry_for_seconds,
         backoff_base_seconds=settings.backoff_base_seconds,
         backoff_max_seconds=settings.backoff_max_seconds,
+    )
+
+
+def _retention(settings: Settings) -> Retention:
+    return Retention(
+        leads=timedelta(days=settings.retention_days),
+        responses=timedelta(days=settings.response_retention_days),
+        keys=timedelta(days=settings.key_retention_days),
     )
 
 

@@ -21,7 +21,8 @@ RETURNING
     EXISTS (SELECT FROM dispatcher.leads WHERE state = 'unknown') AS unknown,
     EXISTS (SELECT FROM dispatcher.gates WHERE state <> 'open' AND until <= now()) AS gates,
     EXISTS (SELECT FROM dispatcher.alerts WHERE done_at IS NULL AND due_at <= now()) AS alerts,
-    EXISTS (SELECT FROM dispatcher.operations WHERE finished_at IS NULL AND next_at <= now()) AS operations
+    EXISTS (SELECT FROM dispatcher.operations WHERE finished_at IS NULL AND next_at <= now()) AS operations,
+    (pruned_at IS NULL OR pruned_at < now() - interval '1 hour') AS old
 """)
 
 _RELEASE = text("UPDATE dispatcher.sweeps SET held_until = now() WHERE name = 'sweep' AND holder = :holder")
@@ -151,6 +152,7 @@ class Duties:
     gates: bool
     alerts: bool
     operations: bool
+    old: bool  # something may be older than its retention
 
 
 def take(connection: Connection, holder: str, *, hold_seconds: float) -> Duties | None:
@@ -159,7 +161,7 @@ def take(connection: Connection, holder: str, *, hold_seconds: float) -> Duties 
     return (
         None
         if row is None
-        else Duties(row.pending, row.run_out, row.expired, row.unknown, row.gates, row.alerts, row.operations)
+        else Duties(row.pending, row.run_out, row.expired, row.unknown, row.gates, row.alerts, row.operations, row.old)
     )
 
 

@@ -1,0 +1,224 @@
+"""What retention removes, in slices: each statement looks at a bounded number of rows and says where to go on."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Final, TypeAlias
+from uuid import UUID
+
+from sqlalchemy import Connection, Row, TextClause, text
+
+from dispatcher.store.activity import first_id
+
+SLICE_ROWS: Final = 1000
+
+_NIL: Final = UUID(int=0)
+
+_MAY_GO: Final = """
+(CAST(:failed AS boolean)
+ OR NOT EXISTS (SELECT FROM dispatcher.failed_leads AS failure WHERE failure.lead_id = lead.id))
+AND lead.state IN ('accepted', 'duplicate', 'cancelled', CASE WHEN CAST(:failed AS boolean) THEN 'failed' END)
+AND lead.finished_at < :before
+-- The greatest Voicery id of an account is the watermark of its next attempts: its lead stays.
+AND (
+    (lead.voicery_lead_id IS NULL AND NOT EXISTS (
+        SELECT FROM dispatcher.lead_contacts AS contact
+        WHERE contact.lead_id = lead.id AND contact.voicery_lead_id IS NOT NULL
+    ))
+    OR EXISTS (
+        SELECT FROM dispatcher.leads AS later
+        WHERE later.account = lead.account AND later.voicery_lead_id > greatest(
+            lead.voicery_lead_id,
+            (SELECT max(contact.voicery_lead_id) FROM dispatcher.lead_contacts AS contact
+             WHERE contact.lead_id = lead.id)
+        )
+    )
+)
+"""
+
+_LEADS = text(f"""
+WITH looked AS MATERIALIZED (
+    SELECT id, finished_at FROM dispatcher.leads
+    WHERE finished_at >= :after_at AND finished_at < :before
+      AND (finished_at, id) > (:after_at, CAST(:after_id AS uuid))
+    ORDER BY finished_at, id
+    LIMIT :most
+), doomed AS (
+    SELECT lead.id FROM dispatcher.leads AS lead
+    WHERE lead.id = ANY (ARRAY(SELECT id FROM looked)) AND {_MAY_GO}
+    ORDER BY lead.id
+    FOR UPDATE OF lead SKIP LOCKED
+), gone AS (
+    -- Contacts, attempts, failures and revisions go with it.
+    DELETE FROM dispatcher.leads AS lead WHERE lead.id = ANY (ARRAY(SELECT id FROM doomed)) RETURNING lead.id
+)
+SELECT (SELECT count(*) FROM gone) AS pruned, count(*) OVER () AS looked, looked.finished_at AS at, looked.id
+FROM looked ORDER BY looked.finished_at DESC, looked.id DESC LIMIT 1
+""")
+
+_COUNT_LEADS = text(f"""
+SELECT count(*) FILTER (WHERE state <> 'failed') AS ended, count(*) FILTER (WHERE state = 'failed') AS failed,
+    count(*) FILTER (WHERE state = 'failed' AND resolved_at IS NULL) AS open
+FROM dispatcher.leads AS lead WHERE lead.finished_at < :before AND {_MAY_GO}
+""")
+
+_RESPONSES = text("""
+WITH looked AS MATERIALIZED (
+    SELECT id FROM dispatcher.lead_attempts
+    WHERE id > CAST(:after_id AS uuid) AND id < CAST(:before_id AS uuid) ORDER BY id LIMIT :most
+), emptied AS (
+    UPDATE dispatcher.lead_attempts AS attempt SET response = NULL
+    WHERE attempt.id = ANY (ARRAY(SELECT id FROM looked)) AND attempt.response IS NOT NULL
+      AND attempt.finished_at < :before
+    RETURNING attempt.id
+)
+SELECT (SELECT count(*) FROM emptied) AS pruned, count(*) OVER () AS looked, looked.id
+FROM looked ORDER BY looked.id DESC LIMIT 1
+""")
+
+_FAILURE_RESPONSES = text("""
+WITH looked AS MATERIALIZED (
+    SELECT id FROM dispatcher.failed_leads WHERE id > :after_id ORDER BY id LIMIT :most
+), emptied AS (
+    -- Of a failure that nobody has dealt with yet, a person needs to know what Voicery said.
+    UPDATE dispatcher.failed_leads AS failure SET response = NULL
+    WHERE failure.id = ANY (ARRAY(SELECT id FROM looked)) AND failure.response IS NOT NULL
+      AND failure.resolved_at < :before
+    RETURNING failure.id
+)
+SELECT (SELECT count(*) FROM emptied) AS pruned, count(*) OVER () AS looked, looked.id
+FROM looked ORDER BY looked.id DESC LIMIT 1
+""")
+
+_KEYS = text("""
+WITH looked AS MATERIALIZED (
+    SELECT account, key, created_at FROM dispatcher.idempotency_keys
+    WHERE created_at >= :after_at AND created_at < :before
+      AND (created_at, account, key) > (:after_at, CAST(:after_account AS text), CAST(:after_key AS text))
+    ORDER BY created_at, account, key
+    LIMIT :most
+), gone AS (
+    DELETE FROM dispatcher.idempotency_keys AS held USING looked
+    WHERE held.account = looked.account AND held.key = looked.key AND held.created_at < :before
+      AND NOT EXISTS (SELECT FROM dispatcher.leads AS lead WHERE lead.id = held.lead_id)
+    RETURNING held.key
+)
+SELECT (SELECT count(*) FROM gone) AS pruned, count(*) OVER () AS looked, looked.created_at AS at, looked.account,
+    looked.key
+FROM looked ORDER BY looked.created_at DESC, looked.account DESC, looked.key DESC LIMIT 1
+""")
+
+_RECORDS: Final = (
+    # One at a time: each takes its rows along.
+    text("""
+    DELETE FROM dispatcher.imports
+    WHERE id = (SELECT id FROM dispatcher.imports WHERE updated_at < :before ORDER BY id LIMIT 1)
+    """),
+    text("""
+    DELETE FROM dispatcher.operations
+    WHERE id = (SELECT id FROM dispatcher.operations WHERE finished_at < :before ORDER BY created_at LIMIT 1)
+    """),
+)
+
+_NOW = text("SELECT now()")
+
+_PASSED = text("UPDATE dispatcher.sweeps SET pruned_at = now() WHERE name = 'sweep'")
+
+Place: TypeAlias = Mapping[str, Any]
+"""Behind which row the next slice begins, as parameters."""
+
+
+@dataclass(frozen=True, slots=True)
+class Slice:
+    """What one statement removed, and where the next goes on; None: nothing is left."""
+
+    pruned: int
+    following: Place | None
+
+
+@dataclass(frozen=True, slots=True)
+class Prunable:
+    """How many leads would be deleted; `open` of the failed ones nobody has dealt with."""
+
+    ended: int
+    failed: int
+    open: int
+
+
+def since(moment: datetime) -> Place:
+    """Where leads that ended after `moment` begin."""
+    return {"after_at": moment, "after_id": _NIL}
+
+
+def leads(connection: Connection, place: Place, before: datetime, *, failed: bool, most: int = SLICE_ROWS) -> Slice:
+    """Delete leads that ended before `before`; with `failed` also failed ones and those that failed once."""
+    values = {**place, "before": before, "failed": failed}
+    return _slice(connection, _LEADS, values, most, lambda row: {"after_at": row.at, "after_id": row.id})
+
+
+def count_leads(connection: Connection, before: datetime, *, failed: bool) -> Prunable:
+    """How many leads `leads` would delete in all."""
+    row = connection.execute(_COUNT_LEADS, {"before": before, "failed": failed}).one()
+    return Prunable(row.ended, row.failed, row.open)
+
+
+def responses_since(moment: datetime) -> Place:
+    """Where attempts that began after `moment` begin."""
+    return {"after_id": first_id(moment)}
+
+
+def responses(connection: Connection, place: Place, before: datetime, *, most: int = SLICE_ROWS) -> Slice:
+    """Empty the stored answers of attempts whose outcome has been known since before `before`."""
+    # By the primary key, which begins with the time (UUIDv7): no index of its own in the hot path.
+    values = {**place, "before": before, "before_id": first_id(before + timedelta(minutes=15))}
+    return _slice(connection, _RESPONSES, values, most, lambda row: {"after_id": row.id})
+
+
+def failure_responses(connection: Connection, place: Place, before: datetime, *, most: int = SLICE_ROWS) -> Slice:
+    """Empty the stored answers of failures that were resolved before `before`."""
+    return _slice(connection, _FAILURE_RESPONSES, {**place, "before": before}, most, lambda row: {"after_id": row.id})
+
+
+def keys_since(moment: datetime) -> Place:
+    """Where keys that were used after `moment` begin."""
+    return {"after_at": moment, "after_account": "", "after_key": ""}
+
+
+def keys(connection: Connection, place: Place, before: datetime, *, most: int = SLICE_ROWS) -> Slice:
+    """Forget idempotency keys from before `before` whose lead is gone."""
+    return _slice(
+        connection,
+        _KEYS,
+        {**place, "before": before},
+        most,
+        lambda row: {"after_at": row.at, "after_account": row.account, "after_key": row.key},
+    )
+
+
+def records(connection: Connection, before: datetime) -> int:
+    """Forget one import and one operation that ended before `before`, with their rows; how many it were."""
+    return sum(connection.execute(statement, {"before": before}).rowcount for statement in _RECORDS)
+
+
+def now(connection: Connection) -> datetime:
+    """The database's clock, which all retention is measured by."""
+    moment: datetime = connection.execute(_NOW).scalar_one()
+    return moment
+
+
+def passed(connection: Connection) -> None:
+    """Note that nothing is left to prune for now."""
+    connection.execute(_PASSED)
+
+
+def _slice(
+    connection: Connection,
+    statement: TextClause,
+    values: Mapping[str, Any],
+    most: int,
+    place_of: Callable[[Row[Any]], Place],
+) -> Slice:
+    row = connection.execute(statement, {**values, "most": most}).first()
+    if row is None:
+        return Slice(0, None)
+    return Slice(row.pruned, place_of(row) if row.looked >= most else None)

@@ -1,0 +1,312 @@
+"""Retention: what is forgotten when, and what never is."""
+
+import uuid
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from sqlalchemy import Connection
+
+from dispatcher.pruning import Pruner, Pruning, Retention
+from dispatcher.store import pruning
+from dispatcher.store.activity import first_id
+from dispatcher.store.database import Database, StatementRefused
+from dispatcher.store.pruning import Place, Slice
+from dispatcher.sweep import Sweep
+from tests.database.queue import Queue
+
+RETENTION = Retention(leads=timedelta(days=90), responses=timedelta(days=30), keys=timedelta(days=400))
+
+
+def ended(queue: Queue, number: int, days: float, state: str = "accepted", **columns: Any) -> uuid.UUID:
+    """A lead that ended so long ago, with an attempt that holds an answer."""
+    if state == "failed":
+        columns.setdefault("failure_class", "rejected")
+    lead_id = queue.put(number, state, **columns)
+    queue.run(
+        "UPDATE dispatcher.leads SET finished_at = now() - make_interval(secs => :ago) WHERE id = :id",
+        ago=days * 86_400,
+        id=lead_id,
+    )
+    attempt(queue, lead_id, days)
+    return lead_id
+
+
+def attempt(queue: Queue, lead_id: uuid.UUID, days: float, *, finished: bool = True) -> uuid.UUID:
+    attempt_id = uuid.UUID(int=first_id(datetime.now(UTC) - timedelta(days=days)).int + uuid.uuid4().int % 2**48)
+    queue.run(
+        """
+        INSERT INTO dispatcher.lead_attempts (id, lead_id, number, account, campaign_id, phone_number, watermark,
+            started_at, finished_at, response)
+        SELECT :id, id, 1, account, campaign_id, phone_number, 0, now() - make_interval(secs => :ago),
+            CASE WHEN :finished THEN now() - make_interval(secs => :ago) END, 'what Voicery said'
+        FROM dispatcher.leads WHERE id = :lead_id
+        """,
+        id=attempt_id,
+        lead_id=lead_id,
+        ago=days * 86_400,
+        finished=finished,
+    )
+    return attempt_id
+
+
+def failure(queue: Queue, lead_id: uuid.UUID, *, resolved_days: float | None = None) -> None:
+    queue.run(
+        """
+        INSERT INTO dispatcher.failed_leads (lead_id, account, campaign_id, phone_number, failure_class, fingerprint,
+            message, response, attempts, resolved_at, resolution)
+        SELECT id, account, campaign_id, phone_number, 'rejected', 'f', 'A sentence.', 'what Voicery said', 1,
+            now() - make_interval(secs => CAST(:ago AS float8)),
+            CASE WHEN CAST(:ago AS float8) IS NOT NULL THEN 'replayed' END
+        FROM dispatcher.leads WHERE id = :lead_id
+        """,
+        lead_id=lead_id,
+        ago=None if resolved_days is None else resolved_days * 86_400,
+    )
+
+
+def answers(queue: Queue, table: str) -> dict[uuid.UUID, str | None]:
+    return {row.lead_id: row.response for row in queue.rows(f"SELECT lead_id, response FROM dispatcher.{table}")}  # noqa: S608
+
+
+def left(queue: Queue) -> set[uuid.UUID]:
+    return {row.id for row in queue.rows("SELECT id FROM dispatcher.leads")}
+
+
+def pass_over(pruner: Pruning, queue: Queue) -> None:
+    """One whole pass."""
+    queue.run("UPDATE dispatcher.sweeps SET pruned_at = NULL")
+    for _ in range(100):
+        pruner.step()
+        if queue.rows("SELECT FROM dispatcher.sweeps WHERE pruned_at IS NOT NULL"):
+            return
+    pytest.fail("the pass did not end")
+
+
+@pytest.fixture
+def pruner(database: Database) -> Pruning:
+    return Pruning(database, RETENTION)
+
+
+@pytest.mark.parametrize("state", ["accepted", "duplicate", "cancelled"])
+def test_what_ended_before_the_retention_goes_with_all_that_hangs_on_it(
+    queue: Queue, pruner: Pruning, state: str
+) -> None:
+    old, young = ended(queue, 1, 91, state), ended(queue, 2, 89, state)
+    queue.run(
+        "INSERT INTO dispatcher.lead_contacts (lead_id, position, account, phone_number)"
+        " VALUES (:id, 0, 'default', '')",
+        id=old,
+    )
+
+    pass_over(pruner, queue)
+
+    assert left(queue) == {young}
+    assert [row.lead_id for row in queue.rows("SELECT lead_id FROM dispatcher.lead_attempts")] == [young]
+    assert not queue.rows("SELECT FROM dispatcher.lead_contacts")
+
+
+def test_a_failed_lead_stays_whether_it_was_dealt_with_or_not(queue: Queue, pruner: Pruning) -> None:
+    still_open, once = ended(queue, 1, 400, "failed"), ended(queue, 2, 400)
+    failure(queue, still_open)
+    failure(queue, once, resolved_days=400)
+    bare = ended(queue, 3, 400, "failed")
+
+    pass_over(pruner, queue)
+
+    assert left(queue) == {still_open, once, bare}
+
+
+def test_what_waits_or_is_in_doubt_stays_however_old_it_is(queue: Queue, pruner: Pruning) -> None:
+    kept = {queue.claimed(1).lead_id, queue.put(2)}
+    queue.run(
+        "UPDATE dispatcher.leads SET created_at = now() - interval '9 years', due_at = now() - interval '9 years'"
+    )
+
+    pass_over(pruner, queue)
+
+    assert left(queue) == kept
+
+
+def test_answers_are_emptied_earlier_than_the_leads_go(queue: Queue, pruner: Pruning) -> None:
+    old, young = ended(queue, 1, 31), ended(queue, 2, 29)
+
+    pass_over(pruner, queue)
+
+    answers = {
+        row.lead_id: row.response for row in queue.rows("SELECT lead_id, response FROM dispatcher.lead_attempts")
+    }
+    assert answers == {old: None, young: "what Voicery said"}
+
+
+def test_the_answer_to_an_attempt_in_doubt_is_kept(queue: Queue, pruner: Pruning) -> None:
+    lead_id = queue.put(1)
+    attempt_id = attempt(queue, lead_id, 40, finished=False)
+
+    pass_over(pruner, queue)
+
+    assert queue.attempt(attempt_id).response == "what Voicery said"
+
+
+def test_the_answer_of_an_open_failure_is_kept_until_it_was_resolved_for_long(queue: Queue, pruner: Pruning) -> None:
+    leads = [ended(queue, number, 40, "failed") for number in range(3)]
+    failure(queue, leads[0])
+    failure(queue, leads[1], resolved_days=29)
+    failure(queue, leads[2], resolved_days=31)
+
+    pass_over(pruner, queue)
+
+    found = answers(queue, "failed_leads")
+    assert [found[one] for one in leads] == ["what Voicery said", "what Voicery said", None]
+
+
+def test_a_key_is_forgotten_after_its_own_time_but_never_before_its_lead(queue: Queue, pruner: Pruning) -> None:
+    kept_lead = ended(queue, 1, 500, "failed")
+    for key, lead_id, days in (("a", uuid.uuid4(), 399), ("b", uuid.uuid4(), 401), ("c", kept_lead, 401)):
+        queue.run(
+            """
+            INSERT INTO dispatcher.idempotency_keys (account, key, lead_id, payload_hash, state, created_at)
+            VALUES ('default', :key, :lead_id, 'h', 'pending', now() - make_interval(days => :days))
+            """,
+            key=key,
+            lead_id=lead_id,
+            days=days,
+        )
+
+    pass_over(pruner, queue)
+
+    assert [row.key for row in queue.rows("SELECT key FROM dispatcher.idempotency_keys ORDER BY key")] == ["a", "c"]
+
+
+def test_the_lead_with_the_greatest_id_of_its_account_stays_as_the_watermark(queue: Queue, pruner: Pruning) -> None:
+    ended(queue, 1, 100, voicery_lead_id=7)
+    top = ended(queue, 2, 100, voicery_lead_id=9)
+    other = ended(queue, 3, 100, voicery_lead_id=3, account="other")
+    by_contact = ended(queue, 4, 100, voicery_lead_id=8)
+    queue.run(
+        "INSERT INTO dispatcher.lead_contacts (lead_id, position, account, phone_number, voicery_lead_id)"
+        " VALUES (:id, 0, 'default', '', 12)",
+        id=by_contact,
+    )
+
+    pass_over(pruner, queue)
+
+    assert left(queue) == {top, other, by_contact}
+
+
+def test_a_later_pass_finds_what_has_become_old_since(queue: Queue, pruner: Pruning) -> None:
+    lead_id = ended(queue, 1, 89)
+    pass_over(pruner, queue)
+    assert left(queue) == {lead_id}
+    queue.run("UPDATE dispatcher.leads SET finished_at = finished_at - interval '1.5 days'")
+
+    pass_over(pruner, queue)
+
+    assert left(queue) == set()
+
+
+def test_a_slice_looks_at_no_more_than_it_may_and_the_next_goes_on_behind_it(queue: Queue, database: Database) -> None:
+    kept = [ended(queue, number, 400, "failed") for number in range(5)]
+    gone = [ended(queue, number, 400) for number in range(5, 12)]
+    place: Place | None = pruning.since(datetime(2000, 1, 1, tzinfo=UTC))
+    slices: list[Slice] = []
+
+    while place is not None:
+        with database.transaction() as connection:
+            before = pruning.now(connection) - timedelta(days=90)
+            slices.append(pruning.leads(connection, place, before, failed=False, most=3))
+        place = slices[-1].following
+
+    assert max(one.pruned for one in slices) <= 3
+    assert sum(one.pruned for one in slices) == len(gone)
+    assert len(slices) == 5
+    assert left(queue) == set(kept)
+
+
+def test_a_lead_that_somebody_holds_is_left_for_the_next_pass(
+    queue: Queue, pruner: Pruning, database: Database
+) -> None:
+    held, free = ended(queue, 1, 100), ended(queue, 2, 100)
+    assert held != free
+    with database.transaction() as connection:
+        connection.exec_driver_sql(f"SELECT FROM dispatcher.leads WHERE id = '{held}' FOR UPDATE")
+        pass_over(pruner, queue)
+
+    assert left(queue) == {held}
+    pass_over(pruner, queue)
+    assert left(queue) == set()
+
+
+def test_the_sweep_prunes_a_slice_a_round_and_rests_for_an_hour_after_the_pass(
+    queue: Queue, database: Database
+) -> None:
+    ended(queue, 1, 100)
+    steps: list[int] = []
+
+    class Counted(Pruning):
+        def step(self) -> int:
+            steps.append(super().step())
+            return steps[-1]
+
+    sweep = Sweep(
+        database, _Bell(), _NoLimit(), None, Counted(database, RETENTION),
+        name="one", worker="one:1", settle_seconds=120, interval_seconds=1,
+    )  # fmt: skip
+    for _ in range(12):
+        sweep.once()
+
+    assert left(queue) == set()
+    assert 1 < len(steps) < 12
+    queue.run("UPDATE dispatcher.sweeps SET pruned_at = now() - interval '61 minutes'")
+    before = len(steps)
+    sweep.once()
+    assert len(steps) == before + 1
+
+
+def test_a_row_that_cannot_be_pruned_costs_the_pass_and_no_more_than_one_try_an_hour(
+    queue: Queue, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_connection: Connection, *_: Any, **__: Any) -> Slice:
+        raise StatementRefused("23503", "a_foreign_key_of_somebody")
+
+    monkeypatch.setattr(pruning, "leads", refuse)
+    pruner = Pruning(database, RETENTION)
+
+    with pytest.raises(StatementRefused):
+        pruner.step()
+
+    assert queue.rows("SELECT FROM dispatcher.sweeps WHERE pruned_at IS NOT NULL")
+
+
+@pytest.mark.parametrize("failed", [False, True])
+def test_by_hand_failed_leads_go_only_if_told(queue: Queue, database: Database, failed: bool) -> None:
+    accepted, dismissed, still_open = ended(queue, 1, 8), ended(queue, 2, 8, "failed"), ended(queue, 3, 8, "failed")
+    young = ended(queue, 4, 6, "failed")
+    failure(queue, dismissed, resolved_days=1)
+    failure(queue, still_open)
+    pruner = Pruner(database)
+
+    seen = pruner.preview(timedelta(days=7), failed=failed)
+    pruned = sum(pruner.prune(timedelta(days=7), failed=failed, actor="ada"))
+
+    assert pruned == seen.ended + seen.failed == (3 if failed else 1)
+    assert left(queue) == ({young} if failed else {dismissed, still_open, young})
+    assert accepted not in left(queue)
+    (line,) = queue.rows("SELECT actor, action, detail FROM dispatcher.audit_log")
+    assert (line.actor, line.action, line.detail["leads"]) == ("ada", "prune", pruned)
+
+
+class _Bell:
+    def ring(self, account: str, campaign_id: int) -> bool:
+        return True
+
+    def ring_lookup(self, account: str) -> bool:
+        return True
+
+    def ring_alerts(self) -> bool:
+        return True
+
+
+class _NoLimit:
+    def available(self, account: str) -> int | None:
+        return None
