@@ -12,10 +12,11 @@ import uuid_utils.compat
 from dispatcher import events
 from dispatcher.errors import StoreUnavailable
 from dispatcher.failpoint import reach
+from dispatcher.finished import Finished
 from dispatcher.hints import RateHints, rate_hints
 from dispatcher.limiter import LimiterUnavailable, Permits
 from dispatcher.outcome import Kind, Outcome, Rules, Sent, classify
-from dispatcher.recording import Finished, Recorder, Turn
+from dispatcher.recording import Recorder, Turn
 from dispatcher.reply import Reply, WireFault
 from dispatcher.slots import Slots
 from dispatcher.store.claims import Claimed

@@ -5,7 +5,6 @@ transaction, so that claiming never endangers recording. What Postgres refuses i
 the words that it will not take.
 """
 
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
@@ -17,8 +16,10 @@ from dispatcher import events
 from dispatcher.backoff import Uniform
 from dispatcher.errors import StoreUnavailable
 from dispatcher.failpoint import reach
-from dispatcher.gate import Gate, GateLimits, GateState, after_acceptance, after_failure, after_refusal
-from dispatcher.outcome import Kind, Outcome, Reason, Scope
+from dispatcher.finished import Finished
+from dispatcher.folding import fold_into_gates
+from dispatcher.gate import Gate, GateLimits, GateState
+from dispatcher.outcome import Kind, Outcome
 from dispatcher.policy import Budget, Standing, after_attempt
 from dispatcher.states import State
 from dispatcher.store import accounts, claims, gates, late, results
@@ -28,17 +29,6 @@ from dispatcher.store.database import Database, StatementRefused, TryAgain
 NOTICE: Final = "The answer could not be stored as it came and was replaced by this notice."
 _TRIES: Final = 5
 _LOCKED: Final = "Postgres kept refusing a lock; find the long transaction and end it."
-
-
-@dataclass(frozen=True, slots=True)
-class Finished:
-    """One attempt whose wire is done. `ended_at` is a reading of the recorder's clock."""
-
-    claimed: Claimed
-    outcome: Outcome
-    ended_at: float
-    started_at: float
-    retry_after_seconds: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,9 +205,11 @@ class Recorder:
     def _record(self, connection: Connection, finished: Sequence[Finished]) -> list[Callable[[], None]]:
         """Gates, then leads, then attempts. Returns what to tell the log once this is committed."""
         notes: list[Callable[[], None]] = []
-        gate_closed = self._fold_into_gates(connection, finished, notes)
+        folded = fold_into_gates(connection, self._terms.account, self._terms.campaign_id, finished, self._limits)
+        self._troubled = self._troubled or folded.troubled
+        notes.extend(_telling_gate(gate) for gate in folded.moved)
         rows = [
-            self._result(one, gate_closed=gate_closed, earlier_in_doubt=_earlier_in_doubt(connection, one))
+            self._result(one, gate_closed=folded.closed, earlier_in_doubt=_earlier_in_doubt(connection, one))
             for one in finished
         ]
         recorded = results.record(connection, rows)
@@ -264,52 +256,6 @@ class Recorder:
 
     def _bound(self) -> None:
         self._bind_to = None
-
-    # Gates ------------------------------------------------------------------------------------------------------------
-
-    def _fold_into_gates(
-        self, connection: Connection, finished: Sequence[Finished], notes: list[Callable[[], None]]
-    ) -> bool:
-        """Let every outcome speak to its gate; whether the channel is now held back."""
-        if all(one.outcome.signal is None for one in finished) and not gates.troubled(
-            connection, self._terms.account, self._terms.campaign_id
-        ):
-            return False
-        before = gates.lock(connection, self._terms.account, self._terms.campaign_id)
-        account, channel = before
-        for one in finished:
-            account, channel = self._heed(account, channel, one)
-        if channel != before[1]:
-            gates.save(connection, channel)
-        account = gates.spread(connection, account, channel, self._limits)
-        if account != before[0]:
-            gates.save(connection, account)
-        for old, new in zip(before, (account, channel), strict=True):
-            if old.state is not new.state:
-                notes.append(_telling_gate(new))
-        self._troubled = self._troubled or not (account.untroubled and channel.untroubled)
-        return GateState.CLOSED in (account.state, channel.state)
-
-    def _heed(self, account: Gate, channel: Gate, finished: Finished) -> tuple[Gate, Gate]:
-        outcome = finished.outcome
-        match outcome.signal:
-            case None if outcome.kind in (Kind.ACCEPTED, Kind.DUPLICATE):
-                return after_acceptance(account), after_acceptance(channel)
-            case None:
-                return account, channel
-            case signal if signal.reason is Reason.REJECTING:
-                refused = after_refusal(channel, outcome.fingerprint, self._limits, message=outcome.message)
-                return after_acceptance(account), refused
-            case signal:
-                gate = account if signal.scope is Scope.ACCOUNT else channel
-                changed = after_failure(
-                    gate,
-                    signal.reason,
-                    self._limits,
-                    message=outcome.message,
-                    retry_after_seconds=finished.retry_after_seconds,
-                )
-                return (changed, channel) if signal.scope is Scope.ACCOUNT else (account, changed)
 
 
 def _without_words(outcome: Outcome) -> Outcome:
@@ -368,11 +314,3 @@ def _telling_gate(gate: Gate) -> Callable[[], None]:
         reason=gate.reason.value if gate.reason else None,
         wait_seconds=gate.wait_seconds,
     )
-
-
-def steady_clock() -> float:
-    """Seconds on a clock that goes on while the machine is suspended: leases are measured on it."""
-    return time.clock_gettime(_STEADY)
-
-
-_STEADY: Final = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)

@@ -15,11 +15,13 @@ from dispatcher.asking import NoPermit
 from dispatcher.binding import binding_of
 from dispatcher.broker import connect
 from dispatcher.channel import ChannelBell, ChannelRate
+from dispatcher.clock import steady_clock
 from dispatcher.conclusion import LookUpTerms
 from dispatcher.delivery import DeliveryRun, Job, RunTerms
 from dispatcher.doorbell import Doorbell
 from dispatcher.errors import NotConfigured
 from dispatcher.failures import Failures
+from dispatcher.finished import Finished
 from dispatcher.gate import GateLimits, closed
 from dispatcher.limiter import Limiter, LimiterUnavailable, Permits
 from dispatcher.operations import Operations
@@ -27,7 +29,7 @@ from dispatcher.outcome import Reason, Rules
 from dispatcher.policy import Budget
 from dispatcher.pruning import Pruning, Retention
 from dispatcher.rate import RateWindow, parse_rate_limit
-from dispatcher.recording import Finished, Recorder, steady_clock
+from dispatcher.recording import Recorder
 from dispatcher.resolution import Finding, Resolution
 from dispatcher.settings import Settings
 from dispatcher.slots import Slots

@@ -10,11 +10,12 @@ import pytest
 
 from dispatcher.delivery import DeliveryRun, Job, RunTerms, request_body
 from dispatcher.errors import StoreUnavailable
+from dispatcher.finished import Finished
 from dispatcher.gate import GateLimits
 from dispatcher.limiter import LimiterUnavailable, Permits
 from dispatcher.outcome import Rules
 from dispatcher.policy import Budget
-from dispatcher.recording import Finished, Recorder
+from dispatcher.recording import Recorder
 from dispatcher.reply import Reply, WireFault
 from dispatcher.settings import Settings
 from dispatcher.slots import Slots

@@ -11,10 +11,11 @@ from sqlalchemy import Connection, text
 
 from dispatcher.answer import CreatedContact
 from dispatcher.errors import StoreUnavailable
+from dispatcher.finished import Finished
 from dispatcher.gate import GateLimits
 from dispatcher.outcome import Kind, Outcome, Reason, Scope, Signal
 from dispatcher.policy import Budget
-from dispatcher.recording import NOTICE, Finished, Recorder
+from dispatcher.recording import NOTICE, Recorder
 from dispatcher.store import results
 from dispatcher.store.claims import Claimed, ClaimTerms
 from dispatcher.store.database import Database, StatementRefused
