@@ -40,6 +40,7 @@ class LookUpTerms:
     unknown_for_seconds: float
     reference_variable: str | None
     run_for_seconds: float
+    hold_seconds: float = 120.0  # leads that a killed run had taken are due again after this
 
 
 class Conclusions:

@@ -32,7 +32,6 @@ from dispatcher.verdict import Decision, Doubt, Judgement, LookUp, Step, Verdict
 PAGES_PAY_FROM: Final = 4
 """From so many doubts of one campaign, its newest page is read first: it may prove presence for several at once."""
 
-_HOLD_SECONDS: Final = 120.0
 _AT_ONCE: Final = 50
 
 
@@ -99,7 +98,7 @@ class Resolution:
             while not self._stopping() and self._clock() < ends_at:
                 batch = self._take(
                     lambda connection: doubts.take_due(
-                        connection, self._account, most=_AT_ONCE, hold_seconds=_HOLD_SECONDS
+                        connection, self._account, most=_AT_ONCE, hold_seconds=self._terms.hold_seconds
                     )
                 )
                 if not batch:

@@ -149,6 +149,8 @@ class Deliverer:
                 unknown_for_seconds=settings.unknown_for_seconds,
                 reference_variable=settings.reference_variable,
                 run_for_seconds=settings.run_for_seconds,
+                # A run ends in time, but for the exchanges of the lead that it is at.
+                hold_seconds=settings.run_for_seconds + 4 * settings.deadline_seconds,
             ),
             limits=_gate_limits(settings),
             clock=steady_clock,

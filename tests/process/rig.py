@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import psycopg
+import requests
 from psycopg import sql
 
 from dispatcher.embedded.child import Child, Command
@@ -75,6 +76,9 @@ class SandboxProcess:
 
     def created(self) -> int:
         return sum(entry.created_id is not None for entry in self.entries())
+
+    def forget_faults(self) -> None:
+        requests.delete(self.url.replace("/api", "/_sandbox/faults"), timeout=5).raise_for_status()
 
     def close(self) -> None:
         self._child.kill()

@@ -1,10 +1,14 @@
 """Workers that are killed, and workers that are asked to leave, in the middle of their work."""
 
+import json
 import signal
+from pathlib import Path
 
 import psutil
 import pytest
 
+from tests.conftest import StartWorker
+from tests.process.conftest import StartSandbox
 from tests.process.rig import Rig
 from tests.support.waiting import wait_until
 
@@ -66,3 +70,24 @@ def test_kill_9_while_voicery_misbehaves_loses_nobody_and_calls_nobody_twice(rig
     rig.submit(30)  # sent later: the controls that let absence be proven
     rig.wait_settled()
     rig.assert_accounted(180, held=15)
+
+
+@pytest.mark.parametrize(
+    "faults",
+    [[{"fault": "500", "times": 5}, {"fault": "hang", "method": "GET", "seconds": 60, "times": None}]],
+    ids=["hanging list"],
+)
+def test_leads_whose_look_up_was_killed_are_looked_up_again_soon(
+    environment: dict[str, str], start_sandbox: StartSandbox, worker: StartWorker, faults: object, tmp_path: Path
+) -> None:
+    (tmp_path / "faults.json").write_text(json.dumps(faults))
+    sandbox = start_sandbox("--faults", str(tmp_path / "faults.json"))
+    rig = Rig(environment, sandbox, worker)
+    rig.submit(5)
+    first = rig.start_worker("-c", "2")
+    wait_until(lambda: [entry for entry in sandbox.entries() if entry.method == "GET"], 20)
+    first.kill()
+    sandbox.forget_faults()
+    rig.start_worker("-c", "2", DISPATCHER_UNKNOWN_FOR="60")
+    rig.wait_settled()
+    rig.assert_accounted(5)
