@@ -2,7 +2,7 @@
 
 import sys
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated
 from uuid import UUID
 
 import typer
@@ -16,9 +16,6 @@ from dispatcher.importing.source import STDIN, Source, open_source
 from dispatcher.importing.terms import ImportTerms
 from dispatcher.options import DEFAULT_ACCOUNT
 from dispatcher.runtime import whoami
-
-_WORTH_A_PROCESS_BYTES: Final = 4_000_000
-"""Below this, starting another process costs more than it gains."""
 
 
 def import_file(
@@ -63,15 +60,8 @@ def import_file(
         typer.Option("--batch", help="Id of a batch to go on with, if the file has changed since.", show_default=False),
     ] = None,
     workers: Annotated[
-        int | None,
-        typer.Option(
-            "--workers",
-            min=0,
-            max=64,
-            help="Processes that validate; by default one for large files.",
-            show_default=False,
-        ),
-    ] = None,
+        int, typer.Option("--workers", min=0, max=64, help="More processes that validate; 0 is none.")
+    ] = 0,
     reveal: screen.Reveal = False,
     json: screen.Json = False,
 ) -> None:
@@ -86,7 +76,7 @@ def import_file(
         columns=_columns(column or []),
         again=again,
         actor=whoami(),
-        workers=_workers(file, workers),
+        workers=workers,
     )
     with opened() as dispatcher, open_source(file) as source:
         importer = dispatcher.importer()
@@ -147,13 +137,3 @@ def _columns(given: list[str]) -> dict[str, str]:
             raise typer.BadParameter("--map is written FIELD=COLUMN, e.g. phone=Mobile")
         columns[name.strip()] = field.strip()
     return columns
-
-
-def _workers(file: str, wanted: int | None) -> int:
-    if wanted is not None:
-        return wanted
-    try:
-        large = file != STDIN and Path(file).stat().st_size > _WORTH_A_PROCESS_BYTES
-    except OSError:
-        large = False  # the error is told when the file is opened
-    return int(large)

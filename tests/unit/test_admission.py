@@ -1,0 +1,95 @@
+"""Which items of a batch become leads is decided in their order, without asking the store again."""
+
+import uuid
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from dispatcher.admission import Admission, Facts, Held, decide
+from dispatcher.candidate import BatchIds, read_items
+from dispatcher.importing.importer import _InFlight
+from dispatcher.importing.row import Row
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+ADA, BOB = "+12025550101", "+12025550102"
+IDS = BatchIds.of("default", uuid.UUID(int=1))
+OTHER = uuid.UUID(int=7)
+
+
+def item(phone: str = ADA, allow: bool = False, **options: Any) -> Any:
+    return {"phone_number": phone, "campaign_id": 42, "allow_dupplicate": allow}, options
+
+
+def admit(*items: Any, **facts: Any) -> Admission:
+    candidates, rejections = read_items(items, 0, IDS)
+    assert not rejections
+    return decide(candidates, Facts(NOW, **facts))
+
+
+def originals(admission: Admission) -> list[int | None]:
+    """For each new lead the index of the item that it duplicates."""
+    return [None if birth.duplicate_of is None else birth.duplicate_of.int & 0xFF for birth in admission.births]
+
+
+def test_the_first_of_a_person_is_the_one_that_is_called() -> None:
+    assert originals(admit(item(), item(BOB), item(), item())) == [None, None, 0, 0]
+
+
+def test_a_lead_that_allows_duplicates_neither_is_one_nor_makes_one() -> None:
+    assert originals(admit(item(allow=True), item(), item(allow=True), item())) == [None, None, None, 1]
+
+
+def test_a_live_lead_of_the_store_comes_first() -> None:
+    [birth] = admit(item(), live={(42, ADA): OTHER}).births
+    assert birth.duplicate_of == OTHER
+
+
+def test_a_key_comes_before_an_id_and_before_the_person() -> None:
+    admission = admit(item(idempotency_key="k"), item(idempotency_key="k"), item(BOB, idempotency_key="k"))
+    assert (len(admission.births), len(admission.repeated)) == (1, 1)
+    assert [(index, fault.field) for index, (fault,) in admission.rejections] == [(2, "idempotency_key")]
+
+
+def test_an_id_given_twice_is_one_lead() -> None:
+    admission = admit(item(id=OTHER), item(id=OTHER), item(BOB, id=OTHER))
+    assert (len(admission.births), admission.repeated) == (1, [OTHER])
+    assert [(index, fault.field) for index, (fault,) in admission.rejections] == [(2, "id")]
+
+
+def test_an_item_that_its_key_finds_leaves_its_id_free() -> None:
+    candidates, _ = read_items([item()], 0, IDS)
+    held = Held(uuid.UUID(int=9), candidates[0].payload_hash)
+    admission = admit(item(id=OTHER, idempotency_key="k"), item(BOB, id=OTHER), keys={"k": held})
+    assert (admission.repeated, [birth.candidate.id for birth in admission.births]) == ([held.lead_id], [OTHER])
+
+
+def test_an_item_that_its_id_finds_leaves_its_key_free() -> None:
+    candidates, _ = read_items([item()], 0, IDS)
+    admission = admit(
+        item(id=OTHER, idempotency_key="k"),
+        item(BOB, idempotency_key="k"),
+        ids={OTHER: Held(OTHER, candidates[0].payload_hash)},
+    )
+    assert (admission.repeated, len(admission.births)) == ([OTHER], 1)
+
+
+def test_times_are_by_the_clock_of_the_store() -> None:
+    [birth] = admit(item(not_before=timedelta(hours=1), expires_at=timedelta(days=1))).births
+    assert (birth.due_at, birth.expires_at) == (NOW + timedelta(hours=1), NOW + timedelta(days=1))
+    [past] = admit(item(not_before=NOW - timedelta(days=1))).births
+    assert past.due_at == NOW
+
+
+def test_derived_ids_ascend_differ_and_say_their_version() -> None:
+    ids = [IDS(index) for index in (0, 1, 255, 256, 2**40 - 1)]
+    assert ids == sorted(ids)
+    assert {one.version for one in ids} == {8}
+    assert {one.variant for one in ids} == {uuid.RFC_4122}
+    others = [BatchIds.of("default", uuid.UUID(int=2)), BatchIds.of("other", uuid.UUID(int=1))]
+    assert len({IDS(0), *(other(0) for other in others)}) == 3
+
+
+def test_rows_are_kept_only_until_their_chunk_is_done() -> None:
+    rows = _InFlight(Row(line, "") for line in range(6))
+    assert len(list(rows)) == 6
+    rows.forget(4)
+    assert (rows[4].line, len(rows._kept)) == (4, 2)
