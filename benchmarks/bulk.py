@@ -3,8 +3,8 @@
     python -m benchmarks.bulk [--leads 50000] [--rounds 3]
 
 `submit_many` gets mappings: it validates, hashes, de-duplicates against the table and commits in chunks. The raw COPY
-gets finished lines. Both start with an empty table, alternate, and are durable; medians are compared. `wall` depends on what
-else the machine does, so the ratio is what counts.
+gets finished lines. Both start with an empty table, alternate, and are durable; medians are compared. Seconds depend on
+what else the machine does, so the ratio is what counts.
 """
 
 import argparse
@@ -22,7 +22,10 @@ from dispatcher.migration import upgrade
 from dispatcher.store.database import Database
 from dispatcher.store_url import normal_database_url
 
-_COLUMNS = "id, account, campaign_id, phone_number, variables, allow_dupplicate, state, priority, due_at, payload_hash, batch_id"
+_COLUMNS = (
+    "id, account, campaign_id, phone_number, variables, allow_dupplicate, state, priority, due_at, payload_hash, "
+    "batch_id"
+)
 
 
 class SilentBell:
