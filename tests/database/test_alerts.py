@@ -37,7 +37,7 @@ class Receiver(BaseHTTPRequestHandler):
         status = answers.pop(0) if answers else 204
         self.send_response(status)
         if status == 307:
-            self.send_header("Location", "http://127.0.0.1:1/stolen")
+            self.send_header("Location", "/stolen")
         self.end_headers()
 
     def log_message(self, *_: object) -> None:
