@@ -82,7 +82,7 @@ def draw_up(rows: int, refused: int, records: Sequence[LeadRecord], entries: Seq
     endings: Counter[str] = Counter()
     for record in records:
         endings[_ending(record)] += 1
-        key = created.get(record.voicery_lead_id)
+        key = None if record.voicery_lead_id is None else created.get(record.voicery_lead_id)
         same = key is not None and (key.campaign_id, key.phone_number) == (record.campaign_id, record.phone_number)
         if record.state in UNSETTLED or (record.state is State.ACCEPTED and not same):
             lost.append(record.id)
