@@ -43,7 +43,7 @@ PROFILE: Final[Mapping[str, str]] = MappingProxyType(
         "DISPATCHER_CONNECT_TIMEOUT": "1",
         "DISPATCHER_READ_TIMEOUT": "1",
         "DISPATCHER_SETTLE": "2",
-        "DISPATCHER_UNKNOWN_FOR": "10",
+        "DISPATCHER_UNKNOWN_FOR": "14",
         "DISPATCHER_GATE_WAIT": "0.5",
         "DISPATCHER_GATE_WAIT_MAX": "2",
         "DISPATCHER_BACKOFF_BASE": "0.5",
