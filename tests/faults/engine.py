@@ -9,7 +9,10 @@ import queue
 import signal
 import sys
 import threading
+import time
+from datetime import datetime, tzinfo
 
+from dispatcher import asking, delivery
 from dispatcher.broker import connect
 from dispatcher.limiter import Limiter
 from dispatcher.settings import Settings

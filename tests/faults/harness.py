@@ -78,6 +78,7 @@ class Engine:
 
     def wait_ready(self) -> None:
         wait_until(lambda: READY in self.log or not self.running, 30, lambda: self.log)
+        assert self.running, self.log
 
     @property
     def running(self) -> bool:

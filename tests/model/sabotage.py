@@ -1,0 +1,42 @@
+"""The dispatcher broken on purpose, one promise at a time: the model must notice each, or it proves nothing."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from types import MappingProxyType
+from typing import Final
+
+from dispatcher import verdict
+from dispatcher.states import State
+from dispatcher.verdict import Circumstances, Decision, Doubt, Judgement, LookUp, Verdict
+from tests.model.simulation import SOUND, Sabotage
+
+
+def _possible_is_absent(doubt: Doubt, page: object, bound: frozenset[int]) -> Judgement:
+    judgement = verdict.judge(doubt, page, bound)  # type: ignore[arg-type]
+    return Judgement(Verdict.ABSENT) if judgement.verdict is Verdict.POSSIBLE else judgement
+
+
+def _without_control(now_look: LookUp, earlier: list[LookUp], case: Circumstances) -> Decision:
+    return verdict.decide(replace(now_look, control=True, control_reference=True), earlier, case)
+
+
+def _yes_is_forgotten(now_look: LookUp, earlier: list[LookUp], case: Circumstances) -> Decision:
+    return verdict.decide(now_look, earlier, replace(case, kind=verdict.Kind.UNKNOWN))
+
+
+def _resent_for_ever(now_look: LookUp, earlier: list[LookUp], case: Circumstances) -> Decision:
+    return verdict.decide(now_look, earlier, replace(case, resends=0))
+
+
+SABOTAGES: Final[Mapping[str, Sabotage]] = MappingProxyType(
+    {
+        "no open-attempt indexes and no fence": replace(SOUND, one_open=False, fenced=False),
+        "500 is safe": replace(SOUND, safe_statuses=frozenset({500})),
+        "a lease end is pending": replace(SOUND, lease_ends_in=State.PENDING),
+        "no settle time": replace(SOUND, settle=0.0),
+        "a possible row is absence": replace(SOUND, judge=_possible_is_absent),
+        "no control": replace(SOUND, decide=_without_control),
+        "a yes without an id is unknown": replace(SOUND, decide=_yes_is_forgotten),
+        "resent again and again": replace(SOUND, decide=_resent_for_ever),
+    }
+)

@@ -1,0 +1,468 @@
+"""One seed: workers, sweep, look-ups, operators and Voicery take steps in a random order, and the promises are checked.
+
+The decisions are the real ones: `classify`, `after_attempt`, the gates, `judge` and `decide`. Only the store, the wire
+and the clock are stand-ins.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from random import Random
+
+from dispatcher import gate, verdict
+from dispatcher.gate import Gate, GateLimits, GateState
+from dispatcher.hints import rate_hints
+from dispatcher.outcome import Kind, Outcome, Reason, Rules, Scope, Sent, classify
+from dispatcher.policy import Budget, Standing, after_attempt
+from dispatcher.reply import Reply, WireFault
+from dispatcher.settings import Settings
+from dispatcher.states import FailureClass, State
+from dispatcher.verdict import Circumstances, Decision, Doubt, Judgement, LookUp, OnUnknown, Step, Verdict
+from tests.model.store import Attempt, Broken, Lead, Store
+from tests.model.voicery import CAMPAIGN, Post, Trouble, Voicery
+
+SETTLE = 10.0
+LEASE = 30.0
+DEADLINE = 8.0
+MARGIN = 1.0
+PARK = 5.0
+UNKNOWN_FOR = 120.0
+HOLD = 12.0
+CONCURRENCY = 3
+EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
+LIMITS = GateLimits(wait_seconds=2.0, wait_max_seconds=16.0)
+BUDGET = Budget(max_attempts=4, retry_for_seconds=200.0, backoff_base_seconds=1.0, backoff_max_seconds=8.0)
+IN_DOUBT = (Kind.UNKNOWN, Kind.CREATED_ID_UNKNOWN)
+PROVEN_FREE = frozenset(Kind) - {Kind.UNKNOWN, Kind.CREATED_ID_UNKNOWN, Kind.ACCEPTED}
+TROUBLES = tuple(trouble for trouble in Trouble if trouble is not Trouble.NONE)
+
+
+@dataclass(frozen=True, slots=True)
+class Sabotage:
+    """What is broken on purpose: each must be noticed."""
+
+    one_open: bool = True
+    fenced: bool = True
+    safe_statuses: frozenset[int] = frozenset()
+    lease_ends_in: State = State.UNKNOWN
+    settle: float = SETTLE
+    judge: Callable[[Doubt, object, frozenset[int]], Judgement] | None = None
+    decide: Callable[..., Decision] | None = None
+
+
+SOUND = Sabotage()
+
+
+@dataclass(slots=True)
+class Exchange:
+    """A claimed lead on its way through a worker."""
+
+    attempt: Attempt
+    asked_at: float
+    reply: Reply | None = None
+    back_at: float = 0.0
+
+
+@dataclass(slots=True)
+class Worker:
+    exchanges: list[Exchange] = field(default_factory=list)
+    frozen: bool = False
+
+
+@dataclass(slots=True)
+class Look:
+    """A look-up between its question and its decision."""
+
+    lead: Lead
+    attempt: Attempt
+    asked_at: float
+    judgement: Judgement | None = None
+    control: bool = False
+    control_reference: bool = False
+
+
+class Simulation:
+    """The world of one seed."""
+
+    def __init__(self, seed: int, sabotage: Sabotage = SOUND, *, steps: int = 160) -> None:
+        self.seed = seed
+        self.dice = Random(seed)
+        self.sabotage = sabotage
+        self.steps = steps
+        self.now = 0.0
+        self.store = Store(one_open=sabotage.one_open, fenced=sabotage.fenced)
+        self.voicery = Voicery(self.dice, SETTLE)
+        self.workers = [Worker() for _ in range(self.dice.randint(1, 3))]
+        self.looks: list[Look] = []
+        self.on_unknown = self.dice.choice((OnUnknown.AUTO, OnUnknown.AUTO, OnUnknown.HOLD, OnUnknown.RESEND))
+        self.reference = self.dice.random() < 0.6
+        self.watermark_off = self.dice.random() < 0.05
+        self.rules = Rules(Settings().duplicate_rule, sabotage.safe_statuses)
+        self.trouble = self.dice.choice((0.0, 0.2, 0.5, 0.9))
+        self.persons = [f"+1202555{100 + n:04d}" for n in range(self.dice.randint(2, 6))]
+        self.database_up = True
+
+    # The course -------------------------------------------------------------------------------------------------------
+
+    def run(self) -> "Simulation":
+        """Steps at random, then all faults heal and everything must come to its end. Raises `Broken`."""
+        acts = (
+            *((self.pass_time,) * 4),
+            *((self.submit,) * 2),
+            *((self.claim,) * 4),
+            *((self.send,) * 4),
+            *((self.receive,) * 4),
+            *((self.sweep,) * 2),
+            *((self.ask,) * 3),
+            *((self.decide,) * 3),
+            self.probe,
+            self.kill,
+            self.freeze,
+            self.thaw,
+            self.break_list,
+            self.fail_database,
+            self.operate,
+        )
+        choose = self.dice.choice
+        for _step in range(self.steps):
+            choose(acts)()
+            self.check()
+        self.heal()
+        self.check_end()
+        return self
+
+    def heal(self) -> None:
+        """No more faults: every lead must end within a bound."""
+        self.trouble, self.voicery.listing, self.database_up = 0.0, True, True
+        for worker in self.workers:
+            worker.frozen = False
+        for round_ in range(900):
+            self.voicery.advance(self.now)
+            for act in (self.sweep, self.probe, self.claim, self.send, self.receive, self.ask, self.decide):
+                act()
+            self.check()
+            if not any(lead.state in (State.PENDING, State.SENDING, State.UNKNOWN) for lead in self.store.leads):
+                if not any(worker.exchanges for worker in self.workers):
+                    return
+            if round_ % 25 == 0 and any(lead.state is State.UNKNOWN for lead in self.store.leads):
+                self.submit_control()
+            self.now += self.dice.uniform(0.2, 2.0)
+        open_ = [(lead.id, lead.state) for lead in self.store.leads if lead.finished_at is None]
+        raise Broken(f"I8: after all faults healed these never end: {open_}")
+
+    # Steps ------------------------------------------------------------------------------------------------------------
+
+    def pass_time(self) -> None:
+        self.now += self.dice.choice((0.1, 1.0, 3.0, SETTLE, LEASE + 1))
+        self.voicery.advance(self.now)
+
+    def submit(self) -> None:
+        phone, flag = self.dice.choice(self.persons), self.dice.random() < 0.5
+        live = any(lead.phone == phone and not lead.allow_dupplicate and _is_live(lead) for lead in self.store.leads)
+        if len(self.store.leads) < 12 and (flag or not live):
+            self.store.leads.append(Lead(len(self.store.leads) + 1, phone, flag, due_at=self.now))
+
+    def submit_control(self) -> None:
+        number = len(self.store.leads) + 1
+        self.store.leads.append(Lead(number, f"+1206555{number % 100 + 100:04d}{number // 100}", True, due_at=self.now))
+
+    def claim(self) -> None:
+        if not self.database_up:
+            return
+        worker = self.dice.choice(self.workers)
+        free = CONCURRENCY - len(worker.exchanges)
+        states = {self.store.account.state, self.store.channel.state}
+        if worker.frozen or free <= 0 or GateState.CLOSED in states:
+            return
+        if GateState.PROBING in states:
+            if any(lead.state is State.SENDING for lead in self.store.leads):
+                return
+            free = 1
+        for attempt in self.store.claim(self.now, free, LEASE, PARK):
+            worker.exchanges.append(Exchange(attempt, self.now))
+
+    def send(self) -> None:
+        worker = self.dice.choice(self.workers)
+        waiting = [one for one in worker.exchanges if one.reply is None]
+        if worker.frozen or not waiting:
+            return
+        exchange = waiting[0]
+        if LEASE - (self.now - exchange.asked_at) < DEADLINE + MARGIN and self.sabotage.fenced:
+            exchange.reply = Reply(fault=WireFault.LEASE)
+            exchange.back_at = self.now
+            return
+        lead = exchange.attempt.lead
+        post = Post(lead.id, lead.phone, self._variables(lead), lead.allow_dupplicate)
+        self._check_post(lead)
+        trouble = self.dice.choice(TROUBLES) if self.dice.random() < self.trouble else Trouble.NONE
+        exchange.reply = self.voicery.post(self.now, post, trouble)
+        exchange.back_at = self.now + self.dice.uniform(0, DEADLINE)
+
+    def receive(self) -> None:
+        worker = self.dice.choice(self.workers)
+        back = [one for one in worker.exchanges if one.reply is not None and one.back_at <= self.now]
+        if worker.frozen or not back or not self.database_up:
+            return
+        exchange = back[0]
+        worker.exchanges.remove(exchange)
+        reply, attempt, lead = exchange.reply, exchange.attempt, exchange.attempt.lead
+        assert reply is not None
+        outcome = classify(reply, Sent(CAMPAIGN, lead.phone), self.rules)
+        retry_after = rate_hints(reply, EPOCH).retry_after_seconds
+        closed = self._heed(outcome, retry_after)
+        doubted = any(past.outcome in IN_DOUBT for past in lead.history if past is not attempt)
+        age = self.now - (lead.first_attempt_at or self.now)
+        move = after_attempt(
+            outcome,
+            Standing(lead.attempts, age, earlier_in_doubt=doubted),
+            BUDGET,
+            gate_closed=closed,
+            uniform=self.dice.uniform,
+        )
+        self.store.record(self.now, attempt, outcome, move, exchange.back_at, self.sabotage.settle)
+
+    def sweep(self) -> None:
+        if self.database_up:
+            self.store.end_leases(self.now, self.sabotage.settle, self.sabotage.lease_ends_in)
+            for is_account, until in list(self.store.gate_until.items()):
+                a_gate = self.store.account if is_account is None else self.store.channel
+                if a_gate.state is GateState.CLOSED and a_gate.reason is Reason.THROTTLED and until <= self.now:
+                    self._keep(Gate(a_gate.account, a_gate.campaign_id))
+
+    def probe(self) -> None:
+        for a_gate in (self.store.account, self.store.channel):
+            due = self.store.gate_until.get(a_gate.campaign_id, 0.0) <= self.now
+            if a_gate.state is GateState.CLOSED and a_gate.reason is not Reason.THROTTLED and due:
+                self._keep(gate.after_probe(a_gate, answered=self.voicery.listing, limits=LIMITS))
+
+    def ask(self) -> None:
+        """Take a lead in doubt and ask the list; the decision comes in a later step."""
+        due = [one for one in self.store.leads if one.state is State.UNKNOWN and one.due_at <= self.now]
+        if self.dice.random() < 0.1:  # an operator's look-up: due or not, failed ones too
+            due = [one for one in self.store.leads if one.state is State.UNKNOWN or _is_held(one)]
+        if not due or not self.database_up:
+            return
+        lead = self.dice.choice(due)
+        lead.due_at = self.now + HOLD if lead.state is State.UNKNOWN else lead.due_at
+        attempt = lead.attempt
+        assert attempt is not None
+        look = Look(lead, attempt, self.now)
+        page = self.voicery.page(self.now, lead.phone)
+        bound = frozenset(
+            other.voicery_lead_id
+            for other in self.store.leads
+            if other.voicery_lead_id is not None and other is not lead
+        )
+        doubt = Doubt(
+            CAMPAIGN,
+            lead.phone,
+            self._variables(lead),
+            None if self.watermark_off else self._watermark(lead),
+            ("ref", str(lead.id)) if self.reference else None,
+        )
+        judge = self.sabotage.judge or verdict.judge
+        look.judgement = judge(doubt, page, bound)  # type: ignore[arg-type]
+        if look.judgement.verdict is Verdict.ABSENT:
+            look.control, look.control_reference = self._control(attempt)
+        self.looks.append(look)
+
+    def decide(self) -> None:
+        if not self.looks or not self.database_up:
+            return
+        look = self.looks.pop(self.dice.randrange(len(self.looks)))
+        lead, attempt, judgement = look.lead, look.attempt, look.judgement
+        assert judgement is not None
+        if lead.attempt is not attempt or not (lead.state is State.UNKNOWN or _is_held(lead)):
+            return
+        seen = LookUp(_moment(look.asked_at), judgement.verdict, look.control, look.control_reference)
+        case = Circumstances(
+            kind=attempt.outcome or Kind.UNKNOWN,
+            on_unknown=self.on_unknown,
+            allow_dupplicate=lead.allow_dupplicate,
+            resends=lead.resends,
+            ended_at=_moment(attempt.ended_at if attempt.ended_at is not None else attempt.started_at),
+            settle_seconds=self.sabotage.settle,
+            unknown_for_seconds=UNKNOWN_FOR,
+            reference_sent=self.reference,
+        )
+        decision = (self.sabotage.decide or verdict.decide)(seen, attempt.look_ups, case)
+        attempt.look_ups.append(seen)
+        attempt.proof = decision.proof
+        self._move(lead, attempt, judgement, decision)
+
+    def _move(self, lead: Lead, attempt: Attempt, judgement: Judgement, decision: Decision) -> None:
+        if decision.step is Step.ACCEPT and judgement.row is not None:
+            found = judgement.row.voicery_lead_id
+            if any(other.voicery_lead_id == found for other in self.store.leads if other is not lead):
+                lead.due_at = self.now + SETTLE  # the unique index refuses it: look again
+                return
+            lead.move(State.ACCEPTED)
+            lead.voicery_lead_id, lead.failure_class, lead.finished_at = found, None, self.now
+            attempt.outcome, attempt.finished_at = Kind.ACCEPTED, attempt.finished_at or self.now
+            return
+        if lead.state is not State.UNKNOWN:
+            return
+        match decision.step:
+            case Step.RESEND:
+                if lead.resends:
+                    raise Broken(f"lead {lead.id} would be resent a second time by itself")
+                lead.move(State.PENDING)
+                lead.resends, lead.due_at, attempt.finished_at = 1, self.now, self.now
+            case Step.DUPLICATE:
+                lead.move(State.DUPLICATE)
+                lead.finished_at = attempt.finished_at = self.now
+            case Step.FAIL:
+                lead.move(State.FAILED)
+                lead.failure_class = FailureClass.OUTCOME_UNKNOWN
+                lead.finished_at = attempt.finished_at = self.now
+            case _:
+                lead.due_at = self.now + max(decision.again_in_seconds, 1.0)
+
+    def kill(self) -> None:
+        if self.dice.random() < 0.3:
+            worker = self.dice.choice(self.workers)
+            worker.exchanges.clear()
+            worker.frozen = False
+
+    def freeze(self) -> None:
+        if self.dice.random() < 0.3:
+            self.dice.choice(self.workers).frozen = True
+
+    def thaw(self) -> None:
+        self.dice.choice(self.workers).frozen = False
+
+    def break_list(self) -> None:
+        self.voicery.listing = self.dice.random() < 0.7
+
+    def fail_database(self) -> None:
+        self.database_up = self.dice.random() < 0.7
+
+    def operate(self) -> None:
+        """A person replays a failed lead, as `dispatcher replay` allows it."""
+        failed = [lead for lead in self.store.leads if lead.state is State.FAILED]
+        if not failed or self.dice.random() < 0.5 or not self.database_up:
+            return
+        lead = self.dice.choice(failed)
+        live = [other for other in self.store.leads if other is not lead and other.phone == lead.phone]
+        if not lead.allow_dupplicate and any(not other.allow_dupplicate and _is_live(other) for other in live):
+            return
+        doubtful = [past for past in lead.history if past.outcome in IN_DOUBT and not self._is_cleared(lead, past)]
+        if doubtful:
+            if self.dice.random() < 0.9:
+                return
+            lead.overruled = True
+        lead.move(State.PENDING)
+        lead.failure_class, lead.attempts, lead.first_attempt_at = None, 0, None
+        lead.due_at, lead.finished_at = self.now, None
+
+    def _is_cleared(self, lead: Lead, past: Attempt) -> bool:
+        fresh = bool(past.look_ups) and _moment(self.now) - past.look_ups[-1].at < timedelta(minutes=10)
+        return past.proof and (past is not lead.attempt or fresh)
+
+    # Parts ------------------------------------------------------------------------------------------------------------
+
+    def _variables(self, lead: Lead) -> dict[str, object]:
+        variables: dict[str, object] = {"customer_name": f"Person {lead.id}"}
+        return variables | {"ref": str(lead.id)} if self.reference else variables
+
+    def _watermark(self, lead: Lead) -> int:
+        return min(past.watermark for past in lead.history if past is lead.attempt or past.outcome in IN_DOUBT)
+
+    def _control(self, attempt: Attempt) -> tuple[bool, bool]:
+        ended = attempt.ended_at if attempt.ended_at is not None else attempt.started_at
+        for after in (ended + SETTLE, ended):
+            known = [
+                lead
+                for lead in self.store.leads
+                if lead.state is State.ACCEPTED
+                and lead.attempt is not None
+                and (lead.finished_at or 0) > after
+                and lead.attempt.started_at > after
+            ]
+            if known:
+                control = min(known, key=lambda lead: lead.finished_at or 0)
+                page = self.voicery.page(self.now, control.phone)
+                rows = [row for row in page.rows if row.voicery_lead_id == control.voicery_lead_id] if page else []
+                carries = bool(rows) and (rows[0].variables or {}).get("ref") == str(control.id)
+                return bool(rows), carries
+        return False, False
+
+    def _heed(self, outcome: Outcome, retry_after: float | None) -> bool:
+        signal = outcome.signal
+        if signal is None and outcome.kind in (Kind.ACCEPTED, Kind.DUPLICATE):
+            self._keep(gate.after_acceptance(self.store.account))
+            self._keep(gate.after_acceptance(self.store.channel))
+        elif signal is not None and signal.reason is Reason.REJECTING:
+            self._keep(gate.after_acceptance(self.store.account))
+            self._keep(gate.after_refusal(self.store.channel, outcome.fingerprint, LIMITS, message="no"))
+        elif signal is not None:
+            meant = self.store.account if signal.scope is Scope.ACCOUNT else self.store.channel
+            self._keep(gate.after_failure(meant, signal.reason, LIMITS, message="no", retry_after_seconds=retry_after))
+        return GateState.CLOSED in (self.store.account.state, self.store.channel.state)
+
+    def _keep(self, changed: Gate) -> None:
+        before = self.store.account if changed.campaign_id is None else self.store.channel
+        if changed.campaign_id is None:
+            self.store.account = changed
+        else:
+            self.store.channel = changed
+        if changed.wait_seconds is not None and changed != before:
+            self.store.gate_until[changed.campaign_id] = self.now + changed.wait_seconds
+
+    # The promises -----------------------------------------------------------------------------------------------------
+
+    def check(self) -> None:
+        """After every step."""
+        persons = [attempt.lead.phone for attempt in self.store.open_attempts()]
+        if len(persons) != len(set(persons)):
+            raise Broken("I3: two attempts of one person are open at once")
+        for lead in self.store.leads:
+            if lead.state in (State.SENDING, State.UNKNOWN) and (
+                lead.attempt is None or lead.attempt.finished_at is not None
+            ):
+                raise Broken(f"I3: lead {lead.id} is {lead.state} and its attempt is over")
+
+    def _check_post(self, lead: Lead) -> None:
+        """I2, at the very moment of a POST: each earlier one is proven to have had no effect, and truly had none."""
+        unproven = self.on_unknown is OnUnknown.RESEND and not lead.allow_dupplicate
+        if unproven and lead.resends:
+            lead.overruled = True  # the explicit setting takes this risk
+        if lead.overruled:
+            return
+        there = [row for row in self.voicery.rows if row.post.ref == lead.id]
+        if there:
+            raise Broken(f"I2: lead {lead.id} is POSTed again although it is there: a proof was false")
+        *earlier, _present = lead.history
+        for past in earlier:
+            if past.outcome is Kind.CREATED_ID_UNKNOWN:
+                raise Broken(f"I2: lead {lead.id} is POSTed again after Voicery said yes")
+            if past.outcome not in PROVEN_FREE and not past.proof:
+                raise Broken(f"I2: lead {lead.id} is POSTed again after {past.outcome} without proof")
+
+    def check_end(self) -> None:
+        """When all is over."""
+        for lead in self.store.leads:
+            rows = [row for row in self.voicery.rows if row.post.ref == lead.id]
+            if len(rows) > 1 and not lead.overruled:
+                raise Broken(f"I2: lead {lead.id} was created {len(rows)} times")
+            if lead.state is State.ACCEPTED and lead.voicery_lead_id not in {row.id for row in self.voicery.rows}:
+                raise Broken(f"I4: lead {lead.id} is accepted as an id that is not there")
+            if lead.attempts > BUDGET.max_attempts + 1 and lead.failure_class is not FailureClass.EXHAUSTED:
+                age = self.now - (lead.first_attempt_at or self.now)
+                if age >= BUDGET.retry_for_seconds * 3:
+                    raise Broken(f"I6: lead {lead.id} had {lead.attempts} attempts")
+        held = [lead.voicery_lead_id for lead in self.store.leads if lead.voicery_lead_id is not None]
+        if len(held) != len(set(held)):
+            raise Broken("I5: one lead of Voicery stands for two of ours")
+
+
+def _moment(at: float) -> datetime:
+    return EPOCH + timedelta(seconds=at)
+
+
+def _is_held(lead: Lead) -> bool:
+    return lead.state is State.FAILED and lead.failure_class is FailureClass.OUTCOME_UNKNOWN
+
+
+def _is_live(lead: Lead) -> bool:
+    return lead.state in (State.PENDING, State.SENDING, State.UNKNOWN, State.ACCEPTED) or _is_held(lead)

@@ -1,0 +1,147 @@
+"""Voicery in memory: what it creates, what it answers, what its list shows; and every way in which it may be wrong.
+
+What the dispatcher's promise rests on is kept here too: a lead comes to be within the settle time after its POST ended,
+and either its list shows leads within a settle time, or it shows them in the order in which they came to be.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from random import Random
+
+from dispatcher.listing import ListedLead, Page
+from dispatcher.reply import BodyFault, Reply, WireFault
+
+CAMPAIGN = 42
+
+
+class Trouble(StrEnum):
+    """What befalls one POST."""
+
+    NONE = "none"
+    NOT_SENT = "not sent"
+    LOST_BEFORE = "lost before"
+    LOST_AFTER = "lost after"
+    LATE = "late"
+    ERROR_BEFORE = "error before"
+    ERROR_AFTER = "error after"
+    NO_ID = "no id"
+    CUT = "cut"
+    FALSE_YES = "false yes"
+    THROTTLED = "throttled"
+    REFUSED = "refused"
+    UNAUTHORIZED = "unauthorized"
+    FORBIDDEN = "forbidden"
+    NO_BALANCE = "no balance"
+    MISSING = "missing"
+    FALSE_DUPLICATE = "false duplicate"
+
+
+@dataclass(frozen=True, slots=True)
+class Post:
+    """One POST as it arrives. `ref` is the truth about whose it is; Voicery does not know it."""
+
+    ref: int
+    phone: str
+    variables: Mapping[str, object]
+    allow_dupplicate: bool
+
+
+@dataclass(slots=True)
+class Row:
+    """A lead at Voicery."""
+
+    id: int
+    post: Post
+    at: float
+
+
+class Voicery:
+    """`lag`: how old a lead must be to be listed. `echoes`: whether variables that it does not know are kept."""
+
+    def __init__(self, dice: Random, settle: float) -> None:
+        self.rows: list[Row] = []
+        self.posts: list[tuple[float, Post]] = []
+        self.listing = True
+        self.enforces = dice.random() < 0.7
+        self.echoes = dice.random() < 0.8
+        late = dice.random() < 0.5
+        self.latest = settle * 0.95 if late else 0.0
+        self.lag = dice.uniform(0, settle if late else 20 * settle) if dice.random() < 0.5 else 0.0
+        self._dice = dice
+        self._coming: list[tuple[float, Post]] = []
+        self._next_id = 1000
+
+    def advance(self, now: float) -> None:
+        """Late leads come to be."""
+        for at, post in sorted(self._coming, key=lambda one: one[0]):
+            if at <= now:
+                self._coming.remove((at, post))
+                self._create(post, at)
+
+    def post(self, now: float, post: Post, trouble: Trouble) -> Reply:
+        """Take one POST; what comes back."""
+        if trouble is Trouble.NOT_SENT:
+            return Reply(fault=WireFault.REFUSED)
+        self.posts.append((now, post))
+        match trouble:
+            case Trouble.LOST_BEFORE:
+                return Reply(fault=WireFault.READ_TIMEOUT, written=True)
+            case Trouble.ERROR_BEFORE:
+                return Reply(status=500, written=True)
+            case Trouble.LATE:
+                self._coming.append((now + self._dice.uniform(0, self.latest), post))
+                return Reply(fault=WireFault.CLOSED, written=True)
+            case Trouble.THROTTLED:
+                return Reply(status=429, headers={"retry-after": "2"}, written=True)
+            case Trouble.REFUSED:
+                return Reply(status=422, body={"message": "bad number"}, written=True)
+            case Trouble.UNAUTHORIZED:
+                return Reply(status=401, written=True)
+            case Trouble.FORBIDDEN:
+                return Reply(status=403, written=True)
+            case Trouble.NO_BALANCE:
+                return Reply(status=402, written=True)
+            case Trouble.MISSING:
+                return Reply(status=404, written=True)
+            case Trouble.FALSE_DUPLICATE:
+                return Reply(status=409, written=True)
+            case Trouble.FALSE_YES:
+                return Reply(status=200, body={"message": "ok"}, written=True)
+            case _:
+                return self._answer(post, now, trouble)
+
+    def _answer(self, post: Post, now: float, trouble: Trouble) -> Reply:
+        if self.enforces and not post.allow_dupplicate and any(row.post.phone == post.phone for row in self.rows):
+            return Reply(status=409, body={"error": "already exists"}, written=True)
+        row = self._create(post, now)
+        match trouble:
+            case Trouble.LOST_AFTER:
+                return Reply(fault=WireFault.RESET, written=True)
+            case Trouble.ERROR_AFTER:
+                return Reply(status=500, written=True)
+            case Trouble.NO_ID:
+                return Reply(status=200, body={"message": "ok"}, written=True)
+            case Trouble.CUT:
+                return Reply(status=200, body_fault=BodyFault.TRUNCATED, written=True)
+            case _:
+                return Reply(status=200, body={"data": {"id": row.id, "status": "created"}}, written=True)
+
+    def page(self, now: float, phone: str) -> Page | None:
+        """What the list shows of a number; None if it cannot be had."""
+        if not self.listing:
+            return None
+        shown = [row for row in self.rows if row.post.phone == phone and row.at <= now - self.lag]
+        return Page(tuple(map(self._listed, shown)), complete=True, last_page=1)
+
+    def _create(self, post: Post, at: float) -> Row:
+        row = Row(self._next_id, post, at)
+        self._next_id += 1
+        self.rows.append(row)
+        return row
+
+    def _listed(self, row: Row) -> ListedLead:
+        variables = dict(row.post.variables)
+        if not self.echoes:
+            variables.pop("ref", None)
+        return ListedLead(row.id, CAMPAIGN, row.post.phone, "created", variables)
