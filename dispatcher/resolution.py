@@ -93,8 +93,6 @@ class Resolution:
         self._look_around()
         ends_at = self._clock() + self._terms.run_for_seconds
         looked_up = 0
-        shortest, longest = _HOLD_SECONDS
-        hold_seconds = min(max(shortest, self._terms.settle_seconds), longest)
         try:
             probe_gates(self._database, self._list, self._bell, self._limits, self._account)
             while not self._stopping() and self._clock() < ends_at:

@@ -352,7 +352,7 @@ def test_nobody_is_called_again_without_proof_or_an_explicit_setting(looks: list
         assert case.resends == 0
         assert case.on_unknown is not OnUnknown.HOLD
         assert now_look.verdict is Verdict.ABSENT
-        assert not any(one.verdict in (Verdict.POSSIBLE,) for one in looks)
+        assert not any(one.verdict is Verdict.POSSIBLE for one in looks)
         assert decision.proof or (case.on_unknown is OnUnknown.RESEND and not case.allow_dupplicate)
         assert now_look.at - ENDED >= timedelta(seconds=2 * SETTLE)
 
