@@ -2,12 +2,13 @@
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
+BENCH_INSTALLED := .venv-bench/.installed
 SOURCES := dispatcher tests migrations benchmarks examples
 PYTEST := $(BIN)/python -m pytest
 NOT_LONG := -m "not slow and not soak"
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-unit test-pg15 lint format kill-storm bench faults soak constraints clean
+.PHONY: help setup demo test test-unit test-pg15 lint format kill-storm bench bench-all faults soak constraints clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -47,8 +48,18 @@ format: $(INSTALLED) ## Put the code into the one form
 kill-storm: $(INSTALLED) ## 2000 leads while worker processes are killed all the time: is one lost or created twice?
 	$(BIN)/python -m benchmarks.kill_storm
 
-bench: $(INSTALLED) ## Measure: how many leads a second
+bench: $(INSTALLED) $(BENCH_INSTALLED) ## Measure beside Celery, Procrastinate, PgQueuer and a bare loop (under 10 minutes)
 	$(BIN)/python -m benchmarks
+	$(BIN)/python -m benchmarks.report
+
+bench-all: $(INSTALLED) $(BENCH_INSTALLED) ## The same with millions of leads and minutes of rate limit (half an hour)
+	$(BIN)/python -m benchmarks --all
+	$(BIN)/python -m benchmarks.report
+
+$(BENCH_INSTALLED): benchmarks/requirements.txt
+	@test -x .venv-bench/bin/python || $(PYTHON) -m venv .venv-bench
+	.venv-bench/bin/python -m pip install --quiet --disable-pip-version-check --requirement benchmarks/requirements.txt
+	@touch $@
 
 faults: $(INSTALLED) ## Kill, freeze and cut everything, the long tests too
 	$(PYTEST) -m "(faults or process or slow) and not soak"
@@ -61,5 +72,5 @@ constraints: $(INSTALLED) ## Renew constraints.txt from what is installed (first
 		> constraints.new && mv constraints.new constraints.txt
 
 clean: ## Remove what was made: environment, caches, local stores
-	rm -rf .venv .dispatcher .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist mutants
+	rm -rf .venv .venv-bench .dispatcher .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist mutants
 	find $(wildcard $(SOURCES)) -name __pycache__ -prune -exec rm -rf {} +

@@ -3,7 +3,6 @@
 import json
 import os
 import subprocess
-import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -44,14 +43,11 @@ class StandIn:
     """The stand-in API as a process of its own."""
 
     def __init__(self, log_path: Path) -> None:
-        python = PEERS if Path(PEERS).exists() else os.sys.executable
         log_path.unlink(missing_ok=True)
-        command = (python, str(ROOT / "benchmarks" / "stand_in.py"))
+        command = (PEERS, str(ROOT / "benchmarks" / "stand_in.py"))
         self._child = Child(Command(command, log_path, environment=environment()))
-        while not (lines := log_path.read_text().splitlines()):
-            time.sleep(0.02)
-        self._url = lines[0]
-        self.base_url = f"{lines[0]}/api"
+        self._url = wait_for_line(log_path)
+        self.base_url = f"{self._url}/api"
 
     def reset(self, delay_seconds: float = 0.0) -> None:
         """Forget what was counted; answer after `delay_seconds` from now on."""
@@ -73,7 +69,7 @@ class StandIn:
         """End it."""
         self._child.stop()
 
-    def _ask(self, path: str, timeout_seconds: float) -> Any:
+    def _ask(self, path: str, timeout_seconds: float) -> Any:  # noqa: ANN401 - whatever JSON says
         with urlopen(f"{self._url}{path}", timeout=timeout_seconds) as answer:  # noqa: S310 - our own loopback server
             return json.load(answer)
 
@@ -82,20 +78,24 @@ class Bench:
     """Servers that live as long as the benchmarks, and a fresh database for each run."""
 
     def __init__(self, store: Path) -> None:
-        self._store = store
+        self.store = store
         self._stack = ExitStack()
         self._databases = 0
 
     def __enter__(self) -> Self:
-        self._store.mkdir(parents=True, exist_ok=True)
-        options = {"max_connections": "100", "shared_buffers": "256MB", "shared_preload_libraries": "pg_stat_statements"}
-        self.postgres = EmbeddedPostgres(self._store / "postgres", options=options)
+        self.store.mkdir(parents=True, exist_ok=True)
+        options = {
+            "max_connections": "100",
+            "shared_buffers": "256MB",
+            "shared_preload_libraries": "pg_stat_statements",
+        }
+        self.postgres = EmbeddedPostgres(self.store / "postgres", options=options)
         self.postgres.start()
         self._stack.callback(self.postgres.stop)
-        self.redis = EmbeddedRedis(self._store / "redis")
+        self.redis = EmbeddedRedis(self.store / "redis")
         self.redis.start()
         self._stack.callback(self.redis.stop)
-        self.api = StandIn(self._store / "stand_in.log")
+        self.api = StandIn(self.store / "stand_in.log")
         self._stack.callback(self.api.stop)
         self._sql(f"DROP DATABASE IF EXISTS {_TEMPLATE}", f"CREATE DATABASE {_TEMPLATE}")
         upgrade(normal_database_url(self.postgres.url(_TEMPLATE)))
@@ -105,13 +105,13 @@ class Bench:
         self._stack.close()
 
     @contextmanager
-    def database(self, *, schema: bool, template: str = _TEMPLATE) -> Iterator[str]:
+    def database(self, *, schema: bool) -> Iterator[str]:
         """The URL of a new database, with our schema or empty; gone afterwards. Redis is emptied, too."""
         self._databases += 1
         name = f"benchmark_{self._databases}"
         self._sql(
             f"DROP DATABASE IF EXISTS {name} WITH (FORCE)",
-            f"CREATE DATABASE {name} TEMPLATE {template if schema else 'template0'}",
+            f"CREATE DATABASE {name} TEMPLATE {_TEMPLATE if schema else 'template0'}",
             "CHECKPOINT",  # that of the last run must not fall into this one
         )
         self.redis_client().flushall()
@@ -121,11 +121,22 @@ class Bench:
             self._sql(f"DROP DATABASE {name} WITH (FORCE)")
 
     @contextmanager
+    def stopped(self, contender: Contender, database_url: str | None = None) -> Iterator["Running"]:
+        """The contender's commands without its workers, on a new database unless one is named."""
+        if database_url is not None:
+            yield Running(self, contender, database_url)
+            return
+        with self.database(schema=contender.schema) as new_url:
+            running = Running(self, contender, new_url)
+            running.set_up()
+            yield running
+
+    @contextmanager
     def running(
         self, contender: Contender, database_url: str, extra: Mapping[str, str] = MappingProxyType({})
     ) -> Iterator["Running"]:
         """The contender's workers."""
-        running = Running(self, contender, database_url, extra, self._store)
+        running = Running(self, contender, database_url, extra)
         try:
             running.start()
             yield running
@@ -138,8 +149,7 @@ class Bench:
 
     def postgres_cpu(self) -> float:
         """CPU seconds of the whole server, backends that are gone included."""
-        assert self.postgres.pid is not None
-        return _tree_seconds(self.postgres.pid)
+        return _tree_seconds(self.postgres.pid) if self.postgres.pid is not None else 0.0
 
     def _sql(self, *statements: str) -> None:
         with psycopg.connect(self.postgres.url(_MAINTENANCE), autocommit=True) as connection:
@@ -151,12 +161,11 @@ class Running:
     """A contender's worker processes on one database."""
 
     def __init__(
-        self, bench: Bench, contender: Contender, database_url: str, extra: Mapping[str, str], store: Path
+        self, bench: Bench, contender: Contender, database_url: str, extra: Mapping[str, str] = MappingProxyType({})
     ) -> None:
         self.bench = bench
         self.contender = contender
         self.database_url = database_url
-        self._store = store
         self._children: list[Child] = []
         self.environment = environment(
             {
@@ -170,12 +179,16 @@ class Running:
             }
         )
 
-    def start(self) -> None:
-        """Set up its tables and start its workers."""
+    def set_up(self) -> None:
+        """Make its tables."""
         if self.contender.setup:
             self.call(*self.contender.setup)
+
+    def start(self) -> None:
+        """Make its tables and start its workers."""
+        self.set_up()
         for number, argv in enumerate(self.contender.workers):
-            log_path = self._store / f"{self.contender.name}_{number}.log"
+            log_path = self.bench.store / f"{self.contender.name}_{number}.log"
             log_path.unlink(missing_ok=True)
             command = Command((self.contender.python, *argv), log_path, environment=self.environment, directory=ROOT)
             self._children.append(Child(command))
@@ -190,8 +203,7 @@ class Running:
             [self.contender.python, *argv],
             cwd=ROOT,
             env=self.environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            capture_output=True,
             text=True,
             check=False,
             timeout=timeout_seconds,
@@ -234,6 +246,11 @@ def _tree_seconds(pid: int) -> float:
     return total
 
 
-def scratch() -> Path:
-    """A directory for a run that keeps nothing."""
-    return Path(tempfile.mkdtemp(prefix="dispatcher-bench-"))
+def wait_for_line(path: Path, timeout_seconds: float = 20.0) -> str:
+    """The first line of a log, which is where servers say their address."""
+    until = time.monotonic() + timeout_seconds
+    while not (path.exists() and (text := path.read_text()).endswith("\n")):
+        if time.monotonic() > until:
+            raise TimeoutError(f"Nothing came to {path}")
+        time.sleep(0.02)
+    return text.splitlines()[0]

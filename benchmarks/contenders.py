@@ -12,7 +12,7 @@ PEERS: Final = str(ROOT / ".venv-bench" / "bin" / "python")
 
 @dataclass(frozen=True, slots=True)
 class Contender:
-    """One way to get leads to the API. Commands are those of one environment; `load` is given a first lead and a count."""
+    """One way to get leads to the API. All commands belong to one environment; `load` gets a first lead and a count."""
 
     name: str
     label: str
@@ -74,7 +74,9 @@ def bare_loop(threads: int = 1) -> Contender:
     """Two processes that only POST."""
     module = _peer("bare_loop")
     workers = tuple(("-m", module, "serve", str(share), "2", str(threads)) for share in range(2))
-    label = f"bare loop of session.post, 2 processes × {threads} thread{'s' if threads > 1 else ''} (no queue, no database)"
+    label = (
+        f"bare loop of session.post, 2 processes × {threads} thread{'s' if threads > 1 else ''} (no queue, no database)"
+    )
     return Contender("bare_loop", label, PEERS, workers, ("-m", module, "load"))
 
 

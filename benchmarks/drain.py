@@ -25,6 +25,7 @@ class Drained:
 
     @property
     def per_second(self) -> float:
+        """Leads a second."""
         return (self.leads - 1) / self.seconds
 
     @property
@@ -53,15 +54,15 @@ def drain(
         return drain_running(bench, running, leads, delay_seconds)
 
 
-def drain_running(bench: Bench, running: Running, leads: int, delay_seconds: float = 0.0) -> Drained:
+def drain_running(bench: Bench, running: Running, leads: int, delay_seconds: float = 0.0, *, first: int = 0) -> Drained:
     """The same with workers that run already."""
     bench.api.reset()
-    running.load(0, _WARM_UP)
+    running.load(first, _WARM_UP)
     bench.api.wait(_WARM_UP, _TIMEOUT_SECONDS)
     time.sleep(_QUIET_SECONDS)
     bench.api.reset(delay_seconds)
     before = running.cpu()
-    running.load(_WARM_UP, leads)
+    running.load(first + _WARM_UP, leads)
     stats = bench.api.wait(leads, _TIMEOUT_SECONDS)
     time.sleep(0.2)  # what the last answers still cost
     used = running.cpu() - before

@@ -9,6 +9,7 @@ from typing import Any
 from sqlalchemy import create_engine, text
 
 from benchmarks.leads import lead
+from benchmarks.stopwatch import told
 from dispatcher.doorbell import Doorbell
 from dispatcher.lead import Lead
 from dispatcher.runtime import Dispatcher
@@ -50,10 +51,34 @@ def submit(first: int, count: int) -> None:
     """Print the seconds that `count` calls of `submit` took."""
     dispatcher = Dispatcher(Settings.from_environment())
     dispatcher.submit(lead(first))
-    begin = time.perf_counter()
-    for index in range(first + 1, first + 1 + count):
-        dispatcher.submit(lead(index))
-    print(json.dumps({"seconds": time.perf_counter() - begin}))
+    with told():
+        for index in range(first + 1, first + 1 + count):
+            dispatcher.submit(lead(index))
+
+
+def submit_many(first: int, count: int) -> None:
+    """Print the seconds that one `submit_many` took."""
+    dispatcher = Dispatcher(Settings.from_environment())
+    items = [lead(index) for index in range(first, first + count)]
+    with told():
+        result = dispatcher.submit_many(items)
+    if result.submitted != count:
+        sys.exit(f"only {result.submitted} of {count} leads were stored")
+
+
+def few(campaign_id: int, count: int) -> None:
+    """Submit leads of another campaign."""
+    dispatcher = Dispatcher(Settings.from_environment())
+    for index in range(count):
+        dispatcher.submit({**lead(index), "campaign_id": campaign_id})
+
+
+def campaigns(many: int, each: int) -> None:
+    """Fill several campaigns at once."""
+    dispatcher = Dispatcher(Settings.from_environment())
+    dispatcher.submit_many(
+        {**lead(index), "campaign_id": campaign_id} for index in range(each) for campaign_id in range(1, many + 1)
+    )
 
 
 def trickle(first: int, count: int, pause_seconds: float) -> None:
@@ -74,6 +99,14 @@ if __name__ == "__main__":
             load(int(first), int(count))
         case ["submit", first, count]:
             submit(int(first), int(count))
+        case ["submit_many", first, count]:
+            submit_many(int(first), int(count))
+        case ["few", campaign_id, count]:
+            few(int(campaign_id), int(count))
+        case ["campaigns", many, each]:
+            campaigns(int(many), int(each))
+        case ["ring", campaign_id]:
+            Doorbell(Settings.from_environment().require_redis_url()).ring("default", int(campaign_id))
         case ["trickle", first, count, pause]:
             trickle(int(first), int(count), float(pause))
         case _:

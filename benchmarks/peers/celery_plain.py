@@ -14,6 +14,7 @@ import requests
 from celery import Celery
 
 from benchmarks.leads import lead
+from benchmarks.stopwatch import told
 
 QUEUE = "celery_plain"
 STAGED = "celery_plain_staged"
@@ -50,10 +51,9 @@ def load(first: int, count: int) -> None:
 def submit(first: int, count: int) -> None:
     """Print the seconds that `count` calls of `delay` took."""
     send.delay(lead(first))  # connects
-    begin = time.perf_counter()
-    for index in range(first + 1, first + 1 + count):
-        send.delay(lead(index))
-    print(json.dumps({"seconds": time.perf_counter() - begin}))
+    with told():
+        for index in range(first + 1, first + 1 + count):
+            send.delay(lead(index))
 
 
 def trickle(first: int, count: int, pause_seconds: float) -> None:

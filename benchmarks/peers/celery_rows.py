@@ -1,4 +1,4 @@
-"""The naive durable way: a row for each lead, a Celery task for each row, which reads it, sends it and writes the result.
+"""The naive durable way: a row for each lead, and a Celery task for each row that reads, sends and writes it.
 
 `python -m celery -A benchmarks.peers.celery_rows worker -c 2`
 """

@@ -1,6 +1,5 @@
 """PgQueuer with aiohttp and uvloop: jobs in Postgres, fetched and finished in batches, deleted when done."""
 
-import asyncio
 import json
 import os
 import sys

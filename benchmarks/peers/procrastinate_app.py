@@ -1,12 +1,10 @@
 """Procrastinate: jobs in Postgres, a task a lead; async with aiohttp, or sync with `requests` in threads."""
 
 import asyncio
-import json
 import logging
 import os
 import sys
 import threading
-import time
 from typing import Any
 
 import aiohttp
@@ -14,6 +12,7 @@ import procrastinate
 import requests
 
 from benchmarks.leads import lead
+from benchmarks.stopwatch import told
 
 QUEUE = "leads"
 
@@ -62,24 +61,30 @@ async def load(queue: str, first: int, count: int) -> None:
 
 def submit(first: int, count: int) -> None:
     """Print the seconds that `count` calls of `defer` took, in a process without a loop: the sync connector's best."""
-    with app.replace_connector(procrastinate.SyncPsycopgConnector(conninfo=os.environ["DATABASE_URL"])) as sync, sync.open():
+    with (
+        app.replace_connector(procrastinate.SyncPsycopgConnector(conninfo=os.environ["DATABASE_URL"])) as sync,
+        sync.open(),
+    ):
         task = sync.tasks["send_async"]
         task.defer(one=lead(first))
-        begin = time.perf_counter()
-        for index in range(first + 1, first + 1 + count):
-            task.defer(one=lead(index))
-        print(json.dumps({"seconds": time.perf_counter() - begin}))
+        with told():
+            for index in range(first + 1, first + 1 + count):
+                task.defer(one=lead(index))
 
 
 def submit_many(first: int, count: int, chunk: int) -> None:
     """Print the seconds that `count` jobs by `batch_defer` took, in chunks."""
-    with app.replace_connector(procrastinate.SyncPsycopgConnector(conninfo=os.environ["DATABASE_URL"])) as sync, sync.open():
+    with (
+        app.replace_connector(procrastinate.SyncPsycopgConnector(conninfo=os.environ["DATABASE_URL"])) as sync,
+        sync.open(),
+    ):
         task = sync.tasks["send_async"]
         task.defer(one=lead(first))
-        begin = time.perf_counter()
-        for start in range(first + 1, first + 1 + count, chunk):
-            task.batch_defer(*({"one": lead(index)} for index in range(start, min(start + chunk, first + 1 + count))))
-        print(json.dumps({"seconds": time.perf_counter() - begin}))
+        with told():
+            for start in range(first + 1, first + 1 + count, chunk):
+                task.batch_defer(
+                    *({"one": lead(index)} for index in range(start, min(start + chunk, first + 1 + count)))
+                )
 
 
 def setup() -> None:

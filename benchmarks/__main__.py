@@ -1,0 +1,81 @@
+"""`make bench` and `make bench-all`: every figure beside its peers, on one machine, in one run.
+
+    python -m benchmarks [--all | --only NAME …] [--rounds 3]
+
+Prints what it finds and keeps it in `benchmarks/results.json`; `benchmarks/README.md` is written from that file.
+"""
+
+import argparse
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Final
+
+from benchmarks import report
+from benchmarks.bench import Bench
+from benchmarks.contenders import PEERS, ROOT
+from benchmarks.figure import Figure
+from benchmarks.figures import drains, limits, sizes, submits
+
+Measure = Callable[[Bench, int], Figure]
+
+QUICK: Final[Mapping[str, Measure]] = {
+    "drain": drains.fast,
+    "drain_slow": drains.slow,
+    "submit": submits.one_by_one,
+    "submit_many": submits.many,
+    "latency": submits.latency,
+}
+LONG: Final[Mapping[str, Measure]] = {
+    "idle": sizes.idle,
+    "finished": sizes.finished,
+    "waiting": sizes.waiting,
+    "limit": limits.limited,
+}
+
+
+def main() -> None:
+    """Measure, print, keep. Exit 1 if a target was missed."""
+    parser = argparse.ArgumentParser(description="How fast the dispatcher is, beside its peers.")
+    parser.add_argument("--all", action="store_true", help="also the long ones (half an hour)")
+    parser.add_argument("--only", nargs="+", choices=[*QUICK, *LONG], help="only these")
+    parser.add_argument("--rounds", type=int, default=3, help="alternating rounds, of which the median counts")
+    parser.add_argument(
+        "--store", type=Path, default=ROOT / ".dispatcher" / "bench", help="where the servers keep data"
+    )
+    parser.add_argument("--results", type=Path, default=report.RESULTS)
+    arguments = parser.parse_args()
+    if not Path(PEERS).exists():
+        sys.exit("The peers are not installed; `make bench` does that, in .venv-bench.")
+    every = {**QUICK, **LONG}
+    names = arguments.only or (every if arguments.all else QUICK)
+    missed = 0
+    with Bench(arguments.store) as bench:
+        for name in names:
+            print(f"{name}: {every[name].__module__.rpartition('.')[2]}.{every[name].__name__}", flush=True)
+            begin = time.monotonic()
+            figure = every[name](bench, 1 if name == "latency" else arguments.rounds)
+            figure.load_average = os.getloadavg()[1]
+            report.keep(figure, arguments.results, commit(), time.monotonic() - begin)
+            print(report.text(figure), flush=True)
+            missed += sum(not check.holds for check in figure.checks)
+    sys.exit(1 if missed else 0)
+
+
+def commit() -> str:
+    """What was measured."""
+    described = subprocess.run(
+        ["git", "describe", "--always", "--dirty"],  # noqa: S607
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    return described.stdout.strip() or "unknown"
+
+
+if __name__ == "__main__":
+    main()
