@@ -12,14 +12,15 @@ import threading
 import time
 from datetime import datetime, tzinfo
 
-from dispatcher import asking, delivery
-from dispatcher.broker import connect
-from dispatcher.limiter import Limiter
-from dispatcher.settings import Settings
-from dispatcher.stopping import Stopping
+from dispatcher.broker.connection import connect
+from dispatcher.broker.limiter import Limiter
+from dispatcher.config.settings import Settings
+from dispatcher.delivery import run as delivery
+from dispatcher.resolution import asking
 from dispatcher.store.database import Database
 from dispatcher.sweep import Sweep
-from dispatcher.worker_runtime import Deliverer, SweepRate, worker_name
+from dispatcher.worker.runtime import Deliverer, SweepRate, worker_name
+from dispatcher.worker.stopping import Stopping
 
 RUNS = 2
 READY = "engine ready"
@@ -114,7 +115,7 @@ def survive(work: object) -> None:
     """As the tasks do: what goes wrong is told, and the sweep rings again."""
     try:
         work()  # type: ignore[operator]
-    except Exception as error:  # noqa: BLE001 - as in `dispatcher.tasks`
+    except Exception as error:  # noqa: BLE001 - as in `dispatcher.worker.tasks`
         print(f"run ended early: {type(error).__name__}: {error}", file=sys.stderr, flush=True)
 
 

@@ -13,11 +13,11 @@ from typing import Any
 
 import psycopg
 
+from dispatcher.config.settings import Settings
 from dispatcher.embedded.child import Child, Command
 from dispatcher.errors import StoreUnavailable
 from dispatcher.runtime import Dispatcher
 from dispatcher.sandbox.server import Sandbox
-from dispatcher.settings import Settings
 from tests.faults.engine import READY
 from tests.faults.invariants import Ledger, Report, check
 from tests.support.environment import clean_environment

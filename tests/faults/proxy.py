@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import Self
 
 _CHUNK = 65536
+_ANSWER_SECONDS = 5.0
 Watch = Callable[[bytes], bool]
 
 
@@ -24,6 +25,7 @@ class Proxy:
         self._pairs: list[tuple[socket.socket, socket.socket]] = []
         self._closed = False
         self._swallow: Watch | None = None
+        self._muted: dict[tuple[socket.socket, socket.socket], threading.Event] = {}
         self.refusing = False
         self.black_hole = False
         self.delay_seconds = 0.0
@@ -84,12 +86,14 @@ class Proxy:
                     time.sleep(self.delay_seconds)
                 if from_client and self._swallow is not None and self._swallow(data):
                     self._swallow = None
-                    # The server must have worked on it before its answer is lost: it answers, we do not pass it on.
+                    self._muted[pair] = answered = threading.Event()
                     sink.sendall(data)
-                    sink.settimeout(5)
-                    sink.recv(_CHUNK)
+                    answered.wait(_ANSWER_SECONDS)  # the server has done its work, and nobody hears of it
                     self.cuts += 1
                     break
+                if not from_client and pair in self._muted:
+                    self._muted[pair].set()
+                    continue
                 sink.sendall(data)
         for sock in pair:
             _end(sock)

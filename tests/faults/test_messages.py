@@ -9,8 +9,8 @@ from urllib.parse import urlsplit
 import pytest
 import redis
 
-from dispatcher.broker import PREFIX, QUEUE
-from dispatcher.doorbell import Doorbell
+from dispatcher.broker.connection import PREFIX, QUEUE
+from dispatcher.broker.doorbell import Doorbell
 from dispatcher.embedded.redis import EmbeddedRedis
 from tests.faults.conftest import Case
 from tests.faults.harness import CAMPAIGN, TOKEN, Harness

@@ -1,0 +1,45 @@
+"""The pages that promise something stay true: their tests exist, their numbers and arrows are the code's."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from dispatcher.rules.backoff import wait_seconds
+from dispatcher.rules.gate import GateLimits
+from dispatcher.rules.policy import Budget
+from dispatcher.rules.states import BIRTH_STATES, FINAL_STATES, LEGAL_MOVES
+
+ROOT = Path(__file__).parents[2]
+GUARANTEES = (ROOT / "docs/guarantees.md").read_text()
+STATES = (ROOT / "docs/states.md").read_text()
+PROMISED = sorted(set(re.findall(r"`(tests/[a-z_/0-9]+\.py)::(test_[a-z0-9_]+)`", GUARANTEES)))
+
+
+def test_the_page_names_its_tests() -> None:
+    assert len(PROMISED) >= 25
+
+
+@pytest.mark.parametrize(("path", "name"), PROMISED, ids=[name for _, name in PROMISED])
+def test_a_promised_test_exists(path: str, name: str) -> None:
+    assert re.search(rf"^def {name}\(", (ROOT / path).read_text(), re.MULTILINE)
+
+
+def test_the_series_are_those_of_the_code() -> None:
+    budget, limits = Budget(), GateLimits()
+    lead = [
+        wait_seconds(n, base_seconds=budget.backoff_base_seconds, max_seconds=budget.backoff_max_seconds)
+        for n in range(1, 12)
+    ]
+    gate = [wait_seconds(n, base_seconds=limits.wait_seconds, max_seconds=limits.wait_max_seconds) for n in range(1, 9)]
+    for series in (lead, gate):
+        assert ", ".join(f"{wait:g}" for wait in series) + " … s" in " ".join(GUARANTEES.split())
+
+
+def test_the_picture_has_exactly_the_legal_moves() -> None:
+    arrows = set(re.findall(r"^\s+(\w+|\[\*\]) --> (\w+|\[\*\])", STATES, re.MULTILINE))
+    assert arrows == (
+        {(leaving.value, entering.value) for leaving, entering in LEGAL_MOVES}
+        | {("[*]", state.value) for state in BIRTH_STATES}
+        | {(state.value, "[*]") for state in FINAL_STATES}
+    )
