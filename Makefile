@@ -50,11 +50,9 @@ kill-storm: $(INSTALLED) ## 2000 leads while worker processes are killed all the
 
 bench: $(INSTALLED) $(BENCH_INSTALLED) ## Measure beside Celery, Procrastinate, PgQueuer and a bare loop (under 10 minutes)
 	$(BIN)/python -m benchmarks
-	$(BIN)/python -m benchmarks.report
 
 bench-all: $(INSTALLED) $(BENCH_INSTALLED) ## The same with millions of leads and minutes of rate limit (half an hour)
 	$(BIN)/python -m benchmarks --all
-	$(BIN)/python -m benchmarks.report
 
 $(BENCH_INSTALLED): benchmarks/requirements.txt
 	@test -x .venv-bench/bin/python || $(PYTHON) -m venv .venv-bench

@@ -62,6 +62,8 @@ def main() -> None:
             report.keep(figure, arguments.results, commit(), time.monotonic() - begin)
             print(report.text(figure), flush=True)
             missed += sum(not check.holds for check in figure.checks)
+    if arguments.results == report.RESULTS:
+        report.write()
     sys.exit(1 if missed else 0)
 
 

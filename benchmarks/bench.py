@@ -17,11 +17,11 @@ import psycopg
 import redis
 
 from benchmarks.contenders import PEERS, ROOT, Contender
+from dispatcher.config.store_url import normal_database_url
 from dispatcher.embedded.child import Child, Command
 from dispatcher.embedded.postgres import EmbeddedPostgres
 from dispatcher.embedded.redis import EmbeddedRedis
 from dispatcher.migration import upgrade
-from dispatcher.store_url import normal_database_url
 
 _TEMPLATE: Final = "benchmark_template"
 _MAINTENANCE: Final = "postgres"
@@ -34,9 +34,10 @@ class Cpu:
 
     workers: float
     postgres: float
+    api: float
 
     def __sub__(self, other: "Cpu") -> "Cpu":
-        return Cpu(self.workers - other.workers, self.postgres - other.postgres)
+        return Cpu(self.workers - other.workers, self.postgres - other.postgres, self.api - other.api)
 
 
 class StandIn:
@@ -60,6 +61,10 @@ class StandIn:
     def stats(self) -> dict[str, Any]:
         """The sums so far."""
         return self._ask("/stats", 5)
+
+    def cpu(self) -> float:
+        """CPU seconds so far."""
+        return _tree_seconds(self._child.pid)
 
     def log(self) -> list[list[Any]]:
         """(monotonic seconds, phone number, campaign) of all that was received since the last reset."""
@@ -213,8 +218,9 @@ class Running:
         return done.stdout
 
     def cpu(self) -> Cpu:
-        """CPU seconds so far, of the workers with all their children, and of Postgres."""
-        return Cpu(sum(_tree_seconds(child.pid) for child in self._children), self.bench.postgres_cpu())
+        """CPU seconds so far, of the workers with all their children, of Postgres, and of the API."""
+        workers = sum(_tree_seconds(child.pid) for child in self._children)
+        return Cpu(workers, self.bench.postgres_cpu(), self.bench.api.cpu())
 
     def processes(self) -> list[psutil.Process]:
         """The worker processes with all their children."""

@@ -7,6 +7,7 @@ median and the 95th percentile in ms. Exit 1 if a page's p95 is 300 ms or more.
 """
 
 import argparse
+import os
 import statistics
 import sys
 import tempfile
@@ -16,6 +17,8 @@ from pathlib import Path
 from sqlalchemy import text
 from starlette.testclient import TestClient
 
+from dispatcher.config.settings import Settings
+from dispatcher.config.store_url import normal_database_url
 from dispatcher.console.app import Console, build
 from dispatcher.console.desk import Desk
 from dispatcher.console.login import Lobby
@@ -26,9 +29,7 @@ from dispatcher.console.sessions import Sessions
 from dispatcher.console.throttle import Throttle
 from dispatcher.embedded.postgres import EmbeddedPostgres
 from dispatcher.migration import upgrade
-from dispatcher.settings import Settings
 from dispatcher.store.database import Database
-from dispatcher.store_url import normal_database_url
 
 BOUND_MS = 300.0
 BASE = "http://127.0.0.1:8321"
@@ -163,6 +164,7 @@ def main() -> None:
     parser.add_argument("--failed", type=int, default=100_000)
     parser.add_argument("--rounds", type=int, default=40)
     given = parser.parse_args()
+    print(f"load average before: {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")
     directory = Path(tempfile.mkdtemp(prefix="console-pages-"))
     directory.chmod(0o755)
     with EmbeddedPostgres(directory / "postgres", durable=False) as server:

@@ -21,6 +21,7 @@ class Drained:
     seconds: float
     worker_cpu_seconds: float
     postgres_cpu_seconds: float
+    api_cpu_seconds: float
     most_open: int
 
     @property
@@ -37,6 +38,11 @@ class Drained:
     def postgres_ms(self) -> float:
         """CPU milliseconds a lead, in Postgres."""
         return self.postgres_cpu_seconds / self.leads * 1000
+
+    @property
+    def api_ms(self) -> float:
+        """CPU milliseconds a lead, in the stand-in API."""
+        return self.api_cpu_seconds / self.leads * 1000
 
 
 def drain(
@@ -66,4 +72,6 @@ def drain_running(bench: Bench, running: Running, leads: int, delay_seconds: flo
     stats = bench.api.wait(leads, _TIMEOUT_SECONDS)
     time.sleep(0.2)  # what the last answers still cost
     used = running.cpu() - before
-    return Drained(leads, stats["last_at"] - stats["first_at"], used.workers, used.postgres, stats["most_open"])
+    return Drained(
+        leads, stats["last_at"] - stats["first_at"], used.workers, used.postgres, used.api, stats["most_open"]
+    )

@@ -86,8 +86,8 @@ def markdown(kept: dict[str, Any]) -> Iterator[str]:
             yield f"| {sample['label']} | {sample['median']:,.4g} {sample['unit']} | {rounds} | {beside} |"
 
 
-def main() -> None:
-    """Write the tables between the marks."""
+def write() -> None:
+    """Write the tables between the marks of README.md."""
     before, _, rest = README.read_text().partition(_BEGIN)
     after = rest.partition(_END)[2]
     tables = "\n".join(markdown(json.loads(RESULTS.read_text())))
@@ -95,4 +95,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    write()

@@ -21,9 +21,9 @@ from pathlib import Path
 import redis
 
 from benchmarks.kill_storm import numbers
+from dispatcher.config.settings import Settings
 from dispatcher.embedded.stack import Stack
 from dispatcher.runtime import Dispatcher
-from dispatcher.settings import Settings
 
 LIMIT_SECONDS = 2.5
 

@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from dispatcher.contact import Contact
+from dispatcher.config.settings import Settings
 from dispatcher.errors import (
     DispatcherError,
     FieldError,
@@ -26,19 +26,19 @@ from dispatcher.errors import (
     SchemaOutOfDate,
     StoreUnavailable,
 )
-from dispatcher.lead import Lead
-from dispatcher.options import DEFAULT_ACCOUNT
-from dispatcher.record import FailedLead, LeadRecord
-from dispatcher.settings import Settings
-from dispatcher.submission import BatchResult, Submission
+from dispatcher.leads.contact import Contact
+from dispatcher.leads.lead import Lead
+from dispatcher.leads.options import DEFAULT_ACCOUNT
+from dispatcher.leads.submission import BatchResult, Submission
+from dispatcher.records.record import FailedLead, LeadRecord
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
     from sqlalchemy.orm import Session
 
-    from dispatcher.candidate import Item
-    from dispatcher.failures import Resolved
-    from dispatcher.gates import Resumed
+    from dispatcher.leads.candidate import Item
+    from dispatcher.operating.failures import Resolved
+    from dispatcher.operating.gates import Resumed
     from dispatcher.runtime import Dispatcher
 
 __all__ = [

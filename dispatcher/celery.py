@@ -12,27 +12,27 @@ from typing import Any
 from celery import signals
 from kombu.connection import Connection
 
-from dispatcher.broker import BrokerApp, worker_configuration
-from dispatcher.stopping import Stopping
-from dispatcher.sweep_child import SweepStep, sweep_command
-from dispatcher.tasks import Runtimes, WorkerRuntime, register
+from dispatcher.broker.connection import BrokerApp, worker_configuration
+from dispatcher.worker.stopping import Stopping
+from dispatcher.worker.sweep_child import SweepStep, sweep_command
+from dispatcher.worker.tasks import Runtimes, WorkerRuntime, register
 
 
 def _configuration_from_environment() -> Mapping[str, Any]:
-    from dispatcher.settings import Settings  # late: importing this module reads nothing
+    from dispatcher.config.settings import Settings  # late: importing this module reads nothing
 
     return worker_configuration(Settings.from_environment().require_redis_url())
 
 
 def _log_by_environment(level: int, logfile: str | None) -> None:
-    from dispatcher.logs import configure_from  # late, as above
-    from dispatcher.settings import Settings
+    from dispatcher.config.settings import Settings
+    from dispatcher.logs.setup import configure_from  # late, as above
 
     configure_from(Settings.from_environment(), level, logfile=logfile)
 
 
 def _runtime_from_environment(stopping: Stopping) -> WorkerRuntime:
-    from dispatcher.worker_runtime import worker_runtime  # late: built by the first task
+    from dispatcher.worker.runtime import worker_runtime  # late: built by the first task
 
     return worker_runtime(stopping, main_pid=app.main_pid)
 
@@ -62,7 +62,7 @@ class WorkerApp(BrokerApp):
     def connection_for_read(self, url: str | None = None, **options: object) -> Connection:
         """The connection to consume from, by the transport that lets only doorbells in."""
         connection = super().connection_for_read(url, **options)
-        connection.transport_cls = "dispatcher.envelope:Transport"
+        connection.transport_cls = "dispatcher.broker.envelope:Transport"
         return connection
 
     def Worker(self, **options: object) -> object:  # noqa: N802  # Celery's name for it
@@ -70,7 +70,7 @@ class WorkerApp(BrokerApp):
         self.main_pid = os.getpid()
         self._listen_to_signals()
         quiet = {"without_mingle": True, "without_gossip": True, "without_heartbeat": True}
-        return self.subclass_with_self("dispatcher.worker:Worker")(**{**options, **quiet})
+        return self.subclass_with_self("dispatcher.worker.process:Worker")(**{**options, **quiet})
 
     def _listen_to_signals(self) -> None:
         """Only now, in a process that is this app's worker: Celery's signals belong to every app of a process."""

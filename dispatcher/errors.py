@@ -87,4 +87,3 @@ class SchemaOutOfDate(DispatcherError):
         self.expected = expected
         have = f"is at revision {found}" if found else "has no dispatcher tables yet"
         super().__init__(f"The database {have}, this version needs {expected}; run `dispatcher migrate`.")
-

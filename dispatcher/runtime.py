@@ -15,39 +15,51 @@ from uuid import UUID
 from sqlalchemy import Connection
 from sqlalchemy.orm import Session
 
-from dispatcher.broker import connect
-from dispatcher.bulk import Bulk
-from dispatcher.candidate import Item
-from dispatcher.doorbell import Doorbell
+from dispatcher.broker.connection import connect
+from dispatcher.broker.doorbell import Doorbell, Silence
+from dispatcher.broker.limiter import Limiter, LimiterUnavailable
+from dispatcher.config.settings import Settings
 from dispatcher.errors import LeadNotFound
-from dispatcher.failure_filter import FailureFilter
-from dispatcher.failure_group import FailureGroup
-from dispatcher.failures import MOST_LISTED, Failures, Replayed, Resolved
-from dispatcher.gates import GateKeeper, Resumed
 from dispatcher.importing.importer import Importer
-from dispatcher.intake import Intake
-from dispatcher.lead import Lead
-from dispatcher.limiter import Limiter, LimiterUnavailable
-from dispatcher.masking import mask_numbers
-from dispatcher.options import DEFAULT_ACCOUNT
-from dispatcher.overview import Overview, RateUse
-from dispatcher.reads import Reads
-from dispatcher.record import FailedLead, LeadRecord
-from dispatcher.resolution import Finding
-from dispatcher.settings import Settings
+from dispatcher.intake.bulk import Bulk
+from dispatcher.intake.submit import Intake
+from dispatcher.leads.candidate import Item
+from dispatcher.leads.lead import Lead
+from dispatcher.leads.masking import mask_numbers
+from dispatcher.leads.options import DEFAULT_ACCOUNT
+from dispatcher.leads.submission import BatchResult, Submission
+from dispatcher.operating.campaigns import Campaigns
+from dispatcher.operating.corrections import Corrections
+from dispatcher.operating.erasure import Erasure
+from dispatcher.operating.failures import MOST_LISTED, Failures, Replayed, Resolved
+from dispatcher.operating.gates import GateKeeper, Resumed
+from dispatcher.operating.ledgers import Ledgers
+from dispatcher.operating.operations import Operations
+from dispatcher.operating.pruning import Pruner
+from dispatcher.operating.reads import Reads
+from dispatcher.operating.watch import Watch
+from dispatcher.records.failure_filter import FailureFilter
+from dispatcher.records.failure_group import FailureGroup
+from dispatcher.records.overview import Overview, RateUse
+from dispatcher.records.record import FailedLead, LeadRecord
+from dispatcher.resolution.run import Finding
 from dispatcher.store import doubts
 from dispatcher.store.database import Database
-from dispatcher.submission import BatchResult, Submission
-from dispatcher.worker_runtime import Deliverer, open_store, worker_name
+from dispatcher.store.rehearsal import Rehearsal
+from dispatcher.worker.runtime import Deliverer, open_store, worker_name
 
 _PRODUCER_CONNECTIONS: Final = 5
 
 
 class Dispatcher:
-    """The interface of design section 3, with explicit settings. Thread-safe, fork-safe, and lazy: making one is free."""
+    """The interface of design section 3, with explicit settings. Thread-safe, fork-safe, and lazy: making one is free.
 
-    def __init__(self, settings: Settings) -> None:
+    rehearsing   everything is done and rolled back, and nobody is rung: a dry run with the real refusals
+    """
+
+    def __init__(self, settings: Settings, *, rehearsing: bool = False) -> None:
         self._settings = settings
+        self._rehearsing = rehearsing
         self._lock = threading.Lock()
         self._intake: Intake | None = None
         self._doorbell: Doorbell | None = None
@@ -118,7 +130,7 @@ class Dispatcher:
         return Importer(self.bulk, self.database, self._settings.rate_limit)
 
     def _taking_in(self) -> Intake:
-        bell = self._bell()
+        bell = Silence() if self._rehearsing else self._bell()
         with self._lock:
             if self._intake is None:
                 self._intake = Intake(self.database, bell)
@@ -215,7 +227,8 @@ class Dispatcher:
     def look_up(self, ids: Iterable[UUID | str] | None = None, *, most: int = 100) -> list[Finding]:
         """Ask Voicery now for leads whose outcome is unknown: these, or the next `most` of all. Needs a token.
 
-        Leads whose outcome is known are left out. Raises `LeadNotFound`, `NotConfigured`, `LimiterUnavailable`.
+        Leads whose outcome is known are left out. Raises `LeadNotFound`, `NotConfigured`, `LimiterUnavailable`,
+        `NoPermit`.
         """
         with self.database.autocommit() as connection:
             wanted = doubts.unknown_ids(connection, None, most=most) if ids is None else list(map(lead_id_of, ids))
@@ -232,7 +245,42 @@ class Dispatcher:
 
     @property
     def _failures(self) -> Failures:
-        return Failures(self.database, LazyBell(self._settings))
+        return Failures(self.database, Silence() if self._rehearsing else LazyBell(self._settings))
+
+    @property
+    def operations(self) -> Operations:
+        """Bulk work that is stored and done by the workers."""
+        return Operations(self.database, self._failures)
+
+    @property
+    def corrections(self) -> Corrections:
+        """Correcting a failed lead, and sending it again."""
+        return Corrections(self.database, self._failures)
+
+    @property
+    def campaigns(self) -> Campaigns:
+        """The campaigns and their limits."""
+        return Campaigns(self.database)
+
+    @property
+    def ledgers(self) -> Ledgers:
+        """Incidents, audit log, imports, activity."""
+        return Ledgers(self.database)
+
+    @property
+    def pruner(self) -> Pruner:
+        """Deleting what ended long ago."""
+        return Pruner(self.database)
+
+    @property
+    def erasure(self) -> Erasure:
+        """Erasing a person."""
+        return Erasure(self.database)
+
+    @property
+    def watch(self) -> Watch:
+        """The leads by any filter, and what happens to them."""
+        return Watch(self.database)
 
     @property
     def _reads(self) -> Reads:
@@ -259,7 +307,8 @@ class Dispatcher:
     def database(self) -> Database:
         """The store of this dispatcher."""
         if self._database is None:
-            self._database = open_store(self._settings, "dispatcher-producer", _PRODUCER_CONNECTIONS)
+            kind = Rehearsal if self._rehearsing else Database
+            self._database = open_store(self._settings, "dispatcher-producer", _PRODUCER_CONNECTIONS, kind)
         return self._database
 
     def close(self) -> None:

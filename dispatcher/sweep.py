@@ -11,13 +11,13 @@ from uuid import UUID
 
 from sqlalchemy import Connection
 
-from dispatcher import events
+from dispatcher.broker.limiter import LimiterUnavailable
 from dispatcher.errors import StoreUnavailable
 from dispatcher.failpoint import reach
-from dispatcher.limiter import LimiterUnavailable
+from dispatcher.logs import events
+from dispatcher.records.tally import RINGS, SWEEPS, Tally
 from dispatcher.store import alerts, sweeps, tallies
 from dispatcher.store.database import Database, StatementRefused, TryAgain
-from dispatcher.tally import RINGS, SWEEPS, Tally
 
 HOLD_SECONDS: Final = 5.0
 """A sweeper that dies is replaced after this."""

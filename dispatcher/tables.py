@@ -27,9 +27,9 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import JSONB
 
-from dispatcher.alert import AlertKind
-from dispatcher.operation import OperationKind, OperationState
-from dispatcher.states import FailureClass, Resolution, State
+from dispatcher.records.alert import AlertKind
+from dispatcher.records.operation import OperationKind, OperationState
+from dispatcher.rules.states import FailureClass, Resolution, State
 
 SCHEMA: Final = "dispatcher"
 
@@ -129,7 +129,12 @@ leads = Table(
         postgresql_where=text("voicery_lead_id IS NOT NULL"),
     ),
     Index("leads_batch", "batch_id", postgresql_where=text("batch_id IS NOT NULL")),
-    Index("leads_finished", "finished_at", postgresql_where=text("finished_at IS NOT NULL")),
+    Index(
+        "leads_finished",
+        "finished_at",
+        postgresql_include=["state"],
+        postgresql_where=text("finished_at IS NOT NULL"),
+    ),
 )
 
 lead_contacts = Table(
@@ -183,6 +188,18 @@ lead_attempts = Table(
     Index("lead_attempts_lead", "lead_id", "started_at"),
 )
 
+_FILTERED: Final = (
+    "lead_id",
+    "account",
+    "campaign_id",
+    "phone_number",
+    "failure_class",
+    "http_status",
+    "fingerprint",
+    "attempts",
+)
+"""What the failed screen filters, counts and groups by: from an index alone."""
+
 failed_leads = Table(
     "failed_leads",
     metadata,
@@ -210,8 +227,15 @@ failed_leads = Table(
         "failed_leads_open",
         "failed_at",
         "id",
-        postgresql_include=["lead_id", "account", "campaign_id", "failure_class", "http_status", "fingerprint"],
+        postgresql_include=_FILTERED,
         postgresql_where=text("resolved_at IS NULL"),
+    ),
+    Index(
+        "failed_leads_resolved",
+        "failed_at",
+        "id",
+        postgresql_include=_FILTERED,
+        postgresql_where=text("resolved_at IS NOT NULL"),
     ),
     Index("failed_leads_lead", "lead_id"),
     Index("failed_leads_phone", "phone_number"),

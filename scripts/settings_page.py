@@ -1,17 +1,17 @@
-"""Write docs/settings.md from dispatcher/settings.py: `python scripts/settings_page.py`."""  # noqa: INP001  (a script)
+"""Write docs/settings.md from dispatcher/config/settings.py: `python scripts/settings_page.py`."""  # noqa: INP001  (a script)
 
 from pathlib import Path
 
-from dispatcher.account import DEFAULT_BASE_URL
-from dispatcher.environment import variable
-from dispatcher.settings import Settings
+from dispatcher.config.account import DEFAULT_BASE_URL
+from dispatcher.config.environment import variable
+from dispatcher.config.settings import Settings
 
 PAGE = Path(__file__).parent.parent / "docs" / "settings.md"
 
 _HEAD = f"""\
 # Settings
 
-<!-- Generated from dispatcher/settings.py by scripts/settings_page.py; change it there. -->
+<!-- Generated from dispatcher/config/settings.py by scripts/settings_page.py; change it there. -->
 
 Read once, from the environment. `Settings(...)` takes the same values by attribute and never looks at the environment.
 An empty variable counts as not set. Every fault is reported at once, without the value; an unknown `DISPATCHER_*` name

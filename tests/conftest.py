@@ -14,11 +14,11 @@ from pathlib import Path
 import pytest
 import redis
 
+from dispatcher.config.settings import Settings
+from dispatcher.config.store_url import normal_database_url
 from dispatcher.embedded.postgres import EmbeddedPostgres
 from dispatcher.embedded.redis import EmbeddedRedis
 from dispatcher.migration import upgrade
-from dispatcher.settings import Settings
-from dispatcher.store_url import normal_database_url
 from tests.support.databases import Databases
 from tests.support.environment import clean_environment
 from tests.support.worker_process import WorkerProcess

@@ -56,6 +56,7 @@ def note(figure: Figure, name: str, label: str, drained: Drained) -> None:
         drained.per_second,
         worker_cpu_ms_per_lead=drained.worker_ms,
         postgres_cpu_ms_per_lead=drained.postgres_ms,
+        api_cpu_ms_per_lead=drained.api_ms,
         most_in_flight=float(drained.most_open),
     )
     print(f"  {label}: {drained.per_second:,.0f} leads/s, {drained.worker_ms:.2f} ms of CPU a lead", flush=True)

@@ -14,12 +14,12 @@ from benchmarks.bench import Bench
 from benchmarks.drain import drain, drain_running
 from benchmarks.figure import Check, Figure
 from benchmarks.figures.drains import note
-from benchmarks.leads import CAMPAIGN, NUMBERS
-from dispatcher.settings import Settings
+from benchmarks.leads import CAMPAIGN, NUMBERS, phone_number
+from dispatcher.config.settings import Settings
 from dispatcher.store import claims
 from dispatcher.store.claims import ClaimTerms
 from dispatcher.store.database import Database
-from dispatcher.worker_runtime import build_sweep
+from dispatcher.worker.runtime import build_sweep
 
 _FINISHED: Final = 2_000_000
 _WAITING: Final = 1_000_000
@@ -32,8 +32,7 @@ _LEADS = """
 INSERT INTO dispatcher.leads (id, account, campaign_id, phone_number, variables, allow_dupplicate, state, priority,
     due_at, attempts, attempt_id, voicery_lead_id, voicery_status, payload_hash, created_at, updated_at, finished_at)
 SELECT CAST(lpad(to_hex(n), 8, '0') || '-0000-7000-8000-' || lpad(to_hex(n), 12, '0') AS uuid), 'default',
-    %(campaign)s + 1000 + n / %(numbers)s,
-    '+1' || (201 + n %% %(numbers)s / 10000) || lpad(CAST(n %% 10000 AS text), 7, '5550100'),
+    %(campaign)s + 1000 + round, phone_number,
     jsonb_build_object('customer_name', 'Ada Lovelace ' || n, 'order', 'A-' || n), false, %(state)s, 0,
     now() - interval '1 day', CASE %(state)s WHEN 'accepted' THEN 1 ELSE 0 END,
     CASE %(state)s WHEN 'accepted' THEN
@@ -41,7 +40,10 @@ SELECT CAST(lpad(to_hex(n), 8, '0') || '-0000-7000-8000-' || lpad(to_hex(n), 12,
     CASE %(state)s WHEN 'accepted' THEN 1000000000 + n END, CASE %(state)s WHEN 'accepted' THEN 'created' END,
     md5(CAST(n AS text)), now() - interval '1 day', now() - interval '1 day',
     CASE %(state)s WHEN 'accepted' THEN now() - interval '1 day' END
-FROM generate_series(1, %(count)s) AS n
+FROM generate_series(0, %(count)s / %(numbers)s) AS round
+CROSS JOIN unnest(CAST(%(phone_numbers)s AS text[])) WITH ORDINALITY AS person (phone_number, place)
+CROSS JOIN LATERAL (SELECT CAST(round * %(numbers)s + place AS integer) AS n) AS counted
+WHERE n <= %(count)s
 """
 _ATTEMPTS = """
 INSERT INTO dispatcher.lead_attempts (id, lead_id, number, account, campaign_id, phone_number, watermark, started_at,
@@ -133,7 +135,13 @@ def idle(bench: Bench, _rounds: int) -> Figure:
 def _fill(url: str, count: int, state: str, *, attempts: bool) -> None:
     """Rows as delivery leaves them, with statistics as autovacuum has them some minutes later."""
     with psycopg.connect(url, autocommit=True) as connection:
-        parameters = {"campaign": CAMPAIGN, "numbers": _WAITING, "state": state, "count": count}
+        parameters = {
+            "campaign": CAMPAIGN,
+            "numbers": NUMBERS,
+            "phone_numbers": [phone_number(index) for index in range(NUMBERS)],
+            "state": state,
+            "count": count,
+        }
         connection.execute("SET session_replication_role = replica")  # 2 million look-ups of foreign keys prove nothing
         connection.execute(_LEADS, parameters)
         if attempts:

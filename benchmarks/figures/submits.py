@@ -12,7 +12,7 @@ from benchmarks.figure import Check, Figure
 
 _ONE_BY_ONE = 2000
 _MANY = 50_000
-_PROCRASTINATE_CHUNK = 1000  # its statement takes arrays; larger chunks were not faster
+_PROCRASTINATE_CHUNK = 1000  # leads in one statement
 _TRICKLED = 1100
 _PAUSE_SECONDS = 0.02
 _COLUMNS = (

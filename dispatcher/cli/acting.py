@@ -12,10 +12,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemaining
 from dispatcher.cli import filters, screen
 from dispatcher.cli.opening import opened
 from dispatcher.errors import LeadNotFound, NotAllowed
-from dispatcher.options import DEFAULT_ACCOUNT
+from dispatcher.leads.options import DEFAULT_ACCOUNT
 
 if TYPE_CHECKING:
-    from dispatcher.failures import Replayed
+    from dispatcher.operating.failures import Replayed
     from dispatcher.runtime import Dispatcher
 
 LeadIds = Annotated[list[str], typer.Argument(metavar="ID", help="Ids of leads.", show_default=False)]

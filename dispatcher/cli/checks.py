@@ -8,16 +8,16 @@ import redis
 from sqlalchemy import Connection
 
 from dispatcher import migration
-from dispatcher.binding import binding_of
-from dispatcher.broker import connect, refuse_cluster
+from dispatcher.answers.outcome import Reason
+from dispatcher.broker.connection import connect, refuse_cluster
 from dispatcher.cli import moments
 from dispatcher.cli.check import Check, Verdict
+from dispatcher.config.binding import binding_of
+from dispatcher.config.settings import Settings
 from dispatcher.errors import DispatcherError, NotConfigured, SchemaOutOfDate
-from dispatcher.options import DEFAULT_ACCOUNT
-from dispatcher.outcome import Reason
-from dispatcher.overview import Overview
-from dispatcher.reads import Reads
-from dispatcher.settings import Settings
+from dispatcher.leads.options import DEFAULT_ACCOUNT
+from dispatcher.operating.reads import Reads
+from dispatcher.records.overview import Overview
 from dispatcher.store import accounts, server
 from dispatcher.store.database import Database, StatementRefused
 

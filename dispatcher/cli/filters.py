@@ -7,7 +7,7 @@ from uuid import UUID
 import typer
 
 from dispatcher.cli import moments
-from dispatcher.states import FailureClass
+from dispatcher.rules.states import FailureClass
 
 _PANEL = "Filters (all that are given must hold)"
 

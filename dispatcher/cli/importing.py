@@ -14,7 +14,7 @@ from dispatcher.importing.importer import Importer, ImportResult
 from dispatcher.importing.number import known_country
 from dispatcher.importing.source import STDIN, Source, open_source
 from dispatcher.importing.terms import ImportTerms
-from dispatcher.options import DEFAULT_ACCOUNT
+from dispatcher.leads.options import DEFAULT_ACCOUNT
 from dispatcher.runtime import whoami
 
 

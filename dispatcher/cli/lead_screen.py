@@ -7,9 +7,9 @@ from typing import Any, Final
 from rich.text import Text
 
 from dispatcher.cli import moments, screen
-from dispatcher.masking import mask_phone
-from dispatcher.record import MASKED, AttemptRecord, LeadRecord
-from dispatcher.states import State
+from dispatcher.leads.masking import mask_phone
+from dispatcher.records.record import MASKED, AttemptRecord, LeadRecord
+from dispatcher.rules.states import State
 
 STYLES: Final[Mapping[State, str]] = {
     State.PENDING: "cyan",

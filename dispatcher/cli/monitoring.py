@@ -18,8 +18,8 @@ def health(
     json: screen.Json = False,
 ) -> None:
     """Prove that what is due is being taken: exit 0 if so, else 1 with the reasons. For container probes."""
-    from dispatcher.probe import probe
-    from dispatcher.settings import Settings
+    from dispatcher.config.settings import Settings
+    from dispatcher.monitoring.probe import probe
     from dispatcher.store.database import Database
 
     database = Database(Settings.from_environment().require_database_url(), name="dispatcher-health", pool_size=1)
@@ -45,12 +45,12 @@ def metrics(
 
     With DISPATCHER_METRICS_TOKEN set, /metrics answers only to that bearer token.
     """
-    from dispatcher.logs import configure_from
-    from dispatcher.metrics_server import MetricsServer, Pages
-    from dispatcher.monitoring import scrape
-    from dispatcher.probe import probe
+    from dispatcher.config.settings import Settings
+    from dispatcher.logs.setup import configure_from
+    from dispatcher.monitoring.probe import probe
+    from dispatcher.monitoring.server import MetricsServer, Pages
+    from dispatcher.monitoring.wiring import scrape
     from dispatcher.runtime import Dispatcher
-    from dispatcher.settings import Settings
 
     settings = Settings.from_environment()
     settings.require_database_url()

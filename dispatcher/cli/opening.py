@@ -12,8 +12,8 @@ if TYPE_CHECKING:
 def opened() -> Iterator["Dispatcher"]:
     """Raises `NotConfigured` where the environment lacks something."""
     # Late: it brings SQLAlchemy and Celery, a second that `--help` and misuse need not cost.
+    from dispatcher.config.settings import Settings
     from dispatcher.runtime import Dispatcher
-    from dispatcher.settings import Settings
 
     dispatcher = Dispatcher(Settings.from_environment())
     try:

@@ -8,9 +8,9 @@ import typer
 
 from dispatcher.cli import filters, lead_screen, moments, screen, status_screen
 from dispatcher.cli.opening import opened
-from dispatcher.failure_group import FailureGroup
-from dispatcher.masking import mask_phone
-from dispatcher.record import FailedLead
+from dispatcher.leads.masking import mask_phone
+from dispatcher.records.failure_group import FailureGroup
+from dispatcher.records.record import FailedLead
 
 LeadId = Annotated[str, typer.Argument(metavar="ID", help="Id of the lead.", show_default=False)]
 

@@ -30,8 +30,8 @@ def demo() -> None:
 
 def migrate() -> None:
     """Bring the database to this version's schema. Safe to repeat, and safe when two run at once."""
+    from dispatcher.config.settings import Settings
     from dispatcher.migration import upgrade
-    from dispatcher.settings import Settings
     from dispatcher.store.database import translated
 
     url = Settings.from_environment().require_database_url()
@@ -58,10 +58,10 @@ def sweep(
     ] = None,
 ) -> None:
     """Repair periodically: ring for due leads, end leases, expire, reopen gates. Every worker runs one by itself."""
-    from dispatcher.logs import configure_from
-    from dispatcher.parent import die_with
-    from dispatcher.settings import Settings
-    from dispatcher.worker_runtime import build_sweep
+    from dispatcher.config.settings import Settings
+    from dispatcher.logs.setup import configure_from
+    from dispatcher.worker.parent import die_with
+    from dispatcher.worker.runtime import build_sweep
 
     if parent is not None:
         die_with(parent)

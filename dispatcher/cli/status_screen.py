@@ -5,8 +5,8 @@ from rich.text import Text
 
 from dispatcher.cli import moments, screen
 from dispatcher.cli.lead_screen import STYLES
-from dispatcher.overview import GateRecord, Overview
-from dispatcher.states import State
+from dispatcher.records.overview import GateRecord, Overview
+from dispatcher.rules.states import State
 
 CAMPAIGNS_SHOWN = 5
 WORKERS_SHOWN = 8

@@ -8,7 +8,7 @@ import typer
 
 from dispatcher.cli import moments, screen
 from dispatcher.cli.opening import opened
-from dispatcher.options import DEFAULT_ACCOUNT
+from dispatcher.leads.options import DEFAULT_ACCOUNT
 
 _STDIN_BYTES: Final = 1_000_000
 

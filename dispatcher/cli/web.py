@@ -33,7 +33,7 @@ def console(
         if missing.name is None or missing.name.startswith("dispatcher"):
             raise
         raise NotConfigured("The console is an extra: pip install 'voicery-dispatcher[console]'.") from None
-    from dispatcher.settings import Settings
+    from dispatcher.config.settings import Settings
 
     if hash is not None:
         name, _, role = hash.partition(":")

@@ -3,10 +3,10 @@
 import json
 import shlex
 
-from dispatcher.base_url import endpoint
-from dispatcher.lead import request_body
-from dispatcher.masking import mask_phone
-from dispatcher.record import MASKED, LeadRecord
+from dispatcher.config.base_url import endpoint
+from dispatcher.leads.lead import request_body
+from dispatcher.leads.masking import mask_phone
+from dispatcher.records.record import MASKED, LeadRecord
 
 PATH = "user/lead"
 

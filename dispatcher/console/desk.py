@@ -2,14 +2,14 @@
 
 from dataclasses import dataclass
 
-from dispatcher.campaigns import Campaigns
-from dispatcher.corrections import Corrections
-from dispatcher.failures import Failures
-from dispatcher.gates import GateKeeper
-from dispatcher.ledgers import Ledgers
-from dispatcher.operations import Operations
+from dispatcher.config.settings import Settings
+from dispatcher.operating.campaigns import Campaigns
+from dispatcher.operating.corrections import Corrections
+from dispatcher.operating.failures import Failures
+from dispatcher.operating.gates import GateKeeper
+from dispatcher.operating.ledgers import Ledgers
+from dispatcher.operating.operations import Operations
 from dispatcher.runtime import Dispatcher, LazyBell
-from dispatcher.settings import Settings
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,8 +12,8 @@ from typing import Final
 import orjson
 from starlette.responses import Response, StreamingResponse
 
-from dispatcher.ledger import RejectedRow
-from dispatcher.record import FailedLead
+from dispatcher.records.ledger import RejectedRow
+from dispatcher.records.record import FailedLead
 
 COLUMNS: Final = (
     "lead_id",

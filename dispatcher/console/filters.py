@@ -9,8 +9,8 @@ from urllib.parse import parse_qsl, urlencode
 from uuid import UUID
 
 from dispatcher.console.visit import BadRequest
-from dispatcher.failure_filter import FailureFilter
-from dispatcher.states import FailureClass
+from dispatcher.records.failure_filter import FailureFilter
+from dispatcher.rules.states import FailureClass
 
 _SPAN: Final = re.compile(r"(\d{1,6})\s*(m|min|h|d|w)")
 _UNIT_SECONDS: Final = {"m": 60, "min": 60, "h": 3600, "d": 86_400, "w": 604_800}

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from dispatcher.base_url import is_loopback
+from dispatcher.config.base_url import is_loopback
 from dispatcher.errors import NotConfigured
 
 

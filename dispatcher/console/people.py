@@ -11,8 +11,8 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Final
 
+from dispatcher.config.secret import Secret
 from dispatcher.errors import NotConfigured
-from dispatcher.secret import Secret
 
 PASSWORD_LENGTH: Final = 12
 """The shortest password that `hash_password` takes (OWASP ASVS 5.0.0, 6.2.1 asks for 8, better 15)."""

@@ -7,6 +7,7 @@ from typing import Final
 
 import uvicorn
 
+from dispatcher.config.settings import Settings
 from dispatcher.console.app import Console, build
 from dispatcher.console.desk import Desk
 from dispatcher.console.guard import Guard
@@ -16,7 +17,6 @@ from dispatcher.console.people import People
 from dispatcher.console.rendering import Renderer
 from dispatcher.console.sessions import Sessions
 from dispatcher.console.throttle import Throttle
-from dispatcher.settings import Settings
 
 PORT: Final = 8321
 

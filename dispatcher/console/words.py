@@ -7,10 +7,10 @@ from datetime import UTC, datetime
 from typing import Any, Final
 from uuid import UUID
 
-from dispatcher.masking import mask_numbers, mask_phone
-from dispatcher.outcome import Kind, Reason
-from dispatcher.record import MASKED
-from dispatcher.states import FailureClass, State
+from dispatcher.answers.outcome import Kind, Reason
+from dispatcher.leads.masking import mask_numbers, mask_phone
+from dispatcher.records.record import MASKED
+from dispatcher.rules.states import FailureClass, State
 
 _REASONS: Final[Mapping[str, str]] = {
     Reason.PAUSED: "paused by a person",

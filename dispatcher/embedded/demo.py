@@ -21,18 +21,18 @@ from uuid import UUID
 
 from rich.console import Console
 
+from dispatcher.config.settings import Settings
 from dispatcher.embedded.demo_account import UNSETTLED, Account, SandboxView, draw_up
 from dispatcher.embedded.demo_leads import LeadRow, example_file, read_rows
 from dispatcher.embedded.demo_screen import Screen
 from dispatcher.embedded.ports import LOOPBACK, accepts_connections, free_port
 from dispatcher.embedded.stack import Stack
 from dispatcher.errors import DispatcherError, InvalidLead
-from dispatcher.failure_filter import FailureFilter
-from dispatcher.reads import Reads
+from dispatcher.operating.reads import Reads
+from dispatcher.records.failure_filter import FailureFilter
+from dispatcher.rules.states import State
 from dispatcher.runtime import Dispatcher
 from dispatcher.sandbox.log import read_log
-from dispatcher.settings import Settings
-from dispatcher.states import State
 from dispatcher.store import failures
 
 PROFILE: Final[Mapping[str, str]] = MappingProxyType(

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from typing import Final
 from uuid import UUID
 
-from dispatcher.record import LeadRecord
+from dispatcher.records.record import LeadRecord
+from dispatcher.rules.states import FailureClass, State
 from dispatcher.sandbox.fault import FaultName
 from dispatcher.sandbox.log import Effect, Entry, ledger_key
-from dispatcher.states import FailureClass, State
 
 UNSETTLED: Final = frozenset({State.PENDING, State.SENDING, State.UNKNOWN})
 """States in which the dispatcher still has something to do by itself."""

@@ -12,10 +12,10 @@ from rich.table import Table
 from rich.text import Text
 
 from dispatcher.embedded.demo_account import Account, SandboxView
-from dispatcher.masking import mask_numbers, mask_phone
-from dispatcher.overview import Overview
-from dispatcher.record import FailedLead
-from dispatcher.states import State
+from dispatcher.leads.masking import mask_numbers, mask_phone
+from dispatcher.records.overview import Overview
+from dispatcher.records.record import FailedLead
+from dispatcher.rules.states import State
 
 _PLAIN_EVERY_SECONDS: Final = 3.0
 _WORDS: Final[Mapping[State, tuple[str, str]]] = {

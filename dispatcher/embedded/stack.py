@@ -5,12 +5,12 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Final, Self
 
+from dispatcher.config.store_url import normal_database_url
 from dispatcher.embedded.child import Child, Command, StackError
 from dispatcher.embedded.postgres import EmbeddedPostgres
 from dispatcher.embedded.redis import EmbeddedRedis
 from dispatcher.embedded.supervised import Supervised
 from dispatcher.migration import upgrade
-from dispatcher.store_url import normal_database_url
 
 STOP_SECONDS: Final = 60.0  # a worker finishes and records what is in flight before it leaves
 

@@ -3,8 +3,8 @@
 import time
 from typing import Final
 
-from dispatcher.backoff import wait_seconds
 from dispatcher.embedded.child import Child, Command
+from dispatcher.rules.backoff import wait_seconds
 
 _BASE_SECONDS: Final = 1.0
 _MAX_SECONDS: Final = 30.0

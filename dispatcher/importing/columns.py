@@ -15,7 +15,7 @@ from dispatcher.importing.number import phone_of_cell
 from dispatcher.importing.refusal import UnreadableFile
 from dispatcher.importing.row import Row
 from dispatcher.importing.terms import ImportTerms
-from dispatcher.masking import safe_name
+from dispatcher.leads.masking import safe_name
 
 _FIELDS: Final = {
     "phone_number": "phone_number",

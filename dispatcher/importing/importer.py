@@ -8,14 +8,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from uuid import UUID
 
-from dispatcher.bulk import Bulk, ChunkResult
+from dispatcher.config.rate import RateWindow
 from dispatcher.importing.lead_file import batch_id_of, open_leads
 from dispatcher.importing.plan import Plan, Planner
 from dispatcher.importing.rejects import Rejects
 from dispatcher.importing.row import Row
 from dispatcher.importing.source import Source
 from dispatcher.importing.terms import ImportTerms
-from dispatcher.rate import RateWindow
+from dispatcher.intake.bulk import Bulk, ChunkResult
 from dispatcher.store import imports
 from dispatcher.store.database import Database
 from dispatcher.store.imports import RejectedField

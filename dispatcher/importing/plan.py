@@ -6,15 +6,15 @@ from itertools import islice
 from typing import Any, Final
 from uuid import UUID
 
-from dispatcher.admission import Birth, decide
-from dispatcher.candidate import BatchIds, Candidate, Rejection, read_items
+from dispatcher.config.rate import RateWindow
 from dispatcher.errors import FieldError
 from dispatcher.importing.lead_file import LeadFile
 from dispatcher.importing.seen import Seen
 from dispatcher.importing.terms import ImportTerms
-from dispatcher.masking import mask_phone
-from dispatcher.options import check_account
-from dispatcher.rate import RateWindow
+from dispatcher.leads.admission import Birth, decide
+from dispatcher.leads.candidate import BatchIds, Candidate, Rejection, read_items
+from dispatcher.leads.masking import mask_phone
+from dispatcher.leads.options import check_account
 from dispatcher.store import bulk, imports
 from dispatcher.store.database import Database
 

@@ -13,9 +13,9 @@ from typing import Final, TextIO
 from dispatcher.errors import FieldError
 from dispatcher.importing.refusal import UnreadableFile
 from dispatcher.importing.row import Row
+from dispatcher.records.spreadsheet import safe_cell
 
 HEADER: Final = ("line", "field", "reason", "remedy", "original")
-_FORMULA: Final = tuple("=+-@\t\r\n＝＋－＠")
 
 
 class Rejects:
@@ -36,7 +36,7 @@ class Rejects:
             writer = csv.writer(self._file)
             for fault in faults:
                 cells = (fault.field, fault.fault, fault.remedy, row.text)
-                writer.writerow((row.line, *map(_harmless, cells)))
+                writer.writerow((row.line, *map(safe_cell, cells)))
         except OSError as error:
             why = error.strerror or type(error).__name__
             raise UnreadableFile(f"A row was refused, and {self.path} cannot be written: {why}.") from None
@@ -51,7 +51,3 @@ class Rejects:
         self.path.unlink(missing_ok=True)  # not the rights of an old one, and not through a link
         descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         return open(descriptor, "w", encoding="utf-8-sig", errors="replace", newline="")  # noqa: PTH123 - a descriptor
-
-
-def _harmless(cell: str) -> str:
-    return "'" + cell if cell.startswith(_FORMULA) else cell

@@ -5,8 +5,8 @@ from collections.abc import Iterable
 from typing import Final
 from uuid import UUID
 
-from dispatcher.admission import Birth, Facts, Held
-from dispatcher.candidate import Candidate
+from dispatcher.leads.admission import Birth, Facts, Held
+from dispatcher.leads.candidate import Candidate
 
 _TABLES: Final = """
 CREATE TABLE persons (

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from dispatcher.options import DEFAULT_ACCOUNT
+from dispatcher.leads.options import DEFAULT_ACCOUNT
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ from uuid import UUID
 
 from sqlalchemy import Connection, text
 
-from dispatcher.activity import Activity, Slot
+from dispatcher.records.activity import Activity, Slot
 
 _SKEW: Final = timedelta(minutes=15)
 """A worker's clock may be so far behind the database's and its attempts still be found."""

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, Row, text
 
-from dispatcher.alert import Alert, AlertKind
+from dispatcher.records.alert import Alert, AlertKind
 
 _KEPT: Final = "30 days"
 

@@ -14,9 +14,9 @@ from psycopg.rows import tuple_row
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
-from dispatcher.admission import Birth, Facts, Held
-from dispatcher.candidate import Candidate
 from dispatcher.errors import NotConfigured
+from dispatcher.leads.admission import Birth, Facts, Held
+from dispatcher.leads.candidate import Candidate
 from dispatcher.tables import LIVE_STRICT
 
 Cursor = psycopg.Cursor[tuple[Any, ...]]

@@ -4,10 +4,10 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, text
 
-from dispatcher.campaign import CampaignRecord
-from dispatcher.gate import GateState
-from dispatcher.outcome import Reason
-from dispatcher.overview import GateRecord
+from dispatcher.answers.outcome import Reason
+from dispatcher.records.campaign import CampaignRecord
+from dispatcher.records.overview import GateRecord
+from dispatcher.rules.gate import GateState
 
 _ALL = text("""
 WITH waiting AS (

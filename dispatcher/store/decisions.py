@@ -8,7 +8,7 @@ from uuid import UUID
 import orjson
 from sqlalchemy import Connection, Row, TextClause, text
 
-from dispatcher.states import FailureClass, State
+from dispatcher.rules.states import FailureClass, State
 from dispatcher.tables import LIVE_STRICT
 
 PROOF_HOLDS: Final = timedelta(minutes=10)

@@ -9,8 +9,8 @@ from uuid import UUID
 import orjson
 from sqlalchemy import Connection, Row, text
 
-from dispatcher.answer import CreatedContact
-from dispatcher.states import State
+from dispatcher.answers.answer import CreatedContact
+from dispatcher.rules.states import State
 from dispatcher.tables import LIVE_STRICT
 
 # A look-up covers the lead's whole past: the smallest watermark of its attempts in doubt, and the last of their ends.

@@ -7,10 +7,10 @@ from uuid import UUID
 
 from sqlalchemy import Connection, Row, TextClause, text
 
-from dispatcher.failure_filter import FailureFilter
-from dispatcher.failure_group import FailureGroup
-from dispatcher.record import FailedLead
-from dispatcher.states import FailureClass, Resolution
+from dispatcher.records.failure_filter import FailureFilter
+from dispatcher.records.failure_group import FailureGroup
+from dispatcher.records.record import FailedLead
+from dispatcher.rules.states import FailureClass, Resolution
 
 _COLUMNS: Final = (
     "failure.id, failure.lead_id, failure.account, failure.campaign_id, failure.phone_number, failure.failure_class,"
@@ -54,10 +54,15 @@ def matching(
     if after is not None:
         where += " AND (failure.failed_at, failure.id) < (:after_at, :after_id)"
         values |= {"after_at": after[0], "after_id": after[1]}
-    statement = text(
-        f"SELECT {_COLUMNS} FROM dispatcher.failed_leads AS failure WHERE {where}"
-        " ORDER BY failure.failed_at DESC, failure.id DESC LIMIT :limit"
-    )
+    # The page is found in the index alone, which has every column that is filtered; only its rows are fetched.
+    statement = text(f"""
+        SELECT {_COLUMNS} FROM dispatcher.failed_leads AS failure
+        WHERE failure.id IN (
+            SELECT failure.id FROM dispatcher.failed_leads AS failure WHERE {where}
+            ORDER BY failure.failed_at DESC, failure.id DESC LIMIT :limit
+        )
+        ORDER BY failure.failed_at DESC, failure.id DESC
+    """)
     return [_failed(row) for row in connection.execute(statement, {**values, "limit": limit})]
 
 
@@ -71,11 +76,16 @@ def leads_matching(connection: Connection, wanted: FailureFilter) -> list[UUID]:
     return [row.lead_id for row in connection.execute(statement, values)]
 
 
-def count_matching(connection: Connection, wanted: FailureFilter) -> int:
-    """How many failures the filter matches."""
+def count_matching(connection: Connection, wanted: FailureFilter, *, most: int) -> int:
+    """How many failures the filter matches; `most` if there are more."""
     where, values = where_of(wanted)
-    statement = text(f"SELECT count(*) FROM dispatcher.failed_leads AS failure WHERE {where}")
-    return int(connection.execute(statement, values).scalar() or 0)
+    statement = text(f"""
+        SELECT count(*) FROM (
+            SELECT FROM dispatcher.failed_leads AS failure WHERE {where}
+            ORDER BY failure.failed_at LIMIT :most
+        ) AS counted
+    """)
+    return int(connection.execute(statement, {**values, "most": most}).scalar() or 0)
 
 
 def name_matching(connection: Connection, operation_id: UUID, wanted: FailureFilter) -> None:

@@ -2,7 +2,7 @@
 
 from sqlalchemy import Connection, text
 
-from dispatcher.figures import Figures
+from dispatcher.records.figures import Figures
 from dispatcher.store import overview, tallies
 
 _AGES = text("""

@@ -4,8 +4,8 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, Row, text
 
-from dispatcher.gate import CHANNELS_BEFORE_ACCOUNT, Gate, GateLimits, GateState, closed
-from dispatcher.outcome import Reason
+from dispatcher.answers.outcome import Reason
+from dispatcher.rules.gate import CHANNELS_BEFORE_ACCOUNT, Gate, GateLimits, GateState, closed
 
 _COLUMNS: Final = (
     "account, campaign_id, state, reason, failures, refusals, refusal, closings, probes, by, note,"
@@ -98,7 +98,9 @@ _SPREADING: Final = frozenset({Reason.OUTAGE, Reason.FORBIDDEN, Reason.MISCONFIG
 
 def read(connection: Connection, account: str, campaign_id: int) -> tuple[Gate, Gate]:
     """The gates of the account and of the channel, unlocked."""
-    return _pair(account, campaign_id, connection.execute(_READ, {"account": account, "campaign_id": campaign_id}).all())
+    return _pair(
+        account, campaign_id, connection.execute(_READ, {"account": account, "campaign_id": campaign_id}).all()
+    )
 
 
 def lock(connection: Connection, account: str, campaign_id: int) -> tuple[Gate, Gate]:

@@ -7,7 +7,8 @@ from uuid import UUID
 
 from sqlalchemy import Connection, text
 
-from dispatcher.storable import storable_text
+from dispatcher.answers.storable import storable_text
+from dispatcher.records.ledger import ImportRecord
 
 MAX_REJECTIONS: Final = 10_000
 """So many refused rows of one import are kept; FILE.rejected.csv has all of them."""
@@ -35,6 +36,13 @@ _FINISH: Final = text("UPDATE dispatcher.imports SET finished_at = now(), update
 
 _WAITING: Final = text("""
 SELECT count(*) FROM dispatcher.leads WHERE state = 'pending' AND account = :account
+""")
+
+
+_LATEST: Final = text("SELECT * FROM dispatcher.imports ORDER BY id DESC LIMIT :most")
+
+_REJECTIONS: Final = text("""
+SELECT line, field, reason, original FROM dispatcher.import_rejections WHERE import_id = :id ORDER BY id LIMIT :most
 """)
 
 
@@ -92,6 +100,17 @@ def add(
 def finish(connection: Connection, import_id: int) -> None:
     """Note the end of an import; one without an end was cut short."""
     connection.execute(_FINISH, {"id": import_id})
+
+
+def latest(connection: Connection, *, most: int) -> list[ImportRecord]:
+    """The imports, the newest first."""
+    return [ImportRecord(**row) for row in connection.execute(_LATEST, {"most": most}).mappings()]
+
+
+def rejections(connection: Connection, import_id: int, *, most: int) -> list[RejectedField]:
+    """The refused rows of one import that were kept, in the order of its lines."""
+    rows = connection.execute(_REJECTIONS, {"id": import_id, "most": most})
+    return [RejectedField(row.line, row.field, row.reason, row.original) for row in rows]
 
 
 def waiting(connection: Connection, account: str) -> int:

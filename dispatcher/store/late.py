@@ -4,7 +4,7 @@ from typing import Final
 
 from sqlalchemy import Connection, text
 
-from dispatcher.outcome import Kind
+from dispatcher.answers.outcome import Kind
 from dispatcher.store.incidents import IncidentKind, open_incident
 from dispatcher.store.results import Result, json_text, record_contacts
 

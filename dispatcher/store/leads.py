@@ -5,9 +5,9 @@ from uuid import UUID
 
 from sqlalchemy import Connection, Row, text
 
-from dispatcher.outcome import Kind
-from dispatcher.record import AttemptRecord, ContactRecord, LeadRecord
-from dispatcher.states import FailureClass, State
+from dispatcher.answers.outcome import Kind
+from dispatcher.records.record import AttemptRecord, ContactRecord, LeadRecord
+from dispatcher.rules.states import FailureClass, State
 from dispatcher.store import failures
 
 _READ = text("""

@@ -5,8 +5,8 @@ from uuid import UUID
 
 from sqlalchemy import Connection, Row, text
 
-from dispatcher.ledger import AuditRecord, Found, Glance, ImportRecord, IncidentRecord, RejectedRow, Revision
-from dispatcher.states import State
+from dispatcher.records.ledger import AuditRecord, Found, Glance, ImportRecord, IncidentRecord, RejectedRow, Revision
+from dispatcher.rules.states import State
 from dispatcher.tables import LIVE_STRICT
 
 _INCIDENTS = text("""

@@ -8,9 +8,9 @@ from uuid import UUID
 import orjson
 from sqlalchemy import Connection, Row, text
 
-from dispatcher.failure_filter import FailureFilter
-from dispatcher.operation import Operation, OperationKind, OperationState
-from dispatcher.options import DEFAULT_ACCOUNT
+from dispatcher.leads.options import DEFAULT_ACCOUNT
+from dispatcher.records.failure_filter import FailureFilter
+from dispatcher.records.operation import Operation, OperationKind, OperationState
 from dispatcher.store import failures
 
 _COLUMNS: Final = (

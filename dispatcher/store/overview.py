@@ -5,10 +5,10 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, Row, text
 
-from dispatcher.gate import GateState
-from dispatcher.outcome import Reason
-from dispatcher.overview import ChannelWaiting, Count, GateRecord, Overview, WorkerSeen
-from dispatcher.states import FailureClass, State
+from dispatcher.answers.outcome import Reason
+from dispatcher.records.overview import ChannelWaiting, Count, GateRecord, Overview, WorkerSeen
+from dispatcher.rules.gate import GateState
+from dispatcher.rules.states import FailureClass, State
 
 _SMALL_BYTES: Final = 64 * 1024 * 1024
 """A table of leads up to this size is counted; above it the finished states are estimated."""
@@ -95,6 +95,24 @@ def read(connection: Connection) -> Overview:
         swept_at=None if sweep is None else sweep.swept_at,
         sweeper=None if sweep is None else sweep.holder,
     )
+
+
+def workers(connection: Connection) -> Overview:
+    """Who works and who sweeps; nothing is counted."""
+    now = connection.execute(text("SELECT now() AS at")).one()
+    sweep = connection.execute(_SWEEP).first()
+    return Overview(
+        at=now.at,
+        counts={},
+        workers=tuple(WorkerSeen(row.name, row.seen_at, row.claims) for row in connection.execute(_WORKERS)),
+        swept_at=None if sweep is None else sweep.swept_at,
+        sweeper=None if sweep is None else sweep.holder,
+    )
+
+
+def gates(connection: Connection) -> tuple[GateRecord, ...]:
+    """Every gate that is not open."""
+    return tuple(_gate(row) for row in connection.execute(_GATES))
 
 
 def gates_of(connection: Connection, account: str, campaign_id: int) -> tuple[GateRecord, ...]:

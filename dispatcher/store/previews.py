@@ -9,9 +9,9 @@ from uuid import UUID
 
 from sqlalchemy import Connection, text
 
-from dispatcher.failure_filter import FailureFilter
-from dispatcher.operation import OperationKind
-from dispatcher.preview import Preview
+from dispatcher.records.failure_filter import FailureFilter
+from dispatcher.records.operation import OperationKind
+from dispatcher.records.preview import Preview
 from dispatcher.store.decisions import PROOF_HOLDS
 from dispatcher.store.failures import where_of
 from dispatcher.tables import LIVE_STRICT

@@ -2,7 +2,7 @@
 
 from sqlalchemy import Connection, text
 
-from dispatcher.health import Pulse
+from dispatcher.records.health import Pulse
 
 _PULSE = text("""
 -- The loose scan of the sweep: one probe a channel and a priority, however many leads wait.

@@ -8,9 +8,9 @@ from uuid import UUID
 import orjson
 from sqlalchemy import Connection, text
 
-from dispatcher.answer import CreatedContact
-from dispatcher.outcome import Kind
-from dispatcher.states import FailureClass, State
+from dispatcher.answers.answer import CreatedContact
+from dispatcher.answers.outcome import Kind
+from dispatcher.rules.states import FailureClass, State
 from dispatcher.store.database import StatementRefused
 from dispatcher.store.statement import HotStatement
 

@@ -6,7 +6,7 @@ from uuid import UUID
 import orjson
 from sqlalchemy import Connection, text
 
-from dispatcher.lead import Lead
+from dispatcher.leads.lead import Lead
 
 _PAYLOAD = text("""
 SELECT lead.phone_number, lead.campaign_id, lead.variables, lead.allow_dupplicate,

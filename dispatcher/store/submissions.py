@@ -9,8 +9,8 @@ from uuid import UUID
 import orjson
 from sqlalchemy import Connection, Row, text
 
-from dispatcher.lead import Lead
-from dispatcher.options import SubmitOptions
+from dispatcher.leads.lead import Lead
+from dispatcher.leads.options import SubmitOptions
 from dispatcher.store.statement import HotStatement
 from dispatcher.tables import LIVE_STRICT
 

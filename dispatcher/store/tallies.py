@@ -4,8 +4,8 @@ from typing import Final
 
 from sqlalchemy import Connection, text
 
-from dispatcher.figures import Counted
-from dispatcher.tally import Tally
+from dispatcher.records.figures import Counted
+from dispatcher.records.tally import Tally
 
 NO_ACCOUNT: Final = ""
 

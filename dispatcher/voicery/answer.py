@@ -5,7 +5,7 @@ import sys
 from http import HTTPStatus
 from typing import Final, Protocol
 
-from dispatcher.reply import BodyFault, WireFault
+from dispatcher.answers.reply import BodyFault, WireFault
 from dispatcher.voicery.exchange import DeadlinePassed, Exchange, ExchangeFailed
 from dispatcher.voicery.head import read_fields, read_status
 from dispatcher.voicery.wire import TooManyBytes, WireReader

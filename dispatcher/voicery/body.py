@@ -5,8 +5,8 @@ import math
 from dataclasses import dataclass
 from typing import Final
 
-from dispatcher.reply import BodyFault
-from dispatcher.storable import BIGINT_MAX, BIGINT_MIN, MAX_DEPTH, storable, storable_text
+from dispatcher.answers.reply import BodyFault
+from dispatcher.answers.storable import BIGINT_MAX, BIGINT_MIN, MAX_DEPTH, storable, storable_text
 
 TEXT_CAP: Final = 2048
 """Characters of a body kept for people to read."""

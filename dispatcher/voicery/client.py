@@ -9,10 +9,10 @@ from urllib.parse import urlsplit
 
 import requests
 
-from dispatcher.base_url import check_base_url, endpoint
+from dispatcher.answers.reply import BodyFault, Reply, WireFault
+from dispatcher.answers.storable import storable_text
+from dispatcher.config.base_url import check_base_url, endpoint
 from dispatcher.errors import NotConfigured
-from dispatcher.reply import BodyFault, Reply, WireFault
-from dispatcher.storable import storable_text
 from dispatcher.voicery.answer import Answer
 from dispatcher.voicery.body import parse_body
 from dispatcher.voicery.exchange import Exchange, ExchangeFailed

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import requests
 
-from dispatcher.reply import WireFault
+from dispatcher.answers.reply import WireFault
 
 
 class ExchangeFailed(requests.RequestException):

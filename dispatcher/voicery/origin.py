@@ -14,8 +14,8 @@ from urllib.parse import unquote, urlsplit
 
 from requests.utils import DEFAULT_CA_BUNDLE_PATH
 
+from dispatcher.answers.reply import WireFault
 from dispatcher.errors import NotConfigured
-from dispatcher.reply import WireFault
 from dispatcher.voicery.exchange import DeadlinePassed, Exchange, ExchangeFailed
 from dispatcher.voicery.wire import TooManyBytes, WireReader
 

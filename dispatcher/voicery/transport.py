@@ -14,7 +14,7 @@ import requests
 from requests.adapters import BaseAdapter
 from requests.exceptions import InvalidHeader
 
-from dispatcher.reply import WireFault
+from dispatcher.answers.reply import WireFault
 from dispatcher.voicery.connection import Connection
 from dispatcher.voicery.exchange import Exchange, ExchangeFailed
 from dispatcher.voicery.origin import Origin

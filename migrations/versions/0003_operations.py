@@ -82,8 +82,20 @@ DROP INDEX dispatcher.failed_leads_open;
 
 CREATE INDEX failed_leads_open
     ON dispatcher.failed_leads (failed_at, id)
-    INCLUDE (lead_id, account, campaign_id, failure_class, http_status, fingerprint)
+    INCLUDE (lead_id, account, campaign_id, phone_number, failure_class, http_status, fingerprint, attempts)
     WHERE resolved_at IS NULL;
+
+CREATE INDEX failed_leads_resolved
+    ON dispatcher.failed_leads (failed_at, id)
+    INCLUDE (lead_id, account, campaign_id, phone_number, failure_class, http_status, fingerprint, attempts)
+    WHERE resolved_at IS NOT NULL;
+
+DROP INDEX dispatcher.leads_finished;
+
+CREATE INDEX leads_finished
+    ON dispatcher.leads (finished_at)
+    INCLUDE (state)
+    WHERE finished_at IS NOT NULL;
 
 CREATE INDEX failed_leads_lead
     ON dispatcher.failed_leads (lead_id);

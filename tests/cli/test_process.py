@@ -8,8 +8,8 @@ from collections.abc import Mapping
 
 import pytest
 
+from dispatcher.config.store_url import normal_database_url
 from dispatcher.store.database import Database
-from dispatcher.store_url import normal_database_url
 from tests.support.environment import clean_environment
 from tests.support.rows import Rows
 from tests.support.waiting import wait_until

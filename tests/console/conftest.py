@@ -8,6 +8,9 @@ from urllib.parse import quote_plus
 import pytest
 from starlette.testclient import TestClient
 
+from dispatcher.config.secret import Secret
+from dispatcher.config.settings import Settings
+from dispatcher.config.store_url import normal_database_url
 from dispatcher.console.app import Console, build
 from dispatcher.console.desk import Desk
 from dispatcher.console.guard import Guard
@@ -17,10 +20,7 @@ from dispatcher.console.people import People, Person, Role, hash_password
 from dispatcher.console.rendering import Renderer
 from dispatcher.console.sessions import Session, Sessions
 from dispatcher.console.throttle import Throttle
-from dispatcher.secret import Secret
-from dispatcher.settings import Settings
 from dispatcher.store.database import Database
-from dispatcher.store_url import normal_database_url
 from tests.support.rows import Rows
 
 PASSWORD = "correct horse battery"

@@ -2,13 +2,13 @@
 
 import pytest
 
+from dispatcher.config.secret import Secret
 from dispatcher.console.doors import DOORS, Door
 from dispatcher.console.guard import HEADERS, POLICY
 from dispatcher.console.origin import reached_at
 from dispatcher.console.people import People, Role, hash_password
 from dispatcher.console.sessions import LONGEST_SECONDS
 from dispatcher.errors import NotConfigured
-from dispatcher.secret import Secret
 from tests.console.conftest import BASE, PASSWORD, Seat
 from tests.support.rows import Rows
 

@@ -4,8 +4,8 @@ from collections.abc import Iterator
 
 import pytest
 
+from dispatcher.config.store_url import normal_database_url
 from dispatcher.store.database import Database
-from dispatcher.store_url import normal_database_url
 from tests.database.queue import Queue
 
 

@@ -8,8 +8,8 @@ from typing import Any
 import uuid_utils.compat
 from sqlalchemy import text
 
-from dispatcher.outcome import Kind
-from dispatcher.states import FailureClass, State
+from dispatcher.answers.outcome import Kind
+from dispatcher.rules.states import FailureClass, State
 from dispatcher.store import claims, results
 from dispatcher.store.claims import Claim, Claimed, ClaimTerms
 from dispatcher.store.database import Database

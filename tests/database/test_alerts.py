@@ -12,15 +12,15 @@ import pytest
 import requests
 from sqlalchemy import text
 
-from dispatcher.alert import Alert
-from dispatcher.alerting import GIVE_UP_AFTER, Alerting
-from dispatcher.gate import Gate, GateLimits, closed
-from dispatcher.outcome import Reason
-from dispatcher.secret import Secret
+from dispatcher.alerts.alerting import GIVE_UP_AFTER, Alerting
+from dispatcher.alerts.webhook import Webhook
+from dispatcher.answers.outcome import Reason
+from dispatcher.config.secret import Secret
+from dispatcher.records.alert import Alert
+from dispatcher.rules.gate import Gate, GateLimits, closed
 from dispatcher.store import alerts, gates
 from dispatcher.store.database import Database
 from dispatcher.store.incidents import IncidentKind, open_incident
-from dispatcher.webhook import Webhook
 from tests.database.queue import Queue
 
 SECRET = "a-secret-of-the-tests"

@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
-from dispatcher.bulk import Bulk
 from dispatcher.errors import IdempotencyConflict, InvalidLead, StoreUnavailable
-from dispatcher.intake import Intake
+from dispatcher.intake.bulk import Bulk
+from dispatcher.intake.submit import Intake
 from dispatcher.store import bulk as bulk_store
 from dispatcher.store.database import Database
 from tests.database.queue import phone

@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 from sqlalchemy import Connection, text
 
-from dispatcher.gates import GateKeeper
+from dispatcher.operating.gates import GateKeeper
 from dispatcher.store import claims, gates
 from dispatcher.store.database import Database, TryAgain
 from tests.database.queue import TERMS, Queue, accepted, ids, phone, unknown

@@ -8,17 +8,17 @@ from typing import Any
 
 import pytest
 
-from dispatcher.delivery import DeliveryRun, Job, RunTerms, request_body
+from dispatcher.answers.outcome import Rules
+from dispatcher.answers.reply import Reply, WireFault
+from dispatcher.broker.limiter import LimiterUnavailable, Permits
+from dispatcher.config.settings import Settings
+from dispatcher.delivery.finished import Finished
+from dispatcher.delivery.recording import Recorder
+from dispatcher.delivery.run import DeliveryRun, Job, RunTerms, request_body
+from dispatcher.delivery.slots import Slots
 from dispatcher.errors import StoreUnavailable
-from dispatcher.finished import Finished
-from dispatcher.gate import GateLimits
-from dispatcher.limiter import LimiterUnavailable, Permits
-from dispatcher.outcome import Rules
-from dispatcher.policy import Budget
-from dispatcher.recording import Recorder
-from dispatcher.reply import Reply, WireFault
-from dispatcher.settings import Settings
-from dispatcher.slots import Slots
+from dispatcher.rules.gate import GateLimits
+from dispatcher.rules.policy import Budget
 from dispatcher.store.claims import Claimed
 from dispatcher.store.database import Database
 from tests.database.queue import TERMS, Queue, phone

@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
+from dispatcher.config.store_url import normal_database_url
 from dispatcher.errors import LeadNotFound, NotAllowed
-from dispatcher.failure_filter import FailureFilter
-from dispatcher.failures import Failures
-from dispatcher.states import FailureClass
+from dispatcher.operating.failures import Failures
+from dispatcher.records.failure_filter import FailureFilter
+from dispatcher.rules.states import FailureClass
 from dispatcher.store.database import Database
-from dispatcher.store_url import normal_database_url
 from tests.support.rows import ADA, BOB, Rows
 from tests.support.waiting import wait_until
 

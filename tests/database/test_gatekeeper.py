@@ -7,13 +7,13 @@ from collections.abc import Iterator
 import pytest
 import uuid_utils.compat
 
+from dispatcher.answers.outcome import Reason
+from dispatcher.config.store_url import normal_database_url
 from dispatcher.errors import InvalidLead
-from dispatcher.gates import GateKeeper
-from dispatcher.outcome import Reason
+from dispatcher.operating.gates import GateKeeper
 from dispatcher.store import claims
 from dispatcher.store.claims import ClaimTerms
 from dispatcher.store.database import Database
-from dispatcher.store_url import normal_database_url
 from tests.support.rows import BOB, Rows
 from tests.support.waiting import wait_until
 

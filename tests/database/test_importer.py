@@ -12,12 +12,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import text
 
-from dispatcher.bulk import Bulk
+from dispatcher.config.rate import parse_rate_limit
 from dispatcher.importing.importer import Importer, ImportResult
 from dispatcher.importing.plan import Plan, seconds_to_send
 from dispatcher.importing.source import open_source
 from dispatcher.importing.terms import ImportTerms
-from dispatcher.rate import parse_rate_limit
+from dispatcher.intake.bulk import Bulk
 from dispatcher.store.database import Database
 from tests.database.queue import phone
 

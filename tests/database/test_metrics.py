@@ -13,16 +13,16 @@ import pytest
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
+from dispatcher.config.secret import Secret
 from dispatcher.errors import NotConfigured
-from dispatcher.health import Health
-from dispatcher.metrics_server import MetricsServer, Pages
-from dispatcher.overview import RateUse
-from dispatcher.probe import probe
-from dispatcher.scrape import Scrape
-from dispatcher.secret import Secret
+from dispatcher.monitoring.probe import probe
+from dispatcher.monitoring.scrape import Scrape
+from dispatcher.monitoring.server import MetricsServer, Pages
+from dispatcher.records.health import Health
+from dispatcher.records.overview import RateUse
+from dispatcher.records.tally import Tally
 from dispatcher.store import tallies
 from dispatcher.store.database import Database
-from dispatcher.tally import Tally
 from tests.database.queue import Queue
 
 DEPLOY = Path(__file__).parents[2] / "deploy"

@@ -19,15 +19,15 @@ import pytest
 import uuid_utils.compat
 from sqlalchemy import Connection, text
 
-from dispatcher.lead import Lead
-from dispatcher.options import SubmitOptions
-from dispatcher.outcome import Kind
-from dispatcher.states import State
+from dispatcher.answers.outcome import Kind
+from dispatcher.config.store_url import normal_database_url
+from dispatcher.leads.lead import Lead
+from dispatcher.leads.options import SubmitOptions
+from dispatcher.rules.states import State
 from dispatcher.store import claims, pruning, pulse, results, submissions, sweeps
 from dispatcher.store.claims import Claim, Claimed
 from dispatcher.store.database import Database
 from dispatcher.store.results import Result
-from dispatcher.store_url import normal_database_url
 from tests.database.queue import TERMS, accepted, ids, phone, result
 from tests.support.databases import Databases
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection
 
-from dispatcher.pruning import Pruner, Pruning, Retention
+from dispatcher.operating.pruning import Pruner, Pruning, Retention
 from dispatcher.store import pruning
 from dispatcher.store.activity import first_id
 from dispatcher.store.database import Database, StatementRefused

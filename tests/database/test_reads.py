@@ -6,15 +6,15 @@ from typing import Any
 
 import pytest
 
+from dispatcher.answers.outcome import Kind, Reason
+from dispatcher.config.store_url import normal_database_url
 from dispatcher.errors import LeadNotFound
-from dispatcher.gates import GateKeeper
-from dispatcher.outcome import Kind, Reason
-from dispatcher.overview import Count, RateUse
-from dispatcher.reads import Reads
-from dispatcher.states import FailureClass, State
+from dispatcher.operating.gates import GateKeeper
+from dispatcher.operating.reads import Reads
+from dispatcher.records.overview import Count, RateUse
+from dispatcher.rules.states import FailureClass, State
 from dispatcher.store import overview as overview_store
 from dispatcher.store.database import Database
-from dispatcher.store_url import normal_database_url
 from tests.support.rows import ADA, BOB, Rows
 
 

@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection, text
 
-from dispatcher.answer import CreatedContact
+from dispatcher.answers.answer import CreatedContact
+from dispatcher.answers.outcome import Kind, Outcome, Reason, Scope, Signal
+from dispatcher.delivery.finished import Finished
+from dispatcher.delivery.recording import NOTICE, Recorder
 from dispatcher.errors import StoreUnavailable
-from dispatcher.finished import Finished
-from dispatcher.gate import GateLimits
-from dispatcher.outcome import Kind, Outcome, Reason, Scope, Signal
-from dispatcher.policy import Budget
-from dispatcher.recording import NOTICE, Recorder
+from dispatcher.rules.gate import GateLimits
+from dispatcher.rules.policy import Budget
 from dispatcher.store import results
 from dispatcher.store.claims import Claimed, ClaimTerms
 from dispatcher.store.database import Database, StatementRefused

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from dispatcher.answer import CreatedContact
-from dispatcher.outcome import Kind
-from dispatcher.states import FailureClass, State
+from dispatcher.answers.answer import CreatedContact
+from dispatcher.answers.outcome import Kind
+from dispatcher.rules.states import FailureClass, State
 from dispatcher.store import late, results
 from dispatcher.store.claims import Claimed
 from dispatcher.store.database import StatementRefused

@@ -13,10 +13,10 @@ from sqlalchemy import Connection, create_engine, text
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.pool import NullPool
 
+from dispatcher.config.store_url import normal_database_url
 from dispatcher.errors import SchemaOutOfDate
 from dispatcher.migration import check, current, head, upgrade
-from dispatcher.states import BIRTH_STATES, LEGAL_MOVES, State
-from dispatcher.store_url import normal_database_url
+from dispatcher.rules.states import BIRTH_STATES, LEGAL_MOVES, State
 from dispatcher.tables import metadata
 from tests.database.queue import Queue
 

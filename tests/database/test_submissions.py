@@ -14,11 +14,11 @@ from sqlalchemy import Connection, text
 from sqlalchemy.orm import Session
 
 from dispatcher.errors import IdempotencyConflict, StoreUnavailable
-from dispatcher.intake import Intake
-from dispatcher.lead import Lead
-from dispatcher.options import SubmitOptions
+from dispatcher.intake.submit import Intake
+from dispatcher.leads.lead import Lead
+from dispatcher.leads.options import SubmitOptions
+from dispatcher.leads.submission import Submission
 from dispatcher.store.database import Database
-from dispatcher.submission import Submission
 from tests.database.queue import Queue, phone
 
 

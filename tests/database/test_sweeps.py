@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection, text
 
+from dispatcher.broker.limiter import LimiterUnavailable
 from dispatcher.errors import StoreUnavailable
-from dispatcher.limiter import LimiterUnavailable
 from dispatcher.store import sweeps
 from dispatcher.store.database import Database, StatementRefused
 from dispatcher.sweep import Sweep

@@ -104,7 +104,7 @@ def test_redis_understands_its_options(server_dir: Path) -> None:
 
 
 def test_what_the_example_says_of_the_sandbox_lets_a_worker_use_it() -> None:
-    from dispatcher.settings import Settings
+    from dispatcher.config.settings import Settings
 
     example = {name: example_variables()[name] for name in ("VOICERY_BASE_URL", "DISPATCHER_ALLOW_HTTP")}
     sandbox = compose()["services"]["sandbox"]["command"]

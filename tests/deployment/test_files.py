@@ -7,7 +7,7 @@ import tomllib
 
 import pytest
 
-from dispatcher.settings import Settings
+from dispatcher.config.settings import Settings
 from tests.deployment.files import ROOT, commands, compose, dockerfile, example_variables
 
 

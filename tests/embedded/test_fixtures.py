@@ -4,9 +4,9 @@ import psycopg
 import pytest
 import redis
 
+from dispatcher.config.settings import Settings
 from dispatcher.embedded.postgres import EmbeddedPostgres
 from dispatcher.embedded.redis import EmbeddedRedis
-from dispatcher.settings import Settings
 
 
 @pytest.mark.parametrize("_", range(2))

@@ -9,15 +9,15 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from random import Random
 
-from dispatcher import gate, verdict
-from dispatcher.gate import Gate, GateLimits, GateState
-from dispatcher.hints import rate_hints
-from dispatcher.outcome import Kind, Outcome, Reason, Rules, Scope, Sent, classify
-from dispatcher.policy import Budget, Standing, after_attempt
-from dispatcher.reply import Reply, WireFault
-from dispatcher.settings import Settings
-from dispatcher.states import FailureClass, State
-from dispatcher.verdict import Circumstances, Decision, Doubt, Judgement, LookUp, OnUnknown, Step, Verdict
+from dispatcher.answers.hints import rate_hints
+from dispatcher.answers.outcome import Kind, Outcome, Reason, Rules, Scope, Sent, classify
+from dispatcher.answers.reply import Reply, WireFault
+from dispatcher.config.settings import Settings
+from dispatcher.rules import gate, verdict
+from dispatcher.rules.gate import Gate, GateLimits, GateState
+from dispatcher.rules.policy import Budget, Standing, after_attempt
+from dispatcher.rules.states import FailureClass, State
+from dispatcher.rules.verdict import Circumstances, Decision, Doubt, Judgement, LookUp, OnUnknown, Step, Verdict
 from tests.model.store import Attempt, Broken, Lead, Store
 from tests.model.voicery import CAMPAIGN, Post, Trouble, Voicery
 

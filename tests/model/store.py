@@ -3,11 +3,11 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from dispatcher.gate import Gate
-from dispatcher.outcome import Kind, Outcome
-from dispatcher.policy import Move
-from dispatcher.states import FailureClass, State, may_move
-from dispatcher.verdict import LookUp
+from dispatcher.answers.outcome import Kind, Outcome
+from dispatcher.rules.gate import Gate
+from dispatcher.rules.policy import Move
+from dispatcher.rules.states import FailureClass, State, may_move
+from dispatcher.rules.verdict import LookUp
 
 
 class Broken(AssertionError):

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from random import Random
 
-from dispatcher.listing import ListedLead, Page
-from dispatcher.reply import BodyFault, Reply, WireFault
+from dispatcher.answers.listing import ListedLead, Page
+from dispatcher.answers.reply import BodyFault, Reply, WireFault
 
 CAMPAIGN = 42
 

@@ -13,11 +13,11 @@ import psycopg
 import requests
 from psycopg import sql
 
+from dispatcher.config.settings import Settings
 from dispatcher.embedded.child import Child, Command
 from dispatcher.embedded.ports import LOOPBACK, accepts_connections, free_port
 from dispatcher.runtime import Dispatcher
 from dispatcher.sandbox.log import Entry, ledger, read_log
-from dispatcher.settings import Settings
 from tests.support.environment import clean_environment
 from tests.support.waiting import wait_until
 from tests.support.worker_process import WorkerProcess

@@ -5,9 +5,9 @@ import sys
 import time
 from pathlib import Path
 
-from dispatcher.broker import worker_configuration
+from dispatcher.broker.connection import worker_configuration
 from dispatcher.celery import WorkerApp
-from dispatcher.stopping import Stopping
+from dispatcher.worker.stopping import Stopping
 
 LOG = Path(os.environ["STUB_LOG"])
 SLEEPER = "import os, sys, time; from dispatcher.parent import die_with; die_with(int(sys.argv[1])); time.sleep(600)"

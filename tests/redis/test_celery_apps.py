@@ -28,7 +28,7 @@ def test_importing_opens_no_socket_reads_no_setting_and_configures_no_logging() 
         "socket.socket.connect = refuse\n"
         "before = logging.root.handlers[:], logging.root.level\n"
         "import dispatcher.celery, dispatcher.doorbell, dispatcher.limiter\n"
-        "dispatcher.doorbell.Doorbell('redis://127.0.0.1:1/0')\n"
+        "dispatcher.broker.doorbell.Doorbell('redis://127.0.0.1:1/0')\n"
         "assert (logging.root.handlers, logging.root.level) == before\n"
         "assert not logging.getLogger('dispatcher').handlers\n"
     )
@@ -46,7 +46,7 @@ theirs.conf.task_serializer = "yaml"
 @shared_task(name="theirs.shared")
 def shared(): ...
 import dispatcher.celery
-from dispatcher.doorbell import Doorbell
+from dispatcher.broker.doorbell import Doorbell
 Doorbell("redis://127.0.0.1:1/0").ring("default", 1)
 ours = dispatcher.celery.WorkerApp(configuration=lambda: {})
 ours.finalize(), theirs.finalize()

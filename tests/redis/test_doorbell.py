@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import pytest
 
-from dispatcher.doorbell import MARK_SECONDS, Doorbell
+from dispatcher.broker.doorbell import MARK_SECONDS, Doorbell
 
 from .conftest import RedisServer
 
@@ -163,7 +163,7 @@ def test_an_outage_is_one_line_in_the_log_and_shows_no_password(caplog: pytest.L
     with caplog.at_level(logging.DEBUG):
         for n in range(5):
             dead.ring("default", n)
-    assert [record.levelname for record in caplog.records if record.name == "dispatcher.doorbell"] == ["WARNING"]
+    assert [record.levelname for record in caplog.records if record.name == "dispatcher.broker.doorbell"] == ["WARNING"]
     assert "canary" not in caplog.text
 
 

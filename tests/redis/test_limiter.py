@@ -12,9 +12,9 @@ import redis
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from dispatcher.broker import connect
-from dispatcher.limiter import MARGIN, Limiter, LimiterUnavailable, Permits
-from dispatcher.rate import RateWindow as Window
+from dispatcher.broker.connection import connect
+from dispatcher.broker.limiter import MARGIN, Limiter, LimiterUnavailable, Permits
+from dispatcher.config.rate import RateWindow as Window
 
 from .conftest import RedisServer
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from dispatcher.broker import connect
-from dispatcher.doorbell import Doorbell
+from dispatcher.broker.connection import connect
+from dispatcher.broker.doorbell import Doorbell
 
 from .conftest import RedisServer, eventually
 from .worker_process import WorkerProcess

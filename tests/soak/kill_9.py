@@ -8,7 +8,7 @@ from uuid import uuid4
 
 from tests.soak.stack import CAMPAIGNS, Stack, numbers
 
-WORKERS = 4
+WORKERS = 5
 ENGINE = (sys.executable, "-m", "tests.faults.engine")
 _CHUNK = 800
 
@@ -25,7 +25,7 @@ def main() -> int:
         waiting = asked.leads
         for _ in range(WORKERS):
             stack.start_worker(ENGINE)
-        kills = 0
+        kills = told = 0
         while kills < asked.kills:
             states = stack.states()
             if waiting and states["pending"] < _CHUNK:
@@ -33,12 +33,13 @@ def main() -> int:
             elif not waiting and not states["pending"]:
                 waiting += _CHUNK  # more leads than asked for, so that every kill hits a worker at work
                 asked.leads += _CHUNK
-            time.sleep(stack.dice.uniform(0.05, 1.2))
-            if stack.states()["sending"]:
-                # The youngest may still be starting: the oldest is at work.
-                stack.replace(stack.workers[0], ENGINE)
+            time.sleep(stack.dice.uniform(0.0, 0.5))
+            at_work = stack.at_work()
+            if at_work:
+                stack.replace(stack.dice.choice(at_work), ENGINE)
                 kills += 1
-            if kills % 50 == 0:
+            if kills >= told + 50:
+                told = kills
                 print(f"{time.monotonic() - began:.0f} s: {kills} kills, {dict(states)}", flush=True)
         while waiting:
             waiting -= submit_many(stack, phones, min(_CHUNK, waiting))

@@ -107,6 +107,15 @@ class Stack:
         self.workers.remove(worker)
         return self.start_worker(argv)
 
+    def at_work(self) -> list[Child]:
+        """The workers with a lead between claim and result at this moment."""
+        rows = self.query(
+            "SELECT DISTINCT split_part(attempt.worker, ':', -1) FROM dispatcher.lead_attempts AS attempt"
+            " JOIN dispatcher.leads AS lead ON lead.attempt_id = attempt.id WHERE lead.state = 'sending'"
+        )
+        pids = {pid for (pid,) in rows}
+        return [worker for worker in self.workers if str(worker.pid) in pids]
+
     def states(self) -> Counter[str]:
         with contextlib.suppress(psycopg.OperationalError):
             return Counter(dict(self.query("SELECT state, count(*) FROM dispatcher.leads GROUP BY state")))

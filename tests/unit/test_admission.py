@@ -4,10 +4,10 @@ import uuid
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from dispatcher.admission import Admission, Facts, Held, decide
-from dispatcher.candidate import BatchIds, read_items
 from dispatcher.importing.importer import _InFlight
 from dispatcher.importing.row import Row
+from dispatcher.leads.admission import Admission, Facts, Held, decide
+from dispatcher.leads.candidate import BatchIds, read_items
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 ADA, BOB = "+12025550101", "+12025550102"

@@ -8,11 +8,11 @@ from uuid import UUID
 
 import pytest
 
-from dispatcher.alert import Alert, AlertKind, signature
-from dispatcher.alerting import wait_seconds
-from dispatcher.base_url import check_webhook_url
+from dispatcher.alerts.alerting import wait_seconds
+from dispatcher.config.base_url import check_webhook_url
+from dispatcher.config.settings import Settings
 from dispatcher.errors import NotConfigured
-from dispatcher.settings import Settings
+from dispatcher.records.alert import Alert, AlertKind, signature
 
 LEAD = UUID("01890b1c-1234-7567-8901-123456789012")
 AT = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)

@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dispatcher.answer import CreatedContact, created_data, match_contacts, same_number, usable_id
-from dispatcher.outcome import Kind, Rules, Sent, classify
-from dispatcher.reply import Reply
-from dispatcher.settings import Settings
+from dispatcher.answers.answer import CreatedContact, created_data, match_contacts, same_number, usable_id
+from dispatcher.answers.outcome import Kind, Rules, Sent, classify
+from dispatcher.answers.reply import Reply
+from dispatcher.config.settings import Settings
 
 RULES = Rules(duplicate=Settings.model_fields["duplicate_rule"].default)
 DATA = {"id": 7}

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import dispatcher.backoff
-from dispatcher.backoff import delay_seconds, wait_seconds
+from dispatcher.rules import backoff
+from dispatcher.rules.backoff import delay_seconds, wait_seconds
 
 DOCS = Path(__file__).parents[2] / "docs"
 
@@ -82,7 +82,7 @@ def test_counting_from_zero_is_a_bug(count: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", [dispatcher.backoff.__doc__ or "", *(page.read_text() for page in DOCS.glob("guarantees.md"))]
+    "text", [backoff.__doc__ or "", *(page.read_text() for page in DOCS.glob("guarantees.md"))]
 )
 def test_the_documents_state_the_numbers_of_the_code(text: str) -> None:
     lead = ", ".join(f"{delay_seconds(n, base_seconds=2, max_seconds=900, uniform=highest):g}" for n in range(1, 12))

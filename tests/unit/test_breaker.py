@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from dispatcher.breaker import Breaker
+from dispatcher.broker.breaker import Breaker
 
 
 @dataclass

@@ -10,9 +10,9 @@ import pytest
 from dispatcher import InvalidLead, Lead
 from dispatcher.embedded.demo_account import SandboxView, draw_up
 from dispatcher.embedded.demo_leads import example_file, read_rows
-from dispatcher.record import LeadRecord
+from dispatcher.records.record import LeadRecord
+from dispatcher.rules.states import FailureClass, State
 from dispatcher.sandbox.log import Effect, Entry
-from dispatcher.states import FailureClass, State
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 ADA, BOB = "+12025550100", "+12025550101"

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dispatcher.gate import (
+from dispatcher.answers.outcome import Reason
+from dispatcher.rules.gate import (
     BAD_PROBES_BEFORE_A_LEAD,
     Gate,
     GateLimits,
@@ -18,7 +19,6 @@ from dispatcher.gate import (
     after_refusal,
     closed,
 )
-from dispatcher.outcome import Reason
 
 LIMITS = GateLimits()
 OPEN = Gate("default", 42)

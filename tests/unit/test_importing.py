@@ -20,7 +20,7 @@ from dispatcher.importing.number import phone_of_cell
 from dispatcher.importing.refusal import UnreadableFile
 from dispatcher.importing.source import Source, open_source
 from dispatcher.importing.terms import ImportTerms
-from dispatcher.lead import Lead
+from dispatcher.leads.lead import Lead
 
 ADA, BOB = "+12025550101", "+12025550102"
 HEADER = "phone_number,campaign_id,name\n"

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dispatcher.contact import Contact
 from dispatcher.errors import InvalidLead
-from dispatcher.lead import Lead, request_body
+from dispatcher.leads.contact import Contact
+from dispatcher.leads.lead import Lead, request_body
 
 NUMBER = "+12025550100"
 OTHER = "+12025550101"

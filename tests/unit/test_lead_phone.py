@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dispatcher.errors import FieldError
-from dispatcher.masking import mask_numbers, mask_phone, safe_name
-from dispatcher.phone import canonical_phone
+from dispatcher.leads.masking import mask_numbers, mask_phone, safe_name
+from dispatcher.leads.phone import canonical_phone
 
 
 def fault(value: object) -> str:

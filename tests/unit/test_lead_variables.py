@@ -9,7 +9,7 @@ from uuid import UUID
 
 import pytest
 
-from dispatcher.variables import check_variables
+from dispatcher.leads.variables import check_variables
 
 
 def faults(variables: object) -> dict[str, str]:

@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from dispatcher.listing import read_page
-from dispatcher.reply import BodyFault, Reply, WireFault
+from dispatcher.answers.listing import read_page
+from dispatcher.answers.reply import BodyFault, Reply, WireFault
 
 ROW = {
     "id": 7,

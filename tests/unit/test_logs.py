@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 
-from dispatcher import events, logs
-from dispatcher.settings import Settings
+from dispatcher.config.settings import Settings
+from dispatcher.logs import events
+from dispatcher.logs import setup as logs
 
 LEAD = "01890b1c-1234-7567-8901-123456789012"
 FINISHED = {

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dispatcher.outcome import IN_DOUBT, Kind, Outcome, Reason, Rules, Scope, Sent, Signal, classify
-from dispatcher.reply import BodyFault, Reply, WireFault
-from dispatcher.settings import Settings
+from dispatcher.answers.outcome import IN_DOUBT, Kind, Outcome, Reason, Rules, Scope, Sent, Signal, classify
+from dispatcher.answers.reply import BodyFault, Reply, WireFault
+from dispatcher.config.settings import Settings
 
 DUPLICATE = Settings.model_fields["duplicate_rule"].default
 RULES = Rules(duplicate=DUPLICATE)

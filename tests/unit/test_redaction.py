@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dispatcher.redaction import indented, one_line, redact
+from dispatcher.logs.redaction import indented, one_line, redact
 
 
 @pytest.mark.parametrize(

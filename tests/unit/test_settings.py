@@ -16,13 +16,13 @@ from hypothesis import strategies as st
 from rich.console import Console
 from rich.traceback import Traceback
 
-from dispatcher.account import AccountSettings
-from dispatcher.environment import variable
+from dispatcher.config.account import AccountSettings
+from dispatcher.config.environment import variable
+from dispatcher.config.rate import RateWindow, parse_rate_limit
+from dispatcher.config.secret import Secret
+from dispatcher.config.setting_faults import UnusableSettings
+from dispatcher.config.settings import Settings
 from dispatcher.errors import NotConfigured
-from dispatcher.rate import RateWindow, parse_rate_limit
-from dispatcher.secret import Secret
-from dispatcher.setting_faults import UnusableSettings
-from dispatcher.settings import Settings
 
 ROOT = Path(__file__).parents[2]
 CANARY = "CANARY0123456789"

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from dispatcher.states import BIRTH_STATES, FINAL_STATES, LEGAL_MOVES, LIVE_STATES, State, may_move
+from dispatcher.rules.states import BIRTH_STATES, FINAL_STATES, LEGAL_MOVES, LIVE_STATES, State, may_move
 from dispatcher.tables import LIVE
 
 MIGRATION = Path(__file__).parents[2] / "migrations" / "versions" / "0001_initial.py"

@@ -5,7 +5,7 @@ import signal
 
 import pytest
 
-from dispatcher.stopping import Stopping, finishing_gently
+from dispatcher.worker.stopping import Stopping, finishing_gently
 
 
 class Ended(BaseException):
@@ -22,7 +22,7 @@ def like_a_pool_child(monkeypatch: pytest.MonkeyPatch) -> object:
     before = {signum: signal.getsignal(signum) for signum in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)}
     signal.signal(signal.SIGTERM, end)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    monkeypatch.setattr("dispatcher.stopping._LEAVE_SECONDS", 3600.0)
+    monkeypatch.setattr("dispatcher.worker.stopping._LEAVE_SECONDS", 3600.0)
     yield
     for signum, handler in before.items():
         signal.signal(signum, handler)
@@ -59,6 +59,6 @@ def test_a_child_that_was_asked_leaves_after_its_task(monkeypatch: pytest.Monkey
     stopping = Stopping()
     with finishing_gently(stopping):
         os.kill(os.getpid(), signal.SIGTERM)
-        monkeypatch.setattr("dispatcher.stopping._LEAVE_SECONDS", 0.1)
+        monkeypatch.setattr("dispatcher.worker.stopping._LEAVE_SECONDS", 0.1)
     with pytest.raises(Ended):
         signal.pause()

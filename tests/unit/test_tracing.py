@@ -11,7 +11,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from dispatcher import tracing
+from dispatcher.logs import tracing
 
 LEAD = UUID("01890b1c-1234-7567-8901-123456789012")
 ATTEMPT = UUID("01890b1c-1234-7567-8901-123456789013")
@@ -74,7 +74,7 @@ def test_without_opentelemetry_it_is_nothing() -> None:
 import sys
 sys.modules["opentelemetry"] = None
 from uuid import uuid4
-from dispatcher import tracing
+from dispatcher.logs import tracing
 assert not tracing.INSTALLED
 with tracing.submitting("default", 42) as tell: tell(uuid4(), "pending")
 with tracing.attempting(uuid4(), uuid4(), "default", 42) as tell: tell("accepted", 200)

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dispatcher.listing import ListedLead, Page
-from dispatcher.outcome import Kind
-from dispatcher.verdict import (
+from dispatcher.answers.listing import ListedLead, Page
+from dispatcher.answers.outcome import Kind
+from dispatcher.rules.verdict import (
     Circumstances,
     Doubt,
     LookUp,

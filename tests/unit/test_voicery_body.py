@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dispatcher.reply import BodyFault
-from dispatcher.storable import storable
+from dispatcher.answers.reply import BodyFault
+from dispatcher.answers.storable import storable
 from dispatcher.voicery.body import TEXT_CAP, parse_body
 
 JSON = st.recursive(

@@ -9,8 +9,8 @@ from pathlib import Path
 import psutil
 import pytest
 
+from dispatcher.answers.reply import BodyFault, WireFault
 from dispatcher.errors import NotConfigured
-from dispatcher.reply import BodyFault, WireFault
 from dispatcher.voicery import client as client_module
 from dispatcher.voicery.client import VoiceryClient
 from dispatcher.voicery.token import BearerAuth

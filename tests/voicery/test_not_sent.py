@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from dispatcher.reply import WireFault
+from dispatcher.answers.reply import WireFault
 from tests.voicery.conftest import Authority, MakeClient
 from tests.voicery.peer import Call, Peer, answer, answering
 

@@ -14,8 +14,8 @@ from dispatcher.console.filters import Filters
 from dispatcher.console.people import Role
 from dispatcher.console.visit import BadRequest, Visit
 from dispatcher.errors import NotAllowed
-from dispatcher.failure_filter import FailureFilter
-from dispatcher.operation import OperationKind
+from dispatcher.records.failure_filter import FailureFilter
+from dispatcher.records.operation import OperationKind
 
 TYPED_ABOVE: Final = 100
 """More leads than this, and the number has to be typed."""

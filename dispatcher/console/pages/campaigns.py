@@ -4,15 +4,14 @@ from starlette.responses import Response
 
 from dispatcher.console.visit import BadRequest, Visit
 from dispatcher.errors import NotAllowed
-from dispatcher.options import ACCOUNT_NAME
+from dispatcher.leads.options import ACCOUNT_NAME
 
 
 def show(visit: Visit) -> Response:
     """All campaigns, and the gates of whole accounts."""
-    overview = visit.desk.dispatcher.overview()
     campaigns = visit.desk.campaigns.all()
     accounts = sorted({campaign.account for campaign in campaigns} | set(visit.desk.settings.accounts))
-    shut = {gate.account: gate for gate in overview.gates if gate.campaign_id is None}
+    shut = {gate.account: gate for gate in visit.desk.ledgers.gates() if gate.campaign_id is None}
     return visit.page(
         "campaigns.html", campaigns=campaigns, accounts=accounts, shut=shut, limits=visit.desk.settings.rate_limit
     )

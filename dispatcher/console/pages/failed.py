@@ -7,9 +7,10 @@ from starlette.responses import Response
 
 from dispatcher.console import filters
 from dispatcher.console.visit import BadRequest, Visit
-from dispatcher.failure_group import advice
-from dispatcher.record import FailedLead
-from dispatcher.states import FailureClass
+from dispatcher.records.failure_group import advice
+from dispatcher.records.overview import Count
+from dispatcher.records.record import FailedLead
+from dispatcher.rules.states import FailureClass
 
 PAGE_ROWS: Final = 50
 
@@ -33,12 +34,13 @@ def rows(visit: Visit) -> Response:
     after = _cursor(visit.query.get("after"))
     found = visit.desk.failures.failed(asked.wanted, limit=PAGE_ROWS + 1, after=after)
     page, more = found[:PAGE_ROWS], len(found) > PAGE_ROWS
+    alone = after is None and not more
     return visit.page(
         "rows.html",
         asked=asked,
         rows=page,
         glances=visit.desk.ledgers.glances([row.lead_id for row in page]),
-        total=visit.desk.failures.count(asked.wanted),
+        total=Count(len(page)) if alone else visit.desk.failures.count(asked.wanted),
         following=_next(page[-1]) if more else None,
         first=after is None,
         classes=list(FailureClass),

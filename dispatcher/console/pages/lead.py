@@ -11,9 +11,9 @@ from dispatcher.console.curl import curl
 from dispatcher.console.timeline import timeline
 from dispatcher.console.visit import BadRequest, Visit
 from dispatcher.errors import InvalidLead, NotAllowed, NotConfigured
-from dispatcher.failures import Resolved
-from dispatcher.operation import OperationKind
-from dispatcher.record import FailedLead, LeadRecord
+from dispatcher.operating.failures import Resolved
+from dispatcher.records.operation import OperationKind
+from dispatcher.records.record import FailedLead, LeadRecord
 
 _TOO_LONG = 20_000
 

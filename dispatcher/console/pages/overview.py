@@ -4,11 +4,11 @@ from dataclasses import dataclass
 
 from starlette.responses import Response
 
-from dispatcher.activity import Activity
 from dispatcher.console.chart import chart
 from dispatcher.console.visit import Visit
-from dispatcher.overview import Overview, RateUse
-from dispatcher.states import State
+from dispatcher.records.activity import Activity
+from dispatcher.records.overview import Overview, RateUse
+from dispatcher.rules.states import State
 
 
 @dataclass(frozen=True, slots=True)

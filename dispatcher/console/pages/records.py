@@ -8,7 +8,7 @@ from starlette.responses import Response
 from dispatcher.console import export
 from dispatcher.console.visit import BadRequest, Visit
 from dispatcher.errors import NotAllowed
-from dispatcher.ledger import ImportRecord
+from dispatcher.records.ledger import ImportRecord
 
 PAGE_ROWS: Final = 100
 SHOWN_REJECTIONS: Final = 200
@@ -32,7 +32,7 @@ def seen(visit: Visit) -> Response:
 
 def workers(visit: Visit) -> Response:
     """Who works, and when they were last seen."""
-    return visit.page("workers.html", overview=visit.desk.dispatcher.overview(), stale=_STALE)
+    return visit.page("workers.html", overview=visit.desk.ledgers.workers(), stale=_STALE)
 
 
 def imports(visit: Visit) -> Response:

@@ -1,0 +1,1 @@
+"""Alerts: the outbox's use case and the signed webhook."""

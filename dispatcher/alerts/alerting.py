@@ -1,0 +1,79 @@
+"""Alerting: what the outbox of alerts holds is sent to the operator's webhook, at least once, and not too often."""
+
+from collections.abc import Callable
+from typing import Final, Protocol
+
+from dispatcher.logs import events
+from dispatcher.records.alert import Alert
+from dispatcher.records.tally import ALERTS, Tally
+from dispatcher.store import alerts
+from dispatcher.store.database import Database
+
+AT_ONCE: Final = 10
+GIVE_UP_AFTER: Final = 30
+"""Tries; with the waits below a receiver may be away for more than a day."""
+
+_HOLD_SECONDS: Final = 180.0  # ten POSTs that all run into their timeout fit
+_FIRST_WAIT_SECONDS: Final = 5.0
+_LONGEST_WAIT_SECONDS: Final = 3600.0
+
+
+class Receiver(Protocol):
+    """Takes one alert; says what went wrong, or None. Never raises."""
+
+    def post(self, alert: Alert) -> str | None: ...
+
+
+class Alerting:
+    """Sends what is due. Make one for each run.
+
+    `quiet_seconds`: of one cause, at most one alert in this time. Waits between tries: 5, 10, 20 s … 1 h.
+    """
+
+    def __init__(
+        self, database: Database, receiver: Receiver, *, quiet_seconds: float, stopping: Callable[[], bool]
+    ) -> None:
+        self._database = database
+        self._receiver = receiver
+        self._quiet_seconds = quiet_seconds
+        self._stopping = stopping
+        self.tally = Tally()
+        """What this run has counted."""
+
+    def run(self) -> int:
+        """Send what is due; returns how many the receiver took. No transaction is open during a POST."""
+        with self._database.transaction() as connection:
+            due = alerts.take(connection, most=AT_ONCE, hold_seconds=_HOLD_SECONDS, quiet_seconds=self._quiet_seconds)
+        taken = 0
+        for alert in due:
+            if self._stopping():
+                self._postpone(alert, seconds=0.0)
+            else:
+                taken += self._send(alert)
+        return taken
+
+    def _send(self, alert: Alert) -> bool:
+        trouble = self._receiver.post(alert)
+        if trouble is None:
+            with self._database.transaction() as connection:
+                alerts.sent(connection, alert)
+            self.tally.add(ALERTS, "sent")
+            events.note("alert.sent", alert_id=alert.id, kind=alert.kind.value, count=alert.count)
+            return True
+        self.tally.add(ALERTS, "not_sent")
+        events.warn("alert.not_sent", alert_id=alert.id, kind=alert.kind.value, tries=alert.tries, error=trouble)
+        if alert.tries >= GIVE_UP_AFTER:
+            with self._database.transaction() as connection:
+                alerts.give_up(connection, alert)
+        else:
+            self._postpone(alert, seconds=wait_seconds(alert.tries))
+        return False
+
+    def _postpone(self, alert: Alert, *, seconds: float) -> None:
+        with self._database.transaction() as connection:
+            alerts.try_again(connection, alert, seconds=seconds)
+
+
+def wait_seconds(tries: int) -> float:
+    """How long to wait after so many tries."""
+    return min(_LONGEST_WAIT_SECONDS, _FIRST_WAIT_SECONDS * 2.0 ** min(tries - 1, 20))

@@ -1,0 +1,1 @@
+"""What Voicery answered, as values: replies, outcomes, hints and listings. Pure."""

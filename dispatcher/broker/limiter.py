@@ -1,0 +1,198 @@
+"""The rate limit that all workers share: a sliding log in Redis, asked and written by one Lua script.
+
+Redis' clock counts, so that a worker with a wrong clock neither starves the others nor overruns the limit. If Redis
+cannot be asked, there are no permits: `LimiterUnavailable`, and the caller sends nothing.
+
+Redis keys, under the prefix: `permits:{account}`, `permits:{account}:{campaign}`, `permits:{account}:lookups`,
+`announced:{account}`. A log holds one entry per permit of its longest window and lapses with it.
+"""
+
+import os
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from typing import Final, cast
+
+import redis
+
+from dispatcher.config.rate import RateWindow
+from dispatcher.errors import DispatcherError
+
+MARGIN: Final = 1.02
+"""Our windows are this much longer than announced: requests bunch up on their way, and Voicery's clock is not ours."""
+LOOKUP_SHARE: Final = 0.2
+"""The part of each window that look-ups may use while leads wait (design section 7)."""
+ANNOUNCED_MAX_SECONDS: Final = 3600.0
+"""The longest wait that an answer of Voicery can impose."""
+
+_MICROSECONDS: Final = 1_000_000
+
+
+class LimiterUnavailable(DispatcherError):
+    """Redis could not be asked for permits, so none may be used; ask again in a few seconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Permits:
+    """What a taking came to."""
+
+    granted: int
+    next_in_seconds: float
+    """How long until at least one more can be granted; 0.0 if at once."""
+    name: str = ""
+    logs: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class WindowUse:
+    """How much of a window is used now."""
+
+    permits: int
+    seconds: float
+    used: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Scope:
+    log: str
+    windows: tuple[tuple[int, float], ...]
+
+
+class Limiter:
+    """Permits to send requests, shared by every worker of one Redis. Thread-safe and fork-safe, as its client is."""
+
+    def __init__(
+        self,
+        client: redis.Redis,
+        *,
+        prefix: str = "dispatcher:",
+        now_microseconds: Callable[[], int] | None = None,
+    ) -> None:
+        """`client` must have socket timeouts of at most a second. `now_microseconds` replaces Redis' clock (tests)."""
+        self._client = client
+        self._prefix = prefix
+        self._now_microseconds = now_microseconds
+        self._take = client.register_script(_script("limiter_take.lua"))
+        self._slow = client.register_script(_script("limiter_slow.lua"))
+
+    def take(
+        self,
+        account: str,
+        campaign_id: int,
+        wanted: int,
+        account_windows: Sequence[RateWindow],
+        campaign_windows: Sequence[RateWindow] = (),
+    ) -> Permits:
+        """Up to `wanted` permits for leads of a channel, within all windows of the account and of the campaign.
+
+        No windows at all means no limit, and Redis is not asked. Raises `LimiterUnavailable`.
+        """
+        return self._taken(
+            account,
+            wanted,
+            _Scope(self._log(account), _lengths(account_windows)),
+            _Scope(self._log(account, str(campaign_id)), _lengths(campaign_windows)),
+        )
+
+    def take_lookups(
+        self, account: str, wanted: int, account_windows: Sequence[RateWindow], *, leads_wait: bool
+    ) -> Permits:
+        """Up to `wanted` permits for look-ups; at most `LOOKUP_SHARE` of each window, but one, while leads wait.
+
+        Raises `LimiterUnavailable`.
+        """
+        share = LOOKUP_SHARE if leads_wait else 1.0
+        lookups = tuple((max(1, int(permits * share)), seconds) for permits, seconds in _lengths(account_windows))
+        return self._taken(
+            account,
+            wanted,
+            _Scope(self._log(account), _lengths(account_windows)),
+            _Scope(self._log(account, "lookups"), lookups),
+        )
+
+    def give_back(self, permits: Permits, unused: int) -> None:
+        """Returns the permits that were not used. Never raises: a permit that cannot be returned lapses by itself.
+
+        What Voicery announced is not given back: one request too few costs nothing.
+        """
+        first = max(0, permits.granted - unused) + 1
+        members = [f"{permits.name}:{i}" for i in range(first, permits.granted + 1)]
+        if not members or not permits.logs:
+            return
+        try:
+            with self._client.pipeline(transaction=False) as pipe:
+                for log in permits.logs:
+                    pipe.zrem(log, *members)
+                pipe.execute()
+        except redis.RedisError:
+            return
+
+    def slow(self, account: str, *, remaining: int, reset_seconds: float) -> None:
+        """Slows every worker: at most `remaining` more requests of the account within the next `reset_seconds`.
+
+        From `X-RateLimit-Remaining` with `X-RateLimit-Reset`, or from `Retry-After` with none remaining. Clamped to
+        `ANNOUNCED_MAX_SECONDS`. Raises `LimiterUnavailable`.
+        """
+        reset = min(max(reset_seconds, 0.0), ANNOUNCED_MAX_SECONDS)
+        try:
+            self._slow(
+                keys=[self._announced(account)],
+                args=[self._now(), max(0, remaining), int(reset * _MICROSECONDS)],
+            )
+        except redis.RedisError as error:
+            raise _unavailable(error) from error
+
+    def usage(self, account: str, windows: Sequence[RateWindow], *, campaign_id: int | None = None) -> list[WindowUse]:
+        """How much of each window of the account, or of one campaign's own windows, is used. Takes nothing.
+
+        Raises `LimiterUnavailable`.
+        """
+        if not windows:
+            return []
+        log = self._log(account) if campaign_id is None else self._log(account, str(campaign_id))
+        _, _, *used = self._ask(account, 0, "", [_Scope(log, _lengths(windows))])
+        return [WindowUse(w.permits, w.seconds, n) for w, n in zip(windows, used, strict=True)]
+
+    def _taken(self, account: str, wanted: int, *scopes: _Scope) -> Permits:
+        limited = [scope for scope in scopes if scope.windows]
+        if wanted <= 0 or not limited:
+            return Permits(max(0, wanted), 0.0)
+        name = os.urandom(8).hex()
+        granted, wait, *_ = self._ask(account, wanted, name, limited)
+        return Permits(granted, wait / _MICROSECONDS, name, tuple(scope.log for scope in limited))
+
+    def _ask(self, account: str, wanted: int, name: str, scopes: Iterable[_Scope]) -> list[int]:
+        keys = [self._announced(account)]
+        args: list[str | int] = [self._now(), wanted, name]
+        for scope in scopes:
+            keys.append(scope.log)
+            args.append(len(scope.windows))
+            for permits, seconds in scope.windows:
+                args += (permits, int(seconds * MARGIN * _MICROSECONDS))
+        try:
+            return cast(list[int], self._take(keys=keys, args=args))
+        except redis.RedisError as error:
+            raise _unavailable(error) from error
+
+    def _now(self) -> str | int:
+        return "" if self._now_microseconds is None else self._now_microseconds()
+
+    def _log(self, account: str, part: str | None = None) -> str:
+        return f"{self._prefix}permits:{account}" + (f":{part}" if part else "")
+
+    def _announced(self, account: str) -> str:
+        return f"{self._prefix}announced:{account}"
+
+
+def _lengths(windows: Sequence[RateWindow]) -> tuple[tuple[int, float], ...]:
+    return tuple((window.permits, window.seconds) for window in windows)
+
+
+def _unavailable(error: redis.RedisError) -> LimiterUnavailable:
+    return LimiterUnavailable(
+        f"Redis could not be asked for permits ({type(error).__name__}), so nothing is sent until it answers."
+    )
+
+
+def _script(name: str) -> str:
+    return files("dispatcher").joinpath(name).read_text(encoding="utf-8")

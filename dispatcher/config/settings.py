@@ -1,0 +1,353 @@
+"""Every setting of the dispatcher, in one frozen object; `docs/settings.md` is generated from here.
+
+`Settings.from_environment()` reads the variables; `Settings(database_url=..., lease_seconds=120)` takes the same values
+by attribute and never looks at the environment. The setting `lease_seconds` is the variable `DISPATCHER_LEASE`.
+Both raise `NotConfigured` with every fault at once, by the name of the variable and without any value.
+"""
+
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Literal, Self
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ModelWrapValidatorHandler,
+    ValidationError,
+    field_serializer,
+    field_validator,
+    model_validator,
+)
+
+from dispatcher.config.account import AccountSettings
+from dispatcher.config.base_url import check_webhook_url
+from dispatcher.config.environment import UnknownName, read_accounts, read_settings, unknown_names, variable
+from dispatcher.config.rate import RateWindow, parse_rate_limit
+from dispatcher.config.secret import Secret
+from dispatcher.config.setting import DAY_SECONDS, count, days, seconds, setting
+from dispatcher.config.setting_faults import UnusableSettings, contradictions, explain
+from dispatcher.config.store_url import normal_database_url, normal_redis_url
+from dispatcher.errors import FieldError, NotConfigured
+from dispatcher.leads.options import DEFAULT_ACCOUNT
+
+
+class Settings(BaseModel):
+    """Frozen, and masked wherever it is shown. Attributes carry their unit; `docs/settings.md` lists their dangers."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True, arbitrary_types_allowed=True)
+
+    # Where things are
+    database_url: Secret | None = setting(
+        None,
+        "an address like postgresql://user:password@host:5432/name",
+        "Postgres, which is the queue.",
+        "Two deployments on one database are one queue: their workers deliver each other's leads.",
+    )
+    redis_url: Secret | None = setting(
+        None,
+        "an address like redis://host:6379/0, rediss://… or unix:///path",
+        "Redis, one server: the doorbell and the rate limit.",
+        "Workers that share a token but not a Redis exceed the rate limit together.",
+    )
+    accounts: Mapping[str, AccountSettings] = Field(default_factory=dict, validate_default=True)
+    allow_http: bool = setting(
+        False,
+        "true or false",
+        "Allow a plain http `VOICERY_BASE_URL` that is not on this machine.",
+        "The token and people's numbers travel readable: only for a sandbox in a private network.",
+    )
+    proxy: Secret | None = setting(
+        None,
+        "an address that begins with http:// or https://",
+        "The proxy for requests to Voicery. The proxy variables of the environment are ignored.",
+    )
+    ca_bundle: Path | None = setting(
+        None,
+        "the path of a PEM file",
+        "Certificate authorities to trust instead of the public ones.",
+        "Whoever holds a key of these authorities can read the token and people's numbers.",
+    )
+
+    # How fast
+    rate_limit: tuple[RateWindow, ...] = setting(
+        parse_rate_limit("100/minute; 20/10 seconds"),
+        "windows like 100/minute; 20/10 seconds, or off",
+        "How many requests of one account all workers together may send, every window kept at once.",
+        "Above Voicery's own limit every further request is refused, and the account is held back.",
+    )
+    concurrency: int = count(
+        8,
+        "Requests in flight at once in one delivery run.",
+        "After a worker is killed, up to so many leads per run are in doubt.",
+        greatest=256,
+    )
+    run_for_seconds: float = seconds(
+        3, "How long a delivery run lasts, before another channel has its turn.", greatest=60
+    )
+
+    # How often, and how long
+    max_attempts: int = count(
+        8, "A lead fails after so many attempts that count, if `DISPATCHER_RETRY_FOR` is over too.", greatest=1000
+    )
+    retry_for_seconds: float = seconds(
+        DAY_SECONDS,
+        "How long since its first attempt a lead is tried at least, before it fails as `exhausted`.",
+        "A short time turns a night's outage into failed leads.",
+        greatest=366 * DAY_SECONDS,
+    )
+    backoff_base_seconds: float = seconds(2, "The longest wait after the first failed attempt; it doubles with each.")
+    backoff_max_seconds: float = seconds(900, "The longest wait between two attempts.")
+    connect_timeout_seconds: float = seconds(5, "For a connection to Voicery: name, TCP and TLS.", greatest=600)
+    read_timeout_seconds: float = seconds(
+        20, "For each piece of Voicery's answer.", "A POST given up while it is worked on is in doubt.", greatest=600
+    )
+    deadline_seconds: float = seconds(
+        30, "For a whole exchange with Voicery.", "A POST given up while it is worked on is in doubt.", greatest=600
+    )
+    lease_seconds: float = seconds(
+        90,
+        "How long a claimed lead belongs to its worker: at least 1.1 × (connect timeout + deadline).",
+        "A short lease puts leads in doubt that are merely slow; a long one delays the look-up after a crash.",
+        greatest=3600,
+    )
+    park_seconds: float = seconds(30, "How long a lead waits while another lead of the same person is on its way.")
+    safe_statuses: frozenset[int] = setting(
+        frozenset(),
+        "HTTP statuses from 500 to 599, parted by commas",
+        "Answers that this deployment has proven to mean that no lead was made; they are simply sent again.",
+        "A status that even once follows a created lead calls that person twice.",
+    )
+
+    # When nobody knows whether a lead was created
+    settle_seconds: float = seconds(
+        120,
+        "How long Voicery may still be working on a request whose answer was lost; then the lead is looked up.",
+        "If Voicery can take longer, a lead that appears late is taken for absent, and sent again.",
+    )
+    unknown_for_seconds: float = seconds(
+        3600, "How long an unknown lead is looked for, before it fails as `outcome_unknown`.", greatest=30 * DAY_SECONDS
+    )
+    on_unknown: Literal["auto", "hold", "resend"] = setting(
+        "auto",
+        "auto, hold or resend",
+        "A lead that is not found is sent again once if its absence is proven, never, or once without proof.",
+        "`resend` calls people twice where Voicery's list hides or delays leads.",
+    )
+    reference_variable: str | None = setting(
+        None,
+        "a name of letters, digits and _, up to 64",
+        "The variable that carries the lead's id to Voicery, which makes look-ups exact.",
+        "The campaign's assistant must know this variable, or Voicery may drop it or refuse the lead.",
+        pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,63}$",
+    )
+    duplicate_rule: re.Pattern[str] = setting(
+        re.compile(r"(?i)dup+licate|already (exists|been added|in (this|the) campaign)"),
+        "a regular expression",
+        "Which text in a refusal (400, 422) says that Voicery has this lead already; 409 always does.",
+        "If it matches too much, leads refused for other reasons end as duplicates and nobody is told.",
+    )
+
+    # What holds leads back
+    gate_wait_seconds: float = seconds(
+        5, "How long a gate stays closed at first; it doubles with each failure.", greatest=3600
+    )
+    gate_wait_max_seconds: float = seconds(300, "The longest wait between two probes of a closed gate.")
+    outage_after: int = count(5, "So many failures in a row close a gate as `outage`.", greatest=1000)
+    rejecting_after: int = count(
+        10,
+        "So many equal refusals in a row close a channel as `rejecting`.",
+        "The leads refused until then have failed; they can be replayed.",
+        greatest=10_000,
+    )
+
+    # Keeping house
+    sweep_interval_seconds: float = seconds(
+        1, "The time between two sweeps.", "Scheduled leads go up to so much later.", greatest=60
+    )
+    retention_days: float = days(
+        90,
+        "Ended leads are deleted after this, with contacts and attempts; failed leads never are.",
+        "Once an accepted lead is deleted, the same person can be submitted, and called, again.",
+    )
+    response_retention_days: float = days(
+        30, "The stored answers of ended attempts are emptied after this: they may hold personal data."
+    )
+    key_retention_days: float = days(
+        400,
+        "Idempotency keys are forgotten after this, but not before the leads.",
+        "A repetition under a forgotten key is a new lead.",
+    )
+    alert_webhook_url: Secret | None = setting(
+        None,
+        "an address that begins with https:// (http:// on this machine)",
+        "Gets a signed POST for incidents, for failures as `outcome_unknown`, and when a gate closes by itself.",
+        "Whoever runs it learns how many leads of which campaign are in trouble; never a number or a variable.",
+    )
+    alert_webhook_secret: Secret | None = setting(
+        None, "any text", "Signs these POSTs, so that the receiver can tell them from forged ones."
+    )
+    alert_quiet_seconds: float = seconds(
+        600, "After an alert its cause is silent for so long; what comes meanwhile is counted in the next."
+    )
+    metrics_token: Secret | None = setting(
+        None, "any text", "The bearer token that `/metrics` asks for; needed to serve it beyond this machine."
+    )
+    log_format: Literal["auto", "json", "console"] = setting(
+        "auto", "auto, json or console", "How a worker logs; `auto` is console on a terminal and json elsewhere."
+    )
+
+    # The web console
+    console_users: Secret | None = setting(
+        None,
+        "name:role:hash, parted by spaces; `dispatcher console --hash NAME:ROLE` writes one",
+        "Who may log in to the console: viewers read, operators act, admins set limits too.",
+        "Whoever reads the hashes can try passwords on them.",
+    )
+    console_users_file: Path | None = setting(
+        None, "the path of a file with one name:role:hash a line", "The same in a file, read at each login."
+    )
+    console_origin: str | None = setting(
+        None,
+        "an origin like https://leads.example.com",
+        "Where browsers reach the console, if not at the address it listens on. Other `Host` headers are refused.",
+        "A name that others can point at this machine lets their pages talk to the console.",
+        pattern=r"^https?://[A-Za-z0-9.\-\[\]:]+$",
+    )
+    console_idle_seconds: float = seconds(1800, "A console session ends after so long without a request.")
+
+    unknown_names: tuple[UnknownName, ...] = ()
+
+    @classmethod
+    def from_environment(cls, environ: Mapping[str, str] | None = None) -> Self:
+        """Read the variables (of this process by default); raises `NotConfigured` with every fault at once."""
+        settings, faults = cls._read(os.environ if environ is None else environ)
+        if settings is None:
+            raise UnusableSettings(faults)  # here, where no local variable holds a value: tracebacks show locals
+        return settings
+
+    def require_database_url(self) -> str:
+        """The address of Postgres as SQLAlchemy takes it (`postgresql+psycopg://…`), or `NotConfigured`."""
+        if self.database_url is None:
+            raise NotConfigured("DATABASE_URL is not set; `dispatcher up` starts a local Postgres and prints it.")
+        return self.database_url.reveal()
+
+    def require_redis_url(self) -> str:
+        """The address of Redis as redis-py takes it (`redis://`, `rediss://`, `unix://`), or `NotConfigured`."""
+        if self.redis_url is None:
+            raise NotConfigured("REDIS_URL is not set; `dispatcher up` starts a local Redis and prints it.")
+        return self.redis_url.reveal()
+
+    def account(self, name: str) -> AccountSettings:
+        """The account of this name, with a token or without; `NotConfigured` if nothing here mentions it."""
+        if name not in self.accounts:
+            account = AccountSettings(name=name)
+            raise NotConfigured(f"The account {name} has no {account.variable('VOICERY_API_TOKEN')} here; set it.")
+        return self.accounts[name]
+
+    @classmethod
+    def expectations(cls) -> dict[str, str]:
+        """Each setting that has a variable of its own, in the order of the documentation, and how it is written."""
+        return {
+            name: str(field.json_schema_extra["expected"])
+            for name, field in cls.model_fields.items()
+            if isinstance(field.json_schema_extra, dict)
+        }
+
+    @field_validator("database_url")
+    @classmethod
+    def _postgres(cls, value: Secret | None) -> Secret | None:
+        return None if value is None else Secret(normal_database_url(value.reveal()))
+
+    @field_validator("redis_url")
+    @classmethod
+    def _redis(cls, value: Secret | None) -> Secret | None:
+        return None if value is None else Secret(normal_redis_url(value.reveal()))
+
+    @field_validator("proxy", "alert_webhook_url")
+    @classmethod
+    def _http(cls, value: Secret | None) -> Secret | None:
+        if value is not None and re.fullmatch(r"https?://[!-~]+", value.reveal()) is None:
+            raise ValueError("is not an address that begins with https:// or http://")
+        return value
+
+    @field_validator("accounts")
+    @classmethod
+    def _named(cls, value: Mapping[str, AccountSettings]) -> Mapping[str, AccountSettings]:
+        named = {name: account.model_copy(update={"name": name}) for name, account in value.items()}
+        return MappingProxyType({DEFAULT_ACCOUNT: AccountSettings(), **named})
+
+    @field_serializer("accounts")
+    def _dumped(self, value: Mapping[str, AccountSettings]) -> dict[str, AccountSettings]:
+        return dict(value)
+
+    @field_validator("rate_limit", mode="before")
+    @classmethod
+    def _windows(cls, value: object) -> object:
+        return parse_rate_limit(value) if isinstance(value, str) else value
+
+    @field_validator("safe_statuses", mode="before")
+    @classmethod
+    def _listed(cls, value: object) -> object:
+        return [part.strip() for part in value.split(",")] if isinstance(value, str) else value
+
+    @field_validator("safe_statuses")
+    @classmethod
+    def _server_errors(cls, value: frozenset[int]) -> frozenset[int]:
+        if not all(500 <= status <= 599 for status in value):
+            raise ValueError("names a status that is not 500-599; only those may be declared safe")
+        return value
+
+    @field_validator("duplicate_rule")
+    @classmethod
+    def _selective(cls, value: re.Pattern[str]) -> re.Pattern[str]:
+        if value.search(""):
+            raise ValueError("matches every text, so that every refusal would be a duplicate")
+        return value
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _all_faults(cls, values: dict[str, Any], handler: ModelWrapValidatorHandler[Self]) -> Self:
+        settings, faults, broken = cls._validated(values, handler)
+        faults += contradictions(settings.__dict__, broken)
+        for account in settings.accounts.values():
+            faults += account.faults(allow_http=settings.allow_http)
+        faults += _webhook_faults(settings)
+        if faults:
+            raise UnusableSettings(faults)
+        return settings
+
+    @classmethod
+    def _validated(
+        cls, values: dict[str, Any], handler: ModelWrapValidatorHandler[Self]
+    ) -> tuple[Self, list[FieldError], set[str]]:
+        """The settings, with defaults in the place of what is broken, so that the rest can be checked too."""
+        try:
+            return handler(values), [], set()
+        except ValidationError as error:
+            faults = explain(error, cls.expectations())
+            broken = {str(detail["loc"][0]) for detail in error.errors(include_url=False, include_input=False)}
+        return handler({name: value for name, value in values.items() if name not in broken}), faults, broken
+
+    @classmethod
+    def _read(cls, environ: Mapping[str, str]) -> tuple[Self | None, list[FieldError]]:
+        faults: list[FieldError] = []
+        accounts = read_accounts(environ, faults)
+        values: dict[str, Any] = dict(read_settings(environ, cls.expectations()))
+        settings = None
+        try:
+            settings = cls(**values, accounts=accounts, unknown_names=unknown_names(environ, cls.expectations()))
+        except UnusableSettings as error:
+            faults += error.errors
+        return (None if faults else settings), faults
+
+
+def _webhook_faults(settings: Settings) -> list[FieldError]:
+    if settings.alert_webhook_url is None:
+        return []
+    faults = check_webhook_url(settings.alert_webhook_url.reveal(), allow_http=settings.allow_http)
+    way_out = "copy it again from the receiver's settings"
+    return [FieldError(variable("alert_webhook_url"), fault, way_out) for fault in faults]

@@ -1,0 +1,1 @@
+"""Delivery runs: claim, POST, record."""

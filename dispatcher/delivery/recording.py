@@ -1,0 +1,316 @@
+"""Recording: what the slots learned is kept until Postgres has it, whatever happens meanwhile (design section 5).
+
+A turn first records every finished attempt, then claims as many leads as slots are free: two statements, each its own
+transaction, so that claiming never endangers recording. What Postgres refuses is recorded lead by lead, then without
+the words that it will not take.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+from uuid import UUID
+
+from sqlalchemy import Connection
+
+from dispatcher.answers.outcome import Kind, Outcome
+from dispatcher.delivery.finished import Finished
+from dispatcher.delivery.folding import fold_into_gates
+from dispatcher.errors import StoreUnavailable
+from dispatcher.failpoint import reach
+from dispatcher.logs import events
+from dispatcher.rules.backoff import Uniform
+from dispatcher.rules.gate import Gate, GateLimits, GateState
+from dispatcher.rules.policy import Budget, Standing, after_attempt
+from dispatcher.rules.states import State
+from dispatcher.store import accounts, claims, gates, late, results
+from dispatcher.store.claims import Claim, Claimed, ClaimTerms
+from dispatcher.store.database import Database, StatementRefused, TryAgain
+
+NOTICE: Final = "The answer could not be stored as it came and was replaced by this notice."
+_TRIES: Final = 5
+_LOCKED: Final = "Postgres kept refusing a lock; find the long transaction and end it."
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """What one turn did. `drained`: it asked for more leads than were due. `full`: it met as many as it asked for."""
+
+    opened: tuple[Claimed, ...] = ()
+    drained: bool = False
+    full: bool = False
+
+
+class Recorder:
+    """Records and claims for one delivery run. `clock` counts seconds and does not stand still while suspended."""
+
+    def __init__(
+        self,
+        database: Database,
+        terms: ClaimTerms,
+        *,
+        budget: Budget,
+        limits: GateLimits,
+        settle_seconds: float,
+        uniform: Uniform,
+        clock: Callable[[], float],
+        bind_to: str | None = None,
+    ) -> None:
+        """`bind_to`: the base URL that the first acceptance binds the account to; None if it is bound."""
+        self._bind_to = bind_to
+        self._database = database
+        self._terms = terms
+        self._budget = budget
+        self._limits = limits
+        self._settle_seconds = settle_seconds
+        self._uniform = uniform
+        self._clock = clock
+        self._kept: list[Finished] = []
+        self._in_limbo: tuple[UUID, ...] = ()
+        self._troubled = True  # until a claim says otherwise
+
+    @property
+    def owes(self) -> int:
+        """Attempts that are finished and not yet stored, and claims that may or may not have been committed."""
+        return len(self._kept) + len(self._in_limbo)
+
+    def abandon(self) -> None:
+        """Forget what could not be stored: the leases run out, and look-ups find out what happened."""
+        self._kept.clear()
+        self._in_limbo = ()
+
+    def turn(self, finished: Sequence[Finished], attempt_ids: Sequence[UUID]) -> Turn:
+        """Record `finished` and all that is still kept, then claim a lead for each of `attempt_ids`.
+
+        Raises `StoreUnavailable`; then what is not recorded is kept for the next turn, and nothing claimed may be POSTed.
+        """
+        self._kept.extend(finished)
+        self._settle_limbo()
+        if self._kept:
+            reach("record.before")
+            self._record_kept()
+            reach("record.after")
+        if not attempt_ids:
+            return Turn()
+        reach("claim.before")
+        claim = self._claim(attempt_ids)
+        if claim.opened:
+            reach("claim.after")
+        self._troubled = claim.troubled
+        asked = len(attempt_ids)
+        return Turn(claim.opened, drained=claim.touched < asked, full=asked <= claim.touched)
+
+    # Claiming ---------------------------------------------------------------------------------------------------------
+
+    def _claim(self, attempt_ids: Sequence[UUID]) -> Claim:
+        for _ in range(_TRIES):
+            claim = Claim()
+            try:
+                with self._database.autocommit() as connection:
+                    claim = claims.claim(connection, self._terms, attempt_ids)
+                if not claim.probing or claim.touched:
+                    return claim
+                with self._database.transaction() as connection:
+                    claim = self._claim_probe(connection, attempt_ids[:1])
+                return claim
+            except TryAgain:
+                continue
+            except StatementRefused as refusal:
+                # The run ends as if nothing were due, but what is on its way is still recorded.
+                events.alarm("claim.refused", sqlstate=refusal.sqlstate, constraint=refusal.constraint)
+                return Claim(troubled=True)
+            except StoreUnavailable:
+                # Whether it was committed is not known: the next turn asks, and nothing is POSTed before.
+                self._in_limbo = tuple(attempt_ids)
+                raise
+        raise StoreUnavailable(_LOCKED)
+
+    def _claim_probe(self, connection: Connection, attempt_ids: Sequence[UUID]) -> Claim:
+        """While a gate probes, one lead of its whole scope may be on its way; the gate's row, locked, is the turnstile."""
+        claims.hold_pauses(connection, self._terms.account)
+        pair = gates.lock(connection, self._terms.account, self._terms.campaign_id)
+        if any(gate.state is GateState.CLOSED for gate in pair):
+            return Claim(troubled=True)
+        account, channel = pair
+        if account.state is GateState.PROBING:
+            taken = gates.sending(connection, account.account, None)
+        else:
+            taken = channel.state is GateState.PROBING and gates.sending(
+                connection, channel.account, channel.campaign_id
+            )
+        if taken:
+            return Claim(troubled=True)
+        return claims.claim(connection, self._terms, attempt_ids, probing=True)
+
+    def _settle_limbo(self) -> None:
+        """Give back what a claim opened that was not acknowledged: it was not sent, so it is not in doubt."""
+        if self._in_limbo:
+            released = self._database.again(lambda connection: claims.release(connection, self._in_limbo))
+            self._in_limbo = ()
+            events.note("claim.released", leads=released)
+
+    # Recording --------------------------------------------------------------------------------------------------------
+
+    def _record_kept(self) -> None:
+        """All together; then, if Postgres refuses something, one by one; then without the words it will not take."""
+        if not self._kept or self._record_plainly():
+            return
+        if self._attempt_record(self._kept):
+            self._kept.clear()
+            return
+        for finished in list(self._kept):
+            if not self._attempt_record([finished]):
+                if not self._attempt_record([replace(finished, outcome=_without_words(finished.outcome))]):
+                    # Its lease runs out, the sweep makes it unknown, and a look-up finds out what happened.
+                    events.alarm("recording.abandoned", lead_id=str(finished.claimed.lead_id))
+            self._kept.remove(finished)
+
+    def _record_plainly(self) -> bool:
+        """The common case in one round trip: accepted leads, and gates that have nothing to learn from it.
+
+        False leaves what was not recorded to the long way; recording is fenced, so it may overlap.
+        """
+        if self._troubled or self._bind_to is not None or not all(map(_is_plain, self._kept)):
+            return False
+        rows = [self._result(one, gate_closed=False) for one in self._kept]
+        try:
+            with self._database.autocommit() as connection:
+                recorded = results.record(connection, rows)
+        except (TryAgain, StatementRefused):
+            return False
+        left = []
+        for one, row in zip(self._kept, rows, strict=True):
+            if row.attempt_id in recorded.attempt_ids:
+                _telling_attempt(one, row)()
+            else:
+                left.append(one)
+        self._kept = left
+        return not left
+
+    def _attempt_record(self, finished: Sequence[Finished]) -> bool:
+        """Whether Postgres took them. Raises `StoreUnavailable` where only time can tell."""
+        for _ in range(_TRIES):
+            try:
+                with self._database.transaction() as connection:
+                    notes = self._record(connection, finished)
+            except TryAgain:
+                continue
+            except StatementRefused as refusal:
+                events.alarm("recording.refused", sqlstate=refusal.sqlstate, constraint=refusal.constraint)
+                return False
+            for tell in notes:
+                tell()
+            return True
+        raise StoreUnavailable(_LOCKED)
+
+    def _record(self, connection: Connection, finished: Sequence[Finished]) -> list[Callable[[], None]]:
+        """Gates, then leads, then attempts. Returns what to tell the log once this is committed."""
+        notes: list[Callable[[], None]] = []
+        folded = fold_into_gates(connection, self._terms.account, self._terms.campaign_id, finished, self._limits)
+        self._troubled = self._troubled or folded.troubled
+        notes.extend(_telling_gate(gate) for gate in folded.moved)
+        rows = [
+            self._result(one, gate_closed=folded.closed, earlier_in_doubt=_earlier_in_doubt(connection, one))
+            for one in finished
+        ]
+        recorded = results.record(connection, rows)
+        if self._bind_to is not None and any(one.outcome.kind is Kind.ACCEPTED for one in finished):
+            accounts.bind(connection, self._terms.account, self._bind_to)
+            notes.append(self._bound)
+        missing = [row for row in rows if row.attempt_id not in recorded.attempt_ids]
+        if missing:
+            known = results.already_recorded(connection, missing)
+            for row in missing:
+                if row.attempt_id not in known:
+                    adopted = late.use_late(connection, row)
+                    notes.append(_telling_late(row, adopted=adopted))
+        notes.extend(_telling_attempt(one, row) for one, row in zip(finished, rows, strict=True))
+        return notes
+
+    def _result(self, finished: Finished, *, gate_closed: bool, earlier_in_doubt: bool = False) -> results.Result:
+        claimed, outcome = finished.claimed, finished.outcome
+        standing = Standing(claimed.attempts, claimed.age_seconds, earlier_in_doubt)
+        move = after_attempt(outcome, standing, self._budget, gate_closed=gate_closed, uniform=self._uniform)
+        due_in = move.due_in_seconds
+        if due_in is not None and finished.retry_after_seconds is not None:
+            due_in = max(due_in, finished.retry_after_seconds)
+        return results.Result(
+            lead_id=claimed.lead_id,
+            attempt_id=claimed.attempt_id,
+            account=claimed.account,
+            state=move.state,
+            outcome=outcome.kind,
+            message=outcome.message,
+            ended_ago=max(0.0, self._clock() - finished.ended_at),
+            settle=self._settle_seconds if move.state is State.UNKNOWN else 0.0,
+            failure_class=move.failure_class,
+            due_in=due_in,
+            give_back=move.give_back,
+            voicery_lead_id=outcome.voicery_lead_id,
+            voicery_status=outcome.voicery_status,
+            contacts=outcome.contacts,
+            http_status=outcome.http_status,
+            fingerprint=outcome.fingerprint,
+            response=outcome.response,
+            evidence=outcome.evidence,
+        )
+
+    def _bound(self) -> None:
+        self._bind_to = None
+
+
+def _without_words(outcome: Outcome) -> Outcome:
+    """The outcome without any text that came from Voicery: ids and decisions remain."""
+    contacts = tuple(replace(contact, voicery_status=None) for contact in outcome.contacts)
+    return replace(
+        outcome, response=NOTICE, message=NOTICE, fingerprint="", evidence={}, voicery_status=None, contacts=contacts
+    )
+
+
+def _is_plain(finished: Finished) -> bool:
+    """Accepted, and with nothing to store but the lead's own id and status."""
+    return finished.outcome.kind is Kind.ACCEPTED and not finished.outcome.contacts
+
+
+def _earlier_in_doubt(connection: Connection, finished: Finished) -> bool:
+    claimed = finished.claimed
+    return finished.outcome.kind is Kind.DUPLICATE and results.earlier_in_doubt(
+        connection, claimed.lead_id, claimed.attempt_id
+    )
+
+
+def _telling_attempt(finished: Finished, row: results.Result) -> Callable[[], None]:
+    return lambda: events.note(
+        "attempt.finished",
+        lead_id=str(row.lead_id),
+        attempt_id=str(row.attempt_id),
+        account=row.account,
+        campaign_id=finished.claimed.campaign_id,
+        attempt=finished.claimed.attempts,
+        outcome=row.outcome.value,
+        state=row.state.value,
+        http_status=row.http_status,
+        duration_ms=round((finished.ended_at - finished.started_at) * 1000, 1),
+        retry_in_seconds=row.due_in,
+        voicery_lead_id=row.voicery_lead_id,
+    )
+
+
+def _telling_late(row: results.Result, *, adopted: bool) -> Callable[[], None]:
+    return lambda: events.warn(
+        "lease.lost",
+        lead_id=str(row.lead_id),
+        attempt_id=str(row.attempt_id),
+        outcome=row.outcome.value,
+        adopted=adopted,
+    )
+
+
+def _telling_gate(gate: Gate) -> Callable[[], None]:
+    tell = events.note if gate.state is GateState.OPEN else events.warn
+    return lambda: tell(
+        f"gate.{'opened' if gate.state is GateState.OPEN else gate.state.value}",
+        account=gate.account,
+        campaign_id=gate.campaign_id,
+        reason=gate.reason.value if gate.reason else None,
+        wait_seconds=gate.wait_seconds,
+    )

@@ -1,0 +1,1 @@
+"""Taking leads in, one by one or by the million."""

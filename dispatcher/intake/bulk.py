@@ -1,0 +1,230 @@
+"""Taking in many leads: any iterable, in chunks, with the rules of `submit` (design sections 3 and 8).
+
+Memory is that of a few chunks. A chunk is decided from one read and written by `COPY` in one transaction; when another
+submit was faster with one of its persons, keys or ids, the chunk is undone and decided again. A crash between chunks
+loses nothing: the same items under the same batch id find what is stored already.
+"""
+
+import time
+from collections.abc import Callable, Generator, Iterable, Iterator
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from functools import partial
+from itertools import islice
+from multiprocessing import get_context
+from operator import itemgetter
+from typing import Any, Final, Protocol
+from uuid import UUID
+
+import uuid_utils.compat
+from sqlalchemy import Connection
+from sqlalchemy.orm import Session
+
+from dispatcher.errors import FieldError, InvalidLead
+from dispatcher.intake.announcement import Announcement
+from dispatcher.intake.chunk import ChunkStore
+from dispatcher.leads.admission import Admission
+from dispatcher.leads.candidate import BatchIds, Candidate, Rejection, read_items
+from dispatcher.leads.options import check_account
+from dispatcher.leads.submission import BatchResult
+from dispatcher.store.database import Database, translated
+
+CHUNK_ITEMS: Final = 2000
+"""Items that are validated, decided and committed together."""
+
+REPEAT_FOR_SECONDS: Final = 2.0
+"""So long is a chunk repeated whose commit was not acknowledged; its leads' ids make that safe."""
+
+_AHEAD: Final = 2  # chunks validated ahead, for each process
+
+
+class Bell(Protocol):
+    """Says that a channel has work. May fail silently: the sweep rings too."""
+
+    def ring(self, account: str, campaign_id: int) -> bool:
+        """Whether the bell is now rung."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkResult:
+    """What became of some consecutive items. `items` is how many of the batch are done, this chunk included."""
+
+    items: int
+    submitted: int
+    duplicates: int
+    repeated: int
+    rejected: tuple[Rejection, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Chunk:
+    """Consecutive items of a batch, validated."""
+
+    end: int
+    candidates: list[Candidate]
+    rejections: list[Rejection]
+
+
+class Bulk:
+    """Submits batches of leads. `clock` is monotonic and counts seconds; `wait` sleeps them."""
+
+    def __init__(
+        self,
+        database: Database,
+        bell: Bell,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        wait: Callable[[float], None] = time.sleep,
+        chunk_items: int = CHUNK_ITEMS,
+    ) -> None:
+        self._database = database
+        self._bell = bell
+        self._clock = clock
+        self._wait = wait
+        self._chunk_items = chunk_items
+
+    def submit_many(
+        self,
+        items: Iterable[Any],
+        *,
+        account: str,
+        batch_id: UUID | str | None = None,
+        session: Session | Connection | None = None,
+    ) -> BatchResult:
+        """See `Dispatcher.submit_many` for the contract."""
+        batch = batch_id_of(batch_id)
+        submitted = duplicates = repeated = 0
+        rejected: list[Rejection] = []
+        for chunk in self.stream(items, account=account, batch_id=batch, session=session):
+            submitted += chunk.submitted
+            duplicates += chunk.duplicates
+            repeated += chunk.repeated
+            rejected.extend(chunk.rejected)
+        return BatchResult(batch, submitted, duplicates, repeated, tuple(rejected))
+
+    def stream(
+        self,
+        items: Iterable[Any],
+        *,
+        account: str,
+        batch_id: UUID,
+        session: Session | Connection | None = None,
+        read: Callable[[Any], Any] | None = None,
+        workers: int = 0,
+    ) -> Generator[ChunkResult, None, None]:
+        """Submit items chunk by chunk; what is yielded is stored.
+
+        read      turns an item into what `submit_many` takes, or raises `InvalidLead`
+        workers   processes that read and validate; items and `read` must then be picklable. 0: this thread does it.
+                  They are spawned, so a script that asks for them needs `if __name__ == "__main__"`.
+        """
+        ids = BatchIds.of(check_account(account), batch_id)
+        validate = partial(read_items, ids=ids, read=read)
+        with ExitStack() as stack:
+            if workers:
+                pool = stack.enter_context(ProcessPoolExecutor(workers, get_context("spawn")))
+                chunks = self._validated_by(pool, workers * _AHEAD, items, validate)
+            else:
+                chunks = self._validated(items, validate)
+            if session is None:
+                own = ChunkStore(
+                    account, batch_id, self._database.transaction, REPEAT_FOR_SECONDS, self._clock, self._wait
+                )
+                yield from self._stored_beside(chunks, own)
+            else:
+                yield from self._joined(chunks, session, account, batch_id)
+
+    def _validated(self, items: Iterable[Any], validate: Callable[..., Any]) -> Iterator[_Chunk]:
+        for start, taken in self._taken(items):
+            yield _Chunk(start + len(taken), *validate(taken, start))
+
+    def _validated_by(
+        self, pool: Executor, ahead: int, items: Iterable[Any], validate: Callable[..., Any]
+    ) -> Iterator[_Chunk]:
+        """The same by processes, some chunks ahead, in order."""
+        waiting: list[tuple[int, Future[Any]]] = []
+        for start, taken in self._taken(items):
+            waiting.append((start + len(taken), pool.submit(validate, taken, start)))
+            if len(waiting) >= ahead:
+                end, future = waiting.pop(0)
+                yield _Chunk(end, *future.result())
+        for end, future in waiting:
+            yield _Chunk(end, *future.result())
+
+    def _taken(self, items: Iterable[Any]) -> Iterator[tuple[int, list[Any]]]:
+        iterator = iter(items)
+        start = 0
+        while taken := list(islice(iterator, self._chunk_items)):
+            yield start, taken
+            start += len(taken)
+
+    def _joined(
+        self, chunks: Iterable[_Chunk], session: Session | Connection, account: str, batch_id: UUID
+    ) -> Iterator[ChunkResult]:
+        """Store in the caller's transaction, in savepoints; ring when a `Session` has committed."""
+        connection = session.connection() if isinstance(session, Session) else session
+        store = ChunkStore(account, batch_id, partial(_savepoint, connection), 0, self._clock, self._wait)
+        for chunk in chunks:
+            admission = store.store(chunk.candidates)
+            if isinstance(session, Session):
+                for campaign_id in admission.campaign_ids:
+                    Announcement.of(session, self._bell).add(account, campaign_id)
+            yield _result(chunk, admission)
+
+    def _stored_beside(self, chunks: Iterable[_Chunk], store: ChunkStore) -> Iterator[ChunkResult]:
+        """Store each chunk in a thread while the next one is validated: Postgres works on another core."""
+
+        def store_and_ring(chunk: _Chunk) -> ChunkResult:
+            admission = store.store(chunk.candidates)
+            self._ring(store.account, admission.campaign_ids)
+            return _result(chunk, admission)
+
+        with ThreadPoolExecutor(1, "dispatcher-bulk") as thread:
+            storing: Future[ChunkResult] | None = None
+            try:
+                for chunk in chunks:
+                    if storing is not None:
+                        done, storing = storing, None
+                        yield done.result()
+                    storing = thread.submit(store_and_ring, chunk)
+            finally:
+                # Also when the items' own iterator fails: a failure to store what it gave before is not hidden by that.
+                last = None if storing is None else storing.result()
+            if last is not None:
+                yield last
+
+    def _ring(self, account: str, campaign_ids: Iterable[int]) -> None:
+        for campaign_id in campaign_ids:
+            self._bell.ring(account, campaign_id)
+
+
+def batch_id_of(given: object) -> UUID:
+    """The batch id that a caller gave, or a new one. Raises `InvalidLead` if it is no UUID."""
+    if given is None:
+        return uuid_utils.compat.uuid7()
+    if isinstance(given, UUID):
+        return given
+    try:
+        return UUID(str(given))
+    except ValueError:
+        remedy = "pass a uuid.UUID, its text, or nothing"
+        raise InvalidLead([FieldError("batch_id", "is not a UUID", remedy)]) from None
+
+
+@contextmanager
+def _savepoint(connection: Connection) -> Iterator[Connection]:
+    with translated(), connection.begin_nested():
+        yield connection
+
+
+def _result(chunk: _Chunk, admission: Admission) -> ChunkResult:
+    duplicates = sum(birth.duplicate_of is not None for birth in admission.births)
+    return ChunkResult(
+        items=chunk.end,
+        submitted=len(admission.births) - duplicates,
+        duplicates=duplicates,
+        repeated=len(admission.repeated),
+        rejected=tuple(sorted([*chunk.rejections, *admission.rejections], key=itemgetter(0))),
+    )

@@ -1,0 +1,1 @@
+"""What the dispatcher tells its log, and how no person and no token gets into it."""

@@ -1,0 +1,75 @@
+"""What a log line may say: no phone number, no token, no password, and nothing that forges a line or hides text.
+
+The last net, below the rule that no event carries such a value in the first place: texts of other libraries and of
+exceptions pass through here too.
+"""
+
+import re
+from collections.abc import Iterable
+from typing import Final
+
+from dispatcher.leads.masking import mask_phone
+
+HIDDEN: Final = "•••"
+
+SHORTEST_SECRET: Final = 8
+"""A known secret that is shorter is not searched for: it would blot out ordinary words."""
+
+_KEPT_OR_NUMBER: Final = re.compile(
+    # What has as many digits and is no number of a person: ids, times, addresses, in the order of their length.
+    r"(?P<kept>"
+    r"\b[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}\b"
+    r"|\b\d{4}-\d\d-\d\d(?:[T ]\d\d:\d\d(?::\d\d(?:[.,]\d+)?)?(?:Z|[+-]\d\d:?\d\d)?)?\b"
+    r"|(?<![\d.])\d{1,3}(?:\.\d{1,3}){3}(?![\d.])"
+    r"|\b\d+\.\d+\b(?=\s?(?:s|ms|seconds)\b)"
+    r")"
+    r"|\+?\d(?:[ ().\-/]{0,2}\d){6,}"
+)
+_BEARER: Final = re.compile(r"(?i)\b(bearer|basic)(\s+|%20)[A-Za-z0-9._~+/=-]{4,}")
+_HEADER: Final = re.compile(
+    r"(?i)(authorization|x-api-key|api[_-]?token|password|secret)(['\"]?\s*[:=]\s*['\"]?)(?!bearer\b|basic\b)"
+    r"[^\s'\",;&}]{4,}"
+)
+_PASSWORD_IN_URL: Final = re.compile(r"(?<=://)([^\s:/@]*):[^\s@/]+@")
+
+_INVISIBLE: Final = {
+    code: f"\\u{code:04x}"
+    for code in (
+        *range(0x80, 0xA0),  # C1: some terminals obey them
+        0x061C,
+        0x200B,
+        0x200E,
+        0x200F,
+        *range(0x2028, 0x202F),  # line separators, and marks that turn the direction of text
+        *range(0x2066, 0x206A),
+        0xFEFF,
+    )
+}
+_CONTROLS: Final = {code: f"\\x{code:02x}" for code in (*range(0x20), 0x7F)} | _INVISIBLE
+_ONE_LINE: Final = _CONTROLS | {0x0A: "\\n", 0x0D: "\\r", 0x09: "\\t"}
+_LINES: Final = {code: text for code, text in _CONTROLS.items() if code not in (0x09, 0x0A)}
+
+
+def redact(text: str, secrets: Iterable[str] = ()) -> str:
+    """`text` without numbers of people, credentials and the given secrets. Ids, times and IP addresses remain."""
+    for secret in secrets:
+        text = text.replace(secret, HIDDEN)
+    if "://" in text:
+        text = _PASSWORD_IN_URL.sub(rf"\1:{HIDDEN}@", text)
+    text = _BEARER.sub(rf"\1 {HIDDEN}", text)
+    text = _HEADER.sub(rf"\1\2{HIDDEN}", text)
+    return _KEPT_OR_NUMBER.sub(_masked, text)
+
+
+def one_line(text: str) -> str:
+    r"""`text` with every control character written out, as `\n` or `\x1b`: it neither ends a line nor colours it."""
+    return text if text.isprintable() and text.isascii() else text.translate(_ONE_LINE)
+
+
+def indented(text: str) -> str:
+    """A text of several lines, e.g. a traceback: each line is set in, all other controls are written out."""
+    return "\n".join("    " + line for line in text.translate(_LINES).split("\n"))
+
+
+def _masked(found: re.Match[str]) -> str:
+    return found.group() if found.group("kept") else mask_phone(found.group())

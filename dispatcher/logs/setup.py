@@ -1,0 +1,210 @@
+"""One path for every record of our own processes: Celery's, other libraries' and ours, as JSON or for a terminal.
+
+Only a worker, its sweep and the long-running commands call `configure`; importing the dispatcher configures nothing.
+"""
+
+import logging
+import os
+import sys
+import threading
+import traceback
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+from logging.handlers import WatchedFileHandler
+from types import TracebackType
+from typing import Any, Final, Literal, TextIO
+from urllib.parse import unquote, urlsplit
+
+import orjson
+import structlog
+from structlog.typing import EventDict, Processor, WrappedLogger
+
+from dispatcher.config.settings import Settings
+from dispatcher.logs.redaction import SHORTEST_SECRET, indented, one_line, redact
+
+Format = Literal["auto", "json", "console"]
+
+CHATTY: Final = ("urllib3", "requests", "sqlalchemy", "psycopg", "redis", "asyncio", "amqp", "aiohttp")
+"""Below WARNING these tell URLs, statements or rows: numbers of people."""
+
+NOISY: Final = ("celery.worker.strategy", "celery.app.trace")
+"""Two lines for every doorbell, at INFO; whoever wants them asks for DEBUG."""
+
+_KEPT_AS_THEY_ARE: Final = frozenset({"timestamp", "exception"})
+_SHORTEST_FINDING: Final = 7
+"""No number of a person and no secret is shorter."""
+
+_OURS: Final = "dispatcher"
+_STANDARD: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime"}
+
+
+def configure(
+    log_format: Format,
+    level: int | str = logging.INFO,
+    *,
+    secrets: Iterable[str] = (),
+    logfile: str | TextIO | None = None,
+) -> None:
+    """Send every record of this process to `logfile` (default: standard error) in one form.
+
+    `auto` is `console` where that is a terminal, else `json`. `secrets` never appear, whoever logs them.
+    """
+    handler = _handler(logfile)
+    on_terminal = handler.stream.isatty()
+    json = log_format == "json" or (log_format == "auto" and not on_terminal)
+    handler.setFormatter(Formatter(json=json, colors=on_terminal, secrets=secrets))
+    root = logging.getLogger()
+    root.handlers = [handler]
+    root.setLevel(level)
+    debugging = root.level <= logging.DEBUG
+    for name in CHATTY:
+        logging.getLogger(name).setLevel(logging.WARNING)
+    for name in NOISY:
+        logging.getLogger(name).setLevel(logging.NOTSET if debugging else logging.WARNING)
+    logging.captureWarnings(capture=True)
+    sys.excepthook = _log_uncaught
+    threading.excepthook = _log_uncaught_in_thread
+
+
+def configure_from(settings: Settings, level: int | str | None = None, *, logfile: str | TextIO | None = None) -> None:
+    """As `configure`, by the settings; a sweep logs at the level and to the file of the worker that started it."""
+    configure(
+        settings.log_format,
+        inherited_level() if level is None else level,
+        secrets=secrets_of(settings),
+        logfile=inherited_logfile() if logfile is None else logfile,
+    )
+
+
+def secrets_of(settings: Settings) -> list[str]:
+    """What must never be read in a log: tokens, and the passwords inside addresses."""
+    held = [account.token for account in settings.accounts.values()]
+    held += [settings.alert_webhook_url, settings.alert_webhook_secret, settings.metrics_token]
+    found = [secret.reveal() for secret in held if secret is not None]
+    for address in (settings.database_url, settings.redis_url, settings.proxy):
+        password = None if address is None else urlsplit(address.reveal()).password
+        found += [] if password is None else [password, unquote(password)]
+    return found
+
+
+def inherited_level() -> int:
+    """The level of the worker that started this process, which Celery leaves in the environment; INFO without one."""
+    level = os.environ.get("CELERY_LOG_LEVEL", "")
+    return int(level) if level.isdigit() else logging.INFO
+
+
+def inherited_logfile() -> str | None:
+    """The file that the worker logs to; None is standard error."""
+    return os.environ.get("CELERY_LOG_FILE") or None
+
+
+class Formatter(structlog.stdlib.ProcessorFormatter):
+    """Renders one record. Never raises and never shows a local variable: a log line must not cost or tell anything."""
+
+    def __init__(self, *, json: bool, colors: bool = False, secrets: Iterable[str] = ()) -> None:
+        known = tuple(secret for secret in secrets if len(secret) >= SHORTEST_SECRET)
+        render: Sequence[Processor] = (_to_json,) if json else (_Console(colors=colors),)
+        super().__init__(
+            foreign_pre_chain=[_describe],
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, _Clean(known), *render],
+        )
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The line, without its line break."""
+        try:
+            return super().format(record)
+        except Exception as error:  # noqa: BLE001 - logging would print the record's arguments, whatever they hold
+            unreadable = logging.makeLogRecord(
+                {
+                    "name": record.name,
+                    "levelno": record.levelno,
+                    "levelname": record.levelname,
+                    "created": record.created,
+                    "msg": "log.unreadable",
+                    "at": f"{record.module}:{record.lineno}",
+                }
+            )
+            unreadable.error = type(error).__name__
+            return super().format(unreadable)
+
+
+class _Clean:
+    """Takes numbers, credentials and control characters out of every text of an event."""
+
+    def __init__(self, secrets: tuple[str, ...]) -> None:
+        self._secrets = secrets
+
+    def __call__(self, _logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+        for key, value in event.items():
+            if type(value) is str:
+                if len(value) >= _SHORTEST_FINDING and key not in _KEPT_AS_THEY_ARE:
+                    event[key] = one_line(redact(value, self._secrets))
+                elif not value.isprintable():
+                    event[key] = one_line(value)
+            elif value is not None and type(value) not in (float, bool) and not _short(value):
+                event[key] = one_line(redact(str(value), self._secrets))
+        if "exception" in event:
+            event["exception"] = indented(redact(event["exception"], self._secrets))
+        return event
+
+
+class _Console:
+    """For a terminal: the time, the level, the event, its fields, and a traceback below."""
+
+    def __init__(self, *, colors: bool) -> None:
+        self._render = structlog.dev.ConsoleRenderer(
+            colors=colors, sort_keys=False, exception_formatter=structlog.dev.plain_traceback, pad_event_to=24
+        )
+
+    def __call__(self, logger: WrappedLogger, method: str, event: EventDict) -> str:
+        return self._render(logger, method, event)
+
+
+def _short(value: object) -> bool:
+    """An integer that JSON readers and databases take as it is."""
+    return type(value) is int and abs(value) < 2**63
+
+
+def _describe(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    """The record's own facts and our fields; those that other libraries give may hold anything, so they stay out."""
+    record: logging.LogRecord = event["_record"]
+    described: dict[str, Any] = {
+        "timestamp": _utc(record.created),
+        "level": record.levelname.lower(),
+        "event": event["event"],
+    }
+    if record.name != _OURS:
+        described["logger"] = record.name
+    if record.name == _OURS or record.name.startswith(_OURS + ".") or record.msg == "log.unreadable":
+        described |= {key: value for key, value in vars(record).items() if key not in _STANDARD}
+    described["pid"] = record.process
+    if (trouble := event.get("exc_info")) and trouble[0] is not None:
+        described["exception"] = "".join(traceback.format_exception(*trouble)).rstrip()
+    described["_record"], described["_from_structlog"] = record, False
+    return described
+
+
+def _utc(seconds: float) -> str:
+    """ISO 8601 with milliseconds."""
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _to_json(_logger: WrappedLogger, _method: str, event: EventDict) -> str:
+    return orjson.dumps(event).decode()
+
+
+def _handler(logfile: str | TextIO | None) -> logging.StreamHandler[Any]:
+    if isinstance(logfile, str):
+        return WatchedFileHandler(logfile, encoding="utf-8")  # goes on after logrotate
+    return logging.StreamHandler(logfile if logfile is not None else sys.stderr)
+
+
+def _log_uncaught(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    if issubclass(kind, KeyboardInterrupt):
+        return
+    logging.getLogger(_OURS).critical("process.died", exc_info=(kind, error, trace))
+
+
+def _log_uncaught_in_thread(args: threading.ExceptHookArgs) -> None:
+    if args.exc_value is not None and not issubclass(args.exc_type, SystemExit):
+        logging.getLogger(_OURS).critical("thread.died", exc_info=(args.exc_type, args.exc_value, args.exc_traceback))

@@ -1,0 +1,55 @@
+"""Correcting a failed lead and sending it again, in one transaction (the edit-and-replay of the failed screen).
+
+The old version is kept, the new one is validated as a new lead is, duplicates are checked again, and the rules of
+replay hold: nobody whom an earlier POST may have reached is called again by accident.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Connection
+
+from dispatcher.errors import NotAllowed
+from dispatcher.leads.lead import Lead
+from dispatcher.operating.failures import Failures
+from dispatcher.store import audit, revisions
+from dispatcher.store.database import Database
+
+
+class Corrections:
+    """Corrects and replays. `actor` is who is responsible."""
+
+    def __init__(self, database: Database, failures: Failures) -> None:
+        self._database = database
+        self._failures = failures
+
+    def correct(
+        self,
+        lead_id: UUID,
+        changes: Mapping[str, Any],
+        *,
+        actor: str,
+        note: str | None = None,
+        failure_id: int | None = None,
+    ) -> None:
+        """Change `phone_number`, `campaign_id` or `variables` of a failed lead, and replay it.
+
+        Raises `InvalidLead` with every fault; `LeadNotFound`, or `NotAllowed` with the reason: nothing would change,
+        the lead has not failed (or not by `failure_id`), its earlier POST may have worked, or another live lead stands
+        for the new person. Whoever refuses, nothing is changed.
+        """
+
+        def act(connection: Connection) -> None:
+            self._failures.check_same(connection, lead_id, failure_id)
+            before = revisions.payload(connection, lead_id)
+            changed = sorted(name for name, value in changes.items() if before[name] != value)
+            lead = Lead.parse({**before, **changes})
+            if not changed:
+                raise NotAllowed("Nothing was changed; replay the lead as it is, or correct it first.")
+            with self._failures.apart(connection, lead_id):
+                revisions.correct(connection, lead_id, lead, actor=actor, note=note)
+                self._failures.replay_within(connection, lead_id, actor=actor, note=note)
+            audit.note(connection, actor, "correct", str(lead_id), {"changed": changed, "note": note})
+
+        self._database.again(act)

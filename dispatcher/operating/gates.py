@@ -1,0 +1,92 @@
+"""An operator's hand on the gates: hold a campaign or an account back, and let it flow again (design section 9)."""
+
+from dataclasses import dataclass, replace
+from typing import Final
+
+from sqlalchemy import Connection
+
+from dispatcher.answers.outcome import Reason
+from dispatcher.leads.options import check_account
+from dispatcher.rules.gate import Gate, GateState
+from dispatcher.store import audit, gates
+from dispatcher.store.database import Database
+
+DEFAULT_REASON: Final = "no reason given"
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A gate that `resume` opened, and why it had been closed."""
+
+    account: str
+    campaign_id: int | None
+    reason: Reason
+
+
+@dataclass(frozen=True, slots=True)
+class Resumed:
+    """What `resume` opened, and the campaigns that stay paused because they were paused by themselves."""
+
+    opened: tuple[Opened, ...] = ()
+    still_paused: tuple[int, ...] = ()
+
+
+class GateKeeper:
+    """Pauses and resumes. `actor` is who is responsible, e.g. `ada@ops-1`."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def pause(self, campaign_id: int | None, account: str, *, reason: str | None, actor: str) -> int:
+        """Claim nothing more of a campaign, or with `campaign_id` None of the account, until `resume`.
+
+        Returns how many leads are still on their way: they were claimed before and are answered within the deadline.
+        Nothing is claimed after this has returned. Raises `InvalidLead` for an impossible account.
+        """
+        check_account(account)
+        note = (reason or "").strip() or DEFAULT_REASON
+        return self._database.again(lambda connection: self._pause(connection, campaign_id, account, note, actor))
+
+    def resume(self, campaign_id: int | None, account: str, *, actor: str) -> Resumed:
+        """Open the gate of a campaign, or of the account, whatever closed it.
+
+        For an account the gates that machinery closed on its campaigns open too; what a person paused stays paused.
+        """
+        check_account(account)
+        return self._database.again(lambda connection: self._resume(connection, campaign_id, account, actor))
+
+    def _pause(self, connection: Connection, campaign_id: int | None, account: str, note: str, actor: str) -> int:
+        gates.hold_claims(connection, account)
+        gates.ensure(connection, account, campaign_id)
+        (gate,) = (one for one in gates.lock_all(connection, account) if one.campaign_id == campaign_id)
+        gates.save(
+            connection,
+            replace(gate, state=GateState.CLOSED, reason=Reason.PAUSED, wait_seconds=None, by=actor, note=note),
+        )
+        on_their_way = gates.on_their_way(connection, account, campaign_id)
+        detail = {"reason": note, "on_their_way": on_their_way, "was": gate.state, "was_reason": gate.reason}
+        audit.note(connection, actor, "pause", _subject(account, campaign_id), detail)
+        return on_their_way
+
+    def _resume(self, connection: Connection, campaign_id: int | None, account: str, actor: str) -> Resumed:
+        shut = [gate for gate in gates.lock_all(connection, account) if gate.state is not GateState.OPEN]
+        meant = [gate for gate in shut if _means(gate, campaign_id)]
+        for gate in meant:
+            gates.save(connection, Gate(gate.account, gate.campaign_id))
+        opened = tuple(Opened(gate.account, gate.campaign_id, gate.reason) for gate in meant if gate.reason is not None)
+        beside = [gate for gate in shut if campaign_id is None and gate not in meant]
+        still_paused = tuple(gate.campaign_id for gate in beside if gate.campaign_id is not None)
+        detail = {"opened": [{"campaign_id": one.campaign_id, "reason": one.reason} for one in opened]}
+        audit.note(connection, actor, "resume", _subject(account, campaign_id), detail)
+        return Resumed(opened, still_paused)
+
+
+def _means(gate: Gate, campaign_id: int | None) -> bool:
+    """Whether resuming this scope opens this gate."""
+    if gate.campaign_id == campaign_id:
+        return True
+    return campaign_id is None and gate.reason is not Reason.PAUSED
+
+
+def _subject(account: str, campaign_id: int | None) -> str:
+    return f"account:{account}" + ("" if campaign_id is None else f"/campaign:{campaign_id}")

@@ -1,0 +1,1 @@
+"""What reads return: values that mask people by default."""

@@ -1,0 +1,302 @@
+"""What a worker runs on, built from `Settings`: `Deliverer` is what its tasks hold, `build_sweep` makes its sweep."""
+
+import os
+import random
+import socket
+import threading
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from datetime import timedelta
+from uuid import UUID
+
+from dispatcher.alerts.alerting import Alerting
+from dispatcher.alerts.webhook import Webhook
+from dispatcher.answers.outcome import Reason, Rules
+from dispatcher.broker.connection import connect
+from dispatcher.broker.doorbell import Doorbell
+from dispatcher.broker.limiter import Limiter, LimiterUnavailable, Permits
+from dispatcher.clock import steady_clock
+from dispatcher.config.binding import binding_of
+from dispatcher.config.rate import RateWindow, parse_rate_limit
+from dispatcher.config.settings import Settings
+from dispatcher.delivery.channel import ChannelBell, ChannelRate
+from dispatcher.delivery.finished import Finished
+from dispatcher.delivery.recording import Recorder
+from dispatcher.delivery.run import DeliveryRun, Job, RunTerms
+from dispatcher.delivery.slots import Slots
+from dispatcher.errors import NotConfigured
+from dispatcher.logs import events
+from dispatcher.operating.failures import Failures
+from dispatcher.operating.operations import Operations
+from dispatcher.operating.pruning import Pruning, Retention
+from dispatcher.records.tally import RUNS
+from dispatcher.resolution.asking import NoPermit
+from dispatcher.resolution.conclusion import LookUpTerms
+from dispatcher.resolution.run import Finding, Resolution
+from dispatcher.rules.gate import GateLimits, closed
+from dispatcher.rules.policy import Budget
+from dispatcher.rules.verdict import OnUnknown
+from dispatcher.store import accounts, gates, sweeps, tallies
+from dispatcher.store.claims import ClaimTerms
+from dispatcher.store.database import Database
+from dispatcher.sweep import Sweep
+from dispatcher.voicery.client import VoiceryClient
+
+
+class Deliverer:
+    """What the tasks of a worker run on: one per process, made after the fork. Thread-safe."""
+
+    def __init__(self, settings: Settings, *, stopping: Callable[[], bool], worker: str) -> None:
+        self._settings = settings
+        self._stopping = stopping
+        self._worker = worker
+        redis_url = settings.require_redis_url()
+        self._database = open_store(settings, "dispatcher-worker", settings.concurrency + 2)
+        self._doorbell = Doorbell(redis_url)
+        self._limiter = Limiter(connect(redis_url))
+        self._clients: dict[str, VoiceryClient] = {}
+        self._lock = threading.Lock()
+
+    def deliver(self, account: str, campaign_id: int) -> None:
+        """One delivery run of a channel."""
+        stored = self._ready(account, campaign_id)
+        if stored is None:
+            return
+        settings = self._settings
+        own = parse_rate_limit(stored.rate_limit) if stored.rate_limit else ()
+        rate = ChannelRate(self._limiter, account, campaign_id, settings.rate_limit, own)
+        binding = binding_of(settings.account(account).base_url)
+        recorder = Recorder(
+            self._database,
+            ClaimTerms(account, campaign_id, self._worker, settings.lease_seconds, settings.park_seconds),
+            budget=_budget(settings),
+            limits=_gate_limits(settings),
+            settle_seconds=settings.settle_seconds,
+            uniform=random.uniform,
+            clock=steady_clock,
+            bind_to=binding if stored.base_url is None else None,
+        )
+        run = DeliveryRun(
+            recorder=recorder,
+            client=self._client(account),
+            rate=rate,
+            bell=ChannelBell(self._doorbell, account, campaign_id),
+            slots_of=self._slots,
+            terms=RunTerms(
+                lease_seconds=settings.lease_seconds,
+                deadline_seconds=settings.deadline_seconds,
+                run_for_seconds=settings.run_for_seconds,
+                rules=Rules(settings.duplicate_rule, settings.safe_statuses),
+                reference_variable=settings.reference_variable,
+                limited=rate.limited,
+            ),
+            clock=steady_clock,
+            stopping=self._stopping,
+        )
+        claims = run.run()
+        run.tally.add(RUNS, "deliver")
+        with self._database.autocommit() as connection:
+            sweeps.served(connection, account, campaign_id, self._worker, claims)
+            tallies.add(connection, account, run.tally)
+
+    def lookup(self, account: str) -> None:
+        """One run of look-ups of an account."""
+        if self._ready(account, 0) is not None:
+            resolution = self.resolution(account)
+            resolution.run()
+            bulk = Operations(self._database, Failures(self._database, self._doorbell))
+            with suppress(NoPermit, LimiterUnavailable):  # the sweep rings again
+                bulk.look_up(account, resolution.look_up, stopping=self._stopping)
+            resolution.tally.add(RUNS, "lookup")
+            with self._database.autocommit() as connection:
+                tallies.add(connection, account, resolution.tally)
+
+    def look_up(self, account: str, ids: Sequence[UUID]) -> list[Finding]:
+        """Look these up now. Raises `NotConfigured` where this process must not speak for the account."""
+        with self._database.autocommit() as connection:
+            fault = self._fault(account, accounts.read(connection, account))
+        if fault is not None:
+            raise NotConfigured(fault)
+        return self.resolution(account).look_up(ids)
+
+    def alert(self) -> None:
+        """One run of alerts; nothing where no webhook is set."""
+        settings = self._settings
+        if settings.alert_webhook_url is None:
+            return
+        self._doorbell.clear_alerts()
+        webhook = Webhook(settings.alert_webhook_url, settings.alert_webhook_secret)
+        alerting = Alerting(
+            self._database, webhook, quiet_seconds=settings.alert_quiet_seconds, stopping=self._stopping
+        )
+        alerting.run()
+        alerting.tally.add(RUNS, "alert")
+        with self._database.autocommit() as connection:
+            tallies.add(connection, tallies.NO_ACCOUNT, alerting.tally)
+
+    def resolution(self, account: str) -> Resolution:
+        """Look-ups of one account, for one pass."""
+        settings = self._settings
+        return Resolution(
+            self._database,
+            self._client(account),
+            LookupRate(self._limiter, account, settings.rate_limit),
+            self._doorbell,
+            account=account,
+            terms=LookUpTerms(
+                on_unknown=OnUnknown(settings.on_unknown),
+                settle_seconds=settings.settle_seconds,
+                unknown_for_seconds=settings.unknown_for_seconds,
+                reference_variable=settings.reference_variable,
+                run_for_seconds=settings.run_for_seconds,
+                # A run ends in time, but for the exchanges of the lead that it is at.
+                hold_seconds=settings.run_for_seconds + 4 * settings.deadline_seconds,
+            ),
+            limits=_gate_limits(settings),
+            clock=steady_clock,
+            stopping=self._stopping,
+        )
+
+    def close(self) -> None:
+        """Give the connections back."""
+        self._database.close()
+        for client in self._clients.values():
+            client.close()
+
+    def _slots(self, work: Callable[[Job], Finished]) -> Slots[Job, Finished]:
+        return Slots(self._settings.concurrency, work)
+
+    def _ready(self, account: str, campaign_id: int) -> accounts.Account | None:
+        """What is stored of the account; None, and its gate closed, if this worker must not send for it."""
+        with self._database.autocommit() as connection:
+            stored = accounts.read(connection, account, campaign_id)
+        fault = self._fault(account, stored)
+        if fault is None:
+            return stored
+        events.alarm("account.misconfigured", account=account, fault=fault)
+        with self._database.transaction() as connection:
+            gate, _ = gates.lock(connection, account, campaign_id)
+            if gate.reason is not Reason.PAUSED:
+                gates.save(connection, closed(gate, Reason.MISCONFIGURED, _gate_limits(self._settings), message=fault))
+        return None
+
+    def _fault(self, account: str, stored: accounts.Account) -> str | None:
+        try:
+            configured = self._settings.account(account)
+            configured.read_token()
+        except NotConfigured as error:
+            return str(error)
+        if stored.base_url is not None and stored.base_url != binding_of(configured.base_url):
+            return (
+                "This worker's VOICERY_BASE_URL is not the one where this account's leads were accepted before; "
+                "set that one, or use another database for another Voicery."
+            )
+        return None
+
+    def _client(self, account: str) -> VoiceryClient:
+        with self._lock:
+            if account not in self._clients:
+                settings, configured = self._settings, self._settings.account(account)
+                self._clients[account] = VoiceryClient(
+                    base_url=configured.base_url,
+                    token=configured.read_token,
+                    connect_timeout_seconds=settings.connect_timeout_seconds,
+                    read_timeout_seconds=settings.read_timeout_seconds,
+                    deadline_seconds=settings.deadline_seconds,
+                    proxy=settings.proxy.reveal() if settings.proxy else None,
+                    ca_bundle=str(settings.ca_bundle) if settings.ca_bundle else None,
+                    allow_http=settings.allow_http,
+                )
+            return self._clients[account]
+
+
+class LookupRate:
+    """The look-ups' share of an account's permits."""
+
+    def __init__(self, limiter: Limiter, account: str, windows: tuple[RateWindow, ...]) -> None:
+        self._limiter = limiter
+        self._account = account
+        self._windows = windows
+
+    def take_lookup(self, *, leads_wait: bool) -> Permits:
+        """One permit for a look-up, or none. Raises `LimiterUnavailable`."""
+        return self._limiter.take_lookups(self._account, 1, self._windows, leads_wait=leads_wait)
+
+    def slow(self, *, remaining: int, reset_seconds: float) -> None:
+        """Slow all workers of the account. Raises `LimiterUnavailable`."""
+        if self._windows:
+            self._limiter.slow(self._account, remaining=remaining, reset_seconds=reset_seconds)
+
+
+class SweepRate:
+    """How many requests an account may send now."""
+
+    def __init__(self, limiter: Limiter, windows: tuple[RateWindow, ...]) -> None:
+        self._limiter = limiter
+        self._windows = windows
+
+    def available(self, account: str) -> int | None:
+        """Permits that are free now; None without a limit. Raises `LimiterUnavailable`."""
+        if not self._windows:
+            return None
+        return min(use.permits - use.used for use in self._limiter.usage(account, self._windows))
+
+
+def worker_runtime(stopping: Callable[[], bool], *, main_pid: int | None = None) -> Deliverer:
+    """What the tasks of this worker process run on, from the environment. `main_pid`: of the worker's main process."""
+    return Deliverer(Settings.from_environment(), stopping=stopping, worker=worker_name(main_pid or os.getpid()))
+
+
+def build_sweep(settings: Settings, *, main_pid: int) -> Sweep:
+    """The sweep of the worker with this main process."""
+    redis_url = settings.require_redis_url()
+    worker = worker_name(main_pid)
+    database, bell = open_store(settings, "dispatcher-sweep", 1), Doorbell(redis_url)
+    return Sweep(
+        database,
+        bell,
+        SweepRate(Limiter(connect(redis_url)), settings.rate_limit),
+        Operations(database, Failures(database, bell)),
+        Pruning(database, _retention(settings)),
+        name=f"{worker}:{os.getpid()}",
+        worker=worker,
+        settle_seconds=settings.settle_seconds,
+        interval_seconds=settings.sweep_interval_seconds,
+        alerts=settings.alert_webhook_url is not None,
+    )
+
+
+def worker_name(main_pid: int) -> str:
+    """How a worker is called in `workers`, in attempts and in logs."""
+    return f"{socket.gethostname()}:{main_pid}"
+
+
+def open_store(settings: Settings, name: str, connections: int, kind: type[Database] = Database) -> Database:
+    """The store that the settings name, for at most about twice so many connections."""
+    return kind(settings.require_database_url(), name=name, pool_size=connections)
+
+
+def _budget(settings: Settings) -> Budget:
+    return Budget(
+        max_attempts=settings.max_attempts,
+        retry_for_seconds=settings.retry_for_seconds,
+        backoff_base_seconds=settings.backoff_base_seconds,
+        backoff_max_seconds=settings.backoff_max_seconds,
+    )
+
+
+def _retention(settings: Settings) -> Retention:
+    return Retention(
+        leads=timedelta(days=settings.retention_days),
+        responses=timedelta(days=settings.response_retention_days),
+        keys=timedelta(days=settings.key_retention_days),
+    )
+
+
+def _gate_limits(settings: Settings) -> GateLimits:
+    return GateLimits(
+        wait_seconds=settings.gate_wait_seconds,
+        wait_max_seconds=settings.gate_wait_max_seconds,
+        outage_after=settings.outage_after,
+        rejecting_after=settings.rejecting_after,
+    )

@@ -1,0 +1,85 @@
+"""The three Celery tasks: thin, so that everything worth testing is below them."""
+
+import logging
+import os
+import threading
+from collections.abc import Callable
+from contextlib import nullcontext
+from typing import Protocol
+
+from dispatcher.broker.connection import ALERT, DELIVER, LOOKUP, BrokerApp
+from dispatcher.worker.stopping import Stopping, finishing_gently
+
+_log = logging.getLogger(__name__)
+
+
+class WorkerRuntime(Protocol):
+    """What a task needs of the composition root."""
+
+    def deliver(self, account: str, campaign_id: int) -> None:
+        """One delivery run."""
+
+    def lookup(self, account: str) -> None:
+        """One run of look-ups."""
+
+    def alert(self) -> None:
+        """One run of alerts."""
+
+    def close(self) -> None:
+        """Gives connections back when the process ends."""
+
+
+class Runtimes:
+    """The runtime of this process, built by the first task after the fork: connections must not cross one."""
+
+    def __init__(self, build: Callable[[Stopping], WorkerRuntime]) -> None:
+        self.stopping = Stopping()
+        self._build = build
+        self._building = threading.Lock()  # the threads of a pool; the parent of a prefork pool never builds
+        self._built: tuple[int, WorkerRuntime] | None = None
+        self._pool_child: int | None = None
+
+    def enter_pool_child(self) -> None:
+        """Says that this process is a child of a prefork pool, whose tasks run in its main thread."""
+        self._pool_child = os.getpid()
+
+    def run(self, task: str, work: Callable[[WorkerRuntime], None]) -> None:
+        """Does `work` to its end, signals or not. Never raises: see `register`."""
+        with finishing_gently(self.stopping) if self._pool_child == os.getpid() else nullcontext():
+            try:
+                work(self._current())
+            except Exception:  # noqa: BLE001  # see `register`
+                _log.exception("%s ended early; the sweep rings again for what is due.", task)
+
+    def close(self) -> None:
+        """Closes the runtime of this process, if it has one."""
+        if self._built is not None and self._built[0] == os.getpid():
+            self._built[1].close()
+            self._built = None
+
+    def _current(self) -> WorkerRuntime:
+        with self._building:
+            if self._built is None or self._built[0] != os.getpid():
+                self._built = os.getpid(), self._build(self.stopping)
+            return self._built[1]
+
+
+def register(app: BrokerApp, runtimes: Runtimes) -> None:
+    """Gives `app`, and no other app of the process, its tasks.
+
+    None ever raises: what a lead went through is in Postgres, so an exception here is a bug or an outage, and Celery
+    could do nothing about it. None has a time limit: it would kill a request in flight.
+    """
+
+    def deliver(account: str, campaign_id: int) -> None:
+        runtimes.run(DELIVER, lambda runtime: runtime.deliver(account, campaign_id))
+
+    def lookup(account: str) -> None:
+        runtimes.run(LOOKUP, lambda runtime: runtime.lookup(account))
+
+    def alert() -> None:
+        runtimes.run(ALERT, lambda runtime: runtime.alert())
+
+    app.task(deliver, name=DELIVER, shared=False)
+    app.task(lookup, name=LOOKUP, shared=False)
+    app.task(alert, name=ALERT, shared=False)
