@@ -185,7 +185,7 @@ def test_importing_the_dispatcher_configures_nothing() -> None:
     code = """
 import logging, sys, threading
 before = sys.excepthook, threading.excepthook, logging.root.level, logging.root.handlers[:]
-import dispatcher, dispatcher.events, dispatcher.celery, dispatcher.logs
+import dispatcher, dispatcher.logs.events, dispatcher.celery, dispatcher.logs.setup
 assert (sys.excepthook, threading.excepthook, logging.root.level, logging.root.handlers[:]) == before
 assert logging.getLogger("dispatcher").handlers == [] and logging.getLogger("dispatcher").level == 0
 """
