@@ -27,7 +27,7 @@ def test_importing_opens_no_socket_reads_no_setting_and_configures_no_logging() 
         "def refuse(*_, **__): raise AssertionError('a socket')\n"
         "socket.socket.connect = refuse\n"
         "before = logging.root.handlers[:], logging.root.level\n"
-        "import dispatcher.celery, dispatcher.doorbell, dispatcher.limiter\n"
+        "import dispatcher.celery, dispatcher.broker.doorbell, dispatcher.broker.limiter\n"
         "dispatcher.broker.doorbell.Doorbell('redis://127.0.0.1:1/0')\n"
         "assert (logging.root.handlers, logging.root.level) == before\n"
         "assert not logging.getLogger('dispatcher').handlers\n"
