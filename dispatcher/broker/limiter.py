@@ -195,4 +195,4 @@ def _unavailable(error: redis.RedisError) -> LimiterUnavailable:
 
 
 def _script(name: str) -> str:
-    return files("dispatcher").joinpath(name).read_text(encoding="utf-8")
+    return files("dispatcher.broker").joinpath(name).read_text(encoding="utf-8")
