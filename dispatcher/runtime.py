@@ -3,9 +3,7 @@
 Nothing connects before it is used, and everything that connects belongs to one process.
 """
 
-import getpass
 import os
-import socket
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime, timedelta
@@ -18,6 +16,7 @@ from sqlalchemy.orm import Session
 from dispatcher.broker.connection import connect
 from dispatcher.broker.doorbell import Doorbell, Silence
 from dispatcher.broker.limiter import Limiter, LimiterUnavailable
+from dispatcher.config.actor import whoami
 from dispatcher.config.settings import Settings
 from dispatcher.errors import LeadNotFound
 from dispatcher.importing.importer import Importer
@@ -248,6 +247,11 @@ class Dispatcher:
         return Failures(self.database, Silence() if self._rehearsing else LazyBell(self._settings))
 
     @property
+    def settings(self) -> Settings:
+        """What it was made with."""
+        return self._settings
+
+    @property
     def operations(self) -> Operations:
         """Bulk work that is stored and done by the workers."""
         return Operations(self.database, self._failures)
@@ -331,15 +335,6 @@ class LazyBell:
         if self._doorbell is None:
             self._doorbell = Doorbell(self._settings.redis_url.reveal())
         return self._doorbell.ring(account, campaign_id)
-
-
-def whoami() -> str:
-    """Who acts, where nobody says so: the user of this process at this machine."""
-    try:
-        user = getpass.getuser()
-    except (KeyError, OSError):
-        user = f"uid{os.getuid()}"  # in a container the user often has no name
-    return f"{user}@{socket.gethostname()}"
 
 
 def lead_id_of(id: UUID | str) -> UUID:

@@ -4,15 +4,21 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
 from dispatcher.cli import filters, screen
 from dispatcher.cli.opening import opened
+from dispatcher.config.actor import whoami
 from dispatcher.errors import LeadNotFound, NotAllowed
+from dispatcher.leads.masking import mask_numbers
 from dispatcher.leads.options import DEFAULT_ACCOUNT
+from dispatcher.records.failure_filter import FailureFilter
+from dispatcher.records.lead_filter import LeadFilter
+from dispatcher.records.operation import OperationKind
+from dispatcher.rules.states import State
 
 if TYPE_CHECKING:
     from dispatcher.operating.failures import Replayed
@@ -48,6 +54,12 @@ def replay(
     ] = False,
     note: Annotated[str | None, typer.Option("--note", help="Why; kept with the failure.", show_default=False)] = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before replaying what filters match.")] = False,
+    background: Annotated[
+        bool, typer.Option("--background", help="Store it as an operation that the workers do; see `operations`.")
+    ] = False,
+    per_minute: Annotated[
+        int | None, typer.Option("--per-minute", min=1, help="With --background: at most so many a minute.")
+    ] = None,
     json: screen.Json = False,
 ) -> None:
     """Send failed leads again, as if they were new: these ids, or all that the filters match.
@@ -68,6 +80,12 @@ def replay(
     )
     if bool(ids) == bool(wanted or everything):
         raise typer.BadParameter("name ids, or filters, or --all")
+    if per_minute is not None and not background:
+        raise typer.BadParameter("--per-minute needs --background")
+    if background and not dry_run:
+        leads = list(map(_uuid, ids)) if ids else FailureFilter.parse(wanted)
+        _store(leads, even_if_called=even_if_called, note=note, per_minute=per_minute, yes=yes, json=json)
+        return
     with opened() as dispatcher:
         meant: list[UUID | str] = [*(ids or dispatcher.failed_ids(**wanted))]
         if not ids and not dry_run and not yes:
@@ -82,11 +100,15 @@ def replay(
 def lookup(
     ids: Annotated[list[str] | None, typer.Argument(metavar="ID", help="Ids of leads.", show_default=False)] = None,
     unknown: Annotated[bool, typer.Option("--unknown", help="All leads whose outcome is unknown now.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say which would be asked about.")] = False,
     json: screen.Json = False,
 ) -> None:
     """Ask Voicery now whether leads arrived whose answer was lost. Needs the token; counts against the rate limit."""
     if bool(ids) == unknown:
         raise typer.BadParameter("name ids, or --unknown")
+    if dry_run:
+        _show_in_doubt(ids or None, json=json)
+        return
     with opened() as dispatcher:
         findings = dispatcher.look_up(ids or None)
         told = {finding.lead_id: dispatcher.explain(finding.lead_id) for finding in findings}
@@ -108,6 +130,21 @@ def lookup(
             screen.indented(told[one.lead_id], columns=2)
 
 
+def _show_in_doubt(ids: list[str] | None, *, json: bool) -> None:
+    wanted = LeadFilter(states=(State.UNKNOWN,))
+    with opened() as dispatcher:
+        if ids is None:
+            found = [(one.id, one.state) for one in dispatcher.watch.leads(wanted, most=100)]
+        else:
+            found = [(record.id, record.state) for record in map(dispatcher.get, ids)]
+    if json:
+        screen.emit_items(({"id": str(one), "state": state} for one, state in found), dry_run=True)
+    else:
+        for one, state in found:
+            screen.say((str(one), "bold"), f"  {state}")
+        screen.say(f"Voicery would be asked about {screen.plural(len(found), 'lead')}.")
+
+
 def resolve(
     ids: LeadIds,
     note: Note,
@@ -117,15 +154,16 @@ def resolve(
             "--as", help="accepted: Voicery has it (only if the outcome is unknown). dismissed: it is settled."
         ),
     ] = "dismissed",
+    dry_run: screen.DryRun = False,
 ) -> None:
     """Decide about leads that nobody else can decide about, with a note that says how you know."""
-    with opened() as dispatcher:
+    with opened(rehearsing=dry_run) as dispatcher:
         _each(ids, lambda one: dispatcher.resolve(one, as_, note), f"resolved as {as_}")
 
 
-def cancel(ids: LeadIds) -> None:
+def cancel(ids: LeadIds, dry_run: screen.DryRun = False) -> None:
     """Withdraw leads that no worker has claimed yet."""
-    with opened() as dispatcher:
+    with opened(rehearsing=dry_run) as dispatcher:
         _each(ids, dispatcher.cancel, "cancelled")
 
 
@@ -133,9 +171,10 @@ def pause(
     campaign: OneCampaign = None,
     account: OneAccount = DEFAULT_ACCOUNT,
     reason: Annotated[str | None, typer.Option("--reason", help="Shown to whoever asks.", show_default=False)] = None,
+    dry_run: screen.DryRun = False,
 ) -> None:
     """Hold a campaign back, or the whole account, until `resume`; nothing is lost, and nothing more is sent."""
-    with opened() as dispatcher:
+    with opened(rehearsing=dry_run) as dispatcher:
         on_their_way = dispatcher.pause(campaign, account, reason)
     scope = f"campaign {campaign}" if campaign is not None else f"account {account}"
     screen.say(("✓ ", "green"), f"{scope.capitalize()} is paused; nothing more is claimed.")
@@ -143,9 +182,9 @@ def pause(
         screen.indented(f"{screen.plural(on_their_way, 'lead')} still on the way; `dispatcher status` shows when done.")
 
 
-def resume(campaign: OneCampaign = None, account: OneAccount = DEFAULT_ACCOUNT) -> None:
+def resume(campaign: OneCampaign = None, account: OneAccount = DEFAULT_ACCOUNT, dry_run: screen.DryRun = False) -> None:
     """Let a campaign, or the account, flow again at once, whatever had held it back."""
-    with opened() as dispatcher:
+    with opened(rehearsing=dry_run) as dispatcher:
         resumed = dispatcher.resume(campaign, account)
     if not resumed.opened:
         screen.say("Nothing of it was held back.")
@@ -158,15 +197,50 @@ def resume(campaign: OneCampaign = None, account: OneAccount = DEFAULT_ACCOUNT) 
         )
 
 
+def _store(
+    leads: list[UUID] | FailureFilter,
+    *,
+    even_if_called: bool,
+    note: str | None,
+    per_minute: int | None,
+    yes: bool,
+    json: bool,
+) -> None:
+    """Leave a replay to the workers."""
+    with opened() as dispatcher:
+        preview = dispatcher.operations.preview(OperationKind.REPLAY, leads, even_if_called=even_if_called)
+        refused = preview.total - preview.safe
+        beside = f" ({screen.number(refused)} would be refused)" if refused else ""
+        screen.confirm(f"Replay {screen.plural(preview.safe, 'lead')} in the background{beside}?", yes=yes)
+        operation = dispatcher.operations.start(
+            uuid4(),
+            OperationKind.REPLAY,
+            leads,
+            actor=whoami(),
+            note=note,
+            even_if_called=even_if_called,
+            per_minute=per_minute,
+        )
+    if json:
+        screen.emit(operation.as_dict())
+    else:
+        screen.say(("✓ ", "green"), f"The workers replay {screen.plural(operation.total, 'lead')};")
+        screen.indented(f"`dispatcher operations {operation.id}` shows how far they are, --stop ends it.", columns=2)
+
+
+def _uuid(given: str) -> UUID:
+    try:
+        return UUID(given)
+    except ValueError:
+        raise LeadNotFound(mask_numbers(given)) from None
+
+
 def _confirm(dispatcher: "Dispatcher", meant: list[UUID | str], *, even_if_called: bool) -> None:
     preview = dispatcher.replay_all(meant, even_if_called=even_if_called, dry_run=True)
     if not preview.replayed:
         return
     refused = f" ({screen.number(len(preview.refused))} would be refused)" if preview.refused else ""
-    question = f"Replay {screen.plural(len(preview.replayed), 'lead')}{refused}?"
-    if not sys.stdin.isatty():
-        raise typer.BadParameter(f"{question} Say --yes, or look first with --dry-run")
-    typer.confirm(question, abort=True)
+    screen.confirm(f"Replay {screen.plural(len(preview.replayed), 'lead')}{refused}?", yes=False)
 
 
 @contextmanager

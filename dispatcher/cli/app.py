@@ -2,7 +2,22 @@
 
 import typer
 
-from dispatcher.cli import acting, doctor, importing, monitoring, reading, running, submitting, web
+from dispatcher.cli import (
+    acting,
+    campaigns,
+    doctor,
+    importing,
+    keeping,
+    leads,
+    monitoring,
+    operations,
+    reading,
+    records,
+    running,
+    submitting,
+    watching,
+    web,
+)
 
 app = typer.Typer(
     help="Hands leads to Voicery: none is lost, and nobody is called twice because of us.",
@@ -26,12 +41,24 @@ app.command(rich_help_panel=LOOK)(reading.status)
 app.command(rich_help_panel=LOOK)(reading.show)
 app.command(rich_help_panel=LOOK)(reading.explain)
 app.command(rich_help_panel=LOOK)(reading.failed)
+app.command("list", rich_help_panel=LOOK)(leads.list_leads)
+app.command(rich_help_panel=LOOK)(campaigns.campaigns)
+app.command(rich_help_panel=LOOK)(operations.operations)
+app.command(rich_help_panel=LOOK)(records.imports)
+app.command(rich_help_panel=LOOK)(records.incidents)
+app.command(rich_help_panel=LOOK)(records.audit)
+app.command(rich_help_panel=LOOK)(watching.tail)
+app.command(rich_help_panel=LOOK)(watching.top)
 app.command(rich_help_panel=ACT)(acting.replay)
+app.command(rich_help_panel=ACT)(leads.edit)
 app.command(rich_help_panel=ACT)(acting.lookup)
 app.command(rich_help_panel=ACT)(acting.resolve)
 app.command(rich_help_panel=ACT)(acting.cancel)
 app.command(rich_help_panel=ACT)(acting.pause)
 app.command(rich_help_panel=ACT)(acting.resume)
+app.command(rich_help_panel=ACT)(campaigns.limit)
+app.command(rich_help_panel=ACT)(keeping.prune)
+app.command(rich_help_panel=ACT)(keeping.erase)
 app.command(
     rich_help_panel=RUN,
     add_help_option=False,

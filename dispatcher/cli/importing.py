@@ -10,12 +10,12 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 
 from dispatcher.cli import import_screen, screen
 from dispatcher.cli.opening import opened
+from dispatcher.config.actor import whoami
 from dispatcher.importing.importer import Importer, ImportResult
 from dispatcher.importing.number import known_country
 from dispatcher.importing.source import STDIN, Source, open_source
 from dispatcher.importing.terms import ImportTerms
 from dispatcher.leads.options import DEFAULT_ACCOUNT
-from dispatcher.runtime import whoami
 
 
 def import_file(

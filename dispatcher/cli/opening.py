@@ -4,19 +4,23 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from dispatcher.cli import screen
+
 if TYPE_CHECKING:
     from dispatcher.runtime import Dispatcher
 
 
 @contextmanager
-def opened() -> Iterator["Dispatcher"]:
-    """Raises `NotConfigured` where the environment lacks something."""
+def opened(*, rehearsing: bool = False) -> Iterator["Dispatcher"]:
+    """Raises `NotConfigured` where the environment lacks something. `rehearsing`: all that is done is undone."""
     # Late: it brings SQLAlchemy and Celery, a second that `--help` and misuse need not cost.
     from dispatcher.config.settings import Settings
     from dispatcher.runtime import Dispatcher
 
-    dispatcher = Dispatcher(Settings.from_environment())
+    dispatcher = Dispatcher(Settings.from_environment(), rehearsing=rehearsing)
     try:
         yield dispatcher
+        if rehearsing:
+            screen.warn(("A dry run: nothing was changed.", "yellow"))
     finally:
         dispatcher.close()

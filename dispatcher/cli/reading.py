@@ -61,6 +61,7 @@ def failed(
     resolved: Annotated[bool, typer.Option("--resolved", help="Those already replayed, found or dismissed.")] = False,
     limit: Annotated[int, typer.Option("--limit", min=1, max=100_000, help="At most so many, the latest first.")] = 20,
     json: screen.Json = False,
+    csv: screen.Csv = False,
     reveal: screen.Reveal = False,
 ) -> None:
     """List the leads that failed and that nobody has dealt with yet, and what to do about them."""
@@ -79,16 +80,15 @@ def failed(
         wanted["resolved"] = True
     with opened() as dispatcher:
         if group:
-            _show_groups(dispatcher.failed_groups(**wanted), json=json)
+            _show_groups(dispatcher.failed_groups(**wanted), json=json, csv=csv)
         else:
             found = dispatcher.failed(limit=limit + 1, **wanted)
-            _show_failed(found, limit, json=json, reveal=reveal)
+            _show_failed(found, limit, json=json, csv=csv, reveal=reveal)
 
 
-def _show_failed(found: Sequence[FailedLead], limit: int, *, json: bool, reveal: bool) -> None:
+def _show_failed(found: Sequence[FailedLead], limit: int, *, json: bool, csv: bool, reveal: bool) -> None:
     shown, more = found[:limit], len(found) > limit
-    if json:
-        screen.emit_items((one.as_dict(reveal=reveal) for one in shown), more=more)
+    if screen.emit_list((one.as_dict(reveal=reveal) for one in shown), json=json, csv=csv, more=more):
         return
     if not shown:
         screen.say(("✓ ", "green"), "No failed lead needs anybody.")
@@ -109,9 +109,8 @@ def _show_failed(found: Sequence[FailedLead], limit: int, *, json: bool, reveal:
         screen.say((f"{screen.plural(len(shown), 'lead')}. `dispatcher explain ID` says what to do next.", "dim"))
 
 
-def _show_groups(groups: Sequence[FailureGroup], *, json: bool) -> None:
-    if json:
-        screen.emit_items(group.as_dict() for group in groups)
+def _show_groups(groups: Sequence[FailureGroup], *, json: bool, csv: bool) -> None:
+    if screen.emit_list((group.as_dict() for group in groups), json=json, csv=csv):
         return
     if not groups:
         screen.say(("✓ ", "green"), "No failed lead needs anybody.")

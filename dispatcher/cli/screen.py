@@ -1,7 +1,8 @@
 """What the commands print: readable at 80 columns, plain when piped, one JSON object with `--json`, nobody's number."""
 
+import csv as csv_module
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Annotated, Any, Final, NoReturn
 
 import orjson
@@ -11,10 +12,15 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from dispatcher.records.spreadsheet import safe_cell
+
 _PIPED_WIDTH: Final = 200
 """Nobody looks at a pipe through 80 columns, and what is cut off cannot be searched for."""
 
 Json = Annotated[bool, typer.Option("--json", help="One JSON object instead of text.")]
+Csv = Annotated[bool, typer.Option("--csv", help="A CSV table instead of text.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Try it and undo it: only say what would happen.")]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 Reveal = Annotated[bool, typer.Option("--reveal", help="Show phone numbers and variables whole.")]
 
 
@@ -36,6 +42,38 @@ def emit(value: Mapping[str, Any]) -> None:
 def emit_items(items: Iterable[Mapping[str, Any]], **more: object) -> None:
     """Print a list as one JSON object."""
     emit({"items": list(items), **more})
+
+
+def emit_list(items: Iterable[Mapping[str, Any]], *, json: bool, csv: bool, **more: object) -> bool:
+    """Print a list as the flags ask for; False: neither does, so it is the caller's to show."""
+    if json and csv:
+        raise typer.BadParameter("choose one of --json and --csv")
+    if json:
+        emit_items(items, **more)
+    elif csv:
+        _emit_csv(list(items))
+    return json or csv
+
+
+def _emit_csv(items: Sequence[Mapping[str, Any]]) -> None:
+    """RFC 4180, with a header where there is a row; what is nested stands as JSON."""
+    writer = csv_module.writer(sys.stdout, lineterminator="\r\n")
+    if items:
+        writer.writerow(items[0])
+    for item in items:
+        writer.writerow(
+            safe_cell(orjson.dumps(value).decode() if isinstance(value, dict | list) else value)
+            for value in item.values()
+        )
+
+
+def confirm(question: str, *, yes: bool) -> None:
+    """Ask before something large; without anybody to ask, `--yes` must have been said."""
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        raise typer.BadParameter(f"{question} Say --yes, or look first with --dry-run")
+    typer.confirm(question, abort=True)
 
 
 def put(renderable: RenderableType) -> None:

@@ -1,5 +1,6 @@
 """The queue at a glance, for 80 columns."""
 
+from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
@@ -14,8 +15,11 @@ WORKERS_SHOWN = 8
 
 def show(seen: Overview) -> None:
     """Print it."""
-    screen.put(_leads(seen))
-    screen.say("")
+    screen.put(view(seen))
+
+
+def view(seen: Overview) -> Group:
+    """All of it, to be printed."""
     table = screen.facts()
     table.add_row("Gates", _gates(seen))
     if len(seen.channels) > 1 or any(one.waiting for one in seen.channels):
@@ -26,9 +30,9 @@ def show(seen: Overview) -> None:
     if seen.incidents:
         noun = screen.plural(seen.incidents, "incident")
         table.add_row(
-            "Incidents", screen.line((f"{noun} that a person must look at: dispatcher.incidents", "bold red"))
+            "Incidents", screen.line((f"{noun} that a person must look at: `dispatcher incidents`", "bold red"))
         )
-    screen.put(table)
+    return Group(_leads(seen), Text(""), table)
 
 
 def _leads(seen: Overview) -> Table:

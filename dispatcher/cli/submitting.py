@@ -48,6 +48,7 @@ def submit(
         str | None, typer.Option("--expires-at", help=f"No later, {moments.FUTURE_HELP}.", show_default=False)
     ] = None,
     account: Annotated[str, typer.Option("--account", help="Name of the account.")] = DEFAULT_ACCOUNT,
+    dry_run: screen.DryRun = False,
     json: screen.Json = False,
 ) -> None:
     """Make one lead durable; a worker delivers it. Without --phone the lead is read as JSON from standard input.
@@ -65,7 +66,7 @@ def submit(
         raise typer.BadParameter("--phone is missing; or give the whole lead as JSON on standard input")
     else:
         lead = _lead_from_stdin()
-    with opened() as dispatcher:
+    with opened(rehearsing=dry_run) as dispatcher:
         submission = dispatcher.submit(lead, account=account, **options)
     if json:
         screen.emit(
@@ -81,7 +82,9 @@ def submit(
     elif not submission.created:
         screen.say(("= ", "cyan"), f"{submission.id} was submitted before; nothing was added.")
     else:
-        screen.say(("✓ ", "green"), f"{submission.id} is stored and will be delivered.")
+        screen.say(
+            ("✓ ", "green"), f"{submission.id} {'would be stored.' if dry_run else 'is stored and will be delivered.'}"
+        )
 
 
 def _lead(

@@ -12,7 +12,7 @@ def console(
     host: Annotated[str, typer.Option("--host", help="Where to listen; others than this machine need a login.")] = (
         "127.0.0.1"
     ),
-    port: Annotated[int, typer.Option("--port", min=1, max=65_535)] = 8321,
+    port: Annotated[int, typer.Option("--port", min=1, max=65_535, help="Port to listen on.")] = 8321,
     certificate: Annotated[
         Path | None, typer.Option("--tls-certificate", help="A PEM file: serve https.", exists=True, dir_okay=False)
     ] = None,

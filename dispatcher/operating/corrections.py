@@ -32,8 +32,9 @@ class Corrections:
         actor: str,
         note: str | None = None,
         failure_id: int | None = None,
+        replay: bool = True,
     ) -> None:
-        """Change `phone_number`, `campaign_id` or `variables` of a failed lead, and replay it.
+        """Change `phone_number`, `campaign_id` or `variables` of a failed lead, and by default replay it.
 
         Raises `InvalidLead` with every fault; `LeadNotFound`, or `NotAllowed` with the reason: nothing would change,
         the lead has not failed (or not by `failure_id`), its earlier POST may have worked, or another live lead stands
@@ -49,7 +50,8 @@ class Corrections:
                 raise NotAllowed("Nothing was changed; replay the lead as it is, or correct it first.")
             with self._failures.apart(connection, lead_id):
                 revisions.correct(connection, lead_id, lead, actor=actor, note=note)
-                self._failures.replay_within(connection, lead_id, actor=actor, note=note)
+                if replay:
+                    self._failures.replay_within(connection, lead_id, actor=actor, note=note)
             audit.note(connection, actor, "correct", str(lead_id), {"changed": changed, "note": note})
 
         self._database.again(act)

@@ -1,0 +1,247 @@
+"""The operator's commands on real Postgres: lists and their CSV, corrections, bulk work, limits, pruning, erasing."""
+
+import csv
+import io
+import json
+import uuid
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from sqlalchemy import text
+from typer.testing import CliRunner, Result
+
+from dispatcher.cli.app import app
+from dispatcher.config.store_url import normal_database_url
+from dispatcher.errors import DispatcherError, NotAllowed
+from dispatcher.store.database import Database
+from tests.support.rows import ADA, BOB, Rows
+
+
+class Line:
+    """A command line: `run("status", "--json")`."""
+
+    def __call__(self, *arguments: str, stdin: str | None = None) -> Result:
+        return CliRunner().invoke(app, arguments, input=stdin)
+
+    def ok(self, *arguments: str, stdin: str | None = None) -> str:
+        result = self(*arguments, stdin=stdin)
+        assert result.exit_code == 0, (result.output, result.exception)
+        return result.stdout
+
+    def json(self, *arguments: str, stdin: str | None = None) -> dict[str, Any]:
+        parsed: dict[str, Any] = json.loads(self.ok(*arguments, "--json", stdin=stdin))
+        return parsed
+
+    def csv(self, *arguments: str) -> list[dict[str, str]]:
+        return list(csv.DictReader(io.StringIO(self.ok(*arguments, "--csv"))))
+
+
+@pytest.fixture
+def run(environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Line:
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    return Line()
+
+
+@pytest.fixture
+def rows(database_url: str) -> Iterator[Rows]:
+    database = Database(normal_database_url(database_url))
+    yield Rows(database)
+    database.close()
+
+
+def everything(rows: Rows) -> dict[str, Any]:
+    """Every row of every table but those that a look at the queue moves."""
+    with rows.database.transaction() as connection:
+        tables = connection.execute(text("SELECT tablename FROM pg_tables WHERE schemaname = 'dispatcher'")).scalars()
+        return {
+            table: connection.execute(
+                text(f"SELECT coalesce(json_agg(t ORDER BY t::text), '[]') FROM dispatcher.{table} AS t")  # noqa: S608
+            ).scalar()
+            for table in sorted(tables.all())
+        }
+
+
+def test_leads_are_listed_by_state_and_masked(run: Line, rows: Rows) -> None:
+    waiting, accepted = rows.lead("pending", phone=BOB), rows.lead("accepted")
+
+    assert {one["id"] for one in run.json("list")["items"]} == {str(waiting), str(accepted)}
+    (only,) = run.json("list", "--state", "accepted", "--since", "yesterday")["items"]
+    assert (only["id"], only["phone_number"]) == (str(accepted), "+•••0101")
+    assert run.json("list", "--phone", "0102", "--reveal")["items"][0]["phone_number"] == BOB
+    assert ADA[-7:] not in run.ok("list")
+    assert run.json("list", "--since", "2h", "--campaign", "7")["items"] == []
+    assert run.json("list", "--limit", "1")["more"] is True
+
+
+@pytest.mark.parametrize(
+    "command", ["list", "failed", "failed --group", "campaigns", "operations", "incidents", "audit", "imports"]
+)
+def test_every_list_is_json_csv_and_text(run: Line, rows: Rows, command: str) -> None:
+    rows.failed()
+    run.ok("pause", "--campaign", "42", "--reason", "=1+1")
+    words = command.split()
+
+    items = run.json(*words)["items"]
+    table = run.csv(*words)
+
+    assert len(items) == len(table)
+    assert not table or list(table[0]) == list(items[0])
+    assert run.ok(*words)
+    assert run(*words, "--json", "--csv").exit_code == 2
+
+
+def test_a_cell_that_begins_like_a_formula_is_none(run: Line, rows: Rows) -> None:
+    rows.failed(message="=HYPERLINK()")
+
+    (row,) = run.csv("failed", "--reveal")
+
+    assert (row["message"], row["phone_number"]) == ("'=HYPERLINK()", f"'{ADA}")
+
+
+def test_a_failed_lead_is_corrected_and_replayed(run: Line, rows: Rows) -> None:
+    lead_id = rows.failed()
+
+    told = run.json("edit", str(lead_id), "--phone", "-", "--set", "variables.age:=42", "--replay", stdin=f"{BOB}\n")
+
+    lead = rows.of(lead_id)
+    assert (lead.state, lead.phone_number) == ("pending", BOB)
+    assert lead.variables == {"customer_name": "Ada Lovelace", "age": 42}
+    assert told["changed"] == ["phone_number", "variables"]
+    assert rows.one("SELECT phone_number FROM dispatcher.lead_revisions").phone_number == ADA
+
+
+def test_a_correction_alone_waits_for_its_replay(run: Line, rows: Rows) -> None:
+    lead_id = rows.failed()
+
+    run.ok("edit", str(lead_id), "--set", "campaign_id=43", "--unset", "variables.customer_name")
+
+    lead = rows.of(lead_id)
+    assert (lead.state, lead.campaign_id, lead.variables) == ("failed", 43, {})
+
+
+@pytest.mark.parametrize("wrong", ["name=x", "variables.=x", "variables.x", "campaign_id=x", "variables.x:={"])
+def test_an_assignment_that_means_nothing_is_a_misuse(run: Line, rows: Rows, wrong: str) -> None:
+    assert run("edit", str(rows.failed()), "--set", wrong).exit_code == 2
+
+
+def test_a_dry_run_of_every_write_changes_nothing(run: Line, rows: Rows) -> None:
+    failed, waiting = rows.failed(), rows.lead("pending", phone=BOB)
+    rows.run("INSERT INTO dispatcher.incidents (kind, message) VALUES ('x', 'A sentence.')")
+    before = everything(rows)
+
+    for command in (
+        ("submit", "--phone", "+12025550109", "--campaign", "42", "--key", "k"),
+        ("edit", str(failed), "--set", "variables.x=y", "--replay"),
+        ("replay", str(failed)),
+        ("resolve", str(failed), "--note", "n"),
+        ("cancel", str(waiting)),
+        ("pause",),
+        ("resume",),
+        ("limit", "30/minute", "--campaign", "42"),
+        ("lookup", "--unknown"),
+        ("prune", "--older-than", "1s", "--failed"),
+        ("erase", BOB),
+        ("incidents", "--seen", "1"),
+        ("replay", "--all", "--background"),
+    ):
+        run.ok(*command, "--dry-run")
+
+    assert everything(rows) == before
+
+
+def test_a_dry_run_is_refused_where_the_real_thing_would_be(run: Line, rows: Rows) -> None:
+    accepted = rows.lead("accepted")
+
+    result = run("cancel", str(accepted), "--dry-run")
+
+    assert result.exit_code == 1
+    assert "withdraw it at Voicery" in result.output
+
+
+def test_a_replay_in_the_background_is_stored_and_can_be_stopped(run: Line, rows: Rows) -> None:
+    rows.failed()
+
+    stored = run.json("replay", "--campaign", "42", "--background", "--per-minute", "60", "--yes")
+    listed = run.json("operations")["items"]
+    stopped = run.json("operations", stored["id"], "--stop")
+
+    assert (stored["total"], stored["per_minute"], listed[0]["id"]) == (1, 60, stored["id"])
+    assert (stopped["state"], stopped["refusals"]) == ("stopped", [])
+    with pytest.raises(NotAllowed, match="over already"):
+        _raised(run("operations", stored["id"], "--stop"))
+    assert run("replay", "--all", "--background").exit_code == 2  # nobody to ask
+
+
+def test_a_campaign_has_a_limit_of_its_own_until_it_is_off(run: Line, rows: Rows) -> None:
+    run.ok("limit", "--campaign", "42", "30/minute")
+    assert run.json("campaigns")["items"][0]["rate_limit"] == "30/minute"
+
+    run.ok("limit", "--campaign", "42", "off")
+
+    assert run.json("campaigns")["items"][0]["rate_limit"] is None
+    assert [line[1] for line in rows.audited()] == ["limit", "limit"]
+    with pytest.raises(NotAllowed):
+        _raised(run("limit", "--campaign", "42", "fast"))
+
+
+def test_pruning_counts_first_and_asks(run: Line, rows: Rows) -> None:
+    rows.lead("accepted")
+    rows.failed(phone=BOB)
+
+    assert run.json("prune", "--older-than", "0.001s", "--dry-run") == {
+        "ended": 1, "failed": 0, "failed_open": 0, "dry_run": True, "leads": 1,
+    }  # fmt: skip
+    assert run("prune", "--older-than", "0.001s").exit_code == 2  # nobody to ask
+    assert run.json("prune", "--older-than", "0.001s", "--yes")["leads"] == 1
+    assert run.json("prune", "--older-than", "0.001s", "--failed", "--yes")["leads"] == 1
+    assert run.json("list")["items"] == []
+
+
+def test_erasing_asks_names_what_voicery_keeps_and_prints_no_number(run: Line, rows: Rows) -> None:
+    rows.lead("accepted", voicery_lead_id=77)
+
+    assert run("erase", "-", stdin=f"{ADA}\n").exit_code == 2  # nobody to ask
+    shown = run.ok("erase", "-", "--yes", stdin=f"{ADA}\n")
+
+    assert "77" in shown
+    assert "DELETE /user/leads/" in shown
+    assert ADA[-7:] not in shown
+    assert run.json("list")["items"] == []
+
+
+def test_tail_tells_what_happened_once_and_masked(run: Line, rows: Rows) -> None:
+    attempt_id = uuid.uuid4()
+    lead_id = rows.lead("accepted", attempt_id=attempt_id)
+    rows.run("INSERT INTO dispatcher.incidents (kind, message) VALUES ('x', 'A sentence.')")
+
+    told = [json.loads(line) for line in run.ok("tail", "--no-follow", "--since", "1h", "--json").splitlines()]
+
+    assert [one["what"] for one in told] == ["lead accepted", "incident"]
+    assert (told[0]["lead_id"], told[0]["phone_number"]) == (str(lead_id), "+•••0101")
+    assert "A sentence." in run.ok("tail", "--no-follow", "--since", "1h")
+
+
+def test_top_shows_the_queue_once_where_nobody_watches(run: Line, rows: Rows) -> None:
+    rows.lead("pending")
+
+    shown = run.ok("top", "--once")
+
+    assert "pending" in shown
+    assert "last 5 minutes" in shown
+
+
+def test_incidents_are_marked_as_seen(run: Line, rows: Rows) -> None:
+    rows.run("INSERT INTO dispatcher.incidents (kind, message) VALUES ('x', 'A sentence.')")
+    (one,) = run.json("incidents")["items"]
+
+    run.ok("incidents", "--seen", str(one["id"]))
+
+    assert run.json("incidents")["items"][0]["seen_by"]
+
+
+def _raised(result: Result) -> None:
+    """What `__main__` turns into one line."""
+    assert isinstance(result.exception, DispatcherError), result.output
+    raise result.exception
