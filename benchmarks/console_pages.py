@@ -2,8 +2,8 @@
 
     python -m benchmarks.console_pages [--leads 1000000] [--failed 100000] [--rounds 40]
 
-Seeds its own embedded Postgres by SQL, asks each page through the whole application (login, rendering, headers), and prints the
-median and the 95th percentile in ms. Exit 1 if a page's p95 is 300 ms or more.
+Seeds its own embedded Postgres by SQL, asks each page through the whole application (session, rendering, headers), and
+prints the median and the 95th percentile in ms. Exit 1 if a page's p95 is 300 ms or more.
 """
 
 import argparse
@@ -41,28 +41,30 @@ SELECT CAST(lpad(to_hex(n), 8, '0') || '-0000-7000-8000-' || lpad(to_hex(n), 12,
     '+4477009' || lpad(CAST(n AS text), 7, '0'), '{"customer_name": "Ada"}', kind.state,
     CASE WHEN kind.state = 'failed' THEN (ARRAY['rejected', 'exhausted', 'outcome_unknown', 'expired'])[1 + n % 4] END,
     now() + make_interval(secs => n % 100 - 90), 1, 'h', CASE WHEN kind.state = 'accepted' THEN n END,
-    now() - make_interval(secs => n * 0.6), CASE WHEN kind.state NOT IN ('pending') THEN now() - make_interval(secs => n * 0.6) END,
+    now() - make_interval(secs => n * 0.6),
+    CASE WHEN kind.state <> 'pending' THEN now() - make_interval(secs => n * 0.6) END,
     CASE WHEN kind.state = 'failed' THEN 'Voicery refused the phone number.' END, 'crm-' || n
 FROM generate_series(1, :leads) AS n
 CROSS JOIN LATERAL (
-    SELECT CASE WHEN n % (:leads / :failed) = 0 THEN 'failed' WHEN n % 10 < 2 THEN 'pending' ELSE 'accepted' END AS state
+    SELECT CASE WHEN n % (:leads / :failed) = 0 THEN 'failed' WHEN n % 10 < 2 THEN 'pending' ELSE 'accepted' END
+        AS state
 ) AS kind
 """
 
 ATTEMPTS = """
-INSERT INTO dispatcher.lead_attempts (id, lead_id, number, account, campaign_id, phone_number, watermark, started_at, ended_at,
-    finished_at, outcome, http_status, worker)
-SELECT CAST(lpad(to_hex(CAST(extract(epoch FROM finished_at) * 1000 AS bigint)), 12, '0') || '7' || substr(md5(CAST(id AS text)), 1, 3)
-            || '8' || substr(md5(CAST(id AS text)), 4, 15) AS uuid),
+INSERT INTO dispatcher.lead_attempts (id, lead_id, number, account, campaign_id, phone_number, watermark, started_at,
+    ended_at, finished_at, outcome, http_status, worker)
+SELECT CAST(lpad(to_hex(CAST(extract(epoch FROM finished_at) * 1000 AS bigint)), 12, '0')
+            || '7' || substr(md5(CAST(id AS text)), 1, 3) || '8' || substr(md5(CAST(id AS text)), 4, 15) AS uuid),
     id, 1, account, campaign_id, phone_number, 0, finished_at, finished_at, finished_at,
-    CASE failure_class WHEN 'outcome_unknown' THEN 'unknown' WHEN 'exhausted' THEN 'not_sent' WHEN 'rejected' THEN 'rejected'
-        ELSE 'accepted' END, 201, 'host:1'
+    CASE failure_class WHEN 'outcome_unknown' THEN 'unknown' WHEN 'exhausted' THEN 'not_sent'
+        WHEN 'rejected' THEN 'rejected' ELSE 'accepted' END, 201, 'host:1'
 FROM dispatcher.leads WHERE finished_at IS NOT NULL
 """
 
 FAILED = """
-INSERT INTO dispatcher.failed_leads (lead_id, account, campaign_id, phone_number, failure_class, http_status, fingerprint, message,
-    attempts, failed_at, resolved_at, resolution)
+INSERT INTO dispatcher.failed_leads (lead_id, account, campaign_id, phone_number, failure_class, http_status,
+    fingerprint, message, attempts, failed_at, resolved_at, resolution)
 SELECT id, account, campaign_id, phone_number, failure_class, 422, failure_class || ':' || campaign_id % 7,
     'Voicery refused field ' || campaign_id % 7 || ': it is not valid.', attempts, finished_at, old.resolved_at,
     CASE WHEN old.resolved_at IS NOT NULL THEN 'replayed' END
@@ -72,7 +74,8 @@ WHERE state = 'failed'
 """
 
 REST = """
-INSERT INTO dispatcher.channels (account, campaign_id, served_at) SELECT 'default', 40 + n, now() FROM generate_series(0, 19) AS n;
+INSERT INTO dispatcher.channels (account, campaign_id, served_at)
+SELECT 'default', 40 + n, now() FROM generate_series(0, 19) AS n;
 INSERT INTO dispatcher.idempotency_keys (account, key, lead_id, payload_hash, state)
 SELECT account, idempotency_key, id, 'h', 'pending' FROM dispatcher.leads;
 INSERT INTO dispatcher.audit_log (actor, action, subject)
@@ -147,12 +150,12 @@ def measure(url: str, rounds: int) -> bool:
                 begin = time.perf_counter()
                 answer = client.get(path)
                 times.append(1000 * (time.perf_counter() - begin))
-                assert answer.status_code in (200, 303), (path, answer.status_code)
+                if answer.status_code not in {200, 303}:
+                    sys.exit(f"{path} answered {answer.status_code}")
             p95 = statistics.quantiles(times, n=20)[-1]
             good &= p95 < BOUND_MS
-            print(
-                f"{name:22} median {statistics.median(times):7.1f}  p95 {p95:7.1f} ms{'' if p95 < BOUND_MS else '  TOO SLOW'}"
-            )
+            verdict = "" if p95 < BOUND_MS else "  TOO SLOW"
+            print(f"{name:22} median {statistics.median(times):7.1f}  p95 {p95:7.1f} ms{verdict}")
     desk.close()
     return good
 

@@ -1,8 +1,9 @@
 """A console over a database of the test's own, and browsers of every role."""
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 from urllib.parse import quote_plus
 
 import pytest
@@ -64,10 +65,12 @@ class Browser:
         self.client = client
         self.session = session
 
-    def get(self, path: str, **more):
+    def get(self, path: str, **more: Any) -> Any:
         return self.client.get(path, **more)
 
-    def post(self, path: str, fields=(), *, token: str | None = None, headers=None):
+    def post(
+        self, path: str, fields: Any = (), *, token: str | None = None, headers: Mapping[str, str | None] | None = None
+    ) -> Any:
         pairs = list(fields.items() if isinstance(fields, dict) else fields)
         if self.session is not None and token is None:
             token = self.session.csrf

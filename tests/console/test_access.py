@@ -1,5 +1,8 @@
 """Who comes in, through which door, and with which headers."""
 
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 
 from dispatcher.config.secret import Secret
@@ -9,7 +12,7 @@ from dispatcher.console.origin import reached_at
 from dispatcher.console.people import People, Role, hash_password
 from dispatcher.console.sessions import LONGEST_SECONDS
 from dispatcher.errors import NotConfigured
-from tests.console.conftest import BASE, PASSWORD, Seat
+from tests.console.conftest import BASE, PASSWORD, Browser, Seat
 from tests.support.rows import Rows
 
 NOBODY = "00000000-0000-4000-8000-000000000000"
@@ -24,7 +27,7 @@ def path_of(door: Door, lead_id: object = NOBODY) -> str:
     )
 
 
-def ask(browser, door: Door, path: str, **more):
+def ask(browser: Browser, door: Door, path: str, **more: Any) -> Any:
     return browser.get(path) if door.method == "GET" else browser.post(path, **more)
 
 
@@ -66,14 +69,15 @@ def test_the_other_methods_are_refused(closed_seat: Seat, door: Door) -> None:
         (None, {"origin": "http://127.0.0.1:9999"}),
     ],
 )
-def test_a_forged_form_is_refused_before_anything_is_asked(closed_seat: Seat, token: str | None, headers) -> None:
+def test_a_forged_form_is_refused_before_anything_is_asked(
+    closed_seat: Seat, token: str | None, headers: dict[str, str | None]
+) -> None:
     browser = closed_seat.browser(Role.ADMIN)
     for path in [*(path_of(door) for door in DOORS if door.method == "POST"), "/logout"]:
         answer = browser.post(path, {"verb": "replay", "note": "x"}, token=token, headers=headers)
         assert answer.status_code == 403, path
-    assert browser.session is not None and closed_seat.console.sessions.find(
-        browser.client.cookies[closed_seat.console.cookie]
-    )
+    assert browser.session is not None
+    assert closed_seat.console.sessions.find(browser.client.cookies[closed_seat.console.cookie])
 
 
 def test_a_login_from_another_site_is_refused(closed_seat: Seat) -> None:
@@ -130,7 +134,9 @@ def test_an_error_shows_a_number_and_nothing_else(closed_seat: Seat, monkeypatch
     monkeypatch.setattr(type(closed_seat.console.desk.dispatcher), "overview", fail)
     answer = closed_seat.browser(Role.ADMIN).get("/")
     assert answer.status_code == 500
-    assert "5550101" not in answer.text and "password" not in answer.text and "Traceback" not in answer.text
+    assert "5550101" not in answer.text
+    assert "password" not in answer.text
+    assert "Traceback" not in answer.text
     assert answer.headers["cache-control"] == "no-store"
 
 
@@ -142,7 +148,10 @@ def test_the_right_password_opens_and_is_written_down(seat: Seat, rows: Rows) ->
     answer = browser.post("/login", {"name": "olga", "password": PASSWORD, "next": "/failed?campaign=42"})
     assert (answer.status_code, answer.headers["location"]) == (303, "/failed?campaign=42")
     cookie = answer.headers["set-cookie"]
-    assert "HttpOnly" in cookie and "SameSite=lax" in cookie and "Path=/" in cookie and "Domain" not in cookie
+    assert "HttpOnly" in cookie
+    assert "SameSite=lax" in cookie
+    assert "Path=/" in cookie
+    assert "Domain" not in cookie
     assert browser.get("/").status_code == 200
     assert [(actor, action) for actor, action, _, _ in rows.audited()] == [("olga@console", "login")]
 
@@ -200,7 +209,7 @@ def test_whoever_is_struck_off_is_out_at_once(closed_seat: Seat) -> None:
     assert browser.get("/").status_code == 303
 
 
-def test_with_tls_the_cookie_is_bound_to_the_host(make_seat) -> None:
+def test_with_tls_the_cookie_is_bound_to_the_host(make_seat: Callable[..., Seat]) -> None:
     origin = reached_at("0.0.0.0", 8321, public="https://leads.example.com", users=True)  # noqa: S104 - what is tested
     seat = make_seat(origin=origin)
     host = {"host": "leads.example.com", "origin": "https://leads.example.com"}
@@ -210,14 +219,16 @@ def test_with_tls_the_cookie_is_bound_to_the_host(make_seat) -> None:
     assert answer.headers["strict-transport-security"]
 
 
-def test_without_users_the_printed_link_opens_once(make_seat) -> None:
+def test_without_users_the_printed_link_opens_once(make_seat: Callable[..., Seat]) -> None:
     seat = make_seat(with_users=False)
     (key,) = seat.printed
     page = seat.browser().get(f"/login?key={key}")
-    assert page.status_code == 200 and "set-cookie" not in page.headers, "reading the link must not use it up"
+    assert page.status_code == 200
+    assert "set-cookie" not in page.headers, "reading the link must not use it up"
     assert seat.browser().post("/login", {"key": key}).status_code == 303
     assert seat.browser().post("/login", {"key": key}).status_code == 401
-    assert len(seat.printed) == 2 and seat.printed[1] != key
+    assert len(seat.printed) == 2
+    assert seat.printed[1] != key
     assert seat.browser().post("/login", {"name": "ada", "password": PASSWORD}).status_code == 401
 
 
@@ -258,7 +269,9 @@ def test_a_broken_user_is_refused_without_being_shown(line: str) -> None:
 
 def test_passwords_are_salted_slow_and_long_enough() -> None:
     first, second = hash_password(PASSWORD), hash_password(PASSWORD)
-    assert first != second and PASSWORD not in first and "$" not in first
+    assert first != second
+    assert PASSWORD not in first
+    assert "$" not in first
     people = People(Secret(f"ada:admin:{first}"), None)
     assert people.check("ada", PASSWORD) is not None
     assert people.check("ada", PASSWORD + "x") is None

@@ -5,6 +5,8 @@ import io
 import json
 import re
 import uuid
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -50,7 +52,8 @@ def test_a_stale_page_does_not_replay_a_later_failure(operator: Browser, rows: R
     )
     rows.run(
         "INSERT INTO dispatcher.failed_leads (lead_id, account, campaign_id, phone_number, failure_class, fingerprint,"
-        " message, attempts) SELECT id, account, campaign_id, phone_number, 'expired', 'f2', 'm', 0 FROM dispatcher.leads"
+        " message, attempts)"
+        " SELECT id, account, campaign_id, phone_number, 'expired', 'f2', 'm', 0 FROM dispatcher.leads"
     )
     operator.post(f"/leads/{lead}/replay", {"failure": seen})
     assert rows.of(lead).state == "failed"
@@ -131,13 +134,13 @@ def test_a_correction_does_not_get_around_the_doubt(operator: Browser, rows: Row
 # Many leads -----------------------------------------------------------------------------------------------------------
 
 
-def preview(browser: Browser, verb: str, **more) -> str:
+def preview(browser: Browser, verb: str, **more: Any) -> str:
     fields = [("verb", verb), ("filters", more.get("filters", "")), ("scope", more.get("scope", "all"))]
     fields += [("lead", lead) for lead in more.get("leads", [])]
     return browser.post("/failed/preview", fields).text
 
 
-def confirm(browser: Browser, page: str, **more) -> str:
+def confirm(browser: Browser, page: str, **more: Any) -> str:
     fields = [(name, hidden(page, name)) for name in ("verb", "filters", "scope", "action", "total")]
     fields += [("lead", lead) for lead in re.findall(r'name="lead" value="([^"]+)"', page)]
     answer = browser.post("/operations", [*fields, *more.items()])
@@ -168,12 +171,13 @@ def test_a_bulk_replay_does_what_its_preview_said(seat: Seat, operator: Browser,
     assert rows.of(doubtful).state == "failed"
     assert sorted(rows.of(lead).state for lead in twins) == ["failed", "pending"]
     shown = operator.get(location).text
-    assert "may have been called" in shown and "already stands for this person" in shown
+    assert "may have been called" in shown
+    assert "already stands for this person" in shown
     assert {actor for actor, *_ in rows.audited()} == {"olga@console"}
 
 
 def test_an_operation_survives_whoever_works_on_it(
-    seat: Seat, make_seat, operator: Browser, rows: Rows, monkeypatch: pytest.MonkeyPatch
+    seat: Seat, make_seat: Callable[..., Seat], operator: Browser, rows: Rows, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     leads = [rows.failed(phone=f"+44770090{n:04d}") for n in range(60)]
     page = preview(operator, "replay")
@@ -181,7 +185,7 @@ def test_an_operation_survives_whoever_works_on_it(
     work_done = seat.console.desk.failures.replay_within
     tried: list[object] = []
 
-    def dies(connection, lead_id, **more):
+    def dies(connection: Any, lead_id: uuid.UUID, **more: Any) -> None:
         tried.append(lead_id)
         if len(tried) > 20:
             raise KeyboardInterrupt
@@ -275,7 +279,8 @@ def test_pages_follow_each_other_without_gaps(operator: Browser, rows: Rows) -> 
         seen += re.findall(r'name="lead" value="([^"]+)"', page)
         following = re.search(r'rel="next" href="([^"]+)"', page)
         path = following[1].replace("&amp;", "&") if following else None
-    assert len(seen) == 120 and set(seen) == expected
+    assert len(seen) == 120
+    assert set(seen) == expected
 
 
 @pytest.mark.parametrize(
@@ -338,16 +343,19 @@ def test_nothing_that_somebody_wrote_becomes_markup(seat: Seat, admin: Browser, 
     )
     rows.run("INSERT INTO dispatcher.workers (name) VALUES (:x)", x=XSS)
     rows.run(
-        "INSERT INTO dispatcher.gates (account, campaign_id, state, reason, by, note) VALUES ('default', 42, 'closed', 'paused', :x, :x)",
+        "INSERT INTO dispatcher.gates (account, campaign_id, state, reason, by, note)"
+        " VALUES ('default', 42, 'closed', 'paused', :x, :x)",
         x=XSS,
     )
     rows.run("INSERT INTO dispatcher.channels (account, campaign_id, rate_limit) VALUES ('default', 42, :x)", x=XSS)
     rows.run(
-        "INSERT INTO dispatcher.imports (batch_id, file_name, account, actor) VALUES (gen_random_uuid(), :x, 'default', :x)",
+        "INSERT INTO dispatcher.imports (batch_id, file_name, account, actor)"
+        " VALUES (gen_random_uuid(), :x, 'default', :x)",
         x=XSS,
     )
     rows.run(
-        "INSERT INTO dispatcher.import_rejections (import_id, line, field, reason, original) SELECT id, 1, :x, :x, :x FROM dispatcher.imports",
+        "INSERT INTO dispatcher.import_rejections (import_id, line, field, reason, original)"
+        " SELECT id, 1, :x, :x, :x FROM dispatcher.imports",
         x=XSS,
     )
     number = rows.one("SELECT id FROM dispatcher.imports").id
@@ -379,7 +387,8 @@ def test_nothing_that_somebody_wrote_becomes_markup(seat: Seat, admin: Browser, 
     ]:
         page = admin.get(path)
         assert page.status_code == 200, path
-        assert "<script>alert" not in page.text and "<img src=x" not in page.text, path
+        assert "<script>alert" not in page.text, path
+        assert "<img src=x" not in page.text, path
         assert page.text.count("<script") == 1, path
         assert " onerror=" not in re.sub(r"&[#a-z0-9]+;[^<]*", "", page.text), path
         assert "style=" not in page.text.replace(XSS, ""), "the policy forbids inline styles"
@@ -407,7 +416,9 @@ def test_exports_are_masked_audited_and_no_formulas(operator: Browser, viewer: B
     lead = rows.failed(phone=ADA, message='=HYPERLINK("https://evil.example")')
     assert viewer.post("/failed/export", {"format": "csv"}).status_code == 403
     (row,) = csv.DictReader(io.StringIO(operator.post("/failed/export", {"format": "csv"}).text))
-    assert row["message"].startswith("'=") and row["phone_number"] == "'+•••0101" and row["lead_id"] == str(lead)
+    assert row["message"].startswith("'=")
+    assert row["phone_number"] == "'+•••0101"
+    assert row["lead_id"] == str(lead)
     operator.post("/reveal")
     (item,) = operator.post("/failed/export", {"format": "json"}).json()["items"]
     assert item["phone_number"] == ADA
@@ -459,7 +470,8 @@ def test_incidents_are_marked_as_seen_by_somebody(operator: Browser, rows: Rows)
 def test_a_lead_is_found_by_each_of_its_names(viewer: Browser, rows: Rows) -> None:
     lead = rows.lead("accepted", voicery_lead_id=987654, idempotency_key="crm-17")
     rows.run(
-        "INSERT INTO dispatcher.idempotency_keys (account, key, lead_id, payload_hash, state) VALUES ('default', 'crm-17', :id, 'h', 'pending')",
+        "INSERT INTO dispatcher.idempotency_keys (account, key, lead_id, payload_hash, state)"
+        " VALUES ('default', 'crm-17', :id, 'h', 'pending')",
         id=lead,
     )
     rows.run("INSERT INTO dispatcher.channels (account, campaign_id) VALUES ('default', 42)")
@@ -491,5 +503,6 @@ def test_postgres_away_is_a_page_and_no_trace(
 
     monkeypatch.setattr(type(seat.console.desk.dispatcher), "overview", away)
     answer = admin.get("/")
-    assert answer.status_code == 503 and "Postgres is away" in answer.text
+    assert answer.status_code == 503
+    assert "Postgres is away" in answer.text
     assert seat.browser(Role.ADMIN).get("/login").status_code == 303

@@ -9,7 +9,10 @@ from dispatcher.store.database import Database
 from tests.console.conftest import Seat
 from tests.support.rows import ADA, Rows
 
-LARGE = "leads|lead_attempts|failed_leads|lead_contacts|audit_log|idempotency_keys|operation_leads|lead_revisions|import_rejections"
+LARGE = (
+    "leads|lead_attempts|failed_leads|lead_contacts|audit_log|idempotency_keys|operation_leads|lead_revisions"
+    "|import_rejections"
+)
 COUNTS_A_SMALL_TABLE = "WHERE state IN ('accepted', 'duplicate', 'cancelled')"  # only below 64 MB; estimated above
 
 
@@ -20,13 +23,14 @@ def test_every_page_is_served_by_indexes(seat: Seat, database: Database, rows: R
         "INSERT INTO dispatcher.operations (id, kind, actor, total) VALUES (gen_random_uuid(), 'replay', 'ada', 0)"
     )
     rows.run(
-        "INSERT INTO dispatcher.imports (batch_id, file_name, account, actor) VALUES (gen_random_uuid(), 'f', 'default', 'ada')"
+        "INSERT INTO dispatcher.imports (batch_id, file_name, account, actor)"
+        " VALUES (gen_random_uuid(), 'f', 'default', 'ada')"
     )
     operation = rows.one("SELECT id FROM dispatcher.operations").id
     number = rows.one("SELECT id FROM dispatcher.imports").id
     asked: dict[str, object] = {}
 
-    def note(_connection, _cursor, statement, parameters, *_):
+    def note(_connection: object, _cursor: object, statement: str, parameters: object, *_: object) -> None:
         asked[statement] = parameters
 
     event.listen(Engine, "before_cursor_execute", note)
@@ -35,7 +39,8 @@ def test_every_page_is_served_by_indexes(seat: Seat, database: Database, rows: R
         "/", "/failed", "/failed?campaign=42&class=rejected", "/failed/rows", "/failed/rows?resolved=yes",
         "/failed/rows?cause=f1&http_status=422&text=phone&phone=0101&attempts=1&since=2h&account=default",
         "/failed/rows?reference=crm-1", "/failed/rows?batch=00000000-0000-4000-8000-000000000000", f"/leads/{lead}",
-        f"/leads/{lead}/correct", "/campaigns", "/operations", f"/operations/{operation}", "/imports", f"/imports/{number}",
+        f"/leads/{lead}/correct", "/campaigns", "/operations", f"/operations/{operation}", "/imports",
+        f"/imports/{number}",
         "/incidents", "/workers", "/audit", "/audit?actor=ada&action=replay", f"/audit?subject={lead}",
         f"/search?q={lead}", "/search?q=crm-1", "/search?q=123456", "/search?q=%2B12025550101",
     ):  # fmt: skip
