@@ -1,5 +1,7 @@
 """The checks of `doctor`. Each asks one thing, and none stops the others."""
 
+import os
+import re
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Final
@@ -9,8 +11,9 @@ from sqlalchemy import Connection
 
 from dispatcher import migration
 from dispatcher.answers.outcome import Reason
+from dispatcher.answers.reply import Reply
 from dispatcher.broker.connection import connect, refuse_cluster
-from dispatcher.cli import moments
+from dispatcher.cli import moments, store_checks
 from dispatcher.cli.check import Check, Verdict
 from dispatcher.config.binding import binding_of
 from dispatcher.config.settings import Settings
@@ -22,23 +25,29 @@ from dispatcher.store import accounts, server
 from dispatcher.store.database import Database, StatementRefused
 
 OLDEST_POSTGRES: Final = 140_000
+OLDEST_REDIS: Final = (6, 2)
 WORKER_SILENT_SECONDS: Final = 60.0
 CLOCK_SKEW_SECONDS: Final = 5.0
 
 
-def check_everything() -> list[Check]:
-    """Every check, in the order in which a person would mend things."""
+def check_everything(*, strict: bool = False, online: bool = False) -> list[Check]:
+    """Every check, in the order in which a person would mend things.
+
+    strict   an unknown setting is bad
+    online   ask Voicery too: one GET of the list for each account, which counts against the rate limit
+    """
     try:
         settings = Settings.from_environment()
     except NotConfigured as error:
         return [Check("Settings", Verdict.BAD, str(error), "docs/settings.md describes every variable.")]
-    return [*_settings(settings), *_postgres(settings), *_redis(settings), *_accounts(settings)]
+    checks = [*_settings(settings, strict=strict), *_postgres(settings), *_redis(settings), *_accounts(settings)]
+    return [*checks, *_voicery(settings)] if online else checks
 
 
-def _settings(settings: Settings) -> Iterator[Check]:
+def _settings(settings: Settings, *, strict: bool) -> Iterator[Check]:
     if settings.unknown_names:
         found = "; ".join(str(name) for name in settings.unknown_names)
-        yield Check("Settings", Verdict.DOUBTFUL, found, "Correct or unset them.")
+        yield Check("Settings", Verdict.BAD if strict else Verdict.DOUBTFUL, found, "Correct or unset them.")
     else:
         yield Check("Settings", Verdict.GOOD, "all are usable")
 
@@ -56,6 +65,8 @@ def _postgres(settings: Settings) -> Iterator[Check]:
             migration.check(connection)
             yield Check("Schema", Verdict.GOOD, f"at revision {migration.head()}")
             yield from _bindings(settings, connection)
+            for check in (store_checks.limits, store_checks.bloat, store_checks.transactions, store_checks.doorbells):
+                yield from check(connection)
         yield from _work(Reads(database).overview())
     except SchemaOutOfDate as error:
         yield Check("Schema", Verdict.BAD, str(error), "dispatcher migrate")
@@ -83,6 +94,8 @@ def _server(connection: Connection) -> Iterator[Check]:
     if skew > CLOCK_SKEW_SECONDS:
         found = f"this machine is {moments.span(skew)} off the database"
         yield Check("Clock", Verdict.DOUBTFUL, found, "Schedules follow the database's clock; set both by NTP.")
+    else:
+        yield Check("Clock", Verdict.GOOD, f"within {moments.span(CLOCK_SKEW_SECONDS)} of the database's")
 
 
 def _bindings(settings: Settings, connection: Connection) -> Iterator[Check]:
@@ -121,7 +134,13 @@ def _redis(settings: Settings) -> Iterator[Check]:
     client = connect(settings.redis_url.reveal(), timeout_seconds=2.0)
     try:
         refuse_cluster(client)
-        yield Check("Redis", Verdict.GOOD, f"version {client.info('server').get('redis_version', 'unknown')}")
+        version = str(client.info("server").get("redis_version", "unknown"))
+        known = re.match(r"(\d+)\.(\d+)", version)
+        if known is not None and (int(known[1]), int(known[2])) < OLDEST_REDIS:
+            advice = "Use Redis 6.2 or newer, or Valkey; older ones are not tested."
+            yield Check("Redis", Verdict.DOUBTFUL, f"version {version}", advice)
+        else:
+            yield Check("Redis", Verdict.GOOD, f"version {version}")
         policy = client.info("memory").get("maxmemory_policy")
     except NotConfigured as error:
         yield Check("Redis", Verdict.BAD, str(error))
@@ -135,6 +154,8 @@ def _redis(settings: Settings) -> Iterator[Check]:
     if policy not in {None, "noeviction"}:
         advice = "Set maxmemory-policy noeviction: else the rate limit may be forgotten and exceeded."
         yield Check("Redis memory", Verdict.DOUBTFUL, f"the eviction policy is {policy}", advice)
+    else:
+        yield Check("Redis memory", Verdict.GOOD, "nothing is evicted")
 
 
 def _accounts(settings: Settings) -> Iterator[Check]:
@@ -145,6 +166,42 @@ def _accounts(settings: Settings) -> Iterator[Check]:
             yield Check(_named("Token", name), Verdict.DOUBTFUL, str(error), "Producers need none; every worker does.")
         else:
             yield Check(_named("Token", name), Verdict.GOOD, "is set")
+
+
+def _voicery(settings: Settings) -> Iterator[Check]:
+    from dispatcher.worker.runtime import Deliverer, worker_name  # late: only `--online` needs it
+
+    if settings.redis_url is None or settings.database_url is None:
+        yield Check("Online", Verdict.DOUBTFUL, "Voicery was not asked", "Mend Postgres and Redis first.")
+        return
+    deliverer = Deliverer(settings, stopping=lambda: False, worker=worker_name(os.getpid()))
+    try:
+        for name in settings.accounts:
+            try:
+                yield judge_greeting(_named("Online", name), deliverer.greet(name))
+            except (DispatcherError, StatementRefused) as error:
+                yield Check(_named("Online", name), Verdict.DOUBTFUL, f"Voicery was not asked: {error}")
+    finally:
+        deliverer.close()
+
+
+def judge_greeting(check: str, reply: Reply) -> Check:
+    """What Voicery's answer to a harmless GET says of the token and the address."""
+    match reply.status:
+        case None:
+            return Check(
+                check, Verdict.BAD, "Voicery cannot be reached", "Is VOICERY_BASE_URL right, and the way open?"
+            )
+        case 200:
+            return Check(check, Verdict.GOOD, "Voicery answers, and takes the token")
+        case 401 | 403:
+            found = f"Voicery refuses the token (HTTP {reply.status})"
+            return Check(check, Verdict.BAD, found, "Set VOICERY_API_TOKEN to a token of this workspace.")
+        case 404 | 405:
+            advice = "Without the list a lost answer stays unknown; or VOICERY_BASE_URL is wrong: it ends in /api."
+            return Check(check, Verdict.DOUBTFUL, f"there is no list of leads there (HTTP {reply.status})", advice)
+        case status:
+            return Check(check, Verdict.DOUBTFUL, f"Voicery answered HTTP {status}", "Try again in a minute.")
 
 
 def _named(check: str, account: str) -> str:

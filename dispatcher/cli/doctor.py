@@ -12,13 +12,18 @@ _MARKS = {Verdict.GOOD: ("✓", "green"), Verdict.DOUBTFUL: ("!", "yellow"), Ver
 
 
 def doctor(
-    strict: Annotated[bool, typer.Option("--strict", help="Fail on warnings too.")] = False,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Fail on warnings too; unknown DISPATCHER_* names are errors.")
+    ] = False,
+    online: Annotated[
+        bool, typer.Option("--online", help="Ask Voicery too: one GET an account, which counts against the rate.")
+    ] = False,
     json: screen.Json = False,
 ) -> None:
     """Check settings, Postgres, schema, Redis, token and workers, and say what to do."""
     from dispatcher.cli.checks import check_everything  # late, as in `opening`
 
-    checks = check_everything()
+    checks = check_everything(strict=strict, online=online)
     if json:
         screen.emit_items(check.as_dict() for check in checks)
     else:

@@ -28,3 +28,69 @@ def read(connection: Connection) -> Server:
     """The connected server."""
     row = connection.execute(_READ).one()
     return Server(row.version, row.number, row.fsync, row.full_page_writes, row.standby, row.now)
+
+
+_TABLES = text("""
+SELECT relname AS name, n_live_tup AS live, n_dead_tup AS dead, last_autovacuum, pg_total_relation_size(relid) AS bytes
+FROM pg_stat_user_tables WHERE schemaname = 'dispatcher' ORDER BY n_dead_tup DESC
+""")
+
+_LONG = text("""
+SELECT pid, coalesce(nullif(application_name, ''), 'unnamed') AS application, state,
+    CAST(extract(epoch FROM now() - xact_start) AS float8) AS seconds
+FROM pg_stat_activity
+WHERE datname = current_database() AND pid <> pg_backend_pid() AND backend_type = 'client backend'
+  AND xact_start < now() - make_interval(secs => :seconds)
+ORDER BY xact_start
+""")
+
+_LIMITS = text("""
+SELECT current_setting('autovacuum') = 'on' AS autovacuum,
+    CAST(current_setting('max_connections') AS int) AS connections,
+    (SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend') AS connected
+""")
+
+
+@dataclass(frozen=True, slots=True)
+class TableSize:
+    """Rows by the server's own count, which is approximate."""
+
+    name: str
+    live: int
+    dead: int
+    last_autovacuum: datetime | None
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class LongTransaction:
+    """Somebody's transaction that keeps dead rows from being removed."""
+
+    pid: int
+    application: str
+    state: str | None
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """`connections` may be open at once, by anybody; `connected` are."""
+
+    autovacuum: bool
+    connections: int
+    connected: int
+
+
+def table_sizes(connection: Connection) -> list[TableSize]:
+    """The dispatcher's tables, those with the most dead rows first."""
+    return [TableSize(**row) for row in connection.execute(_TABLES).mappings()]
+
+
+def long_transactions(connection: Connection, *, seconds: float) -> list[LongTransaction]:
+    """Transactions of this database that have been open for longer. Without rights those of others are left out."""
+    return [LongTransaction(**row) for row in connection.execute(_LONG, {"seconds": seconds}).mappings()]
+
+
+def limits(connection: Connection) -> Limits:
+    """What the server allows, and uses."""
+    return Limits(**connection.execute(_LIMITS).mappings().one())

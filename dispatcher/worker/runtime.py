@@ -12,6 +12,7 @@ from uuid import UUID
 from dispatcher.alerts.alerting import Alerting
 from dispatcher.alerts.webhook import Webhook
 from dispatcher.answers.outcome import Reason, Rules
+from dispatcher.answers.reply import Reply
 from dispatcher.broker.connection import connect
 from dispatcher.broker.doorbell import Doorbell
 from dispatcher.broker.limiter import Limiter, LimiterUnavailable, Permits
@@ -118,6 +119,19 @@ class Deliverer:
         if fault is not None:
             raise NotConfigured(fault)
         return self.resolution(account).look_up(ids)
+
+    def greet(self, account: str) -> Reply:
+        """Ask Voicery's list for one lead of any campaign: harmless, and it tells whether token and address are right.
+
+        Raises `NotConfigured` without a token, `NoPermit` or `LimiterUnavailable` where the rate forbids it.
+        """
+        self._settings.account(account).read_token()
+        permits = LookupRate(self._limiter, account, self._settings.rate_limit).take_lookup(leads_wait=False)
+        if not permits.granted:
+            raise NoPermit(permits.next_in_seconds)
+        with self._database.autocommit() as connection:
+            campaign_id = accounts.any_campaign(connection, account) or 1
+        return self._client(account).list_leads(campaign_id=campaign_id, per_page=1)
 
     def alert(self) -> None:
         """One run of alerts; nothing where no webhook is set."""

@@ -1,0 +1,174 @@
+"""The doctor: each thing that can be wrong is found, and comes with what to do."""
+
+import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from typing import Any
+
+import psycopg
+import pytest
+from typer.testing import CliRunner
+
+from dispatcher.answers.reply import Reply
+from dispatcher.cli import store_checks
+from dispatcher.cli.app import app
+from dispatcher.cli.check import Check, Verdict
+from dispatcher.cli.checks import judge_greeting
+from dispatcher.cli.store_checks import judge_doorbells
+from dispatcher.records.health import Pulse
+from dispatcher.store import server
+from dispatcher.store.server import Limits, LongTransaction, TableSize
+
+
+@pytest.fixture
+def doctor(environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Any:
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+
+    def run(*options: str) -> dict[str, list[dict[str, str]]]:
+        result = CliRunner().invoke(app, ["doctor", "--json", *options])
+        found: dict[str, list[dict[str, str]]] = {}
+        for check in json.loads(result.stdout)["items"]:
+            found.setdefault(check["name"], []).append(check)
+        return found
+
+    return run
+
+
+def test_each_part_is_looked_at(doctor: Any) -> None:
+    found = doctor()
+
+    wanted = (
+        "Settings Postgres Durability Clock Schema Voicery Connections Bloat Transactions Doorbells Workers Redis Token"
+    )
+    assert set(wanted.split()) <= set(found)
+    assert "Redis memory" in found
+    assert "Online" not in found
+    assert all(check["advice"] for checks in found.values() for check in checks if check["verdict"] != "good")
+
+
+@pytest.mark.parametrize(("options", "verdict"), [((), "doubtful"), (("--strict",), "bad")])
+def test_a_name_that_is_no_setting_is_an_error_only_if_strict(
+    doctor: Any, monkeypatch: pytest.MonkeyPatch, options: tuple[str, ...], verdict: str
+) -> None:
+    monkeypatch.setenv("DISPATCHER_LEASSE", "90")
+
+    (check,) = doctor(*options)["Settings"]
+
+    assert check["verdict"] == verdict
+    assert "DISPATCHER_LEASE?" in check["found"]
+
+
+def test_a_transaction_that_stays_open_is_found(
+    doctor: Any, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store_checks, "LONG_SECONDS", 0.0)
+    with psycopg.connect(database_url, application_name="a-report") as connection:
+        connection.execute("SELECT 1")
+        found = doctor()
+
+    assert any("a-report" in check["found"] for check in found["Transaction"])
+
+
+@pytest.mark.parametrize(
+    ("table", "verdict"),
+    [
+        (TableSize("leads", 1000, 200_000, None, 1), Verdict.DOUBTFUL),
+        (TableSize("leads", 5_000_000, 200_000, None, 1), Verdict.GOOD),
+        (TableSize("leads", 10, 90_000, None, 1), Verdict.GOOD),
+    ],
+)
+def test_bloat_is_many_dead_rows_and_a_large_share(
+    monkeypatch: pytest.MonkeyPatch, table: TableSize, verdict: Verdict
+) -> None:
+    monkeypatch.setattr(server, "table_sizes", lambda _: [table])
+
+    (check,) = store_checks.bloat(None)  # type: ignore[arg-type]
+
+    assert check.verdict is verdict
+
+
+def test_a_server_without_autovacuum_or_free_connections_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server, "limits", lambda _: Limits(autovacuum=False, connections=100, connected=95))
+
+    checks = list(store_checks.limits(None))  # type: ignore[arg-type]
+
+    assert [(check.name, check.verdict) for check in checks] == [
+        ("Autovacuum", Verdict.BAD),
+        ("Connections", Verdict.DOUBTFUL),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("pulse", "verdict"),
+    [
+        (Pulse(due_age=600, served_age=500, worker_age=3), Verdict.BAD),
+        (Pulse(due_age=600, served_age=None, worker_age=3), Verdict.BAD),
+        (Pulse(due_age=600, served_age=500, worker_age=300), Verdict.DOUBTFUL),
+        (Pulse(due_age=600, served_age=2, worker_age=3), Verdict.GOOD),
+        (Pulse(due_age=600, served_age=500, worker_age=3, sending=1), Verdict.GOOD),
+        (Pulse(due_age=5, served_age=500, worker_age=3), Verdict.GOOD),
+        (Pulse(), Verdict.GOOD),
+    ],
+)
+def test_doorbells_are_lost_where_workers_live_and_nobody_comes(pulse: Pulse, verdict: Verdict) -> None:
+    assert judge_doorbells(pulse).verdict is verdict
+
+
+@contextmanager
+def voicery(status: int) -> Iterator[tuple[str, list[str]]]:
+    """A server that answers each GET with this status; its address, and the paths that were asked for."""
+    asked: list[str] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append(self.path)
+            body = b'{"data": [], "total": 0}'
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Handler) as httpd:
+        thread = threading.Thread(target=httpd.serve_forever, kwargs={"poll_interval": 0.02})
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{httpd.server_port}/api", asked
+        finally:
+            httpd.shutdown()
+            thread.join()
+
+
+def test_the_token_is_tried_by_one_harmless_get_and_only_if_asked(doctor: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    with voicery(401) as (address, asked):
+        monkeypatch.setenv("VOICERY_BASE_URL", address)
+        doctor()
+        assert asked == []
+        (check,) = doctor("--online")["Online"]
+
+    assert len(asked) == 1
+    assert (check["verdict"], "token" in check["found"]) == ("bad", True)
+
+
+@pytest.mark.parametrize(
+    ("status", "verdict"),
+    [(200, Verdict.GOOD), (401, Verdict.BAD), (403, Verdict.BAD), (404, Verdict.DOUBTFUL), (503, Verdict.DOUBTFUL)],
+)
+def test_what_voicery_answers_is_judged(status: int, verdict: Verdict) -> None:
+    check: Check = judge_greeting("Online", Reply(status=status))
+
+    assert check.verdict is verdict
+
+
+def test_a_long_transaction_is_named_with_its_cure(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server, "long_transactions", lambda *_, **__: [LongTransaction(7, "psql", "idle", 7200)])
+
+    (check,) = store_checks.transactions(None)  # type: ignore[arg-type]
+
+    assert "pid 7" in check.found
+    assert "pg_terminate_backend(7)" in check.advice
