@@ -1,7 +1,7 @@
 """Failed leads as a file: CSV for spreadsheets, JSON for programs.
 
-A spreadsheet runs what begins like a formula, and so would a lead's name (CWE-1236): in the CSV such cells begin with an
-apostrophe. E.164 numbers begin with `+` and get one too, which keeps their zeros; the JSON has them as they are.
+A spreadsheet runs what begins like a formula, and so would a lead's name (CWE-1236): in the CSV such cells begin with
+an apostrophe. E.164 numbers begin with `+` and get one too, which keeps their zeros; the JSON has them as they are.
 """
 
 import csv
