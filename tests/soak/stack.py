@@ -21,8 +21,8 @@ from dispatcher.migration import upgrade
 from dispatcher.runtime import Dispatcher
 from dispatcher.sandbox.log import Entry
 from dispatcher.sandbox.server import Sandbox
-from dispatcher.settings import Settings
-from dispatcher.store_url import normal_database_url
+from dispatcher.config.settings import Settings
+from dispatcher.config.store_url import normal_database_url
 from tests.faults.invariants import check
 from tests.support.environment import clean_environment
 
