@@ -1,0 +1,57 @@
+"""docs/cli.md is what the commands say of themselves."""
+
+import runpy
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+
+from dispatcher.cli.app import app
+
+ROOT = Path(__file__).parent.parent.parent
+PAGE = (ROOT / "docs" / "cli.md").read_text(encoding="utf-8")
+COMMANDS: dict[str, Any] = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+READS = "audit campaigns doctor explain failed health imports incidents list lookup operations show status tail"
+LISTS = "audit campaigns failed imports incidents list operations"
+WRITES = "cancel edit erase incidents limit lookup operations pause prune replay resolve resume submit"
+BULK = "erase prune replay"
+
+
+def test_the_page_is_fresh() -> None:
+    generator = runpy.run_path(str(ROOT / "scripts" / "cli_page.py"))
+
+    assert generator["page"]() == PAGE, "docs/cli.md is old: run `python scripts/cli_page.py`"
+
+
+@pytest.mark.parametrize("name", sorted(COMMANDS))
+def test_each_command_is_in_it(name: str) -> None:
+    assert f"### `dispatcher {name}" in PAGE
+
+
+@pytest.mark.parametrize(
+    ("flag", "names"), [("--json", READS), ("--csv", LISTS), ("--dry-run", WRITES), ("--yes", BULK)]
+)
+def test_a_flag_is_where_it_is_promised(flag: str, names: str) -> None:
+    lacking = [
+        name for name in names.split() if not any(flag in getattr(one, "opts", ()) for one in COMMANDS[name].params)
+    ]
+
+    assert lacking == []
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_the_shell_can_complete_commands(shell: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    from typer.testing import CliRunner
+
+    variables = {
+        "_DISPATCHER_COMPLETE": f"complete_{shell}",
+        "COMP_WORDS": "dispatcher lim",
+        "COMP_CWORD": "1",
+        "_TYPER_COMPLETE_ARGS": "dispatcher lim",
+        "_TYPER_COMPLETE_FISH_ACTION": "get-args",
+    }
+
+    result = CliRunner().invoke(app, [], prog_name="dispatcher", env=variables)
+
+    assert "limit" in result.output
