@@ -6,9 +6,15 @@ BENCH_INSTALLED := .venv-bench/.installed
 SOURCES := dispatcher tests migrations benchmarks examples
 PYTEST := $(BIN)/python -m pytest
 NOT_LONG := -m "not slow and not soak"
+SEEDS ?= 20
+SEED ?= 1
+MINUTES ?= 60
+LEADS ?= 10000
+KILLS ?= 500
+SECONDS ?= 120
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-unit test-pg15 lint format kill-storm bench bench-all faults soak constraints clean
+.PHONY: help setup demo test test-unit test-pg15 lint format kill-storm bench bench-all faults model soak kill-9 outage mutants constraints clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -59,11 +65,23 @@ $(BENCH_INSTALLED): benchmarks/requirements.txt
 	.venv-bench/bin/python -m pip install --quiet --disable-pip-version-check --requirement benchmarks/requirements.txt
 	@touch $@
 
-faults: $(INSTALLED) ## Kill, freeze and cut everything, the long tests too
-	$(PYTEST) -m "(faults or process or slow) and not soak"
+faults: $(INSTALLED) ## Each fault case with many seeds (SEEDS=20), and the other long tests
+	FAULT_SEEDS=$(SEEDS) $(PYTEST) -n 2 --dist worksteal -m "faults or process or slow"
 
-soak: $(INSTALLED) ## Run for long under faults
-	$(PYTEST) -m soak
+model: $(INSTALLED) ## States, claims, sweeps and look-ups by many seeds (SEEDS=100000)
+	$(BIN)/python -m tests.model --seeds $(if $(filter command line,$(origin SEEDS)),$(SEEDS),100000)
+
+soak: $(INSTALLED) ## Leads without end and a fault every 5 to 40 s (MINUTES=60, SEED=1)
+	$(BIN)/python -m tests.soak --minutes $(MINUTES) --seed $(SEED)
+
+kill-9: $(INSTALLED) ## Kill -9 at random instants (LEADS=10000 KILLS=500, SEED=1)
+	$(BIN)/python -m tests.soak.kill_9 --leads $(LEADS) --kills $(KILLS) --seed $(SEED)
+
+outage: $(INSTALLED) ## Two minutes without Voicery under load (SECONDS=120)
+	$(BIN)/python -m tests.soak.outage --seconds $(SECONDS)
+
+mutants: $(INSTALLED) ## Change the decision tables one thing at a time: does a test notice?
+	$(BIN)/python scripts/mutants.py
 
 constraints: $(INSTALLED) ## Renew constraints.txt from what is installed (first: pip install --upgrade …)
 	@{ sed -n '/^#/p' constraints.txt; $(BIN)/python -m pip freeze --exclude-editable --disable-pip-version-check; } \
