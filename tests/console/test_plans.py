@@ -1,6 +1,8 @@
 """No page reads a large table from end to end: each of its queries has an index that serves it."""
 
 import re
+from collections.abc import Iterator
+from typing import Any
 
 from sqlalchemy import Engine, event, text
 
@@ -13,6 +15,11 @@ LARGE = (
     "leads|lead_attempts|failed_leads|lead_contacts|audit_log|idempotency_keys|operation_leads|lead_revisions"
     "|import_rejections"
 )
+WHOLE = {
+    # Read from end to end on purpose: they hold what waits, what failed, or are left at a LIMIT.
+    "leads_due", "leads_unknown", "leads_leased", "failed_leads_open", "failed_leads_open_cause",
+    "failed_leads_one_open", "failed_leads_resolved", "audit_log_pkey",
+}  # fmt: skip
 COUNTS_A_SMALL_TABLE = "WHERE state IN ('accepted', 'duplicate', 'cancelled')"  # only below 64 MB; estimated above
 
 
@@ -59,6 +66,23 @@ def test_every_page_is_served_by_indexes(seat: Seat, database: Database, rows: R
         for statement, parameters in asked.items():
             if COUNTS_A_SMALL_TABLE in statement or not re.match(r"\s*(--[^\n]*\n\s*)*(SELECT|WITH|\()", statement):
                 continue
-            plan = "\n".join(row[0] for row in connection.exec_driver_sql(f"EXPLAIN {statement}", parameters))
-            found = re.search(rf"Seq Scan on ({LARGE})\b", plan)
-            assert found is None, f"{found and found[0]} in\n{statement}\n{plan}"
+            ((plan,),) = connection.exec_driver_sql(f"EXPLAIN (FORMAT JSON) {statement}", parameters)
+            for node in nodes(plan[0]["Plan"]):
+                assert not reads_all(node), f"{node} in\n{statement}"
+
+
+def nodes(node: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """The node of a plan and all below it."""
+    yield {name: value for name, value in node.items() if name != "Plans"}
+    for below in node.get("Plans", ()):
+        yield from nodes(below)
+
+
+def reads_all(node: dict[str, Any]) -> bool:
+    """Whether it goes through a large table without a condition that an index answers."""
+    if node["Node Type"] == "Seq Scan":
+        return re.fullmatch(LARGE, node["Relation Name"]) is not None
+    if "Index Name" not in node or "Index Cond" in node:
+        return False
+    large = re.fullmatch(LARGE, node.get("Relation Name", "")) is not None
+    return large and node["Index Name"] not in WHOLE
