@@ -152,7 +152,7 @@ class DeliveryRun:
         return somebody_waits
 
     def _collect(self) -> list[Finished]:
-        finished = self._slots.finished(timeout_seconds=_TURN_SECONDS, enough=max(1, self._slots.busy // 2))
+        finished = self._slots.finished(timeout_seconds=_TURN_SECONDS)
         self._count(finished)
         return finished
 

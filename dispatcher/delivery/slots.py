@@ -1,9 +1,13 @@
 """Request slots: threads that each make one exchange at a time and put what came of it into one queue."""
 
 import threading
+import time
 from collections.abc import Callable, Iterable
 from queue import Empty, SimpleQueue
-from typing import Generic, TypeVar
+from typing import Final, Generic, TypeVar
+
+GATHER_SECONDS: Final = 0.004
+"""How long a turn waits for more results after the first: a turn costs about the same for one lead as for thirty."""
 
 J = TypeVar("J")
 D = TypeVar("D")
@@ -38,20 +42,17 @@ class Slots(Generic[J, D]):
                 thread.start()
             self._jobs.put(job)
 
-    def finished(self, *, timeout_seconds: float, enough: int = 1) -> list[D]:
-        """What has been done: waits for the first, then takes what is there, and waits no longer for more than `enough`."""
+    def finished(self, *, timeout_seconds: float, gather_seconds: float = GATHER_SECONDS) -> list[D]:
+        """What has been done: waits for the first, then a moment for the others, so that one turn serves several."""
         done: list[D] = []
         if self.busy == 0:
             return done
         try:
             done.append(self._done.get(timeout=timeout_seconds))
-            while len(done) < enough:
-                done.append(self._done.get(timeout=_GATHER_SECONDS))
-        except Empty:
-            pass
-        try:
-            while True:
-                done.append(self._done.get_nowait())
+            until = time.monotonic() + gather_seconds
+            while len(done) < self.busy:
+                left = until - time.monotonic()
+                done.append(self._done.get(timeout=left) if left > 0 else self._done.get_nowait())
         except Empty:
             pass
         self.busy -= len(done)
@@ -66,7 +67,3 @@ class Slots(Generic[J, D]):
     def _run(self) -> None:
         while (job := self._jobs.get()) is not None:
             self._done.put(self._work(job))
-
-
-_GATHER_SECONDS = 0.002
-"""How long a turn waits for one more result, so that one transaction serves several leads."""
