@@ -1,4 +1,4 @@
-"""Mutation testing of the decision tables: `python scripts/mutants.py` changes one thing at a time and runs their tests.
+"""Mutation testing of the decision tables: changes one thing at a time and runs their tests.
 
 A mutant that no test notices is printed with its line; exit 1 if fewer than 95 % are noticed. Own and small because the
 code under test is pure: each mutant is compiled in memory over the module that the tests import, in a forked child, so
@@ -150,7 +150,7 @@ def _run(mutant: Mutant) -> int:
 
 def _rebind(changed: str) -> None:
     """Load what imported names from the changed module again; `exec` made its classes and functions anew."""
-    above = [name for name in sys.modules if name.startswith("dispatcher.") and name not in (changed,)]
+    above = [name for name in sys.modules if name.startswith("dispatcher.") and name != changed]
     source = {name: Path(sys.modules[name].__file__ or "").read_text() for name in above if sys.modules[name].__file__}
     for name in above:
         if f"from {changed} import" in source.get(name, ""):

@@ -15,7 +15,6 @@ from dispatcher.rules.gate import GateLimits
 from dispatcher.rules.states import State
 from dispatcher.rules.verdict import OnUnknown, Step, Verdict
 from dispatcher.store.claims import Claimed
-from dispatcher.store.database import Database
 from tests.database.queue import Queue, accepted, phone, result, unknown
 
 SETTLE = 10.0
@@ -318,8 +317,9 @@ def test_another_look_up_that_saw_a_possible_row_meanwhile_forbids_a_resend(case
     seen = '{"at": "2026-01-01T00:00:00+00:00", "verdict": "possible"}'
     case.list.meanwhile = lambda: case.queue.run(
         "UPDATE dispatcher.lead_attempts SET evidence = jsonb_set(evidence, '{lookups}',"
-        f" (evidence -> 'lookups') || CAST('{seen}' AS jsonb)) WHERE id = :id".replace(":00", "\\:00"),
+        " (evidence -> 'lookups') || CAST(:seen AS jsonb)) WHERE id = :id",
         id=doubt.attempt_id,
+        seen=seen,
     )
     case.run()
     assert case.queue.lead(doubt.lead_id).state == "unknown"

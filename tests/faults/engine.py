@@ -1,7 +1,7 @@
 """A worker without Celery: delivery runs, look-ups and the sweep in one process that starts in half a second.
 
-`python -m tests.faults.engine`: everything below the tasks is the real thing. The tests of `tests/process`, and the cases
-about messages here, run real workers.
+`python -m tests.faults.engine`: everything below the tasks is the real thing. The tests of `tests/process`, and the
+cases about messages here, run real workers.
 """
 
 import os

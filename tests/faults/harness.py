@@ -152,7 +152,7 @@ class Harness:
             time.sleep(0.1)  # the pace of the submits, nobody waits for it
             return False
 
-        wait_until(ask, timeout_seconds, lambda: self._logs())
+        wait_until(ask, timeout_seconds, self._logs)
 
     def close(self) -> None:
         for engine in self.engines:
@@ -208,7 +208,7 @@ class Harness:
     # The end ----------------------------------------------------------------------------------------------------------
 
     def settle(self, *, controls: bool = True, timeout_seconds: float = SETTLED_SECONDS) -> Counter[str]:
-        """Wait until no lead is on its way or in doubt. `controls`: meanwhile a new lead now and then, as in real life."""
+        """Wait until no lead is on its way or in doubt. `controls`: meanwhile a new lead now and then."""
         stop = threading.Event()
 
         def trickle() -> None:

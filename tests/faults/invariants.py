@@ -1,13 +1,14 @@
-"""What must hold after every fault, judged by what the sandbox really received and by the attempts, never by our states.
+"""What must hold after every fault, judged by what the sandbox really received and by the attempts.
 
-I1 nothing lost · I2 no second POST without a proof that is true · I3 one open attempt per person, legal moves (a trigger)
-· I4 what is accepted is there · I5 what is there is ours, once · I6 the cap on attempts holds.
+I1 nothing lost · I2 no second POST without a proof that is true · I3 one open attempt per person, legal moves (by a
+trigger) · I4 what is accepted is there · I5 what is there is ours, once · I6 the cap on attempts holds.
 """
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from itertools import pairwise
 from typing import Any
 
 import psycopg
@@ -131,5 +132,5 @@ def _check_persons(report: Report, attempts: Mapping[str, Sequence[Any]]) -> Non
             spans[attempt.campaign_id, attempt.phone_number].append((attempt.started_at, attempt.finished_at))
     for of_person in spans.values():
         of_person.sort()
-        for (_, end), (start, _) in zip(of_person, of_person[1:], strict=False):
+        for (_, end), (start, _) in pairwise(of_person):
             report.claim(end is not None and end <= start, "I3 two attempts of one person were open at once")

@@ -134,8 +134,7 @@ def test_i7_redis_never_learns_a_number_or_the_token(case: Case, redis_url: str,
     with redis.Redis.from_url(redis_url) as client:
 
         def look() -> bool:
-            for key in client.scan_iter(count=1000):
-                seen.append(key + (client.dump(key) or b""))
+            seen.extend(key + (client.dump(key) or b"") for key in client.scan_iter(count=1000))
             return harness.states()["accepted"] == 10
 
         wait_until(look, 30, harness.states)

@@ -3,6 +3,7 @@
 import random
 import signal
 import time
+from pathlib import Path
 
 from tests.faults.conftest import Case
 from tests.faults.proxy import Proxy
@@ -47,7 +48,7 @@ def test_f18_a_worker_frozen_with_its_claim_sends_nothing_when_it_wakes(case: Ca
     assert harness.state_of(lead_id) == "accepted"
     sent = harness.posts_of(lead_id)
     frozen.send(signal.SIGCONT)
-    wait_until(lambda: "lease.lost" in frozen.log or harness.submit(1) and False, 15, lambda: frozen.log)
+    wait_until(lambda: "lease.lost" in frozen.log or (harness.submit(1) and False), 15, lambda: frozen.log)
     assert harness.posts_of(lead_id) == sent == 1
     harness.settle()
     harness.assert_sound()
@@ -74,5 +75,4 @@ def test_f18_an_answer_that_came_back_after_the_lease_is_adopted(case: Case, see
 
 
 def stopped(pid: int) -> bool:
-    with open(f"/proc/{pid}/stat") as stat:
-        return stat.read().rsplit(")", 1)[1].split()[0] == "T"
+    return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] == "T"

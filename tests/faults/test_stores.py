@@ -94,7 +94,7 @@ def test_f23_postgres_is_gone_right_after_the_yes_and_the_result_is_kept_until_i
     time.sleep(3 if seed < 100 else 60)  # how long Postgres is away
     assert harness.posts() == posts, "nothing is claimed while a result is owed"
     own_postgres.start()
-    wait_until(lambda: harness.states()["accepted"] == 3, 20, lambda: harness._logs())
+    wait_until(lambda: harness.states()["accepted"] == 3, 20, harness._logs)
     assert [harness.story(lead_id) for lead_id in ids] == [[("accepted", False)]] * 3
     harness.assert_sound()
 

@@ -1,4 +1,4 @@
-"""`python -m tests.model --seeds 100000`: the model over many seeds, on all processors; exit 1 if one breaks a promise."""
+"""`python -m tests.model --seeds 100000`: the model over many seeds, on all processors; exit 1 if a promise breaks."""
 
 import argparse
 import os
@@ -41,7 +41,8 @@ def main() -> int:
             broken += some_broken
     seconds = time.monotonic() - began
     print(
-        f"{len(seeds)} seeds from {seeds.start}: {leads} leads, {posts} POSTs, {len(broken)} violations, {seconds:.0f} s"
+        f"{len(seeds)} seeds from {seeds.start}: {leads} leads, {posts} POSTs, {len(broken)} violations,"
+        f" {seconds:.0f} s"
     )
     for seed, sentence in broken[:20]:
         print(f"seed {seed}: {sentence}\n  repeat it with: python -m tests.model --first {seed} --seeds 1")

@@ -141,9 +141,9 @@ class Simulation:
             for act in (self.sweep, self.probe, self.claim, self.send, self.receive, self.ask, self.decide):
                 act()
             self.check()
-            if not any(lead.state in (State.PENDING, State.SENDING, State.UNKNOWN) for lead in self.store.leads):
-                if not any(worker.exchanges for worker in self.workers):
-                    return
+            over = not any(lead.state in (State.PENDING, State.SENDING, State.UNKNOWN) for lead in self.store.leads)
+            if over and not any(worker.exchanges for worker in self.workers):
+                return
             if round_ % 25 == 0 and any(lead.state is State.UNKNOWN for lead in self.store.leads):
                 self.submit_control()
             self.now += self.dice.uniform(0.2, 2.0)

@@ -1,4 +1,4 @@
-"""`python -m tests.soak --minutes 60`: leads without end, and a fault every 5 to 40 seconds. Exit 1 if a promise broke."""
+"""`python -m tests.soak --minutes 60`: leads without end, a fault every 5 to 40 seconds; exit 1 if a promise broke."""
 
 import argparse
 import contextlib

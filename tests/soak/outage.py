@@ -1,7 +1,7 @@
-"""`python -m tests.soak.outage --seconds 120`: Voicery hangs, then refuses, under load; what that cost, exit 1 if too much.
+"""`python -m tests.soak.outage --seconds 120`: Voicery is away under load; what that cost, exit 1 if too much.
 
-Allowed: leads in doubt up to concurrency + 5 per worker process and channel; no attempt burnt by leads that only waited;
-flowing again within 10 s beyond the gate's own wait.
+Allowed: leads in doubt up to concurrency + 5 per worker process and channel; no attempt burnt by leads that only
+waited; flowing again within 10 s beyond the gate's own wait.
 """
 
 import argparse
@@ -66,7 +66,8 @@ def main() -> int:
         allowed = PROCESSES * (CONCURRENCY + 5)
         print(f"{asked.fault} for {asked.seconds:g} s: {before} when it ended")
         print(
-            f"in doubt: {in_doubt} (allowed {allowed}); attempts burnt by waiting leads: {counted - 1} ({burnt} not sent)"
+            f"in doubt: {in_doubt} (allowed {allowed}); attempts burnt by waiting leads: {counted - 1}"
+            f" ({burnt} not sent)"
         )
         print(f"flowing again after {flowing:.1f} s; the gate's own wait had {wait:.1f} s left")
         ends = dict(stack.states())

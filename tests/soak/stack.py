@@ -10,10 +10,12 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import psycopg
 
+from dispatcher.config.settings import Settings
+from dispatcher.config.store_url import normal_database_url
 from dispatcher.embedded.child import Child, Command
 from dispatcher.embedded.postgres import EmbeddedPostgres
 from dispatcher.embedded.redis import EmbeddedRedis
@@ -21,8 +23,6 @@ from dispatcher.migration import upgrade
 from dispatcher.runtime import Dispatcher
 from dispatcher.sandbox.log import Entry
 from dispatcher.sandbox.server import Sandbox
-from dispatcher.config.settings import Settings
-from dispatcher.config.store_url import normal_database_url
 from tests.faults.invariants import check
 from tests.support.environment import clean_environment
 
@@ -63,7 +63,7 @@ class Stack:
         self.submitted: list[str] = []
         self.started = 0
 
-    def __enter__(self) -> "Stack":
+    def __enter__(self) -> Self:
         self.postgres.start()
         self.redis.start()
         self.sandbox.__enter__()
@@ -152,12 +152,14 @@ class Stack:
             SELECT CASE
                 WHEN attempt.outcome = 'accepted' AND attempt.evidence ? 'late_answer' THEN 'answered late, adopted'
                 WHEN attempt.outcome = 'accepted' THEN 'found by a look-up'
-                WHEN attempt.evidence -> 'proof' = 'true' AND lead.state = 'accepted' THEN 'proven absent, sent again, accepted'
+                WHEN attempt.evidence -> 'proof' = 'true' AND lead.state = 'accepted'
+                    THEN 'proven absent, sent again, accepted'
                 WHEN attempt.evidence -> 'proof' = 'true' THEN 'proven absent, then ' || lead.state
                 WHEN lead.state = 'failed' THEN 'held for a person (' || lead.failure_class || ')'
                 ELSE 'ended as ' || lead.state END, count(*)
             FROM dispatcher.lead_attempts AS attempt JOIN dispatcher.leads AS lead ON lead.id = attempt.lead_id
-            WHERE attempt.evidence ? 'lookups' OR attempt.evidence ? 'late_answer' OR attempt.outcome IN ('unknown', 'created_id_unknown')
+            WHERE attempt.evidence ? 'lookups' OR attempt.evidence ? 'late_answer'
+                OR attempt.outcome IN ('unknown', 'created_id_unknown')
             GROUP BY 1 ORDER BY 2 DESC
         """)
         return Counter(dict(rows))
