@@ -9,7 +9,7 @@ from benchmarks.bench import Bench, Running
 from benchmarks.contenders import Contender
 
 _WARM_UP = 400
-_TIMEOUT_SECONDS = 120.0
+_TIMEOUT_SECONDS = 300.0
 _QUIET_SECONDS = 1.0
 
 

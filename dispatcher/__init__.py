@@ -73,7 +73,7 @@ __all__ = [
 _default: "Dispatcher | None" = None
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> Any:  # noqa: ANN401 - as a module has it
     # Late: the composition root imports SQLAlchemy, Celery and requests, which a reader of `Lead` does not need.
     if name == "Dispatcher":
         from dispatcher.runtime import Dispatcher
@@ -131,7 +131,7 @@ def get(id: UUID | str) -> LeadRecord:
     return _dispatcher().get(id)
 
 
-def failed(**filters: Any) -> list[FailedLead]:
+def failed(**filters: Any) -> list[FailedLead]:  # noqa: ANN401 - the fields of a filter
     """Open failures, the latest first. See `Dispatcher.failed`."""
     return _dispatcher().failed(**filters)
 

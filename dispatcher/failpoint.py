@@ -101,5 +101,5 @@ class Failpoints:
 
 _asked: Final = os.environ.get(VARIABLE)
 
-reach: Final[Callable[[str], None]] = Failpoints(_asked).reach if _asked else lambda name: None
+reach: Final[Callable[[str], None]] = Failpoints(_asked).reach if _asked else lambda _: None
 """Pass the place `name`."""

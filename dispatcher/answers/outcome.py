@@ -111,7 +111,7 @@ class Outcome:
     evidence: Mapping[str, object] = field(default_factory=dict)
 
 
-def classify(reply: Reply, sent: Sent, rules: Rules) -> Outcome:  # noqa: C901 - a decision table
+def classify(reply: Reply, sent: Sent, rules: Rules) -> Outcome:
     """Decide one exchange. Rows are tried in the order of design section 6: the wire, the status, the body."""
     if reply.fault is not None:
         return _no_answer(reply, reply.fault)

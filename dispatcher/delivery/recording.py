@@ -81,7 +81,7 @@ class Recorder:
     def turn(self, finished: Sequence[Finished], attempt_ids: Sequence[UUID]) -> Turn:
         """Record `finished` and all that is still kept, then claim a lead for each of `attempt_ids`.
 
-        Raises `StoreUnavailable`; then what is not recorded is kept for the next turn, and nothing claimed may be POSTed.
+        Raises `StoreUnavailable`; what is not recorded is then kept for the next turn, and nothing may be POSTed.
         """
         self._kept.extend(finished)
         self._settle_limbo()
@@ -103,15 +103,13 @@ class Recorder:
 
     def _claim(self, attempt_ids: Sequence[UUID]) -> Claim:
         for _ in range(_TRIES):
-            claim = Claim()
             try:
                 with self._database.autocommit() as connection:
                     claim = claims.claim(connection, self._terms, attempt_ids)
                 if not claim.probing or claim.touched:
                     return claim
                 with self._database.transaction() as connection:
-                    claim = self._claim_probe(connection, attempt_ids[:1])
-                return claim
+                    return self._claim_probe(connection, attempt_ids[:1])
             except TryAgain:
                 continue
             except StatementRefused as refusal:
@@ -125,7 +123,7 @@ class Recorder:
         raise StoreUnavailable(_LOCKED)
 
     def _claim_probe(self, connection: Connection, attempt_ids: Sequence[UUID]) -> Claim:
-        """While a gate probes, one lead of its whole scope may be on its way; the gate's row, locked, is the turnstile."""
+        """While a gate probes, one lead of its scope may be on its way; the gate's row, locked, is the turnstile."""
         claims.hold_pauses(connection, self._terms.account)
         pair = gates.lock(connection, self._terms.account, self._terms.campaign_id)
         if any(gate.state is GateState.CLOSED for gate in pair):
@@ -158,10 +156,10 @@ class Recorder:
             self._kept.clear()
             return
         for finished in list(self._kept):
-            if not self._attempt_record([finished]):
-                if not self._attempt_record([replace(finished, outcome=_without_words(finished.outcome))]):
-                    # Its lease runs out, the sweep makes it unknown, and a look-up finds out what happened.
-                    events.alarm("recording.abandoned", lead_id=str(finished.claimed.lead_id))
+            plain = replace(finished, outcome=_without_words(finished.outcome))
+            if not self._attempt_record([finished]) and not self._attempt_record([plain]):
+                # Its lease runs out, the sweep makes it unknown, and a look-up finds out what happened.
+                events.alarm("recording.abandoned", lead_id=str(finished.claimed.lead_id))
             self._kept.remove(finished)
 
     def _record_plainly(self) -> bool:

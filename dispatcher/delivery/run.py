@@ -1,4 +1,4 @@
-"""One delivery run, "the pump": claim what is due on one channel, POST it, record what came of it (design section 5)."""
+"""One delivery run, "the pump": claim what is due on one channel, POST it, record what came of it (design, 5)."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -143,13 +143,10 @@ class DeliveryRun:
             return True
         if now >= self._yields_at and self._claims:
             self._yields_at = now + _TURN_SECONDS
-            return self._end_if(self._bell.waiting())
+            if self._bell.waiting():
+                self._ends_at = now
+                return True
         return False
-
-    def _end_if(self, somebody_waits: bool) -> bool:
-        if somebody_waits:
-            self._ends_at = self._clock()
-        return somebody_waits
 
     def _collect(self) -> list[Finished]:
         finished = self._slots.finished(timeout_seconds=_TURN_SECONDS)
@@ -176,7 +173,7 @@ class DeliveryRun:
         return permits
 
     def _await_rate(self, seconds: float) -> None:
-        """Nothing may be sent now: wait if it is for a moment and nobody else needs this process, else let the sweep ring."""
+        """Nothing may be sent: wait if it is for a moment and nobody needs this process, else let the sweep ring."""
         if self._clock() + seconds < self._ends_at and not self._bell.waiting():
             self._wait(min(seconds, _TURN_SECONDS))
         else:

@@ -121,7 +121,7 @@ def valid_entry(
     """The lead with its options, ready to be stored. Raises `InvalidLead` with the faults of all three arguments."""
     faults: list[FieldError] = []
 
-    def checked(check: Callable[[Any], T], value: Any) -> T | None:
+    def checked(check: Callable[[Any], T], value: object) -> T | None:
         try:
             return check(value)
         except InvalidLead as refusal:

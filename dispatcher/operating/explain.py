@@ -202,7 +202,7 @@ def _held(gate: GateRecord, now: datetime) -> str:
     if gate.reason is Reason.PAUSED:
         return f"It waits because {gate.by or 'somebody'} paused {gate.scope}{why}; `dispatcher resume` lets it go."
     if gate.state is GateState.PROBING:
-        return f"{_capital(gate.scope)} is being tried with single leads after {gate.reason}; it goes when one is accepted."
+        return f"{_capital(gate.scope)} is tried with single leads after {gate.reason}; it goes when one is accepted."
     until = "" if gate.until is None else f" It is tried again at {_clock(gate.until, now)}."
     return f"It waits, and spends no attempts, because {gate.scope} is held back: {gate.reason}{why}.{until}"
 

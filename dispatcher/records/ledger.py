@@ -1,7 +1,7 @@
 """What was written down: incidents, the audit log, earlier versions of a corrected lead, where a search led."""
 
-from collections.abc import Mapping
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any

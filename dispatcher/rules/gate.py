@@ -1,7 +1,7 @@
 """One gate as a value: what closes it, how long it waits, what opens it (design section 9).
 
-A gate belongs to an account (`campaign_id` None) or to a channel. It is *open*, *closed* or *probing*; while probing one
-lead at a time may be claimed. Nothing here reads a clock or a database: `gates` and `store` do.
+A gate belongs to an account (`campaign_id` None) or to a channel. It is *open*, *closed* or *probing*; while probing
+one lead at a time may be claimed. Nothing here reads a clock or a database: `gates` and `store` do.
 
     open     --signal, often enough-->  closed     (waits)
     closed   --wait over, list answers-->  probing (or after three bad probes)
@@ -25,6 +25,8 @@ CHANNELS_BEFORE_ACCOUNT: Final = 3
 
 
 class GateState(StrEnum):
+    """Whether leads flow."""
+
     OPEN = "open"
     CLOSED = "closed"
     PROBING = "probing"

@@ -42,7 +42,7 @@ class Move:
 
 
 def after_attempt(outcome: Outcome, standing: Standing, budget: Budget, *, gate_closed: bool, uniform: Uniform) -> Move:
-    """Decide the move. `gate_closed`: a gate of the lead's channel or account is closed now, so waiting costs no attempt."""
+    """Decide the move. `gate_closed`: a gate holds the lead's channel back now, so waiting costs no attempt."""
     match outcome.kind:
         case Kind.ACCEPTED:
             return Move(State.ACCEPTED)

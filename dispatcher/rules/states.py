@@ -14,7 +14,7 @@ class State(StrEnum):
     PENDING = "pending"
     """Waits for `due_at`. A delivery run claims it. Nothing is in flight; a crash changes nothing."""
     SENDING = "sending"
-    """Claimed: lease set and attempt row open. The run records the outcome; if it dies, the sweep makes it `unknown`."""
+    """Claimed: lease set, attempt row open. The run records the outcome; if it dies, the sweep makes it `unknown`."""
     UNKNOWN = "unknown"
     """A POST left and its effect is not known. Only a look-up or an operator moves it; never re-sent without proof."""
     ACCEPTED = "accepted"

@@ -15,7 +15,7 @@ _RESET_ON_CLOSE = struct.pack("ii", 1, 0)  # SO_LINGER on, 0 seconds
 _CHUNK_BYTES = 64 * 1024
 
 
-async def deliver(request: web.BaseRequest, answer: Answer, rule: Rule | None) -> web.StreamResponse:  # noqa: C901 - one table
+async def deliver(request: web.BaseRequest, answer: Answer, rule: Rule | None) -> web.StreamResponse:
     """A client that goes away cancels this, whatever it is waiting for."""
     if rule is None:
         return whole(answer)

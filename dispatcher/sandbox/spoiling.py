@@ -20,7 +20,7 @@ _ERROR_PAGE = (
 )
 
 
-def spoil(rule: Rule, honest: Answer, method: str, path: str, duplicate_form: DuplicateForm) -> Answer:  # noqa: C901 - one table
+def spoil(rule: Rule, honest: Answer, method: str, path: str, duplicate_form: DuplicateForm) -> Answer:
     """Faults of the wire and of the list leave the answer as it is: `delivery` and `listing` see to them."""
     match rule.fault:
         case FaultName.INTERNAL_ERROR:

@@ -60,8 +60,8 @@ WITH picked AS MATERIALIZED (
         lease_until = now() + make_interval(secs => :lease_seconds),
         first_attempt_at = coalesce(lead.first_attempt_at, now())
     FROM opened
-    -- By the array the primary key is probed whatever the statistics say; and so that no partial index fits, along which
-    -- the planner would walk the whole backlog, the state is compared as an expression.
+    -- By the array the primary key is probed whatever the statistics say; and the state is compared as an expression,
+    -- so that no partial index fits along which the planner would walk the whole backlog.
     WHERE lead.id = ANY (ARRAY(SELECT lead_id FROM opened)) AND lead.id = opened.lead_id
       AND lead.state || '' = 'pending'
     RETURNING lead.id, lead.attempt_id, lead.phone_number, CAST(lead.variables AS text) AS variables,

@@ -1,5 +1,6 @@
-"""Gates: what holds a channel or an account back (design section 9). Locked in the order account, channel, then leads."""
+"""Gates: what holds a channel or an account back (design section 9). Locked in this order: account, channel, leads."""
 
+from collections.abc import Sequence
 from typing import Any, Final
 
 from sqlalchemy import Connection, Row, text
@@ -185,7 +186,7 @@ def spread(connection: Connection, account: Gate, channel: Gate, limits: GateLim
     return closed(account, channel.reason, limits, message=f"{alike} campaigns are held back for the same reason.")
 
 
-def _pair(account: str, campaign_id: int, rows: Any) -> tuple[Gate, Gate]:
+def _pair(account: str, campaign_id: int, rows: Sequence[Row[Any]]) -> tuple[Gate, Gate]:
     gates = {row.campaign_id: _gate(row) for row in rows}
     return gates.get(None) or Gate(account, None), gates.get(campaign_id) or Gate(account, campaign_id)
 

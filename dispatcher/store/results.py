@@ -130,7 +130,7 @@ class Result:
 
 @dataclass(frozen=True, slots=True)
 class Recorded:
-    """The attempts whose result is now stored; `held_by` names, for some, the lead of ours that already has their id."""
+    """The attempts whose result is now stored; `held_by` names, for some, the lead that already has their id."""
 
     attempt_ids: frozenset[UUID]
     held_by: Mapping[UUID, UUID]
@@ -161,7 +161,7 @@ def record_contacts(connection: Connection, results: Sequence[Result]) -> None:
 
 
 def already_recorded(connection: Connection, results: Sequence[Result]) -> frozenset[UUID]:
-    """Of results that `record` did not take: the attempts that hold this very outcome (an earlier commit was not acknowledged)."""
+    """Of results that `record` did not take: the attempts that hold this very outcome, by an unacknowledged commit."""
     rows = [{"lead_id": one.lead_id, "attempt_id": one.attempt_id, "outcome": one.outcome} for one in results]
     return frozenset(row.attempt_id for row in connection.execute(_CONFIRM, {"results": json_text(rows)}))
 
@@ -172,7 +172,7 @@ def earlier_in_doubt(connection: Connection, lead_id: UUID, attempt_id: UUID) ->
 
 
 def json_text(value: object) -> str:
-    """`value` as JSON. What cannot be written as JSON is refused as Postgres would refuse it, for the same treatment."""
+    """`value` as JSON. What cannot be written is refused as Postgres would refuse it, for the same treatment."""
     try:
         return orjson.dumps(value).decode()
     except orjson.JSONEncodeError:

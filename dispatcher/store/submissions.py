@@ -30,7 +30,8 @@ WITH held AS (
         CASE WHEN live.id IS NULL THEN 'pending' ELSE 'duplicate' END, :priority,
         greatest(now(), coalesce(CAST(:not_before_at AS timestamptz), now() + CAST(:not_before_in AS interval), now())),
         coalesce(CAST(:expires_at AS timestamptz), now() + CAST(:expires_in AS interval)),
-        live.id, CAST(:key AS text), :payload_hash, CAST(:batch_id AS uuid), CASE WHEN live.id IS NOT NULL THEN now() END
+        live.id, CAST(:key AS text), :payload_hash, CAST(:batch_id AS uuid),
+        CASE WHEN live.id IS NOT NULL THEN now() END
     FROM (SELECT 1) AS one LEFT JOIN live ON true
     WHERE NOT EXISTS (SELECT FROM held)
     -- Also for the id itself: a repeated submit finds its first one below.
@@ -91,7 +92,7 @@ class Stored:
 
 
 def submit(connection: Connection, entry: Entry, payload_hash: str) -> Stored | None:
-    """Store the lead with its contacts and key, in one statement. None: another transaction was faster; ask `find`, then again."""
+    """Store the lead with its contacts and key, in one statement. None: another one was faster; `find`, then again."""
     rows = _SUBMIT.rows(connection, _parameters(entry, payload_hash))
     return _stored(rows[0]) if rows else None
 

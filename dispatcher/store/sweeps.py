@@ -201,7 +201,7 @@ def expire(connection: Connection, ids: Sequence[UUID]) -> int:
 
 
 def reopen_throttled(connection: Connection) -> list[tuple[str, int | None]]:
-    """Open the gates that Voicery asked us to close until now. A refused request had no effect, so no probe is needed."""
+    """Open the gates that Voicery asked us to close until now. A refused request had no effect: no probe is needed."""
     return [(row.account, row.campaign_id) for row in connection.execute(_REOPEN_THROTTLED)]
 
 

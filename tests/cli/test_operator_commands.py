@@ -57,7 +57,7 @@ def everything(rows: Rows) -> dict[str, Any]:
         tables = connection.execute(text("SELECT tablename FROM pg_tables WHERE schemaname = 'dispatcher'")).scalars()
         return {
             table: connection.execute(
-                text(f"SELECT coalesce(json_agg(t ORDER BY t::text), '[]') FROM dispatcher.{table} AS t")  # noqa: S608
+                text(f"SELECT coalesce(json_agg(t ORDER BY t::text), '[]') FROM dispatcher.{table} AS t")
             ).scalar()
             for table in sorted(tables.all())
         }

@@ -90,7 +90,7 @@ class Queue:
         names, places = ", ".join(values), ", ".join(f":{name}" for name in values)
         due_at = "now() + make_interval(secs => :due_in)"
         self.run(
-            f"INSERT INTO dispatcher.leads ({names}, due_at) VALUES ({places}, {due_at})",  # noqa: S608 - names only
+            f"INSERT INTO dispatcher.leads ({names}, due_at) VALUES ({places}, {due_at})",
             **values,
             due_in=due_in,
         )

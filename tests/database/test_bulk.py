@@ -69,7 +69,8 @@ def test_every_field_is_stored_as_submit_stores_it(database: Database) -> None:
     }
     submit_many(database, [(lead, options)], account="bulk")
     Intake(database, Bell()).submit(lead, options, account="single")
-    what = """account, phone_number, campaign_id, variables::text, allow_dupplicate, state, priority, due_at - created_at,
+    what = """account, phone_number,
+        campaign_id, variables::text, allow_dupplicate, state, priority, due_at - created_at,
         expires_at - created_at, duplicate_of, idempotency_key, payload_hash, finished_at"""
     bulk, single = rows(database, what)
     assert bulk[0] == "bulk"
@@ -77,7 +78,8 @@ def test_every_field_is_stored_as_submit_stores_it(database: Database) -> None:
     with database.transaction() as connection:
         contacts = connection.execute(
             text(
-                "SELECT position, phone_number, variables::text FROM dispatcher.lead_contacts ORDER BY account, position"
+                "SELECT position, phone_number, variables::text FROM dispatcher.lead_contacts"
+                " ORDER BY account, position"
             )
         ).all()
         keys = connection.execute(text("SELECT key, payload_hash, state FROM dispatcher.idempotency_keys")).all()

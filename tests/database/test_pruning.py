@@ -66,7 +66,7 @@ def failure(queue: Queue, lead_id: uuid.UUID, *, resolved_days: float | None = N
 
 
 def answers(queue: Queue, table: str) -> dict[uuid.UUID, str | None]:
-    return {row.lead_id: row.response for row in queue.rows(f"SELECT lead_id, response FROM dispatcher.{table}")}  # noqa: S608
+    return {row.lead_id: row.response for row in queue.rows(f"SELECT lead_id, response FROM dispatcher.{table}")}
 
 
 def left(queue: Queue) -> set[uuid.UUID]:

@@ -79,7 +79,7 @@ class Voicery:
                 self._coming.remove((at, post))
                 self._create(post, at)
 
-    def post(self, now: float, post: Post, trouble: Trouble) -> Reply:  # noqa: C901 - a table
+    def post(self, now: float, post: Post, trouble: Trouble) -> Reply:
         """Take one POST; what comes back."""
         if trouble is Trouble.NOT_SENT:
             return Reply(fault=WireFault.REFUSED)

@@ -96,8 +96,8 @@ class Rows:
         self.run(
             """
             INSERT INTO dispatcher.failed_leads
-                (lead_id, account, campaign_id, phone_number, failure_class, http_status, fingerprint, message, response,
-                 attempts)
+                (lead_id, account, campaign_id, phone_number, failure_class, http_status, fingerprint, message,
+                 response, attempts)
             SELECT id, account, campaign_id, phone_number, failure_class, 422, :fingerprint, :message,
                 'said: +12025550101 is bad', attempts
             FROM dispatcher.leads WHERE id = :id

@@ -124,8 +124,10 @@ def test_the_story_of_a_lead_that_was_sent_twice() -> None:
         (
             record(State.PENDING),
             (gate(Reason.OUTAGE, until=at("14:11:00"), note="Voicery answered HTTP 500."),),
-            "spends no attempts, because account default is held back: outage (Voicery answered HTTP 500). "
-            "It is tried again at 14:11:00.",
+            (
+                "spends no attempts, because account default is held back: outage (Voicery answered HTTP 500). "
+                "It is tried again at 14:11:00."
+            ),
         ),
         (
             record(State.PENDING),
@@ -142,7 +144,7 @@ def test_the_story_of_a_lead_that_was_sent_twice() -> None:
         (
             record(State.SENDING, lease_until=at("14:11:30"), history=(attempt("14:10:00", None, worker="host:7"),)),
             (),
-            "Worker host:7 claimed it at 14:10:00 and has not reported yet. If nothing is heard by 14:11:30, it becomes",
+            "Worker host:7 claimed it at 14:10:00 and has not reported yet. If nothing is heard by 14:11:30, it",
         ),
         (
             record(State.UNKNOWN, history=(attempt("14:02:00", Kind.UNKNOWN, error="lease_expired"),)),
@@ -157,8 +159,10 @@ def test_the_story_of_a_lead_that_was_sent_twice() -> None:
         (
             record(State.UNKNOWN, history=(attempt("14:02:00", Kind.CREATED_ID_UNKNOWN),)),
             (),
-            "Voicery said yes but gave no id. It is looked up at the next opportunity to learn its id; "
-            "it is never sent again.",
+            (
+                "Voicery said yes but gave no id. It is looked up at the next opportunity to learn its id; "
+                "it is never sent again."
+            ),
         ),
         (
             record(
@@ -211,8 +215,10 @@ def test_the_story_of_a_lead_that_was_sent_twice() -> None:
                 history=(attempt("14:02:00", Kind.UNKNOWN, evidence=looked_up(("14:04:00", "unavailable", False))),),
             ),
             (),
-            "What happened: sent 14:02:00, no answer in 20 s; looked up 14:04:00: the list could not be had. "
-            "The person may have been called: look it up",
+            (
+                "What happened: sent 14:02:00, no answer in 20 s; looked up 14:04:00: the list could not be had. "
+                "The person may have been called: look it up"
+            ),
         ),
         (
             record(
