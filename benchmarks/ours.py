@@ -67,8 +67,9 @@ def submit_many(first: int, count: int) -> None:
 
 
 def few(campaign_id: int, count: int) -> None:
-    """Submit leads of another campaign."""
+    """Submit leads of another campaign; print when the first was, by the monotonic clock."""
     dispatcher = Dispatcher(Settings.from_environment())
+    print(json.dumps(time.monotonic()))
     for index in range(count):
         dispatcher.submit({**lead(index), "campaign_id": campaign_id})
 
