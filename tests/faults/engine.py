@@ -16,13 +16,16 @@ from dispatcher.broker.connection import connect
 from dispatcher.broker.limiter import Limiter
 from dispatcher.config.settings import Settings
 from dispatcher.delivery import run as delivery
+from dispatcher.errors import StoreUnavailable
 from dispatcher.resolution import asking
-from dispatcher.store.database import Database
+from dispatcher.store import sweeps
+from dispatcher.store.database import Database, TryAgain
 from dispatcher.sweep import Sweep
 from dispatcher.worker.runtime import Deliverer, SweepRate, worker_name
 from dispatcher.worker.stopping import Stopping
 
 RUNS = 2
+POLL_SECONDS = 0.3
 READY = "engine ready"
 
 
@@ -100,6 +103,8 @@ def main() -> int:
         settle_seconds=settings.settle_seconds,
         interval_seconds=settings.sweep_interval_seconds,
     )
+    polling = threading.Thread(target=poll, args=(settings, bell), daemon=True)
+    polling.start()
     print(READY, flush=True)
     waiter = threading.Event()
     sweep.run(stopping=stopping, wait=waiter.wait)
@@ -109,6 +114,22 @@ def main() -> int:
     for thread in threads:
         thread.join()
     return 0
+
+
+def poll(settings: Settings, bell: LocalBell) -> None:
+    """Doorbells reach every worker, and this one hears only its own sweep: so it looks for itself, too."""
+    database = Database(settings.require_database_url(), pool_size=1)
+    while True:
+        time.sleep(POLL_SECONDS)
+        try:
+            with database.autocommit() as connection:
+                channels, accounts = sweeps.due_channels(connection), sweeps.due_lookups(connection)
+        except (StoreUnavailable, TryAgain):
+            continue
+        for channel in channels:
+            bell.ring(*channel)
+        for account in accounts:
+            bell.ring_lookup(account)
 
 
 def survive(work: object) -> None:

@@ -33,7 +33,7 @@ def main() -> int:
             elif not waiting and not states["pending"]:
                 waiting += _CHUNK  # more leads than asked for, so that every kill hits a worker at work
                 asked.leads += _CHUNK
-            time.sleep(stack.dice.uniform(0.0, 0.5))
+            time.sleep(stack.dice.uniform(0.2, 1.2))
             at_work = stack.at_work()
             if at_work:
                 stack.replace(stack.dice.choice(at_work), ENGINE)

@@ -306,7 +306,7 @@ def test_no_input_raises_anything_but_invalid_lead(given_fields: dict[str, Any])
     try:
         Lead.parse(given_fields)
     except InvalidLead as error:
-        assert error.errors  # noqa: PT017  (either outcome is fine)
+        assert error.errors
 
 
 def test_a_stored_row_makes_the_same_body_without_being_checked_again() -> None:
