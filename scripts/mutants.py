@@ -30,7 +30,7 @@ TESTS = {
     "dispatcher.rules.gate": ("tests/unit/test_gate.py",),
 }
 WANTED = 0.95
-SECONDS_PER_MUTANT = 60
+SECONDS_PER_MUTANT = 300
 
 
 @dataclass(frozen=True)
