@@ -13,7 +13,7 @@ import pytest
 from dispatcher.sandbox.fault import FaultName, Rule, When
 from dispatcher.sandbox.server import Sandbox
 from tests.faults.conftest import Case
-from tests.faults.harness import Harness
+from tests.faults.harness import IMPATIENT, Harness
 from tests.faults.proxy import Proxy
 from tests.support.waiting import wait_until
 
@@ -57,7 +57,7 @@ def test_f29_without_a_control_nothing_is_sent_again(case: Case, seed: int) -> N
     harness = case()
     (lead_id,) = harness.submit(1)
     faulty(harness, [lead_id], fault=FaultName.CLOSE, when=When.BEFORE)
-    harness.engine()
+    harness.engine(**IMPATIENT)
     endings = harness.settle(controls=False)
     assert endings == {"failed:outcome_unknown": 1}
     assert harness.posts_of(lead_id) == 1
@@ -68,7 +68,7 @@ def test_f29_hold_never_sends_again(case: Case, seed: int) -> None:
     harness = case()
     (lead_id,) = harness.submit(1)
     faulty(harness, [lead_id], fault=FaultName.CLOSE, when=When.BEFORE)
-    harness.engine(DISPATCHER_ON_UNKNOWN="hold")
+    harness.engine(DISPATCHER_ON_UNKNOWN="hold", **IMPATIENT)
     harness.settle()
     assert harness.state_of(lead_id) == "failed"
     assert harness.posts_of(lead_id) == 1
@@ -105,7 +105,7 @@ def test_f31_a_yes_for_a_lead_that_is_not_there_is_held_for_a_person(case: Case,
     harness = case()
     (lead_id,) = harness.submit(1)
     faulty(harness, [lead_id], fault=FaultName.ANSWER, when=When.BEFORE, status=200, body='{"message": "ok"}')
-    harness.engine()
+    harness.engine(**IMPATIENT)
     harness.settle()
     assert harness.state_of(lead_id) == "failed"
     assert harness.posts_of(lead_id) == 1
@@ -151,7 +151,7 @@ def test_f33_a_list_that_lies_causes_no_false_absence_and_no_false_match(
     ids = harness.submit(5)  # so many doubts that a campaign page is asked for too
     faulty(harness, ids, fault=FaultName.CLOSE, when=when)
     harness.sandbox.faults.add(lie)
-    harness.engine()
+    harness.engine(**IMPATIENT)
     endings = harness.settle()
     assert set(endings) <= {"accepted", "failed:outcome_unknown"}
     harness.assert_sound()
@@ -162,7 +162,7 @@ def test_f33_where_no_list_exists_nothing_is_ever_proven(status: int, case: Case
     harness = case(faults=(Rule(fault=FaultName(str(status)), method="GET", times=None),))
     (lead_id,) = harness.submit(1)
     faulty(harness, [lead_id], fault=FaultName.CLOSE, when=When.BEFORE)
-    harness.engine()
+    harness.engine(**IMPATIENT)
     harness.settle()
     assert harness.state_of(lead_id) == "failed"
     assert harness.posts_of(lead_id) == 1

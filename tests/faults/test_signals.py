@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 
 from tests.faults.conftest import Case
+from tests.faults.harness import IMPATIENT
 from tests.faults.proxy import Proxy
 from tests.support.waiting import wait_until
 
@@ -62,7 +63,7 @@ def test_f18_an_answer_that_came_back_after_the_lease_is_adopted(case: Case, see
         nobody.refusing = True
         frozen = harness.engine(failpoint="post.after_answer:1:stop", ready=False)
         wait_until(lambda: stopped(frozen.pid), 20)
-        other = harness.engine(VOICERY_BASE_URL=f"http://127.0.0.1:{nobody.port}/api")
+        other = harness.engine(VOICERY_BASE_URL=f"http://127.0.0.1:{nobody.port}/api", **IMPATIENT)
         wait_until(lambda: harness.state_of(lead_id) == "failed", 40, lambda: other.log)
         frozen.send(signal.SIGCONT)
         wait_until(lambda: harness.state_of(lead_id) == "accepted", 20, lambda: frozen.log)
