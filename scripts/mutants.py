@@ -142,7 +142,7 @@ def _run(mutant: Mutant) -> int:
         exec(code, module.__dict__)  # noqa: S102 - this is what mutation testing is
         _rebind(mutant.module)
         tests = [str(ROOT / test) for test in TESTS[mutant.module]]
-        options = ["-q", "-x", "--no-header", "-p", "no:cacheprovider", "-p", "no:xdist", "-p", "no:randomly"]
+        options = ["-q", "-x", "--no-header", "-p", "no:cacheprovider", "-p", "no:xdist", "--hypothesis-seed=0"]
         return int(pytest.main([*options, *tests]))
     except Exception:  # noqa: BLE001 - a mutant that does not even import is noticed
         return 1
@@ -159,10 +159,6 @@ def _rebind(changed: str) -> None:
 
 def main(names: Sequence[str]) -> int:
     """Report each module; 0 if enough mutants were noticed in all."""
-    import hypothesis
-
-    hypothesis.settings.register_profile("mutants", max_examples=30, deadline=None, database=None, derandomize=True)
-    hypothesis.settings.load_profile("mutants")
     import dispatcher.answers.outcome
     import dispatcher.rules.states
     import dispatcher.rules.verdict

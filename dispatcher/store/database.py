@@ -133,7 +133,7 @@ class Database:
                     yield connection
             except psycopg.OperationalError:
                 # The server went away: its other connections in the pool are no better.
-                engine.dispose(close=False)
+                engine.dispose()
                 raise
 
     def again(self, action: Callable[[Connection], T]) -> T:

@@ -132,7 +132,7 @@ def test_the_story_of_a_lead_that_was_sent_twice() -> None:
         (
             record(State.PENDING),
             (replace(gate(Reason.OUTAGE), state=GateState.PROBING),),
-            "is being tried with single leads after outage",
+            "is tried with single leads after outage",
         ),
         (
             record(

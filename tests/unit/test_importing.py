@@ -93,7 +93,9 @@ def test_standard_input_is_read_twice() -> None:
                 assert [row.line for row in file.rows] == [2]
 
 
-@pytest.mark.parametrize("content", [gzip.compress(TEXT.encode() * 99, mtime=0)[:-20], gzip.compress(TEXT.encode(), mtime=0)[:9]])
+@pytest.mark.parametrize(
+    "content", [gzip.compress(TEXT.encode() * 99, mtime=0)[:-20], gzip.compress(TEXT.encode(), mtime=0)[:9]]
+)
 def test_a_gzip_that_is_cut_off_is_refused(content: bytes) -> None:
     with pytest.raises(UnreadableFile, match="damaged or cut off"):
         read(content)

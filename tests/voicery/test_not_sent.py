@@ -126,11 +126,13 @@ def test_a_peer_that_speaks_no_tls_is_tls(make_client: MakeClient) -> None:
     assert (reply.fault, reply.written) == (WireFault.TLS, False)
 
 
-def test_a_peer_that_resets_the_handshake_is_tls(make_client: MakeClient) -> None:
+def test_a_peer_that_resets_the_handshake_got_nothing(make_client: MakeClient) -> None:
     with Peer(Call.reset) as peer:
         reply = make_client(peer.url.replace("http:", "https:")).create_lead(BODY)
 
-    assert (reply.fault, reply.written) == (WireFault.TLS, False)
+    # The reset may come before the handshake begins.
+    assert reply.fault in (WireFault.TLS, WireFault.CONNECTION)
+    assert not reply.written
 
 
 @pytest.mark.parametrize(
