@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from celery import signals
+from celery.app.amqp import AMQP
 from kombu.connection import Connection
 
 from dispatcher.broker.connection import BrokerApp, worker_configuration
@@ -37,12 +38,26 @@ def _runtime_from_environment(stopping: Stopping) -> WorkerRuntime:
     return worker_runtime(stopping, main_pid=app.main_pid)
 
 
+class DoorbellAMQP(AMQP):  # type: ignore[misc]  # celery ships no types
+    """Consumes without acknowledging: Postgres recovers what a crash interrupts.
+
+    An acknowledgement that fails while Redis is away would keep its place in the prefetch for ever, and a worker whose
+    places are all taken looks alive and consumes no more.
+    """
+
+    def TaskConsumer(self, channel: object, **options: object) -> object:  # noqa: N802  # Celery's name for it
+        """The consumer of doorbells."""
+        return super().TaskConsumer(channel, **{**options, "no_ack": True})
+
+
 class WorkerApp(BrokerApp):
     """A worker of the dispatcher: its tasks, a sweep at its side, and a gentle end.
 
     `build_runtime` makes what the tasks run on, once per process; `sweep_command` starts the sweep; `configure_logging`
     takes the level and the file that `celery worker` was given.
     """
+
+    amqp_cls = DoorbellAMQP
 
     def __init__(
         self,
