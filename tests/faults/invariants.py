@@ -128,7 +128,8 @@ def _check_posts(report: Report, lead_id: str, ledger: Ledger, attempts: Sequenc
 def _check_persons(report: Report, attempts: Mapping[str, Sequence[Any]]) -> None:
     """At most one open attempt per person at any time: the spans from claim to decision never overlap.
 
-    Both ends are starts of transactions, so that a claim which waited for the decision before it may seem to be earlier.
+    Both ends are starts of transactions, so that a claim which waited for the decision before
+    it may seem to be earlier.
     """
     spans: dict[tuple[int, str], list[tuple[datetime, datetime | None]]] = defaultdict(list)
     for of_lead in attempts.values():
