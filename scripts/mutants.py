@@ -22,7 +22,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))  # a script sees its own directory first, where no package of ours is
 TESTS = {
-    "dispatcher.answers.outcome": ("tests/unit/test_outcome.py",),
+    "dispatcher.answers.outcome": ("tests/unit/test_outcome.py", "tests/unit/test_outcome_fingerprint.py"),
     "dispatcher.rules.states": ("tests/unit/test_states.py", "tests/unit/test_guarantees_page.py"),
     "dispatcher.rules.policy": ("tests/unit/test_policy.py",),
     "dispatcher.rules.verdict": ("tests/unit/test_verdict.py",),
