@@ -27,14 +27,14 @@ class RateHints:
     reset_seconds: float | None = None  # from now until the window is whole again, clamped to 0 … 1 h
 
 
-_NOTHING: Final = RateHints()
+NO_HINTS: Final = RateHints()
 _HEADERS: Final = frozenset({"retry-after", "x-ratelimit-remaining", "x-ratelimit-reset"})
 
 
 def rate_hints(reply: Reply, now: datetime) -> RateHints:
     """Read the hints of one answer. `now` (aware) stands in where the answer carries no `Date` of its own."""
     if reply.headers.keys().isdisjoint(_HEADERS) and reply.status is not None and reply.status < 400:
-        return _NOTHING  # nearly every answer
+        return NO_HINTS  # nearly every answer
     server_now = _date(reply.headers.get("date", "")) or now
     return RateHints(
         retry_after_seconds=_retry_after(reply, server_now),

@@ -2,16 +2,26 @@
 
 from dataclasses import dataclass
 
-from dispatcher.answers.outcome import Outcome
+from dispatcher.answers.hints import NO_HINTS, RateHints
+from dispatcher.answers.outcome import Kind, Outcome
 from dispatcher.store.claims import Claimed
 
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """One attempt whose wire is done. `ended_at` is a reading of the recorder's clock."""
+    """One attempt whose wire is done. `ended_at` and `started_at` are readings of the recorder's clock."""
 
     claimed: Claimed
     outcome: Outcome
     ended_at: float
     started_at: float
-    retry_after_seconds: float | None = None
+    hints: RateHints = NO_HINTS
+
+    @property
+    def slowdown(self) -> tuple[int, float] | None:
+        """What the answer says about the rate: so many requests are left for so many seconds; None if nothing."""
+        if self.outcome.kind is Kind.THROTTLED and self.hints.retry_after_seconds is not None:
+            return 0, self.hints.retry_after_seconds
+        if self.hints.remaining is not None and self.hints.reset_seconds is not None:
+            return self.hints.remaining, self.hints.reset_seconds
+        return None

@@ -63,6 +63,6 @@ def _heed(account: Gate, channel: Gate, finished: Finished, limits: GateLimits) 
                 signal.reason,
                 limits,
                 message=outcome.message,
-                retry_after_seconds=finished.retry_after_seconds,
+                retry_after_seconds=finished.hints.retry_after_seconds,
             )
             return (changed, channel) if signal.scope is Scope.ACCOUNT else (account, changed)

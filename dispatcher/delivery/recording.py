@@ -1,8 +1,9 @@
 """Recording: what the slots learned is kept until Postgres has it, whatever happens meanwhile (design section 5).
 
-A turn first records every finished attempt, then claims as many leads as slots are free: two statements, each its own
-transaction, so that claiming never endangers recording. What Postgres refuses is recorded lead by lead, then without
-the words that it will not take.
+A turn records every finished attempt and claims as many leads as slots are free. In the common case, all accepted and
+no gate concerned, both are one transaction: one commit on disk serves the old leads and the new ones. If it fails, or
+there is more to say, recording comes first and alone, so that claiming never endangers it. What Postgres refuses is
+recorded lead by lead, then without the words that it will not take.
 """
 
 from collections.abc import Callable, Sequence
@@ -25,6 +26,7 @@ from dispatcher.rules.states import State
 from dispatcher.store import accounts, claims, gates, late, results
 from dispatcher.store.claims import Claim, Claimed, ClaimTerms
 from dispatcher.store.database import Database, StatementRefused, TryAgain
+from dispatcher.store.statement import together
 
 NOTICE: Final = "The answer could not be stored as it came and was replaced by this notice."
 _TRIES: Final = 5
@@ -85,19 +87,47 @@ class Recorder:
         """
         self._kept.extend(finished)
         self._settle_limbo()
-        if self._kept:
-            reach("record.before")
-            self._record_kept()
-            reach("record.after")
-        if not attempt_ids:
-            return Turn()
-        reach("claim.before")
-        claim = self._claim(attempt_ids)
+        claim = self._at_once(attempt_ids)
+        if claim is None:
+            if self._kept:
+                reach("record.before")
+                self._record_kept()
+                reach("record.after")
+            if not attempt_ids:
+                return Turn()
+            reach("claim.before")
+            claim = self._claim(attempt_ids)
         if claim.opened:
             reach("claim.after")
         self._troubled = claim.troubled
         asked = len(attempt_ids)
         return Turn(claim.opened, drained=claim.touched < asked, full=asked <= claim.touched)
+
+    def _at_once(self, attempt_ids: Sequence[UUID]) -> Claim | None:
+        """Record and claim in one transaction; None, and nothing done, where that is not possible.
+
+        What was recorded by then is out of `_kept`; a claim that was not acknowledged is in limbo, as after any claim.
+        """
+        if not attempt_ids or not self._kept or not self._all_plain():
+            return None
+        rows = [self._result(one, gate_closed=False) for one in self._kept]
+        reach("record.before")
+        reach("claim.before")
+        try:
+            with self._database.autocommit() as connection:
+                recorded, claimed = together(
+                    connection, results.recording(rows), claims.claiming(self._terms, attempt_ids)
+                )
+            self._settle(rows, results.recorded_of(recorded))
+            self._record_kept()
+        except (TryAgain, StatementRefused):
+            return None
+        except StoreUnavailable:
+            self._in_limbo = tuple(attempt_ids)
+            raise
+        reach("record.after")
+        claim = claims.claim_of(self._terms, claimed)
+        return None if claim.probing and not claim.touched else claim
 
     # Claiming ---------------------------------------------------------------------------------------------------------
 
@@ -167,7 +197,7 @@ class Recorder:
 
         False leaves what was not recorded to the long way; recording is fenced, so it may overlap.
         """
-        if self._troubled or self._bind_to is not None or not all(map(_is_plain, self._kept)):
+        if not self._all_plain():
             return False
         rows = [self._result(one, gate_closed=False) for one in self._kept]
         try:
@@ -175,6 +205,14 @@ class Recorder:
                 recorded = results.record(connection, rows)
         except (TryAgain, StatementRefused):
             return False
+        self._settle(rows, recorded)
+        return not self._kept
+
+    def _all_plain(self) -> bool:
+        return not self._troubled and self._bind_to is None and all(map(_is_plain, self._kept))
+
+    def _settle(self, rows: Sequence[results.Result], recorded: results.Recorded) -> None:
+        """Tell of what is stored, and keep what is not."""
         left = []
         for one, row in zip(self._kept, rows, strict=True):
             if row.attempt_id in recorded.attempt_ids:
@@ -182,7 +220,6 @@ class Recorder:
             else:
                 left.append(one)
         self._kept = left
-        return not left
 
     def _attempt_record(self, finished: Sequence[Finished]) -> bool:
         """Whether Postgres took them. Raises `StoreUnavailable` where only time can tell."""
@@ -229,8 +266,8 @@ class Recorder:
         standing = Standing(claimed.attempts, claimed.age_seconds, earlier_in_doubt)
         move = after_attempt(outcome, standing, self._budget, gate_closed=gate_closed, uniform=self._uniform)
         due_in = move.due_in_seconds
-        if due_in is not None and finished.retry_after_seconds is not None:
-            due_in = max(due_in, finished.retry_after_seconds)
+        if due_in is not None and finished.hints.retry_after_seconds is not None:
+            due_in = max(due_in, finished.hints.retry_after_seconds)
         return results.Result(
             lead_id=claimed.lead_id,
             attempt_id=claimed.attempt_id,

@@ -9,8 +9,8 @@ from typing import Final, Protocol
 import orjson
 import uuid_utils.compat
 
-from dispatcher.answers.hints import RateHints, rate_hints
-from dispatcher.answers.outcome import Kind, Outcome, Rules, Sent, classify
+from dispatcher.answers.hints import NO_HINTS, RateHints, rate_hints
+from dispatcher.answers.outcome import Outcome, Rules, Sent, classify
 from dispatcher.answers.reply import Reply, WireFault
 from dispatcher.broker.limiter import LimiterUnavailable, Permits
 from dispatcher.delivery.finished import Finished
@@ -151,11 +151,24 @@ class DeliveryRun:
     def _collect(self) -> list[Finished]:
         finished = self._slots.finished(timeout_seconds=_TURN_SECONDS)
         self._count(finished)
+        self._slow_everyone(finished)
         return finished
 
     def _count(self, finished: Sequence[Finished]) -> None:
         for one in finished:
             self.tally.attempt(one.outcome.kind.value, one.ended_at - one.started_at)
+
+    def _slow_everyone(self, finished: Sequence[Finished]) -> None:
+        """Let what these answers said about the rate hold for all; what a stricter one covers needs no telling."""
+        told_seconds = 0.0
+        try:
+            for remaining, reset_seconds in sorted(filter(None, (one.slowdown for one in finished)), key=_strictest):
+                if reset_seconds > told_seconds:
+                    told_seconds = reset_seconds
+                    self._rate.slow(remaining=remaining, reset_seconds=reset_seconds)
+        except LimiterUnavailable:
+            # The next taking of permits meets the same Redis, and then nothing is sent at all.
+            return
 
     def _permits(self) -> Permits:
         """As many as slots are free; none while winding down, or while Postgres owes us an acknowledgement."""
@@ -200,8 +213,9 @@ class DeliveryRun:
         self._ends_at = self._clock()
         give_up = self._clock() + KEEP_RESULTS_SECONDS
         while self._recorder.owes or self._slots.busy:
-            self._wait(_STORE_RETRY_SECONDS)
-            finished = self._slots.finished(timeout_seconds=0.0)
+            if self._slots.busy == 0:
+                self._wait(_STORE_RETRY_SECONDS)
+            finished = self._slots.finished(timeout_seconds=_STORE_RETRY_SECONDS)
             self._count(finished)
             try:
                 self._recorder.turn(finished, ())
@@ -218,7 +232,7 @@ class DeliveryRun:
             self._rang = True
             self._bell.ring()
 
-    # One exchange, in a slot's thread ---------------------------------------------------------------------------------
+    # One exchange, in a slot ------------------------------------------------------------------------------------------
 
     def _exchange(self, job: Job) -> Finished:
         claimed = job.claimed
@@ -229,8 +243,7 @@ class DeliveryRun:
             hints = _hints(reply)
             outcome = self._classified(claimed, reply)
             tell(outcome.kind.value, outcome.http_status)
-        self._slow_everyone(outcome.kind, hints)
-        return Finished(job.claimed, outcome, ended_at, started_at, hints.retry_after_seconds)
+        return Finished(job.claimed, outcome, ended_at, started_at, hints)
 
     def _post(self, job: Job) -> Reply:
         try:
@@ -258,23 +271,18 @@ class DeliveryRun:
         left = self._terms.lease_seconds - (self._clock() - job.asked_at)
         return left >= self._terms.deadline_seconds + LEASE_MARGIN_SECONDS
 
-    def _slow_everyone(self, kind: Kind, hints: RateHints) -> None:
-        try:
-            if kind is Kind.THROTTLED and hints.retry_after_seconds is not None:
-                self._rate.slow(remaining=0, reset_seconds=hints.retry_after_seconds)
-            elif hints.remaining is not None and hints.reset_seconds is not None:
-                self._rate.slow(remaining=hints.remaining, reset_seconds=hints.reset_seconds)
-        except LimiterUnavailable:
-            # The next taking of permits meets the same Redis, and then nothing is sent at all.
-            return
+
+def _strictest(slowdown: tuple[int, float]) -> tuple[int, float]:
+    remaining, reset_seconds = slowdown
+    return remaining, -reset_seconds
 
 
 def _hints(reply: Reply) -> RateHints:
     try:
         return rate_hints(reply, datetime.now(UTC))
-    except Exception as error:  # noqa: BLE001 - a strange header must not cost the slot its thread, and the lead its answer
+    except Exception as error:  # noqa: BLE001 - a strange header must not cost the lead its answer
         events.alarm("hints.unreadable", error=type(error).__name__)
-        return RateHints()
+        return NO_HINTS
 
 
 _NONE: Final = Permits(granted=0, next_in_seconds=0.0)

@@ -1,12 +1,13 @@
-"""Request slots: threads that each make one exchange at a time and put what came of it into one queue."""
+"""Request slots: so many exchanges at a time, all in the thread of the run, and what came of them."""
 
-import threading
 import time
 from collections.abc import Callable, Iterable
-from queue import Empty, SimpleQueue
+from functools import partial
 from typing import Final, Generic, TypeVar
 
-GATHER_SECONDS: Final = 0.004
+from dispatcher.hub import Hub
+
+GATHER_SECONDS: Final = 0.002
 """How long a turn waits for more results after the first: a turn costs about the same for one lead as for thirty."""
 
 J = TypeVar("J")
@@ -14,17 +15,16 @@ D = TypeVar("D")
 
 
 class Slots(Generic[J, D]):
-    """`count` threads that run `work(job)`. `work` must not raise.
+    """`count` times `work(job)` side by side: it runs in a greenlet, and must not raise.
 
-    Threads start with the first jobs and end on `close`. One owner feeds and collects; it is not thread-safe itself.
+    One owner feeds and collects, in one thread; while it does other things, answers wait in their sockets.
     """
 
     def __init__(self, count: int, work: Callable[[J], D]) -> None:
         self._count = count
         self._work = work
-        self._jobs: SimpleQueue[J | None] = SimpleQueue()
-        self._done: SimpleQueue[D] = SimpleQueue()
-        self._threads: list[threading.Thread] = []
+        self._hub = Hub()
+        self._done: list[D] = []
         self.busy = 0
 
     @property
@@ -33,37 +33,32 @@ class Slots(Generic[J, D]):
         return self._count - self.busy
 
     def start(self, jobs: Iterable[J]) -> None:
-        """Hand out jobs; the caller keeps to `free`."""
+        """Start jobs; the caller keeps to `free`."""
         for job in jobs:
             self.busy += 1
-            if len(self._threads) < min(self.busy, self._count):
-                thread = threading.Thread(target=self._run, name="dispatcher-slot", daemon=True)
-                self._threads.append(thread)
-                thread.start()
-            self._jobs.put(job)
+            self._hub.spawn(partial(self._run, job))
 
     def finished(self, *, timeout_seconds: float, gather_seconds: float = GATHER_SECONDS) -> list[D]:
         """What has been done: waits for the first, then a moment for the others, so that one turn serves several."""
-        done: list[D] = []
-        if self.busy == 0:
-            return done
-        try:
-            done.append(self._done.get(timeout=timeout_seconds))
-            until = time.monotonic() + gather_seconds
-            while len(done) < self.busy:
-                left = until - time.monotonic()
-                done.append(self._done.get(timeout=left) if left > 0 else self._done.get_nowait())
-        except Empty:
-            pass
+        self._turn(timeout_seconds, enough=1)
+        if self._done:
+            self._turn(gather_seconds, enough=self.busy)
+        done, self._done = self._done, []
         self.busy -= len(done)
         return done
 
     def close(self) -> None:
-        """Let the threads end after their present job."""
-        for _ in self._threads:
-            self._jobs.put(None)
-        self._threads.clear()
+        """Give up what still runs."""
+        self._hub.close()
 
-    def _run(self) -> None:
-        while (job := self._jobs.get()) is not None:
-            self._done.put(self._work(job))
+    def _turn(self, seconds: float, *, enough: int) -> None:
+        """Let the greenlets work until `enough` are done, at most for `seconds`; once in any case."""
+        until = time.monotonic() + seconds
+        left = seconds
+        while len(self._done) < min(enough, self.busy) and left >= 0:
+            self._hub.turn(left)
+            left = until - time.monotonic()
+
+    def _run(self, job: J) -> None:
+        done = self._work(job)
+        self._done.append(done)  # not in one line: the list of now, not the one of when the work began

@@ -8,7 +8,7 @@ from uuid import UUID
 
 from sqlalchemy import Connection, Row, text
 
-from dispatcher.store.statement import HotStatement
+from dispatcher.store.statement import Call, HotStatement
 
 _HOLD_PAUSES = text(
     # Shared by all claims of an account, exclusive for `pause`. The claim itself takes it too, in gates_let_through.
@@ -163,18 +163,25 @@ def claim(connection: Connection, terms: ClaimTerms, attempt_ids: Sequence[UUID]
 
     Commits nothing itself: the attempt rows exist when the transaction does, and only then may a POST leave.
     """
-    rows = _claim_of(len(attempt_ids)).rows(
-        connection,
-        {
-            "account": terms.account,
-            "campaign_id": terms.campaign_id,
-            "worker": terms.worker,
-            "lease_seconds": terms.lease_seconds,
-            "park_seconds": terms.park_seconds,
-            "attempt_ids": list(attempt_ids),
-            "shut": ["closed"] if probing else ["closed", "probing"],
-        },
-    )
+    statement, parameters = claiming(terms, attempt_ids, probing=probing)
+    return claim_of(terms, statement.rows(connection, parameters))
+
+
+def claiming(terms: ClaimTerms, attempt_ids: Sequence[UUID], *, probing: bool = False) -> Call:
+    """What `claim` sends."""
+    return _claim_of(len(attempt_ids)), {
+        "account": terms.account,
+        "campaign_id": terms.campaign_id,
+        "worker": terms.worker,
+        "lease_seconds": terms.lease_seconds,
+        "park_seconds": terms.park_seconds,
+        "attempt_ids": list(attempt_ids),
+        "shut": ["closed"] if probing else ["closed", "probing"],
+    }
+
+
+def claim_of(terms: ClaimTerms, rows: Sequence[Any]) -> Claim:
+    """What the rows of `claiming` say."""
     opened = tuple(_claimed(terms, row) for row in rows if row.id is not None)
     states = frozenset(rows[0].states or ())
     probing = "probing" in states and "closed" not in states

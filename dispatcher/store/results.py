@@ -12,7 +12,7 @@ from dispatcher.answers.answer import CreatedContact
 from dispatcher.answers.outcome import Kind
 from dispatcher.rules.states import FailureClass, State
 from dispatcher.store.database import StatementRefused
-from dispatcher.store.statement import HotStatement
+from dispatcher.store.statement import Call, HotStatement
 
 _RECORD = HotStatement("""
 WITH result AS MATERIALIZED (
@@ -138,10 +138,23 @@ class Recorded:
 
 def record(connection: Connection, results: Sequence[Result]) -> Recorded:
     """Write the results of attempts that are still theirs to write; the others are missing from the answer."""
-    rows = _RECORD.rows(connection, {"results": json_text([_row(result) for result in results])})
-    moved = frozenset(row.attempt_id for row in rows)
-    record_contacts(connection, [result for result in results if result.attempt_id in moved])
-    return Recorded(moved, {row.attempt_id: row.held_by for row in rows if row.held_by is not None})
+    statement, parameters = recording(results)
+    recorded = recorded_of(statement.rows(connection, parameters))
+    record_contacts(connection, [result for result in results if result.attempt_id in recorded.attempt_ids])
+    return recorded
+
+
+def recording(results: Sequence[Result]) -> Call:
+    """What `record` sends first; the ids of contacts are another statement."""
+    return _RECORD, {"results": json_text([_row(result) for result in results])}
+
+
+def recorded_of(rows: Sequence[Any]) -> Recorded:
+    """What the rows of `recording` say."""
+    return Recorded(
+        frozenset(row.attempt_id for row in rows),
+        {row.attempt_id: row.held_by for row in rows if row.held_by is not None},
+    )
 
 
 def record_contacts(connection: Connection, results: Sequence[Result]) -> None:

@@ -42,7 +42,7 @@ class Answer:
         self._complete = False
         self.fault: BodyFault | None = None
         self.fields: dict[str, str] = {}
-        reader.raw.begin(exchange.arm, exchange.body_cap)
+        reader.raw.begin(exchange.receive, exchange.body_cap)
         try:
             minor, self.status = read_status(reader)
         except _RECEIVE_ERRORS as error:

@@ -15,6 +15,7 @@ class Connection:
     """A connected socket and its reading buffer. Used by one exchange at a time."""
 
     def __init__(self, sock: socket.socket) -> None:
+        sock.setblocking(False)  # from here on the exchange does the waiting
         self._sock = sock
         self._reader = WireReader(sock)
         self._idle_since = time.monotonic()
@@ -41,13 +42,7 @@ class Connection:
     def _send(self, exchange: Exchange, request: bytes) -> None:
         rest = memoryview(request)
         while rest:
-            exchange.arm(self._sock)
-            exchange.written = True
-            try:
-                rest = rest[self._sock.send(rest) :]
-            except TimeoutError:
-                exchange.arm(self._sock)  # raises DeadlinePassed if it was not the silence but the whole
-                raise
+            rest = rest[exchange.send(self._sock, rest) :]
 
     def rest(self) -> None:
         """The answer was read to its end: the idle time starts."""

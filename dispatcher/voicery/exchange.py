@@ -1,13 +1,19 @@
 """One exchange while it runs: its clocks, and whether anything was written yet."""
 
 import socket
+import ssl
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import requests
 
 from dispatcher.answers.reply import WireFault
+from dispatcher.hub import READABLE, WRITABLE, ready
+
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
 
 
 class ExchangeFailed(requests.RequestException):
@@ -39,16 +45,52 @@ class Exchange:
     before_write: Callable[[], bool] | None = None
     written: bool = False
 
-    def arm(self, sock: socket.socket) -> None:
-        """Let the next operation on `sock` last no longer than the read timeout and the deadline both allow.
+    def receive(self, sock: socket.socket, buffer: "WriteableBuffer") -> int:
+        """One receive from a socket that does not block, as soon as there is something; 0 at its end.
 
-        Called before every single receive and send: a peer that drips one byte per read timeout would otherwise
-        re-arm the socket's own timeout for ever (requests issue 3099).
+        Raises `DeadlinePassed`, `TimeoutError` after a silence of the read timeout, and `OSError`.
+        """
+        while True:
+            try:
+                return sock.recv_into(buffer)
+            except (BlockingIOError, ssl.SSLWantReadError):
+                self._wait(sock, READABLE)
+            except ssl.SSLWantWriteError:
+                self._wait(sock, WRITABLE)
+
+    def send(self, sock: socket.socket, data: memoryview) -> int:
+        """One send to a socket that does not block, as soon as it takes something; how many bytes. Raises as above."""
+        while True:
+            self.written = True
+            try:
+                return sock.send(data)
+            except (BlockingIOError, ssl.SSLWantWriteError):
+                self._wait(sock, WRITABLE)
+            except ssl.SSLWantReadError:
+                self._wait(sock, READABLE)
+
+    def _wait(self, sock: socket.socket, event: int) -> None:
+        """Wait no longer than the read timeout and the deadline both allow.
+
+        Before every single receive and send: a peer that drips one byte per read timeout would otherwise go on for
+        ever (requests issue 3099).
         """
         left = self.deadline - time.monotonic()
         if left <= 0:
             raise DeadlinePassed
-        sock.settimeout(min(left, self.read_timeout_seconds))
+        if not ready(sock, event, min(left, self.read_timeout_seconds)):
+            if left <= self.read_timeout_seconds:
+                raise DeadlinePassed
+            raise TimeoutError
+
+    def receive_connecting(self, sock: socket.socket, buffer: "WriteableBuffer") -> int:
+        """One receive from a socket that blocks, within what connecting as a whole may take."""
+        self.arm_connect(sock)
+        try:
+            return sock.recv_into(buffer)
+        except TimeoutError:
+            self.arm_connect(sock)  # raises its own error if it was the whole that took too long
+            raise
 
     def arm_connect(self, sock: socket.socket) -> None:
         """Let the next operation on `sock` last no longer than connecting as a whole may."""

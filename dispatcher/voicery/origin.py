@@ -59,7 +59,7 @@ class Origin:
     proxy: Proxy | None = None
 
     def connect(self, exchange: Exchange) -> socket.socket:
-        """A socket that is ready for the first byte of a request. Raises `ExchangeFailed` naming the stage."""
+        """A socket that is ready for the first byte of a request. Blocks. Raises `ExchangeFailed` naming the stage."""
         first = self.proxy or self
         sock = _connect_tcp(_resolve(first.host, first.port, exchange), exchange)
         try:
@@ -163,7 +163,7 @@ def _tunnel(sock: socket.socket, proxy: Proxy, host: str, port: int, exchange: E
     if proxy.authorization is not None:
         lines.append(f"Proxy-Authorization: {proxy.authorization}")
     reader = WireReader(sock)
-    reader.raw.begin(exchange.arm_connect, body_cap=0)
+    reader.raw.begin(exchange.receive_connecting, body_cap=0)
     response = http.client.HTTPResponse(reader, method="CONNECT")  # type: ignore[arg-type]  # needs only `makefile`
     try:
         exchange.arm_connect(sock)

@@ -15,6 +15,7 @@ from requests.adapters import BaseAdapter
 from requests.exceptions import InvalidHeader
 
 from dispatcher.answers.reply import WireFault
+from dispatcher.hub import elsewhere
 from dispatcher.voicery.connection import Connection
 from dispatcher.voicery.exchange import Exchange, ExchangeFailed
 from dispatcher.voicery.origin import Origin
@@ -104,7 +105,7 @@ class OriginAdapter(BaseAdapter):
             if connection.is_usable(self._idle_seconds):
                 return connection
             connection.close()
-        return Connection(self._origin.connect(exchange))
+        return Connection(elsewhere(partial(self._origin.connect, exchange)))
 
     def _pop(self) -> Connection | None:
         try:

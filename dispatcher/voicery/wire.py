@@ -1,15 +1,18 @@
-"""The receiving side of a socket: every receive has its own clamp of time, and all of them share a budget of bytes."""
+"""The receiving side of a socket: every receive keeps its exchange's clocks, and all share a budget of bytes."""
 
 import io
 import socket
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
 OVERHEAD_BUDGET: Final = 256 * 1024
 """Bytes an answer may have beside its body: status line, headers, interim answers, chunk sizes, trailers."""
+
+
+Receive: TypeAlias = "Callable[[socket.socket, WriteableBuffer], int]"
 
 
 class TooManyBytes(Exception):
@@ -22,32 +25,27 @@ class Wire(io.RawIOBase):
     def __init__(self, sock: socket.socket) -> None:
         super().__init__()
         self._sock = sock
-        self._arm: Callable[[socket.socket], None] | None = None
+        self._receive: Receive | None = None
         self._budget = 0
 
-    def begin(self, arm: Callable[[socket.socket], None], body_cap: int) -> None:
-        """Allow receiving one answer: `arm` sets the socket's timeout before each receive; `body_cap` in bytes."""
-        self._arm = arm
+    def begin(self, receive: Receive, body_cap: int) -> None:
+        """Allow receiving one answer: `receive` makes each receive, and keeps the clocks; `body_cap` in bytes."""
+        self._receive = receive
         self._budget = body_cap + OVERHEAD_BUDGET
 
     def end(self) -> None:
         """The answer is over: from now on the stream reads as ended."""
-        self._arm = None
+        self._receive = None
 
     def readable(self) -> bool:
         """Always: what cannot be read raises."""
         return True
 
     def readinto(self, buffer: "WriteableBuffer", /) -> int:
-        """One receive. Raises what `arm` raises, `TimeoutError`, `OSError` and `TooManyBytes`."""
-        if self._arm is None:
+        """One receive. Raises what `receive` raises, and `TooManyBytes`."""
+        if self._receive is None:
             return 0
-        self._arm(self._sock)
-        try:
-            received = self._sock.recv_into(buffer)
-        except TimeoutError:
-            self._arm(self._sock)  # raises its own error if it was not the silence but the whole that took too long
-            raise
+        received = self._receive(self._sock, buffer)
         self._budget -= received
         if self._budget < 0:
             raise TooManyBytes

@@ -10,6 +10,7 @@ import pytest
 from sqlalchemy import Connection, text
 
 from dispatcher.answers.answer import CreatedContact
+from dispatcher.answers.hints import RateHints
 from dispatcher.answers.outcome import Kind, Outcome, Reason, Scope, Signal
 from dispatcher.delivery.finished import Finished
 from dispatcher.delivery.recording import NOTICE, Recorder
@@ -57,7 +58,7 @@ def finished(claimed: Claimed, kind: Kind = Kind.ACCEPTED, **more: Any) -> Finis
     if kind is Kind.ACCEPTED:
         more.setdefault("voicery_lead_id", claimed.attempt_id.int % 2**40 + 1)
     now = time.monotonic()
-    return Finished(claimed, Outcome(kind, "A sentence.", **more), now, now, retry_after_seconds)
+    return Finished(claimed, Outcome(kind, "A sentence.", **more), now, now, RateHints(retry_after_seconds))
 
 
 OUTAGE = Signal(Reason.OUTAGE, Scope.CHANNEL)

@@ -14,6 +14,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from dispatcher.answers.reply import Reply
+from dispatcher.hub import Hub
 from dispatcher.voicery.client import VoiceryClient
 
 MakeClient = Callable[..., VoiceryClient]
@@ -21,14 +23,37 @@ MakeClient = Callable[..., VoiceryClient]
 TOKEN = "canary-token-0123456789"
 
 
-@pytest.fixture
-def make_client() -> Iterator[MakeClient]:
+class HubClient(VoiceryClient):
+    """The client as a delivery run uses it: each exchange in a greenlet of a hub."""
+
+    def create_lead(self, body: bytes, *, before_write: Callable[[], bool] | None = None) -> Reply:
+        return in_a_hub(lambda: super(HubClient, self).create_lead(body, before_write=before_write))
+
+    def list_leads(self, **query: Any) -> Reply:
+        return in_a_hub(lambda: super(HubClient, self).list_leads(**query))
+
+
+def in_a_hub(exchange: Callable[[], Reply]) -> Reply:
+    """What `exchange` returns when it runs in a greenlet."""
+    hub = Hub()
+    replies: list[Reply] = []
+    try:
+        hub.spawn(lambda: replies.append(exchange()))
+        while not replies:
+            hub.turn(10.0)
+    finally:
+        hub.close()
+    return replies[0]
+
+
+@pytest.fixture(params=[VoiceryClient, HubClient], ids=["in a thread", "in a hub"])
+def make_client(request: pytest.FixtureRequest) -> Iterator[MakeClient]:
     """Makes clients whose every clock is far longer than a loopback needs, and far shorter than a patient test."""
     clients = []
 
     def make(base_url: str, **settings: Any) -> VoiceryClient:
         clocks = {"connect_timeout_seconds": 2.0, "read_timeout_seconds": 2.0, "deadline_seconds": 4.0}
-        client = VoiceryClient(base_url=base_url, **{"token": lambda: TOKEN, **clocks, **settings})
+        client: VoiceryClient = request.param(base_url=base_url, **{"token": lambda: TOKEN, **clocks, **settings})
         clients.append(client)
         return client
 
