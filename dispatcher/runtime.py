@@ -16,6 +16,7 @@ from sqlalchemy.orm import Session
 from dispatcher.broker.connection import connect
 from dispatcher.broker.doorbell import Doorbell, Silence
 from dispatcher.broker.limiter import Limiter, LimiterUnavailable
+from dispatcher.broker.ringer import Ringer
 from dispatcher.config.actor import whoami
 from dispatcher.config.settings import Settings
 from dispatcher.errors import LeadNotFound
@@ -129,11 +130,13 @@ class Dispatcher:
         return Importer(self.bulk, self.database, self._settings.rate_limit)
 
     def _taking_in(self) -> Intake:
-        bell = Silence() if self._rehearsing else self._bell()
-        with self._lock:
-            if self._intake is None:
-                self._intake = Intake(self.database, bell)
-            return self._intake
+        if self._intake is None:
+            bell = Silence() if self._rehearsing else Ringer(self._bell())
+            database = self.database
+            with self._lock:
+                if self._intake is None:
+                    self._intake = Intake(database, bell)
+        return self._intake
 
     def _bell(self) -> Doorbell:
         with self._lock:

@@ -86,22 +86,23 @@ class BrokerApp(Celery):  # type: ignore[misc]  # celery ships no types
         return connection
 
 
-def producer_configuration(redis_url: str) -> Mapping[str, Any]:
-    """For publishing: every wait bounded, one connection, no second try."""
-    return {
-        **_common(redis_url),
-        "broker_pool_limit": 1,
-        "broker_transport_options": _transport_options(TIMEOUT_SECONDS)
-        # The first connection ignores `retry=False` and obeys only these.
-        | {"max_retries": 0, "interval_start": 0, "interval_step": 0.1, "interval_max": 0.2},
-    }
-
-
 def worker_configuration(redis_url: str) -> Mapping[str, Any]:
     """For a worker: reconnects for ever, takes one doorbell at a time, and listens to nobody's remote control."""
+    url = _kombu_url(redis_url)
     return {
-        **_common(redis_url),
-        "broker_transport_options": _transport_options(_WORKER_TIMEOUT_SECONDS) | {"visibility_timeout": 300},
+        "broker_url": url,
+        "broker_read_url": url,
+        "broker_write_url": url,
+        "broker_transport_options": {
+            "global_keyprefix": PREFIX,
+            "socket_connect_timeout": 2 * TIMEOUT_SECONDS,
+            "socket_timeout": _WORKER_TIMEOUT_SECONDS,
+            "socket_keepalive": True,
+            "health_check_interval": 10,
+            "retry_on_timeout": False,  # a write whose answer was lost is not repeated
+            "visibility_timeout": 300,
+        },
+        "broker_heartbeat": 0,
         "broker_connection_retry": True,
         "broker_connection_retry_on_startup": True,
         "broker_connection_max_retries": None,
@@ -112,19 +113,8 @@ def worker_configuration(redis_url: str) -> Mapping[str, Any]:
         "worker_disable_prefetch": True,
         "worker_cancel_long_running_tasks_on_connection_loss": False,
         "worker_enable_remote_control": False,
-        "worker_max_tasks_per_child": 10_000,
-    }
-
-
-def _common(redis_url: str) -> dict[str, Any]:
-    if redis_url.startswith("unix://"):  # kombu's way to write it
-        path, _, query = redis_url.removeprefix("unix://").partition("?")
-        redis_url = f"redis+socket://{path}?{query.replace('db=', 'virtual_host=')}"
-    return {
-        "broker_url": redis_url,
-        "broker_read_url": redis_url,
-        "broker_write_url": redis_url,
-        "broker_heartbeat": 0,
+        "worker_send_task_events": False,
+        "task_send_sent_event": False,
         "task_default_queue": QUEUE,
         "task_serializer": "json",
         "event_serializer": "json",
@@ -132,18 +122,12 @@ def _common(redis_url: str) -> dict[str, Any]:
         "result_accept_content": ["json"],
         "result_backend": None,
         "task_ignore_result": True,
-        "task_send_sent_event": False,
-        "worker_send_task_events": False,
+        "worker_max_tasks_per_child": 10_000,
     }
 
 
-def _transport_options(socket_timeout_seconds: float) -> dict[str, Any]:
-    return {
-        "global_keyprefix": PREFIX,
-        "socket_connect_timeout": 2 * TIMEOUT_SECONDS,
-        "socket_timeout": socket_timeout_seconds,
-        "socket_keepalive": True,
-        "health_check_interval": 10,
-        # A write whose answer was lost is not repeated.
-        "retry_on_timeout": False,
-    }
+def _kombu_url(redis_url: str) -> str:
+    if not redis_url.startswith("unix://"):
+        return redis_url
+    path, _, query = redis_url.removeprefix("unix://").partition("?")
+    return f"redis+socket://{path}?{query.replace('db=', 'virtual_host=')}"

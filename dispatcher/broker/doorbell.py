@@ -1,34 +1,27 @@
 """The doorbell: tells the workers that a channel has work, once until they listen, and never at a producer's cost.
 
-A ring first sets the channel's mark (one round trip); only the ring that set it publishes the Celery message. The
+A ring sets the channel's mark and, if it was not set, publishes the Celery message: one script, one round trip. The
 delivery run clears the mark before it looks for leads, so a lead committed before its ring is always seen. A mark lives
 at most `MARK_SECONDS`: a lost message silences a channel for no longer, and the sweep rings again anyway.
 """
 
+import json
 import logging
 import os
-import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.resources import files
 from typing import Final
 
 import redis
+from redis.commands.core import Script
 
 from dispatcher.broker.breaker import Breaker
-from dispatcher.broker.connection import (
-    ALERT,
-    DELIVER,
-    LOOKUP,
-    PREFIX,
-    QUEUE,
-    BrokerApp,
-    connect,
-    producer_configuration,
-)
+from dispatcher.broker.connection import ALERT, DELIVER, LOOKUP, PREFIX, QUEUE, connect
+from dispatcher.broker.message import Ring
 from dispatcher.failpoint import reach
 
 MARK_SECONDS: Final = 5
-_PUBLISHER_WAIT_SECONDS: Final = 0.3  # for another thread that is publishing; a healthy publication takes a millisecond
 
 _log = logging.getLogger(__name__)
 
@@ -39,8 +32,7 @@ class _Wires:
 
     pid: int
     client: redis.Redis
-    app: BrokerApp
-    publishing: threading.Lock
+    script: Script
     breaker: Breaker
 
 
@@ -59,15 +51,15 @@ class Doorbell:
 
     def ring(self, account: str, campaign_id: int) -> bool:
         """Rings for due leads of a channel. Whether the bell is now rung, by this call or already."""
-        return self._ring(f"{account}:{campaign_id}", DELIVER, account, campaign_id)
+        return self._ring(f"{account}:{campaign_id}", Ring(DELIVER, (account, campaign_id)))
 
     def ring_lookup(self, account: str) -> bool:
         """Rings for due look-ups of an account. Whether the bell is now rung, by this call or already."""
-        return self._ring(f"{account}:lookup", LOOKUP, account)
+        return self._ring(f"{account}:lookup", Ring(LOOKUP, (account,)))
 
     def ring_alerts(self) -> bool:
         """Rings for alerts that are due. Whether the bell is now rung, by this call or already."""
-        return self._ring("alerts", ALERT)
+        return self._ring("alerts", Ring(ALERT, ()))
 
     def clear(self, account: str, campaign_id: int) -> None:
         """Takes the channel's mark away: the next ring publishes. A delivery run calls it before its first claim."""
@@ -85,29 +77,21 @@ class Doorbell:
         """Whether a message waits for a worker: somebody else's turn. False if Redis cannot be asked."""
         return bool(self._asked(lambda client: client.llen(self._prefix + QUEUE)))
 
-    def _ring(self, channel: str, task: str, *args: str | int) -> bool:
+    def _ring(self, channel: str, ring: Ring) -> bool:
         wires = self._current_wires()
         if not wires.breaker.allows():
             return False
-        mark = self._mark(channel)
         try:
-            if wires.client.set(mark, b"1", nx=True, ex=MARK_SECONDS):
-                self._publish(wires, task, args)
+            reach("ring.before")
+            wires.script(
+                keys=[self._mark(channel), self._prefix + QUEUE], args=[MARK_SECONDS, json.dumps(ring.message())]
+            )
+            reach("ring.after")
         except Exception as error:  # noqa: BLE001  # the lead is committed; no fault of the bell may reach the producer
             self._note_failure(wires, error)
             return False
         wires.breaker.succeeded()
         return True
-
-    def _publish(self, wires: _Wires, task: str, args: tuple[str | int, ...]) -> None:
-        if not wires.publishing.acquire(timeout=_PUBLISHER_WAIT_SECONDS):
-            raise TimeoutError("another thread is still publishing")
-        try:
-            reach("ring.before")
-            wires.app.send_task(task, args=args, queue=QUEUE, retry=False, ignore_result=True)
-            reach("ring.after")
-        finally:
-            wires.publishing.release()
 
     def _asked(self, question: Callable[[redis.Redis], object]) -> object:
         wires = self._current_wires()
@@ -137,13 +121,9 @@ class Doorbell:
         return self._wires
 
     def _new_wires(self) -> _Wires:
-        return _Wires(
-            pid=os.getpid(),
-            client=connect(self._redis_url),
-            app=BrokerApp(lambda: producer_configuration(self._redis_url)),
-            publishing=threading.Lock(),
-            breaker=Breaker(self._pause_seconds),
-        )
+        client = connect(self._redis_url)
+        script = client.register_script(files("dispatcher.broker").joinpath("doorbell_ring.lua").read_text("utf-8"))
+        return _Wires(pid=os.getpid(), client=client, script=script, breaker=Breaker(self._pause_seconds))
 
 
 class Silence:

@@ -11,16 +11,15 @@ Dropping is safe: a message is only a hint, and the sweep rings for whatever is 
 import base64
 import json
 import logging
-import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass
 from queue import Empty
-from typing import Any, Final
+from typing import Final
 
 from kombu.transport import redis as kombu_redis
 from kombu.transport.virtual import Message as VirtualMessage
 
-from dispatcher.broker.connection import ALERT, DELIVER, LOOKUP, QUEUE
+from dispatcher.broker.connection import ALERT, DELIVER, LOOKUP
+from dispatcher.broker.message import Ring
 from dispatcher.leads.options import ACCOUNT_NAME
 
 # kombu's annotations stop at the class line, hence the two `no-untyped-call` below.
@@ -32,14 +31,6 @@ _log = logging.getLogger(__name__)
 
 class NotADoorbell(ValueError):
     """The message is none of ours; the text says why and quotes nothing of it."""
-
-
-@dataclass(frozen=True, slots=True)
-class Ring:
-    """A checked message: which task, for what."""
-
-    task: str
-    args: tuple[()] | tuple[str] | tuple[str, int]
 
 
 def read_ring(raw: object) -> Ring:
@@ -70,39 +61,11 @@ def read_ring(raw: object) -> Ring:
     return Ring(str(task), args)
 
 
-def _rebuilt(ring: Ring) -> dict[str, Any]:
-    """A message of Celery's protocol 2 that says `ring` and nothing else."""
-    message_id = str(uuid.uuid4())
-    embed = {"callbacks": None, "errbacks": None, "chain": None, "chord": None}
-    return {
-        "body": base64.b64encode(json.dumps([ring.args, {}, embed]).encode()).decode(),
-        "content-type": "application/json",
-        "content-encoding": "utf-8",
-        "headers": {
-            "lang": "py",
-            "task": ring.task,
-            "id": message_id,
-            "root_id": message_id,
-            "retries": 0,
-            "timelimit": [None, None],
-            "argsrepr": repr(ring.args),
-            "kwargsrepr": "{}",
-            "ignore_result": True,
-        },
-        "properties": {
-            "body_encoding": "base64",
-            "correlation_id": message_id,
-            "delivery_tag": message_id,
-            "delivery_info": {"exchange": "", "routing_key": QUEUE},
-        },
-    }
-
-
 class Message(VirtualMessage):
     """A message built anew from what `read_ring` accepted. Raises what `read_ring` raises."""
 
     def __init__(self, payload: object, channel: object = None, **options: object) -> None:
-        super().__init__(_rebuilt(read_ring(payload)), channel=channel, **options)  # type: ignore[no-untyped-call]
+        super().__init__(read_ring(payload).message(), channel=channel, **options)  # type: ignore[no-untyped-call]
 
 
 class Channel(kombu_redis.Channel):
