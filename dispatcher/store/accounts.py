@@ -5,7 +5,9 @@ from datetime import datetime
 
 from sqlalchemy import Connection, text
 
-_READ = text("""
+from dispatcher.store.statement import HotStatement
+
+_READ = HotStatement("""
 SELECT account.base_url, coalesce(account.watermark_off, false) AS watermark_off,
     CASE WHEN account.list_off_until > now() THEN account.list_off_until END AS list_off_until,
     (SELECT rate_limit FROM dispatcher.channels WHERE account = :name AND campaign_id = :campaign_id) AS rate_limit
@@ -51,7 +53,7 @@ class Account:
 
 def read(connection: Connection, name: str, campaign_id: int | None = None) -> Account:
     """What is stored of an account, and of one of its campaigns."""
-    row = connection.execute(_READ, {"name": name, "campaign_id": campaign_id}).one()
+    (row,) = _READ.rows(connection, {"name": name, "campaign_id": campaign_id})
     return Account(row.base_url, row.watermark_off, row.list_off_until, row.rate_limit)
 
 

@@ -1,5 +1,6 @@
 """What a worker runs on, built from `Settings`: `Deliverer` is what its tasks hold, `build_sweep` makes its sweep."""
 
+import math
 import os
 import random
 import socket
@@ -7,6 +8,7 @@ import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import timedelta
+from typing import Final
 from uuid import UUID
 
 from dispatcher.alerts.alerting import Alerting
@@ -43,6 +45,9 @@ from dispatcher.store.database import Database
 from dispatcher.sweep import Sweep
 from dispatcher.voicery.client import VoiceryClient
 
+_STORED_SECONDS: Final = 1.0
+_STORED_MOST: Final = 1000  # channels that a process remembers
+
 
 class Deliverer:
     """What the tasks of a worker run on: one per process, made after the fork. Thread-safe."""
@@ -56,6 +61,7 @@ class Deliverer:
         self._doorbell = Doorbell(redis_url)
         self._limiter = Limiter(connect(redis_url))
         self._clients: dict[str, VoiceryClient] = {}
+        self._stored: dict[tuple[str, int], tuple[float, accounts.Account]] = {}
         self._lock = threading.Lock()
 
     def deliver(self, account: str, campaign_id: int) -> None:
@@ -181,11 +187,20 @@ class Deliverer:
         return Slots(self._settings.concurrency, work)
 
     def _ready(self, account: str, campaign_id: int) -> accounts.Account | None:
-        """What is stored of the account; None, and its gate closed, if this worker must not send for it."""
+        """What is stored of the account; None, and its gate closed, if this worker must not send for it.
+
+        Read again after a second: a run is over soon, and a campaign's new limit holds from the next one.
+        """
+        now = steady_clock()
+        read_at, stored = self._stored.get((account, campaign_id), (-math.inf, None))
+        if stored is not None and now - read_at < _STORED_SECONDS:
+            return stored
         with self._database.autocommit() as connection:
             stored = accounts.read(connection, account, campaign_id)
         fault = self._fault(account, stored)
         if fault is None:
+            if stored.base_url is not None:  # until it is bound, each run may be the one that binds it
+                self._remember(account, campaign_id, now, stored)
             return stored
         events.alarm("account.misconfigured", account=account, fault=fault)
         with self._database.transaction() as connection:
@@ -193,6 +208,11 @@ class Deliverer:
             if gate.reason is not Reason.PAUSED:
                 gates.save(connection, closed(gate, Reason.MISCONFIGURED, _gate_limits(self._settings), message=fault))
         return None
+
+    def _remember(self, account: str, campaign_id: int, now: float, stored: accounts.Account) -> None:
+        if len(self._stored) >= _STORED_MOST:
+            self._stored.clear()
+        self._stored[account, campaign_id] = now, stored
 
     def _fault(self, account: str, stored: accounts.Account) -> str | None:
         try:
