@@ -27,6 +27,9 @@ FLAGS = [
     "--disable-component-update", "--disable-sync",
 ]  # fmt: skip
 
+PATIENCE_MS = 30_000
+"""How long to wait for what a page will show; a busy machine takes seconds for a form."""
+
 pytestmark = pytest.mark.skipif(
     CHROMIUM is None, reason="NO BROWSER TESTS: no Chromium on PATH; `apt-get install chromium` brings one"
 )
@@ -34,6 +37,7 @@ pytestmark = pytest.mark.skipif(
 
 @pytest.fixture(scope="module")
 def chromium() -> Iterator[Browser]:
+    expect.set_options(timeout=PATIENCE_MS)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
         yield browser
@@ -85,8 +89,8 @@ class Site:
 
 @pytest.fixture
 def site(make_seat: Callable[..., Seat], rows: Rows) -> Iterator[Site]:
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        port = listening.getsockname()[1]
+    listening = socket.create_server(("127.0.0.1", 0))
+    port = listening.getsockname()[1]
     seat: Seat = make_seat(origin=reached_at("127.0.0.1", port, users=True))
     attempt = uuid.uuid4()
     lead = rows.failed(phone="+447700900001", attempt_id=attempt, message="Voicery refused the phone number.")
@@ -114,8 +118,8 @@ def site(make_seat: Callable[..., Seat], rows: Rows) -> Iterator[Site]:
         " VALUES (gen_random_uuid(), 'look_up', 'ada', 10, 4)"
     )
     rows.run("INSERT INTO dispatcher.audit_log (actor, action, subject) VALUES ('ada@console', 'replay', 'x')")
-    server = uvicorn.Server(uvicorn.Config(seat.app, host="127.0.0.1", port=port, log_level="error", lifespan="off"))
-    thread = threading.Thread(target=server.run, daemon=True)
+    server = uvicorn.Server(uvicorn.Config(seat.app, log_level="error", lifespan="off"))
+    thread = threading.Thread(target=server.run, args=([listening],), daemon=True)
     thread.start()
     wait_until(lambda: server.started, 20, "the console to listen")
     number = rows.one("SELECT id FROM dispatcher.imports").id
@@ -131,6 +135,12 @@ def watched(page: Page) -> list[str]:
     page.on("console", lambda message: faults.append(message.text) if message.type == "error" else None)
     page.on("pageerror", lambda error: faults.append(str(error)))
     return faults
+
+
+def on_screen(page: Page, heading: str) -> None:
+    """Wait for the screen, and for its script: a key that is pressed before that is nobody's."""
+    expect(page.get_by_role("heading", name=heading)).to_be_visible()
+    expect(page.locator("html[data-script]")).to_be_attached()
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -163,7 +173,7 @@ def test_everything_works_without_javascript(chromium: Browser, site: Site) -> N
     page.get_by_label("Name").fill("ada")
     page.get_by_label("Password").fill(PASSWORD)
     page.get_by_role("button", name="Log in").click()
-    assert page.url.endswith("/failed?campaign=42"), "the login leads to where one wanted to go"
+    expect(page, "the login leads to where one wanted to go").to_have_url(f"{site.base}/failed?campaign=42")
     page.get_by_role("button", name="Replay all").first.click()
     expect(page.get_by_role("heading", name="Replay 6 leads?")).to_be_visible()
     page.get_by_role("button", name="Replay 6 leads").click()
@@ -184,10 +194,13 @@ def test_everything_works_without_javascript(chromium: Browser, site: Site) -> N
     page.get_by_role("button", name="Pause", exact=True).first.click()
     expect(page.get_by_text("Paused. Nothing more is sent")).to_be_visible()
     page.get_by_role("button", name="Resume").first.click()
+    expect(page.get_by_text("Resumed.")).to_be_visible()
     page.get_by_label("Limit of campaign 42").fill("30/minute")
     page.get_by_role("button", name="Set").first.click()
+    expect(page.get_by_text("The limit of campaign 42 is set")).to_be_visible()
     expect(page.get_by_label("Limit of campaign 42")).to_have_value("30/minute")
     page.get_by_role("button", name="Reveal numbers").click()
+    expect(page.get_by_role("button", name="Mask numbers")).to_be_visible()
     page.goto(f"{site.base}/leads/{site.lead}")
     expect(page.get_by_text("+447700900001").first).to_be_visible()
     page.get_by_role("button", name="Cancel it before it is sent").click()
@@ -197,7 +210,7 @@ def test_everything_works_without_javascript(chromium: Browser, site: Site) -> N
     page.get_by_role("button", name="Mark as seen").click()
     expect(page.get_by_text("Marked as seen: 1.")).to_be_visible()
     page.get_by_role("button", name="Dark").click()
-    assert page.locator("html").get_attribute("data-theme") == "dark"
+    expect(page.locator("html")).to_have_attribute("data-theme", "dark")
     page.get_by_role("button", name="Log out").click()
     expect(page.get_by_role("heading", name="Log in")).to_be_visible()
     context.close()
@@ -208,31 +221,31 @@ def test_the_keyboard_alone_is_enough(chromium: Browser, site: Site) -> None:
     page = context.new_page()
     faults = watched(page)
     page.goto(site.base)
+    expect(page.get_by_label("Name")).to_be_focused()
     page.keyboard.type("ada")
     page.keyboard.press("Tab")
     page.keyboard.type(PASSWORD)
     page.keyboard.press("Enter")
-    expect(page.get_by_role("heading", name="Overview")).to_be_visible()
+    on_screen(page, "Overview")
     page.keyboard.press("?")
     expect(page.get_by_role("dialog")).to_be_visible()
     page.keyboard.press("Escape")
-    page.keyboard.press("g")
-    page.keyboard.press("f")
-    expect(page.get_by_role("heading", name="Failed leads")).to_be_visible()
+    expect(page.get_by_role("dialog")).to_be_hidden()
+    page.keyboard.type("gf")
+    on_screen(page, "Failed leads")
     page.keyboard.press("j")
     page.keyboard.press("Enter")
-    expect(page.get_by_role("heading", name="one by one")).to_be_visible()
-    page.keyboard.press("j")
-    page.keyboard.press("x")
-    page.keyboard.press("j")
-    page.keyboard.press("x")
+    on_screen(page, "one by one")
+    page.keyboard.type("jxjx")
     expect(page.locator("[data-picked]").first).to_have_text("(2)")
     page.keyboard.press("r")
-    expect(page.get_by_role("heading", name="Replay 2 leads?")).to_be_visible()
+    on_screen(page, "Replay 2 leads?")
     page.get_by_role("button", name="Replay 2 leads").focus()
     page.keyboard.press("Enter")
+    on_screen(page, "Replay of 2 leads")
     expect(page.locator("#progress")).to_contain_text("2 left")
     page.keyboard.press("/")
+    expect(page.get_by_label("Find a lead")).to_be_focused()
     page.keyboard.type(str(site.lead))
     page.keyboard.press("Enter")
     expect(page.locator("#lead-id")).to_have_text(str(site.lead))

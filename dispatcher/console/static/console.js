@@ -19,13 +19,16 @@ function showPause() {
   liveButton.setAttribute("aria-pressed", String(paused));
 }
 
+const inUse = () => all("[data-live]").some((part) => part.contains(document.activeElement));
+
 async function refresh() {
   if (paused || document.hidden || all("[data-live]").length === 0) return;
-  if (all("[data-live]").some((part) => part.contains(document.activeElement))) return;
+  if (inUse()) return;
   try {
     const answer = await fetch(location.href, { headers: { accept: "text/html" }, redirect: "error" });
     if (!answer.ok) return;
     const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
+    if (paused || inUse()) return; // somebody began to use it, or paused, while the answer was on its way
     for (const part of all("[data-live]")) {
       const update = fresh.getElementById(part.id);
       if (update && update.innerHTML !== part.innerHTML) part.replaceChildren(...update.childNodes);
@@ -92,7 +95,7 @@ all("[data-copy]").forEach((button) => {
 const help = one("#help");
 const rows = () => all("[data-row]");
 let at = -1;
-let leading = false;
+let leading; // the timer of a "g" that waits for its second key
 
 function move(step) {
   if (!rows().length) return;
@@ -108,7 +111,8 @@ document.addEventListener("keydown", (event) => {
   if (event.key === "Escape" && typing) { typing.blur(); return; }
   if (typing || event.ctrlKey || event.metaKey || event.altKey || help?.open) return;
   if (leading) {
-    leading = false;
+    clearTimeout(leading);
+    leading = undefined;
     const goal = one(`.rail nav a[data-key="${CSS.escape(event.key)}"]`);
     if (goal) { event.preventDefault(); location.href = goal.href; }
     return;
@@ -116,7 +120,7 @@ document.addEventListener("keydown", (event) => {
   switch (event.key) {
     case "/": event.preventDefault(); one("#search")?.focus(); break;
     case "?": help?.showModal(); break;
-    case "g": leading = true; setTimeout(() => { leading = false; }, 1500); break;
+    case "g": leading = setTimeout(() => { leading = undefined; }, 1500); break;
     case "j": move(1); break;
     case "k": move(-1); break;
     case "x": { const box = rows()[at] && one("input[type=checkbox]", rows()[at]); if (box) { box.click(); } break; }
