@@ -89,7 +89,10 @@ def run_demo(
     """
     store = Path(tempfile.mkdtemp(prefix="dispatcher-demo-"))
     store.chmod(0o755)  # Postgres' own user, if we are root, has to reach its data; that itself is private
-    stack = Stack(store, {name: value for name, value in environment.items() if not name.startswith(_OURS)})
+    scratch = store / "tmp"  # a worker that is killed leaves temporary directories
+    scratch.mkdir()
+    foreign = {name: value for name, value in environment.items() if not name.startswith(_OURS)}
+    stack = Stack(store, {**foreign, "TMPDIR": str(scratch)})
     account: Account | None = None
     interrupted = False
     try:

@@ -82,8 +82,12 @@ def serve(options: SandboxOptions, on_ready: Callable[[str], None] | None = None
                 on_ready(base_url(options, port))
             await stop.wait()
 
+    if options.log_path is not None:
+        log_path = options.log_path
+        asyncio.run(main())
+        return
     with tempfile.TemporaryDirectory(prefix="sandbox-") as scratch:
-        log_path = options.log_path or Path(scratch) / "requests.jsonl"
+        log_path = Path(scratch) / "requests.jsonl"
         asyncio.run(main())
 
 

@@ -20,11 +20,11 @@ StartWorker = Callable[..., WorkerProcess]
 
 
 @pytest.fixture
-def start_worker(tmp_path: Path) -> Iterator[StartWorker]:
+def start_worker(tmp_path: Path, server_dir: Path) -> Iterator[StartWorker]:
     started: list[WorkerProcess] = []
 
     def start(server: RedisServer, **options: str) -> WorkerProcess:
-        started.append(WorkerProcess(server, tmp_path, **options))
+        started.append(WorkerProcess(server, tmp_path, TMPDIR=str(server_dir), **options))
         return started[-1]
 
     yield start

@@ -1,6 +1,7 @@
 """As a process: `python -m dispatcher.sandbox`."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -18,13 +19,14 @@ Launch = Callable[..., tuple[subprocess.Popen[str], str]]
 
 
 @pytest.fixture
-def launch() -> Iterator[Launch]:
+def launch(tmp_path: Path) -> Iterator[Launch]:
     """Start the process with arguments; yields it and the URL it announced."""
     processes: list[subprocess.Popen[str]] = []
 
     def launched(*arguments: object) -> tuple[subprocess.Popen[str], str]:
         command = [sys.executable, "-m", "dispatcher.sandbox", *map(str, arguments)]
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        environment = {**os.environ, "TMPDIR": str(tmp_path)}  # what is killed clears nothing away
+        process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         processes.append(process)
         assert process.stdout is not None
         return process, process.stdout.readline().strip()
