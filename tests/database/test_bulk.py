@@ -330,7 +330,7 @@ IDS = st.sampled_from([None, None, *(uuid.UUID(int=number) for number in (1, 2))
 ITEMS = st.lists(st.tuples(PERSONS, st.sampled_from([1, 2]), st.booleans(), KEYS, IDS), max_size=9)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(before=ITEMS, drawn=ITEMS, chunk_items=st.integers(1, 10))
 def test_a_batch_ends_as_single_submits_in_its_order_would(
     database: Database, before: list[Any], drawn: list[Any], chunk_items: int

@@ -164,7 +164,7 @@ ROWS = st.lists(
 )
 
 
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(before=ROWS, drawn=ROWS)
 def test_a_plan_foretells_the_import(database: Database, tmp_path: Path, before: list[Any], drawn: list[Any]) -> None:
     files = Files(database, tmp_path)

@@ -32,9 +32,9 @@ def test_f36_two_of_everything_at_once(case: Case, seed: int) -> None:
 def test_f38_what_is_on_its_way_can_not_be_cancelled(case: Case, seed: int) -> None:
     harness = case(latency_seconds=0.5)
     (lead_id,) = harness.submit(1)
+    dispatcher = harness.dispatcher()  # made before: the moment to cancel in is short
     harness.engine()
     wait_until(lambda: harness.state_of(lead_id) == "sending")
-    dispatcher = harness.dispatcher()
     try:
         dispatcher.cancel(lead_id)
     except NotAllowed:

@@ -144,9 +144,9 @@ def test_f25_without_a_free_connection_nothing_is_sent_and_nothing_is_lost(
 
 
 def test_i10_no_transaction_is_open_while_voicery_is_asked(case: Case, database_url: str, seed: int) -> None:
-    harness = case(latency_seconds=0.3)
-    harness.submit(20)
-    harness.engine()
+    harness = case(latency_seconds=1.5)
+    harness.submit(8)
+    harness.engine(DISPATCHER_READ_TIMEOUT="5", DISPATCHER_DEADLINE="6", DISPATCHER_LEASE="12")
     idle: list[tuple[float, str]] = []
     samples = 0
     stop = threading.Event()
@@ -158,7 +158,7 @@ def test_i10_no_transaction_is_open_while_voicery_is_asked(case: Case, database_
                 rows = connection.execute(
                     "SELECT extract(epoch FROM clock_timestamp() - state_change), query FROM pg_stat_activity"
                     " WHERE datname = current_database() AND state LIKE 'idle in transaction%'"
-                    " AND clock_timestamp() - state_change > interval '100 ms'"
+                    " AND clock_timestamp() - state_change > interval '700 ms'"  # a busy machine takes some too
                 ).fetchall()
                 samples += 1
                 idle.extend((float(seconds), query) for seconds, query in rows)

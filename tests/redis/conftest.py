@@ -4,7 +4,6 @@ import contextlib
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -13,6 +12,8 @@ from typing import TypeVar
 
 import pytest
 import redis
+
+from dispatcher.embedded.ports import free_port
 
 T = TypeVar("T")
 
@@ -27,12 +28,6 @@ def eventually(probe: Callable[[], T], within_seconds: float = 15.0) -> T:
         if time.monotonic() > deadline:
             raise AssertionError(f"not so within {within_seconds} s")
         time.sleep(0.02)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def redis_binary() -> str:

@@ -2,7 +2,6 @@
 
 import multiprocessing
 import time
-from collections import deque
 from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass, field
@@ -73,7 +72,7 @@ windows_of = st.lists(
 )
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(
     account=windows_of,
     own=st.one_of(st.just([]), windows_of),
@@ -112,7 +111,7 @@ def test_it_grants_exactly_what_a_sliding_log_would(
             log.stamps += [clock.now] * max(0, expected - unused)
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(windows=windows_of, wanted=st.integers(1, 8))
 def test_waiting_as_long_as_it_says_is_just_enough(client: redis.Redis, windows: list[Window], wanted: int) -> None:
     client.flushall()
@@ -140,32 +139,32 @@ def test_constant_demand_uses_at_least_95_percent_of_the_announced_rate(limiter:
     assert 0.95 * 6000 <= granted <= 6000
 
 
-def _take_for_a_while(url: str, seconds: float, stamps: "multiprocessing.Queue[list[float]]") -> None:
+def _take_for_a_while(url: str, seconds: float, spans: "multiprocessing.Queue[list[tuple[float, float]]]") -> None:
     limiter, mine = Limiter(connect(url)), []
     end = time.monotonic() + seconds
     while time.monotonic() < end:
+        asked = time.monotonic()
         permits = limiter.take("default", 1, 3, [Window(20, 0.5)])
-        mine += [time.monotonic()] * permits.granted
+        mine += [(asked, time.monotonic())] * permits.granted
         time.sleep(min(permits.next_in_seconds, 0.05))
-    stamps.put(mine)
+    spans.put(mine)
 
 
 def test_four_processes_together_stay_within_one_limit_and_use_it(server: RedisServer) -> None:
     context = multiprocessing.get_context("spawn")
-    queue: multiprocessing.Queue[list[float]] = context.Queue()
+    queue: multiprocessing.Queue[list[tuple[float, float]]] = context.Queue()
     workers = [context.Process(target=_take_for_a_while, args=(server.url, 3.0, queue)) for _ in range(4)]
     for worker in workers:
         worker.start()
-    stamps = sorted(stamp for _ in workers for stamp in queue.get(timeout=30))
+    spans = sorted((span for _ in workers for span in queue.get(timeout=60)), key=lambda span: span[1])
     for worker in workers:
         worker.join(10)
 
-    recent: deque[float] = deque(maxlen=21)
-    for stamp in stamps:
-        recent.append(stamp)
-        # The stamps are taken after the answer: allow for the time that it travelled.
-        assert len(recent) < 21 or recent[-1] - recent[0] > 0.5 - 0.02
-    assert len(stamps) >= 0.9 * 20 * (stamps[-1] - stamps[0]) / (0.5 * MARGIN)
+    # A permit was granted at some moment between the question and the answer.
+    for place in range(20, len(spans)):
+        together = spans[place - 20 : place + 1]
+        assert together[-1][1] - min(asked for asked, _ in together) > 0.5
+    assert len(spans) >= 0.9 * 20 * (spans[-1][1] - spans[0][0]) / (0.5 * MARGIN)
 
 
 def test_a_window_is_open_again_exactly_at_its_end(limiter: Limiter, clock: Clock) -> None:
@@ -306,7 +305,7 @@ def test_a_redis_that_cannot_be_asked_grants_nothing_and_says_so_quickly(server:
         with pytest.raises(LimiterUnavailable):
             limiter.slow("default", remaining=0, reset_seconds=1)
         limiter.give_back(Permits(1, 0.0, "name", ("dispatcher:permits:default",)), 1)
-        assert time.monotonic() - begin < 3 * 1.0
+        assert time.monotonic() - begin < 3.5  # three bounded waits, and what a busy machine takes for itself
 
 
 def test_a_full_redis_still_counts(server: RedisServer) -> None:

@@ -6,7 +6,7 @@ import json
 import pytest
 
 from dispatcher.answers.reply import BodyFault, Reply, WireFault
-from tests.voicery.conftest import MakeClient
+from tests.voicery.conftest import SOON_SECONDS, MakeClient
 from tests.voicery.peer import ACCEPTED, Call, Peer, answer, answering, answering_once
 
 BODY = b'{"phone_number": "+12025550100", "campaign_id": 42}'
@@ -41,7 +41,7 @@ def test_an_accepted_lead_is_a_status_a_parsed_body_and_the_headers_that_matter(
         "x-ratelimit-reset": "17",
         "retry-after": "3",
     }
-    assert 0 < reply.elapsed_seconds < 2
+    assert 0 < reply.elapsed_seconds < SOON_SECONDS
 
 
 def test_the_request_is_one_plain_post_with_the_token(make_client: MakeClient) -> None:
@@ -108,7 +108,7 @@ def test_a_failure_after_the_first_byte_is_written(
     make_client: MakeClient, script: object, faults: set[WireFault]
 ) -> None:
     with Peer(script) as peer:  # type: ignore[arg-type]
-        reply = post(make_client, peer, read_timeout_seconds=0.3)
+        reply = post(make_client, peer, read_timeout_seconds=1.0)
 
     assert reply.fault in faults
     assert (reply.written, reply.status, reply.body) == (True, None, None)
@@ -193,7 +193,7 @@ def test_the_status_survives_whatever_happens_after_it(
     make_client: MakeClient, script: object, fault: BodyFault
 ) -> None:
     with Peer(script) as peer:  # type: ignore[arg-type]
-        reply = post(make_client, peer, read_timeout_seconds=0.3)
+        reply = post(make_client, peer, read_timeout_seconds=1.0)
 
     assert (reply.status, reply.body_fault, reply.body, reply.fault, reply.written) == (201, fault, None, None, True)
 
@@ -208,7 +208,7 @@ def test_headers_that_drip_end_with_the_deadline_and_the_status_is_kept(make_cli
         reply = post(make_client, peer, read_timeout_seconds=0.3, deadline_seconds=0.6)
 
     assert (reply.status, reply.body_fault, reply.written) == (201, BodyFault.DEADLINE, True)
-    assert 0.6 <= reply.elapsed_seconds < 1.5
+    assert 0.6 <= reply.elapsed_seconds < SOON_SECONDS
 
 
 def test_a_status_line_that_drips_ends_with_the_deadline(make_client: MakeClient) -> None:
@@ -220,7 +220,7 @@ def test_a_status_line_that_drips_ends_with_the_deadline(make_client: MakeClient
         reply = post(make_client, peer, read_timeout_seconds=0.3, deadline_seconds=0.6)
 
     assert (reply.fault, reply.status, reply.written) == (WireFault.DEADLINE, None, True)
-    assert 0.6 <= reply.elapsed_seconds < 1.5
+    assert 0.6 <= reply.elapsed_seconds < SOON_SECONDS
 
 
 @pytest.mark.parametrize(
@@ -236,7 +236,7 @@ def test_a_body_that_drips_ends_with_the_deadline(make_client: MakeClient, frami
         reply = post(make_client, peer, read_timeout_seconds=0.3, deadline_seconds=0.6)
 
     assert (reply.status, reply.body_fault) == (201, BodyFault.DEADLINE)
-    assert 0.6 <= reply.elapsed_seconds < 1.5
+    assert 0.6 <= reply.elapsed_seconds < SOON_SECONDS
 
 
 def test_a_silence_that_reaches_the_deadline_first_is_the_deadline(make_client: MakeClient) -> None:
@@ -244,7 +244,7 @@ def test_a_silence_that_reaches_the_deadline_first_is_the_deadline(make_client: 
         reply = post(make_client, peer, read_timeout_seconds=3.0, deadline_seconds=0.3)
 
     assert (reply.fault, reply.written) == (WireFault.DEADLINE, True)
-    assert 0.3 <= reply.elapsed_seconds < 1.5
+    assert 0.3 <= reply.elapsed_seconds < SOON_SECONDS
 
 
 @pytest.mark.parametrize(
@@ -327,7 +327,7 @@ def test_a_flood_of_interim_answers_ends_by_bytes_not_by_patience(make_client: M
         reply = post(make_client, peer)
 
     assert (reply.fault, reply.written) == (WireFault.PROTOCOL, True)
-    assert reply.elapsed_seconds < 2
+    assert reply.elapsed_seconds < SOON_SECONDS
 
 
 @pytest.mark.parametrize("interim", [b"100 Continue", b"102 Processing", b"103 Early Hints"])
@@ -385,4 +385,4 @@ def test_an_answer_without_a_body_does_not_wait_for_one(make_client: MakeClient,
         reply = post(make_client, peer)
 
     assert (reply.status, reply.body_fault) == (int(status[:3]), BodyFault.NOT_JSON)
-    assert reply.elapsed_seconds < 1
+    assert reply.elapsed_seconds < SOON_SECONDS

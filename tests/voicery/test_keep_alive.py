@@ -119,7 +119,7 @@ def test_a_connection_idle_for_too_long_is_not_used_again(make_client: MakeClien
 )
 def test_a_connection_in_doubt_is_not_used_again(make_client: MakeClient, data: bytes) -> None:
     with Peer(answering(data)) as peer:
-        client = make_client(peer.url, read_timeout_seconds=0.3)
+        client = make_client(peer.url, read_timeout_seconds=1.0)
         client.create_lead(BODY)
         client.create_lead(BODY)
 
