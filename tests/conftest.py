@@ -6,6 +6,7 @@ disturbs no other. `DATABASE_URL` and `REDIS_URL`, where set, are used instead.
 
 import os
 import shutil
+import signal
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
@@ -13,6 +14,8 @@ from pathlib import Path
 
 import pytest
 import redis
+from hypothesis import HealthCheck
+from hypothesis import settings as hypothesis_settings
 
 from dispatcher.config.settings import Settings
 from dispatcher.config.store_url import normal_database_url
@@ -28,9 +31,18 @@ POSTGRES_BIN_DIR = "TEST_POSTGRES_BIN_DIR"  # `make test-pg15` sets it
 
 StartWorker = Callable[..., WorkerProcess]
 
+# A busy machine makes an example slow; that is no fault of what is tested.
+hypothesis_settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+hypothesis_settings.load_profile("patient")
+
 
 def pytest_configure(config: pytest.Config) -> None:
-    """A tier is a directory: `pytest -m process` runs what lies in `tests/process`."""
+    """A tier is a directory: `pytest -m process` runs what lies in `tests/process`.
+
+    Where a script started us in the background, Ctrl-C is ignored, and would be by every process of a test.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     for directory in TESTS.iterdir():
         if directory.is_dir():
             config.addinivalue_line("markers", f"{directory.name}: the tests in tests/{directory.name}")
@@ -163,7 +175,7 @@ def settings(environment: Mapping[str, str]) -> Settings:
 
 
 @pytest.fixture
-def worker(tmp_path: Path) -> Iterator[StartWorker]:
+def worker(tmp_path: Path, server_dir: Path) -> Iterator[StartWorker]:
     """Starts workers: `worker(environment, "-c", "2")`; all are killed at the end of the test.
 
     The settings come from the mapping alone: what the caller's environment says of the dispatcher is dropped.
@@ -172,7 +184,9 @@ def worker(tmp_path: Path) -> Iterator[StartWorker]:
 
     def start(settings: Mapping[str, str], *options: str, ready: bool = True) -> WorkerProcess:
         name = f"worker{len(started) + 1}"
-        process = WorkerProcess(name, {**clean_environment(), **settings}, tmp_path / f"{name}.log", options)
+        # What is killed cannot clear away: its temporary directories go with those of the session.
+        surroundings = {**clean_environment(), "TMPDIR": str(server_dir), **settings}
+        process = WorkerProcess(name, surroundings, tmp_path / f"{name}.log", options)
         started.append(process)
         if ready:
             process.wait_ready()
