@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
-REST_SECONDS: Final = 0.002
+REST_SECONDS: Final = 0.005
 """Between two rings of one thread: a producer's burst of submits of one channel needs few rings."""
 
 _FLUSH_SECONDS: Final = 2.0  # at the end of a process; as long as an unreachable Redis can cost at the most
