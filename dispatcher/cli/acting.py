@@ -33,17 +33,10 @@ REFUSALS_SHOWN: Final = 20
 WORTH_A_BAR: Final = 100
 
 
+@filters.filtered
 def replay(
+    wanted: dict[str, Any],
     ids: Annotated[list[str] | None, typer.Argument(metavar="ID", help="Ids of leads.", show_default=False)] = None,
-    failure_class: filters.Class = None,
-    campaign: filters.Campaign = None,
-    account: filters.Account = None,
-    cause: filters.Cause = None,
-    http_status: filters.Status = None,
-    text: filters.Words = None,
-    batch: filters.Batch = None,
-    since: filters.Since = None,
-    before: filters.Before = None,
     everything: Annotated[bool, typer.Option("--all", help="Every open failure.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would happen.")] = False,
     even_if_called: Annotated[
@@ -67,17 +60,6 @@ def replay(
     Refused where the person may have been called, or where another live lead stands for the person; then the reason is
     printed and the exit code is 1, also with --dry-run.
     """
-    wanted = filters.given(
-        failure_class=failure_class,
-        campaign=campaign,
-        account=account,
-        cause=cause,
-        http_status=http_status,
-        text=text,
-        batch=batch,
-        since=since,
-        before=before,
-    )
     if bool(ids) == bool(wanted or everything):
         raise typer.BadParameter("name ids, or filters, or --all")
     if per_minute is not None and not background:

@@ -5,10 +5,11 @@ from typing import Annotated
 
 import typer
 
-from dispatcher.cli import moments, screen
+from dispatcher.cli import screen
 from dispatcher.cli.opening import opened
 from dispatcher.config.actor import whoami
 from dispatcher.leads.options import DEFAULT_ACCOUNT
+from dispatcher.records import moments
 
 
 def campaigns(json: screen.Json = False, csv: screen.Csv = False) -> None:

@@ -13,13 +13,14 @@ from dispatcher import migration
 from dispatcher.answers.outcome import Reason
 from dispatcher.answers.reply import Reply
 from dispatcher.broker.connection import connect, refuse_cluster
-from dispatcher.cli import moments, store_checks
+from dispatcher.cli import store_checks
 from dispatcher.cli.check import Check, Verdict
 from dispatcher.config.binding import binding_of
 from dispatcher.config.settings import Settings
 from dispatcher.errors import DispatcherError, NotConfigured, SchemaOutOfDate
 from dispatcher.leads.options import DEFAULT_ACCOUNT
 from dispatcher.operating.reads import Reads
+from dispatcher.records import moments
 from dispatcher.records.overview import Overview
 from dispatcher.store import accounts, server
 from dispatcher.store.database import Database, StatementRefused

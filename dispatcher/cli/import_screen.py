@@ -6,9 +6,10 @@ from typing import Any
 
 import orjson
 
-from dispatcher.cli import moments, screen
+from dispatcher.cli import screen
 from dispatcher.importing.importer import ImportResult
 from dispatcher.importing.plan import Plan
+from dispatcher.records import moments
 
 
 def plan_dict(plan: Plan, *, reveal: bool) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from dispatcher.cli import moments, screen
+from dispatcher.cli import screen, typed
 from dispatcher.cli.opening import opened
 from dispatcher.config.actor import whoami
 
@@ -83,7 +83,7 @@ def erase(
 
 def _age(text: str) -> timedelta:
     now = datetime.now(UTC)
-    age = now - moments.past(text, now)
+    age = now - typed.past(text, now)
     if age <= timedelta(0):
         raise typer.BadParameter("--older-than must lie in the past, e.g. 30d")
     return age

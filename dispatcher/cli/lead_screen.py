@@ -6,8 +6,9 @@ from typing import Any, Final
 
 from rich.text import Text
 
-from dispatcher.cli import moments, screen
+from dispatcher.cli import screen
 from dispatcher.leads.masking import mask_phone
+from dispatcher.records import moments
 from dispatcher.records.record import MASKED, AttemptRecord, LeadRecord
 from dispatcher.rules.states import State
 

@@ -7,10 +7,11 @@ from uuid import UUID
 import orjson
 import typer
 
-from dispatcher.cli import lead_screen, moments, screen
+from dispatcher.cli import lead_screen, screen, typed
 from dispatcher.cli.opening import opened
 from dispatcher.config.actor import whoami
 from dispatcher.leads.masking import mask_phone
+from dispatcher.records import moments
 from dispatcher.records.lead_filter import LeadFilter
 from dispatcher.rules.states import State
 
@@ -56,8 +57,8 @@ def list_leads(
         idempotency_key=key,
         voicery_lead_id=voicery_id,
         phone_number=phone,
-        created_since=None if since is None else moments.past(since, now),
-        created_before=None if before is None else moments.past(before, now),
+        created_since=None if since is None else typed.past(since, now),
+        created_before=None if before is None else typed.past(before, now),
     )
     with opened() as dispatcher:
         found = dispatcher.watch.leads(wanted, most=limit + 1)

@@ -6,10 +6,11 @@ from uuid import UUID
 
 import typer
 
-from dispatcher.cli import moments, screen
+from dispatcher.cli import screen
 from dispatcher.cli.opening import opened
 from dispatcher.config.actor import whoami
 from dispatcher.errors import NotAllowed
+from dispatcher.records import moments
 from dispatcher.records.operation import Operation
 
 _REFUSALS_SHOWN = 20

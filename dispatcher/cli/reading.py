@@ -2,13 +2,14 @@
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from dispatcher.cli import filters, lead_screen, moments, screen, status_screen
+from dispatcher.cli import filters, lead_screen, screen, status_screen
 from dispatcher.cli.opening import opened
 from dispatcher.leads.masking import mask_phone
+from dispatcher.records import moments
 from dispatcher.records.failure_group import FailureGroup
 from dispatcher.records.record import FailedLead
 
@@ -47,16 +48,9 @@ def explain(id: LeadId, json: screen.Json = False) -> None:
         screen.say(told)
 
 
+@filters.filtered
 def failed(
-    failure_class: filters.Class = None,
-    campaign: filters.Campaign = None,
-    account: filters.Account = None,
-    cause: filters.Cause = None,
-    http_status: filters.Status = None,
-    text: filters.Words = None,
-    batch: filters.Batch = None,
-    since: filters.Since = None,
-    before: filters.Before = None,
+    wanted: dict[str, Any],
     group: Annotated[bool, typer.Option("--group", help="One entry for each cause, the most frequent first.")] = False,
     resolved: Annotated[bool, typer.Option("--resolved", help="Those already replayed, found or dismissed.")] = False,
     limit: Annotated[int, typer.Option("--limit", min=1, max=100_000, help="At most so many, the latest first.")] = 20,
@@ -65,17 +59,6 @@ def failed(
     reveal: screen.Reveal = False,
 ) -> None:
     """List the leads that failed and that nobody has dealt with yet, and what to do about them."""
-    wanted = filters.given(
-        failure_class=failure_class,
-        campaign=campaign,
-        account=account,
-        cause=cause,
-        http_status=http_status,
-        text=text,
-        batch=batch,
-        since=since,
-        before=before,
-    )
     if resolved:
         wanted["resolved"] = True
     with opened() as dispatcher:

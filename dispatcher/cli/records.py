@@ -7,10 +7,11 @@ from uuid import UUID
 
 import typer
 
-from dispatcher.cli import moments, screen
+from dispatcher.cli import screen, typed
 from dispatcher.cli.opening import opened
 from dispatcher.config.actor import whoami
 from dispatcher.leads.masking import mask_numbers
+from dispatcher.records import moments
 
 Limit = Annotated[int, typer.Option("--limit", min=1, max=10_000, help="At most so many, the newest first.")]
 
@@ -54,7 +55,7 @@ def audit(
     csv: screen.Csv = False,
 ) -> None:
     """List who did what, the newest first."""
-    earliest = None if since is None else moments.past(since, datetime.now(UTC))
+    earliest = None if since is None else typed.past(since, datetime.now(UTC))
     with opened() as dispatcher:
         found = dispatcher.ledgers.audit(subject=subject, actor=actor, action=action, most=limit)
     found = [one for one in found if earliest is None or one.at >= earliest]

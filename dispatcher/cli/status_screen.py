@@ -4,8 +4,9 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from dispatcher.cli import moments, screen
+from dispatcher.cli import screen
 from dispatcher.cli.lead_screen import STYLES
+from dispatcher.records import moments
 from dispatcher.records.overview import GateRecord, Overview
 from dispatcher.rules.states import State
 

@@ -5,8 +5,9 @@ from typing import Final
 
 from sqlalchemy import Connection
 
-from dispatcher.cli import moments, screen
+from dispatcher.cli import screen
 from dispatcher.cli.check import Check, Verdict
+from dispatcher.records import moments
 from dispatcher.records.health import WITHIN_SECONDS, Pulse
 from dispatcher.store import pulse, server
 

@@ -1,14 +1,16 @@
 """`submit`: one lead from options, or as JSON on standard input."""
 
 import sys
+from datetime import UTC, datetime
 from typing import Annotated, Any, Final
 
 import orjson
 import typer
 
-from dispatcher.cli import moments, screen
+from dispatcher.cli import screen, typed
 from dispatcher.cli.opening import opened
 from dispatcher.leads.options import DEFAULT_ACCOUNT
+from dispatcher.records import moments
 
 _STDIN_BYTES: Final = 1_000_000
 
@@ -56,10 +58,11 @@ def submit(
     Example: echo '{"phone_number": "+12025550123", "campaign_id": 42, "variables": {}}' | dispatcher submit
     """
     options: dict[str, Any] = {"idempotency_key": key, "priority": priority}
+    now = datetime.now(UTC)
     if not_before is not None:
-        options["not_before"] = moments.future(not_before)
+        options["not_before"] = typed.future(not_before, now)
     if expires_at is not None:
-        options["expires_at"] = moments.future(expires_at)
+        options["expires_at"] = typed.future(expires_at, now)
     if phone is not None:
         lead = _lead(phone, campaign, var or [], contact or [], allow_dupplicate=allow_dupplicate)
     elif campaign is not None or var or contact or allow_dupplicate:

@@ -13,9 +13,10 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from dispatcher.cli import moments, screen, status_screen
+from dispatcher.cli import screen, status_screen, typed
 from dispatcher.cli.opening import opened
 from dispatcher.leads.masking import mask_numbers, mask_phone
+from dispatcher.records import moments
 from dispatcher.records.happening import Throughput
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ def tail(
         return follow
 
     with opened() as dispatcher:
-        for one in dispatcher.watch.follow(now - moments.past(since, now), wait=wait):
+        for one in dispatcher.watch.follow(now - typed.past(since, now), wait=wait):
             if campaign is not None and one.campaign_id != campaign:
                 continue
             if json:

@@ -1,19 +1,17 @@
 """The filters of failed leads as they stand in an address: the same words as on the command line."""
 
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any, Final
 from urllib.parse import parse_qsl, urlencode
 from uuid import UUID
 
 from dispatcher.console.visit import BadRequest
-from dispatcher.records.failure_filter import FailureFilter
+from dispatcher.records import moments
+from dispatcher.records.failure_filter import FailureFilter, ending_of, variable_of
 from dispatcher.rules.states import FailureClass
 
-_SPAN: Final = re.compile(r"(\d{1,6})\s*(m|min|h|d|w)")
-_UNIT_SECONDS: Final = {"m": 60, "min": 60, "h": 3600, "d": 86_400, "w": 604_800}
 _LONGEST_TEXT: Final = 300
 
 
@@ -42,7 +40,7 @@ def read(query: Mapping[str, str]) -> Filters:
         field, reader = _READERS[name]
         try:
             values[field] = reader(_storable(text))
-        except ValueError:
+        except (KeyError, ValueError):
             raise BadRequest(
                 f"The filter “{name}” cannot be understood; take it away or write it as the form does."
             ) from None
@@ -61,24 +59,12 @@ def _storable(text: str) -> str:
     return text
 
 
-def _digits(text: str) -> str:
-    digits = "".join(one for one in text if one.isdigit())
-    if not 2 <= len(digits) <= 15:
-        raise ValueError("digits")
-    return ("+" if text.startswith("+") else "") + digits
-
-
 def _moment(text: str) -> datetime:
-    """`2h`, `today`, `yesterday`, a date, a date and time; without a zone it is UTC."""
-    now = datetime.now(UTC)
-    midnight = now.replace(hour=0, minute=0, second=0, microsecond=0)
-    if text.lower() in {"today", "yesterday"}:
-        return midnight - timedelta(days=text.lower() == "yesterday")
-    found = _SPAN.fullmatch(text.lower())
-    if found is not None:
-        return now - timedelta(seconds=int(found[1]) * _UNIT_SECONDS[found[2]])
-    moment = datetime.fromisoformat(text)
-    return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
+    return moments.past(text, datetime.now(UTC))
+
+
+def _yes_or_no(text: str) -> bool:
+    return {"yes": True, "no": False}[text]
 
 
 def _whole(least: int, most: int) -> Callable[[str], int]:
@@ -97,11 +83,15 @@ _READERS: Final[Mapping[str, tuple[str, Callable[[str], Any]]]] = {
     "cause": ("fingerprint", str),
     "http_status": ("http_status", _whole(100, 599)),
     "text": ("text", str),
-    "phone": ("phone_number", _digits),
+    "phone": ("phone_number", ending_of),
     "reference": ("idempotency_key", str),
     "batch": ("batch_id", UUID),
+    "variable": ("variable", variable_of),
     "attempts": ("attempts_from", _whole(0, 10_000)),
+    "replayed_before": ("replayed_before", _yes_or_no),
     "since": ("failed_since", _moment),
     "before": ("failed_before", _moment),
+    "submitted_since": ("submitted_since", _moment),
+    "submitted_before": ("submitted_before", _moment),
     "resolved": ("resolved", lambda text: text == "yes"),
 }

@@ -1,14 +1,14 @@
 """How templates say things: times, counts, numbers, causes. Everything returned is text, which the template escapes."""
 
 import json
-import math
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
 
 from dispatcher.answers.outcome import Kind, Reason
 from dispatcher.leads.masking import mask_numbers, mask_phone
+from dispatcher.records.moments import ago, clock, span
 from dispatcher.records.record import MASKED
 from dispatcher.rules.states import FailureClass, State
 
@@ -66,27 +66,6 @@ _TONES: Final[Mapping[str | None, str]] = {
 }
 
 
-def ago(moment: datetime | None, now: datetime) -> str:
-    """`12 s ago`, `in 3 min`, `5 days ago`."""
-    if moment is None:
-        return "never"
-    seconds = (now - moment).total_seconds()
-    return f"{span(seconds)} ago" if seconds >= 0 else f"in {span(-seconds)}"
-
-
-def span(seconds: float | None) -> str:
-    """`0 s`, `20 s`, `5 min`, `3 h`, `2 days`; `–` for None, `∞` for what never ends."""
-    if seconds is None:
-        return "–"
-    if math.isinf(seconds):
-        return "∞"
-    for length, unit, size in ((90, "s", 1), (5400, "min", 60), (129_600, "h", 3600)):
-        if seconds < length:
-            return f"{seconds / size:.0f} {unit}"
-    days = round(seconds / 86_400)
-    return f"{days} day" + ("" if days == 1 else "s")
-
-
 def took(start: datetime, end: datetime | None) -> str:
     """How long an attempt took: `340 ms`, `2.1 s`."""
     if end is None:
@@ -97,7 +76,7 @@ def took(start: datetime, end: datetime | None) -> str:
 
 def utc(moment: datetime | None) -> str:
     """`2026-11-23 07:21:31 UTC`."""
-    return "" if moment is None else f"{moment.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
+    return "" if moment is None else f"{clock(moment)} UTC"
 
 
 def iso(moment: datetime | None) -> str:

@@ -64,8 +64,8 @@ class Failures:
             return failures.matching(connection, wanted, limit=limit, after=after)
 
     def count(self, wanted: FailureFilter) -> Count:
-        """How many failures the filter matches; a text is looked for in each message, and not exact above a limit."""
-        most = MOST_READ if wanted.text is not None else MOST_COUNTED
+        """How many failures the filter matches; not exact above a limit, a lower one where each has to be read."""
+        most = MOST_READ if wanted.reads_each else MOST_COUNTED
         with self._database.autocommit() as connection:
             count = failures.count_matching(connection, wanted, most=most)
         return Count(count, exact=count < most)

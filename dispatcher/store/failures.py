@@ -18,6 +18,13 @@ _COLUMNS: Final = (
     " failure.resolved_at, failure.resolution, failure.resolved_by, failure.note"
 )
 
+
+def _of_lead_itself(condition: str) -> str:
+    # As a value, which Postgres never turns into a join: one probe of the primary key for each failure that is left,
+    # ended by the LIMIT of a page. As a join it would read every lead there is.
+    return f"(SELECT {condition} FROM dispatcher.leads AS lead WHERE lead.id = failure.lead_id)"
+
+
 _CONDITIONS: Final[Mapping[str, str]] = {
     "account": "failure.account = :account",
     "campaign_id": "failure.campaign_id = :campaign_id",
@@ -31,7 +38,14 @@ _CONDITIONS: Final[Mapping[str, str]] = {
         "failure.lead_id IN (SELECT lead_id FROM dispatcher.idempotency_keys AS held"
         " WHERE held.account = failure.account AND held.key = :idempotency_key)"
     ),
+    "variable": _of_lead_itself("lead.variables ->> :variable_name = :variable_value"),
     "attempts_from": "failure.attempts >= :attempts_from",
+    "replayed_before": (
+        "EXISTS (SELECT FROM dispatcher.failed_leads AS earlier WHERE earlier.lead_id = failure.lead_id"
+        " AND earlier.id < failure.id AND earlier.resolution = 'replayed') = :replayed_before"
+    ),
+    "submitted_since": _of_lead_itself("lead.created_at >= :submitted_since"),
+    "submitted_before": _of_lead_itself("lead.created_at < :submitted_before"),
     "batch_id": "failure.lead_id IN (SELECT id FROM dispatcher.leads WHERE batch_id = :batch_id)",
     "failed_since": "failure.failed_at >= :failed_since",
     "failed_before": "failure.failed_at < :failed_before",
@@ -143,7 +157,10 @@ def where_of(wanted: FailureFilter) -> tuple[str, dict[str, Any]]:
     """The filter as a condition on `failure`, made of constants, and the values to bind."""
     values = {name: value for name in _CONDITIONS if (value := getattr(wanted, name)) is not None}
     openness = "failure.resolved_at IS NOT NULL" if wanted.resolved else "failure.resolved_at IS NULL"
-    return " AND ".join([openness, *(_CONDITIONS[name] for name in values)]), values
+    where = " AND ".join([openness, *(_CONDITIONS[name] for name in values)])
+    if wanted.variable is not None:
+        values["variable_name"], values["variable_value"] = values.pop("variable")
+    return where, values
 
 
 def _failed(row: Row[Any]) -> FailedLead:

@@ -11,9 +11,12 @@ import pytest
 from sqlalchemy import text
 from typer.testing import CliRunner, Result
 
+from dispatcher.cli import filters as cli_filters
 from dispatcher.cli.app import app
 from dispatcher.config.store_url import normal_database_url
+from dispatcher.console import filters as console_filters
 from dispatcher.errors import DispatcherError, NotAllowed
+from dispatcher.records.failure_filter import FailureFilter
 from dispatcher.store.database import Database
 from tests.support.rows import ADA, BOB, Rows
 
@@ -73,6 +76,25 @@ def test_leads_are_listed_by_state_and_masked(run: Line, rows: Rows) -> None:
     assert ADA[-7:] not in run.ok("list")
     assert run.json("list", "--since", "2h", "--campaign", "7")["items"] == []
     assert run.json("list", "--limit", "1")["more"] is True
+
+
+def test_failed_leads_are_filtered_by_whatever_is_known_of_them(run: Line, rows: Rows) -> None:
+    pro = rows.failed(phone=BOB, variables='{"plan": "pro"}')
+    free = rows.failed(variables='{"plan": "free"}')
+
+    def found(*filters: str) -> set[str]:
+        return {one["lead_id"] for one in run.json("failed", *filters)["items"]}
+
+    assert found("--var", "plan=pro", "--attempts", "3", "--never-replayed", "--submitted-since", "2h") == {str(pro)}
+    assert found("--phone", "555 0101") == {str(free)}
+    assert found("--replayed-before") == found("--attempts", "4") == found("--submitted-before", "2h") == set()
+    assert run.json("replay", "--var", "plan=free", "--dry-run")["items"] == [{"id": str(free), "replayed": True}]
+
+
+def test_the_filters_are_the_same_here_and_in_the_console() -> None:
+    typed = set(cli_filters._OPTIONS) | {"resolved"}
+
+    assert typed == {field for field, _ in console_filters._READERS.values()} == set(FailureFilter.names())
 
 
 @pytest.mark.parametrize(

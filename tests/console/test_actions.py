@@ -46,15 +46,7 @@ def test_a_stale_page_does_not_replay_a_later_failure(operator: Browser, rows: R
     lead = rows.failed()
     seen = failure(rows, lead)
     operator.post(f"/leads/{lead}/replay", {"failure": seen})
-    rows.run(
-        "UPDATE dispatcher.leads SET state = 'failed', failure_class = 'expired', finished_at = now() WHERE id = :id",
-        id=lead,
-    )
-    rows.run(
-        "INSERT INTO dispatcher.failed_leads (lead_id, account, campaign_id, phone_number, failure_class, fingerprint,"
-        " message, attempts)"
-        " SELECT id, account, campaign_id, phone_number, 'expired', 'f2', 'm', 0 FROM dispatcher.leads"
-    )
+    rows.fail(lead)
     operator.post(f"/leads/{lead}/replay", {"failure": seen})
     assert rows.of(lead).state == "failed"
     assert "meanwhile" in operator.get(f"/leads/{lead}").text
@@ -269,6 +261,21 @@ def test_filters_survive_every_action(operator: Browser, rows: Rows) -> None:
     assert f'href="/failed/rows?{query.replace("&", "&amp;")}"' in shown
 
 
+def test_a_filter_by_variable_finds_its_leads_and_is_not_written_down(
+    seat: Seat, operator: Browser, rows: Rows
+) -> None:
+    wanted = rows.failed(phone=ADA, variables=json.dumps({"plan": "pro & more"}))
+    other = rows.failed(phone=BOB, variables=json.dumps({"plan": "free"}))
+    query = "variable=plan%3Dpro+%26+more"
+    page = operator.get(f"/failed/rows?{query}").text
+    assert (str(wanted) in page, str(other) in page) == (True, False)
+    confirm(operator, preview(operator, "replay", filters=query))
+    work(seat)
+    assert [rows.of(lead).state for lead in (wanted, other)] == ["pending", "failed"]
+    assert "plan=•••" in str(rows.audited())
+    assert "pro & more" not in str(rows.audited())
+
+
 def test_pages_follow_each_other_without_gaps(operator: Browser, rows: Rows) -> None:
     expected = {str(rows.failed(phone=f"+44770090{n:04d}")) for n in range(120)}
     rows.run("UPDATE dispatcher.failed_leads SET failed_at = now() - make_interval(mins => CAST(id / 3 AS integer))")
@@ -293,6 +300,9 @@ def test_pages_follow_each_other_without_gaps(operator: Browser, rows: Rows) -> 
         "batch=x",
         "since=whenever",
         "phone=1",
+        "variable=plan",
+        "replayed_before=perhaps",
+        "submitted_since=soon",
         "attempts=1e9",
         "text=%00",
         "after=x",

@@ -45,6 +45,8 @@ def test_every_page_is_served_by_indexes(seat: Seat, database: Database, rows: R
     for path in (
         "/", "/failed", "/failed?campaign=42&class=rejected", "/failed/rows", "/failed/rows?resolved=yes",
         "/failed/rows?cause=f1&http_status=422&text=phone&phone=0101&attempts=1&since=2h&account=default",
+        "/failed/rows?variable=plan%3Dpro&submitted_since=2w&submitted_before=today&replayed_before=yes",
+        "/failed?variable=plan%3Dpro&replayed_before=no",
         "/failed/rows?reference=crm-1", "/failed/rows?batch=00000000-0000-4000-8000-000000000000", f"/leads/{lead}",
         f"/leads/{lead}/correct", "/campaigns", "/operations", f"/operations/{operation}", "/imports",
         f"/imports/{number}",

@@ -417,12 +417,28 @@ def test_nothing_else_is(failures: Failures, rows: Rows, state: str) -> None:
         (FailureFilter(failed_since=datetime(2020, 1, 1, tzinfo=UTC)), {"a", "b", "c"}),
         (FailureFilter(failed_before=datetime(2020, 1, 1, tzinfo=UTC)), set()),
         (FailureFilter(batch_id=uuid.UUID(int=1)), {"a"}),
+        (FailureFilter(variable=("plan", "pro")), {"a"}),
+        (FailureFilter(variable=("seats", "5")), {"a", "b"}),
+        (FailureFilter(variable=("seats", "5.0")), set()),
+        (FailureFilter(variable=("trial", "true")), {"b"}),
+        (FailureFilter(variable=("plan", "%")), set()),
+        (FailureFilter(variable=("customer_name", "Ada Lovelace"), campaign_id=42), {"c"}),
+        (FailureFilter(attempts_from=3), {"a", "b", "c"}),
+        (FailureFilter(attempts_from=4), set()),
+        (FailureFilter(replayed_before=True), {"b"}),
+        (FailureFilter(replayed_before=False), {"a", "c"}),
+        (FailureFilter(submitted_since=datetime(2026, 1, 1, tzinfo=UTC)), {"b", "c"}),
+        (FailureFilter(submitted_before=datetime(2026, 1, 1, tzinfo=UTC)), {"a"}),
     ],
 )
 def test_filters(failures: Failures, rows: Rows, wanted: FailureFilter, found: set[str]) -> None:
+    born = datetime(2025, 6, 1, tzinfo=UTC)
+    replayed = rows.failed(campaign_id=7, variables='{"plan": "free", "seats": 5, "trial": true}')
+    failures.replay(replayed, actor=ACTOR)
+    rows.fail(replayed)
     leads = {
-        rows.failed(batch_id=uuid.UUID(int=1)): "a",
-        rows.failed(campaign_id=7): "b",
+        rows.failed(batch_id=uuid.UUID(int=1), variables='{"plan": "pro", "seats": "5"}', created_at=born): "a",
+        replayed: "b",
         rows.failed("expired", phone=BOB, message="It expired.", fingerprint="f2"): "c",
     }
 

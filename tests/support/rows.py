@@ -93,6 +93,19 @@ class Rows:
         """A failed lead with its open row."""
         fingerprint = columns.pop("fingerprint", "f1")
         lead_id = self.lead("failed", failure_class=failure_class, attempts=3, **columns)
+        self._failure(lead_id, message, fingerprint)
+        return lead_id
+
+    def fail(self, lead_id: uuid.UUID) -> None:
+        """Make a replayed lead fail once more."""
+        self.run(
+            "UPDATE dispatcher.leads SET state = 'failed', failure_class = 'rejected', attempts = 3,"
+            " finished_at = now() WHERE id = :id",
+            id=lead_id,
+        )
+        self._failure(lead_id, "Voicery refused the phone number.", "f1")
+
+    def _failure(self, lead_id: uuid.UUID, message: str, fingerprint: str) -> None:
         self.run(
             """
             INSERT INTO dispatcher.failed_leads
@@ -106,7 +119,6 @@ class Rows:
             message=message,
             fingerprint=fingerprint,
         )
-        return lead_id
 
     def unknown(self, *, outcome: str = "unknown", **columns: Any) -> uuid.UUID:
         """An unknown lead with its open attempt."""
