@@ -136,9 +136,16 @@ def failed(**filters: Any) -> list[FailedLead]:  # noqa: ANN401 - the fields of 
     return _dispatcher().failed(**filters)
 
 
-def replay(id: UUID | str, *, even_if_called: bool = False, actor: str | None = None, note: str | None = None) -> None:
+def replay(
+    id: UUID | str,
+    *,
+    even_if_called: bool = False,
+    not_before: "datetime | timedelta | None" = None,
+    actor: str | None = None,
+    note: str | None = None,
+) -> None:
     """Send a failed lead again, as if it were new. Raises `NotAllowed` with the reason. See `Dispatcher.replay`."""
-    _dispatcher().replay(id, even_if_called=even_if_called, actor=actor, note=note)
+    _dispatcher().replay(id, even_if_called=even_if_called, not_before=not_before, actor=actor, note=note)
 
 
 def resolve(id: UUID | str, as_: "Resolved", note: str, actor: str | None = None) -> None:

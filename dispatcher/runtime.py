@@ -169,21 +169,34 @@ class Dispatcher:
         return self._failures.leads(FailureFilter.parse(filters))
 
     def replay(
-        self, id: UUID | str, *, even_if_called: bool = False, actor: str | None = None, note: str | None = None
+        self,
+        id: UUID | str,
+        *,
+        even_if_called: bool = False,
+        not_before: datetime | timedelta | None = None,
+        actor: str | None = None,
+        note: str | None = None,
     ) -> None:
-        """Send a failed lead again, as if it were new.
+        """Send a failed lead again, as if it were new; with `not_before` no earlier, as in `submit`.
 
-        Raises `LeadNotFound`, or `NotAllowed` with the reason: it has not failed, another live lead stands for its
-        person, or its earlier POST may have worked. The last is overruled by `even_if_called`, which is recorded with
-        `actor`, or by a look-up that proved its absence in the last 10 minutes.
+        Raises `LeadNotFound`, or `NotAllowed` with the reason: it has not failed, it expires before it may go, another
+        live lead stands for its person, or its earlier POST may have worked. The last is overruled by `even_if_called`,
+        which is recorded with `actor`, or by a look-up that proved its absence in the last 10 minutes.
         """
-        self._failures.replay(lead_id_of(id), actor=actor or whoami(), even_if_called=even_if_called, note=note)
+        self._failures.replay(
+            lead_id_of(id),
+            actor=actor or whoami(),
+            even_if_called=even_if_called,
+            note=note,
+            not_before=not_before,
+        )
 
     def replay_all(
         self,
         ids: Iterable[UUID | str],
         *,
         even_if_called: bool = False,
+        not_before: datetime | timedelta | None = None,
         actor: str | None = None,
         note: str | None = None,
         dry_run: bool = False,
@@ -195,6 +208,7 @@ class Dispatcher:
             actor=actor or whoami(),
             even_if_called=even_if_called,
             note=note,
+            not_before=not_before,
             dry_run=dry_run,
             progress=progress,
         )

@@ -13,6 +13,7 @@ from dispatcher.cli import (
     operations,
     reading,
     records,
+    replaying,
     running,
     submitting,
     watching,
@@ -49,7 +50,7 @@ app.command(rich_help_panel=LOOK)(records.incidents)
 app.command(rich_help_panel=LOOK)(records.audit)
 app.command(rich_help_panel=LOOK)(watching.tail)
 app.command(rich_help_panel=LOOK)(watching.top)
-app.command(rich_help_panel=ACT)(acting.replay)
+app.command(rich_help_panel=ACT)(replaying.replay)
 app.command(rich_help_panel=ACT)(leads.edit)
 app.command(rich_help_panel=ACT)(acting.lookup)
 app.command(rich_help_panel=ACT)(acting.resolve)

@@ -60,10 +60,12 @@ def _show_list(found: list[Operation], *, json: bool, csv: bool) -> None:
 
 
 def _show(one: Operation) -> None:
-    pace = "" if one.per_minute is None else f", {one.per_minute} a minute"
+    now = datetime.now(UTC)
+    pace = "" if one.pace is None else f", {one.pace:.3g} a minute"
+    begins = "" if one.begins_at is None else f", begins {moments.ago(one.begins_at, now)}"
     screen.say(
         (str(one.id), "bold"),
         f"  {one.kind} {one.state}: {screen.number(one.done)} done, {screen.number(one.refused)} refused,"
-        f" {screen.number(one.left)} left{pace}  ",
-        (f"by {one.actor} {moments.ago(one.created_at, datetime.now(UTC))}", "dim"),
+        f" {screen.number(one.left)} left{pace}{begins}  ",
+        (f"by {one.actor} {moments.ago(one.created_at, now)}", "dim"),
     )

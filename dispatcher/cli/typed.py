@@ -22,6 +22,12 @@ def future(text: str, now: datetime) -> datetime | timedelta:
         return moments.future(text, now)
 
 
+def duration(text: str) -> timedelta:
+    """A length of time."""
+    with _misuse():
+        return moments.duration(text)
+
+
 def variable(text: str) -> tuple[str, str]:
     """The name and the value of a variable."""
     with _misuse():

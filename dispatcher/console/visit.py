@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 from urllib.parse import parse_qsl, urlencode, urlsplit
 from uuid import UUID
@@ -13,6 +14,7 @@ from dispatcher.console.desk import Desk
 from dispatcher.console.people import Person, Role
 from dispatcher.console.sessions import Session, Sessions
 from dispatcher.errors import LeadNotFound
+from dispatcher.records import moments
 
 FIELDS_MOST: Final = 2000
 
@@ -99,6 +101,14 @@ class Visit:
     def go(self, address: str) -> Response:
         """See another page of ours, by GET."""
         return RedirectResponse(local(address), status_code=303)
+
+
+def start_of(text: str) -> datetime | timedelta:
+    """When something is to begin, as typed. Raises `BadRequest`."""
+    try:
+        return moments.future(text, datetime.now(UTC))
+    except ValueError as fault:
+        raise BadRequest(f"“{text[:40]}” as a time: {fault}.") from None
 
 
 def local(address: str) -> str:

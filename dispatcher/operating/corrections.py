@@ -43,15 +43,42 @@ class Corrections:
 
         def act(connection: Connection) -> None:
             self._failures.check_same(connection, lead_id, failure_id)
-            before = revisions.payload(connection, lead_id)
-            changed = sorted(name for name, value in changes.items() if before[name] != value)
-            lead = Lead.parse({**before, **changes})
-            if not changed:
-                raise NotAllowed("Nothing was changed; replay the lead as it is, or correct it first.")
             with self._failures.apart(connection, lead_id):
-                revisions.correct(connection, lead_id, lead, actor=actor, note=note)
+                if not _change(connection, lead_id, changes, actor, note):
+                    raise NotAllowed("Nothing was changed; replay the lead as it is, or correct it first.")
                 if replay:
                     self._failures.replay_within(connection, lead_id, actor=actor, note=note)
-            audit.note(connection, actor, "correct", str(lead_id), {"changed": changed, "note": note})
 
         self._database.again(act)
+
+    def move_within(
+        self,
+        connection: Connection,
+        lead_id: UUID,
+        campaign_id: int,
+        *,
+        actor: str,
+        even_if_called: bool = False,
+        note: str | None = None,
+    ) -> None:
+        """Replay a failed lead in another campaign, in the caller's transaction, undone alone where it is refused.
+
+        A lead that is there already is replayed as it is. Nobody is rung: the sweep does it.
+        """
+        with self._failures.apart(connection, lead_id):
+            self._failures.check_same(connection, lead_id, None)
+            _change(connection, lead_id, {"campaign_id": campaign_id}, actor, note)
+            self._failures.replay_within(connection, lead_id, actor=actor, even_if_called=even_if_called, note=note)
+
+
+def _change(connection: Connection, lead_id: UUID, changes: Mapping[str, Any], actor: str, note: str | None) -> bool:
+    """Keep what the locked lead was, and change it. False: nothing would change."""
+    before = revisions.payload(connection, lead_id)
+    changed = sorted(name for name, value in changes.items() if before[name] != value)
+    lead = Lead.parse({**before, **changes})
+    if not changed:
+        return False
+    if not revisions.correct(connection, lead_id, lead, actor=actor, note=note):
+        raise NotAllowed("Only a failed lead can be corrected; `dispatcher explain` says what this one does.")
+    audit.note(connection, actor, "correct", str(lead_id), {"changed": changed, "note": note})
+    return True

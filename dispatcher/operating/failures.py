@@ -23,6 +23,7 @@ from dispatcher.rules.states import FailureClass, State
 from dispatcher.store import audit, decisions, failures
 from dispatcher.store.database import Database, StatementRefused, translated
 from dispatcher.store.decisions import Locked
+from dispatcher.store.start import Start
 
 MOST_LISTED: Final = 1000
 MOST_COUNTED: Final = 1_000_000
@@ -89,18 +90,21 @@ class Failures:
         actor: str,
         even_if_called: bool = False,
         note: str | None = None,
+        not_before: Start = None,
         failure_id: int | None = None,
     ) -> None:
         """Send a failed lead again, as if it were new. `failure_id`: only if this is still its open failure.
 
+        not_before   it waits until then: aware, or a delay by the database's clock
+
         Raises `LeadNotFound`, and `NotAllowed` for a lead that has not failed, whose earlier POST may have worked
-        (unless `even_if_called`, or a look-up proved its absence in the last 10 minutes), or whose person another live
-        lead stands for.
+        (unless `even_if_called`, or a look-up proved its absence in the last 10 minutes), whose person another live
+        lead stands for, or that expires before it may go.
         """
 
         def act(connection: Connection) -> Locked:
             self.check_same(connection, lead_id, failure_id)
-            return self._replay(connection, lead_id, actor, note, even_if_called=even_if_called)
+            return self._replay(connection, lead_id, actor, note, even_if_called=even_if_called, not_before=not_before)
 
         with self._alone(lead_id):
             lead = self._database.again(act)
@@ -147,9 +151,13 @@ class Failures:
                 raise NotAllowed("Another live lead stands for this person; dismiss this one.") from None
             raise DispatcherError(f"Postgres refused: {refusal}. This is a bug; nothing was changed.") from None
 
-    def check_replay(self, lead_id: UUID, *, even_if_called: bool = False) -> None:
+    def check_replay(self, lead_id: UUID, *, even_if_called: bool = False, not_before: Start = None) -> None:
         """Raise what `replay` would raise now; change nothing."""
-        self._database.again(lambda connection: self._may_replay(connection, lead_id, even_if_called=even_if_called))
+        self._database.again(
+            lambda connection: self._may_replay(
+                connection, lead_id, even_if_called=even_if_called, not_before=not_before
+            )
+        )
 
     def replay_all(
         self,
@@ -158,6 +166,7 @@ class Failures:
         actor: str,
         even_if_called: bool = False,
         note: str | None = None,
+        not_before: Start = None,
         dry_run: bool = False,
         progress: Callable[[], None] = lambda: None,
     ) -> Replayed:
@@ -170,9 +179,9 @@ class Failures:
         for lead_id in dict.fromkeys(lead_ids):
             try:
                 if dry_run:
-                    self.check_replay(lead_id, even_if_called=even_if_called)
+                    self.check_replay(lead_id, even_if_called=even_if_called, not_before=not_before)
                 else:
-                    self.replay(lead_id, actor=actor, even_if_called=even_if_called, note=note)
+                    self.replay(lead_id, actor=actor, even_if_called=even_if_called, note=note, not_before=not_before)
             except (LeadNotFound, NotAllowed) as refusal:
                 refused.append((lead_id, str(refusal)))
             else:
@@ -197,18 +206,27 @@ class Failures:
     # In the transaction -----------------------------------------------------------------------------------------------
 
     def _replay(
-        self, connection: Connection, lead_id: UUID, actor: str, note: str | None, *, even_if_called: bool
+        self,
+        connection: Connection,
+        lead_id: UUID,
+        actor: str,
+        note: str | None,
+        *,
+        even_if_called: bool,
+        not_before: Start = None,
     ) -> Locked:
-        lead, doubt = self._may_replay(connection, lead_id, even_if_called=even_if_called)
-        decisions.replay(connection, lead, actor=actor, note=note)
+        lead, doubt = self._may_replay(connection, lead_id, even_if_called=even_if_called, not_before=not_before)
+        decisions.replay(connection, lead, actor=actor, note=note, not_before=not_before)
         detail: dict[str, Any] = {"failure_class": lead.failure_class, "note": note}
+        if not_before is not None:
+            detail["not_before"] = str(not_before)
         if doubt is not None:
             detail |= {"even_if_called": True, "in_doubt_since": doubt.isoformat()}
         audit.note(connection, actor, "replay", str(lead_id), detail)
         return lead
 
     def _may_replay(
-        self, connection: Connection, lead_id: UUID, *, even_if_called: bool
+        self, connection: Connection, lead_id: UUID, *, even_if_called: bool, not_before: Start = None
     ) -> tuple[Locked, datetime | None]:
         """The lead and, if somebody takes the risk, since when it is in doubt. Raises `LeadNotFound`, `NotAllowed`."""
         lead = _locked(connection, lead_id)
@@ -222,6 +240,7 @@ class Failures:
                 "with --even-if-called if a second call is acceptable."
             )
         _refuse_rival(connection, lead_id)
+        _refuse_too_late(connection, lead_id, not_before)
         return lead, doubt
 
     def _resolve(self, connection: Connection, lead_id: UUID, as_: Resolved, note: str, actor: str) -> None:
@@ -273,6 +292,16 @@ def _refuse_rival(connection: Connection, lead_id: UUID) -> None:
     if rival is not None:
         raise NotAllowed(
             f"Lead {rival} already stands for this person in this campaign; dismiss this one, or cancel that one first."
+        )
+
+
+def _refuse_too_late(connection: Connection, lead_id: UUID, not_before: Start) -> None:
+    if isinstance(not_before, datetime) and not_before.tzinfo is None:
+        raise NotAllowed("A time needs its zone: pass an aware datetime.")
+    expires_at = None if not_before is None else decisions.expires_before(connection, lead_id, not_before)
+    if expires_at is not None:
+        raise NotAllowed(
+            f"It expires at {expires_at:%Y-%m-%d %H:%M:%S} UTC, before it might go; choose an earlier time."
         )
 
 

@@ -5,6 +5,8 @@ crash neither repeats nor forgets one. Look-ups need Voicery, so the look-up tas
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from datetime import timedelta
+from functools import partial
 from typing import Any, Final
 from uuid import UUID
 
@@ -12,12 +14,14 @@ from sqlalchemy import Connection
 
 from dispatcher.errors import DispatcherError, NotAllowed, StoreUnavailable
 from dispatcher.logs import events
+from dispatcher.operating.corrections import Corrections
 from dispatcher.operating.failures import Failures
 from dispatcher.records.failure_filter import FailureFilter
 from dispatcher.records.operation import Operation, OperationKind
 from dispatcher.records.preview import Preview
 from dispatcher.store import audit, operations, previews
 from dispatcher.store.database import Database
+from dispatcher.store.start import Start
 
 BATCH: Final = 50
 """Leads in one transaction: their rows are locked until it ends."""
@@ -35,15 +39,21 @@ class Operations:
     def __init__(self, database: Database, failures: Failures) -> None:
         self._database = database
         self._failures = failures
+        self._corrections = Corrections(database, failures)
 
     # For the operator -------------------------------------------------------------------------------------------------
 
     def preview(
-        self, kind: OperationKind, leads: Sequence[UUID] | FailureFilter, *, even_if_called: bool = False
+        self,
+        kind: OperationKind,
+        leads: Sequence[UUID] | FailureFilter,
+        *,
+        even_if_called: bool = False,
+        campaign_id: int | None = None,
     ) -> Preview:
         """What it would do now; changes nothing."""
         with self._database.autocommit() as connection:
-            return previews.preview(connection, kind, leads, even_if_called=even_if_called)
+            return previews.preview(connection, kind, leads, even_if_called=even_if_called, campaign_id=campaign_id)
 
     def start(
         self,
@@ -54,16 +64,34 @@ class Operations:
         actor: str,
         note: str | None = None,
         even_if_called: bool = False,
+        not_before: Start = None,
         per_minute: int | None = None,
+        spread: timedelta | None = None,
+        campaign_id: int | None = None,
     ) -> Operation:
         """Store the work; the workers do it. The same id again is the same operation, however often it is clicked.
 
-        Raises `NotAllowed` for a dismissal without a note.
+        not_before   it begins then: until then the leads stay as they are, and it can be stopped
+        per_minute   at most so many leads a minute
+        spread       evenly over so long
+        campaign_id  replay the leads in this campaign
+
+        Raises `NotAllowed` for a dismissal without a note, for both paces at once, and for a pace of look-ups.
         """
         if kind is OperationKind.DISMISS and not (note or "").strip():
             raise NotAllowed("A resolution needs a note that says how you know; add one.")
+        if spread is not None and per_minute is not None:
+            raise NotAllowed("Choose one pace: so many a minute, or spread over a time.")
+        if kind is OperationKind.LOOK_UP and (spread is not None or per_minute is not None):
+            raise NotAllowed("Look-ups have no pace of their own: they go as fast as the rate limit allows.")
+        if kind is not OperationKind.REPLAY and campaign_id is not None:
+            raise NotAllowed("Only a replay can move leads to another campaign.")
         filters = leads.as_dict() if isinstance(leads, FailureFilter) else {"leads": len(leads)}
         options: dict[str, Any] = {"note": note, "even_if_called": even_if_called}
+        if spread is not None:
+            options["spread_seconds"] = spread.total_seconds()
+        if campaign_id is not None:
+            options["campaign_id"] = campaign_id
 
         def act(connection: Connection) -> Operation:
             created = operations.create(
@@ -74,6 +102,7 @@ class Operations:
                 options=options,
                 actor=actor,
                 per_minute=per_minute,
+                not_before=not_before,
                 leads=leads,
             )
             operation = self._found(connection, operation_id)
@@ -84,6 +113,8 @@ class Operations:
                     "total": operation.total,
                     "per_minute": per_minute,
                 }
+                if operation.begins_at is not None:
+                    asked["not_before"] = operation.begins_at.isoformat()
                 audit.note(connection, actor, "operation", str(operation_id), asked | options)
             return operation
 
@@ -153,7 +184,7 @@ class Operations:
         operation = operations.take(connection, (OperationKind.REPLAY, OperationKind.DISMISS))
         if operation is None:
             return False
-        most, wait_seconds = _pace(operation.per_minute)
+        most, wait_seconds = _pace(operation.pace)
         targets = operations.targets(connection, operation.id, most=most)
         # Leads are locked in the order of their ids, as everywhere.
         tried = [
@@ -171,7 +202,10 @@ class Operations:
         options: Mapping[str, Any] = operation.options
         try:
             if operation.kind is OperationKind.REPLAY:
-                self._failures.replay_within(
+                replay = self._failures.replay_within
+                if options.get("campaign_id") is not None:
+                    replay = partial(self._corrections.move_within, campaign_id=options["campaign_id"])
+                replay(
                     connection,
                     lead_id,
                     actor=operation.actor,
@@ -209,9 +243,9 @@ class Operations:
 _NOT_IN_DOUBT: Final = "Nothing to look up: whether it reached Voicery is known."
 
 
-def _pace(per_minute: int | None) -> tuple[int, float]:
+def _pace(per_minute: float | None) -> tuple[int, float]:
     """Leads in the next batch, and the wait after it in seconds."""
     if per_minute is None:
         return BATCH, 0.0
-    leads = max(1, min(BATCH, per_minute // 60))
+    leads = max(1, min(BATCH, int(per_minute // 60)))
     return leads, leads * 60.0 / per_minute

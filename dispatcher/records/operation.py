@@ -30,8 +30,9 @@ class Operation:
     """One row of `dispatcher.operations`.
 
     filters     what was meant, as the filter says it, or `{"leads": n}` for a selection
-    options     `note`, `even_if_called`
+    options     `note`, `even_if_called`, `spread_seconds`, `campaign_id`: the campaign that replayed leads move to
     per_minute  at most so many leads a minute; None: as fast as it goes
+    next_at     no batch earlier
     done        leads acted on; `refused` those whose state forbade it
     """
 
@@ -43,6 +44,7 @@ class Operation:
     done: int
     refused: int
     created_at: datetime
+    next_at: datetime
     per_minute: int | None = None
     started_at: datetime | None = None
     finished_at: datetime | None = None
@@ -60,6 +62,17 @@ class Operation:
         """Whether workers still have to do something about it."""
         return self.state in (OperationState.QUEUED, OperationState.RUNNING)
 
+    @property
+    def pace(self) -> float | None:
+        """Leads a minute; None: as fast as it goes."""
+        spread = self.options.get("spread_seconds")
+        return self.total * 60.0 / float(spread) if spread else self.per_minute
+
+    @property
+    def begins_at(self) -> datetime | None:
+        """When it begins, while that is still to come."""
+        return self.next_at if self.state is OperationState.QUEUED and self.next_at > self.created_at else None
+
     def as_dict(self) -> dict[str, Any]:
         """As JSON takes it."""
         return {
@@ -72,6 +85,7 @@ class Operation:
             "refused": self.refused,
             "left": self.left,
             "per_minute": self.per_minute,
+            "begins_at": None if self.begins_at is None else self.begins_at.isoformat(),
             "filters": dict(self.filters),
             "options": dict(self.options),
             "created_at": self.created_at.isoformat(),

@@ -9,6 +9,7 @@ import orjson
 from sqlalchemy import Connection, Row, TextClause, text
 
 from dispatcher.rules.states import FailureClass, State
+from dispatcher.store.start import START, Start, start_values
 from dispatcher.tables import LIVE_STRICT
 
 PROOF_HOLDS: Final = timedelta(minutes=10)
@@ -53,11 +54,16 @@ WHERE lead.id = :id AND NOT lead.allow_dupplicate AND other.id <> lead.id
 LIMIT 1
 """)
 
-_REPLAY = text("""
+_EXPIRES_BEFORE = text(f"""
+SELECT expires_at FROM dispatcher.leads WHERE id = :id AND expires_at > now() AND expires_at <= {START}
+""")
+
+_REPLAY = text(f"""
 WITH moved AS (
-    -- Due now with a new budget; `resends` stays: at most one automatic resend in a lead's life.
+    -- A new budget; `resends` stays: at most one automatic resend in a lead's life.
     UPDATE dispatcher.leads
-    SET state = 'pending', failure_class = NULL, attempts = 0, first_attempt_at = NULL, due_at = now(),
+    SET state = 'pending', failure_class = NULL, attempts = 0, first_attempt_at = NULL,
+        due_at = {START},
         expires_at = CASE WHEN expires_at > now() THEN expires_at END,
         last_error = NULL, finished_at = NULL, resolved_at = NULL, updated_at = now()
     WHERE id = :id AND state = 'failed'
@@ -183,9 +189,23 @@ def rival(connection: Connection, lead_id: UUID) -> UUID | None:
     return None if row is None else row.id
 
 
-def replay(connection: Connection, lead: Locked, *, actor: str, note: str | None) -> bool:
+def replay(
+    connection: Connection,
+    lead: Locked,
+    *,
+    actor: str,
+    note: str | None,
+    not_before: Start = None,
+) -> bool:
     """Move failed → pending. Raises `StatementRefused` of `leads_one_live` where a rival was faster."""
-    return connection.execute(_REPLAY, {"id": lead.id, "actor": actor, "note": note}).first() is not None
+    values = {"id": lead.id, "actor": actor, "note": note, **start_values(not_before)}
+    return connection.execute(_REPLAY, values).first() is not None
+
+
+def expires_before(connection: Connection, lead_id: UUID, not_before: Start) -> datetime | None:
+    """When the lead expires, if that is to come but before it may go; None otherwise."""
+    moment: datetime | None = connection.execute(_EXPIRES_BEFORE, {"id": lead_id, **start_values(not_before)}).scalar()
+    return moment
 
 
 def accept(connection: Connection, lead: Locked, *, actor: str, note: str) -> bool:

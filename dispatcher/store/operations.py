@@ -12,15 +12,17 @@ from dispatcher.leads.options import DEFAULT_ACCOUNT
 from dispatcher.records.failure_filter import FailureFilter
 from dispatcher.records.operation import Operation, OperationKind, OperationState
 from dispatcher.store import failures
+from dispatcher.store.start import START, Start, start_values
 
 _COLUMNS: Final = (
-    "id, kind, state, filters, options, actor, total, done, refused, per_minute, created_at, started_at, finished_at,"
-    " stopped_by"
+    "id, kind, state, filters, options, actor, total, done, refused, per_minute, next_at, created_at, started_at,"
+    " finished_at, stopped_by"
 )
 
-_CREATE = text("""
-INSERT INTO dispatcher.operations (id, kind, filters, options, actor, per_minute, total)
-VALUES (:id, :kind, CAST(:filters AS jsonb), CAST(:options AS jsonb), :actor, :per_minute, 0)
+_CREATE = text(f"""
+INSERT INTO dispatcher.operations (id, kind, filters, options, actor, per_minute, next_at, total)
+VALUES (:id, :kind, CAST(:filters AS jsonb), CAST(:options AS jsonb), :actor, :per_minute,
+    {START}, 0)
 ON CONFLICT (id) DO NOTHING
 RETURNING id
 """)
@@ -134,6 +136,7 @@ def create(
     options: Mapping[str, Any],
     actor: str,
     per_minute: int | None,
+    not_before: Start,
     leads: Sequence[UUID] | FailureFilter,
 ) -> bool:
     """Store an operation with the leads that it means now. False: it is stored already, by an earlier click."""
@@ -144,6 +147,7 @@ def create(
         "options": _json(options),
         "actor": actor,
         "per_minute": per_minute,
+        **start_values(not_before),
     }
     if connection.execute(_CREATE, values).first() is None:
         return False
@@ -217,6 +221,7 @@ def _operation(row: Row[Any]) -> Operation:
         done=row.done,
         refused=row.refused,
         created_at=row.created_at,
+        next_at=row.next_at,
         per_minute=row.per_minute,
         started_at=row.started_at,
         finished_at=row.finished_at,

@@ -41,12 +41,12 @@ EXISTS (
 
 _JUDGED: Final = f"""
 SELECT target.position, lead.id, lead.state, lead.failure_class, lead.allow_dupplicate,
-    lead.account, lead.campaign_id, lead.phone_number, lead.resolved_at,
+    lead.account, coalesce(CAST(:to_campaign AS bigint), lead.campaign_id) AS campaign_id, lead.phone_number,
     {_DOUBTFUL} AS doubtful,
     NOT lead.allow_dupplicate AND EXISTS (
         SELECT FROM dispatcher.leads
-        WHERE account = lead.account AND campaign_id = lead.campaign_id AND phone_number = lead.phone_number
-          AND id <> lead.id AND {LIVE_STRICT}
+        WHERE account = lead.account AND campaign_id = coalesce(CAST(:to_campaign AS bigint), lead.campaign_id)
+          AND phone_number = lead.phone_number AND id <> lead.id AND {LIVE_STRICT}
     ) AS rival
 FROM target JOIN dispatcher.leads AS lead ON lead.id = target.lead_id
 """
@@ -99,9 +99,14 @@ _ASKED: Final = {
 
 
 def preview(
-    connection: Connection, kind: OperationKind, leads: Sequence[UUID] | FailureFilter, *, even_if_called: bool = False
+    connection: Connection,
+    kind: OperationKind,
+    leads: Sequence[UUID] | FailureFilter,
+    *,
+    even_if_called: bool = False,
+    campaign_id: int | None = None,
 ) -> Preview:
-    """What `kind` would do to these leads now. Those that exist no more count as gone."""
+    """What `kind` would do to these leads now, in `campaign_id` if given. Those that exist no more count as gone."""
     if isinstance(leads, FailureFilter):
         where, values = where_of(leads)
         named = (
@@ -115,7 +120,7 @@ def preview(
     statement = text(f"WITH {', '.join(parts)} {asked}")
     given: dict[str, Any] = dict(values)
     if judged:
-        given |= {"even_if_called": even_if_called, "holds": PROOF_HOLDS}
+        given |= {"even_if_called": even_if_called, "holds": PROOF_HOLDS, "to_campaign": campaign_id}
     row = connection.execute(statement, given).one()
     found = row.safe + row.doubtful + row.gone + row.rivals + row.twins + row.not_in_doubt
     return Preview(

@@ -30,6 +30,7 @@ UPDATE dispatcher.leads
 SET phone_number = :phone_number, campaign_id = :campaign_id, variables = CAST(:variables AS jsonb),
     payload_hash = :payload_hash, updated_at = now()
 WHERE id = :lead_id AND state = 'failed'
+RETURNING id
 """)
 
 
@@ -38,10 +39,13 @@ def payload(connection: Connection, lead_id: UUID) -> dict[str, Any]:
     return dict(connection.execute(_PAYLOAD, {"lead_id": lead_id}).mappings().one())
 
 
-def correct(connection: Connection, lead_id: UUID, lead: Lead, *, actor: str, note: str | None) -> None:
-    """Keep what the failed lead was, and make it what it should be. Raises `StatementRefused` of `leads_one_live`."""
+def correct(connection: Connection, lead_id: UUID, lead: Lead, *, actor: str, note: str | None) -> bool:
+    """Keep what the failed lead was, and make it what it should be; False: it has not failed.
+
+    Raises `StatementRefused` of `leads_one_live`.
+    """
     connection.execute(_KEEP, {"lead_id": lead_id, "actor": actor, "note": note})
-    connection.execute(
+    corrected = connection.execute(
         _CORRECT,
         {
             "lead_id": lead_id,
@@ -51,3 +55,4 @@ def correct(connection: Connection, lead_id: UUID, lead: Lead, *, actor: str, no
             "payload_hash": lead.payload_hash(),
         },
     )
+    return corrected.first() is not None

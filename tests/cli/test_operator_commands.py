@@ -5,6 +5,7 @@ import io
 import json
 import uuid
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -143,6 +144,15 @@ def test_a_correction_alone_waits_for_its_replay(run: Line, rows: Rows) -> None:
     assert (lead.state, lead.campaign_id, lead.variables) == ("failed", 43, {})
 
 
+def test_only_a_failed_lead_is_corrected(run: Line, rows: Rows) -> None:
+    lead_id = rows.lead("pending")
+
+    with pytest.raises(NotAllowed, match="Only a failed lead can be corrected"):
+        _raised(run("edit", str(lead_id), "--set", "campaign_id=43"))
+
+    assert (rows.of(lead_id).campaign_id, rows.audited()) == (42, [])
+
+
 @pytest.mark.parametrize("wrong", ["name=x", "variables.=x", "variables.x", "campaign_id=x", "variables.x:={"])
 def test_an_assignment_that_means_nothing_is_a_misuse(run: Line, rows: Rows, wrong: str) -> None:
     assert run("edit", str(rows.failed()), "--set", wrong).exit_code == 2
@@ -194,6 +204,38 @@ def test_a_replay_in_the_background_is_stored_and_can_be_stopped(run: Line, rows
     with pytest.raises(NotAllowed, match="over already"):
         _raised(run("operations", stored["id"], "--stop"))
     assert run("replay", "--all", "--background").exit_code == 2  # nobody to ask
+
+
+def test_a_replay_waits_for_its_time(run: Line, rows: Rows) -> None:
+    lead_id = rows.failed(expires_at=datetime.now(UTC) + timedelta(hours=3))
+
+    assert run("replay", str(lead_id), "--at", "4h", "--dry-run").exit_code == 1  # it expires before
+    told = run.ok("replay", str(lead_id), "--at", "2h")
+
+    assert "1 lead replayed, in 2 h." in " ".join(told.split())
+    assert timedelta(minutes=115) < rows.of(lead_id).due_at - datetime.now(UTC) <= timedelta(hours=2)
+
+
+def test_a_replay_is_spread_and_moved_by_the_workers(run: Line, rows: Rows) -> None:
+    lead_id, taken = rows.failed(), rows.failed(phone=BOB)
+    rows.lead("pending", phone=BOB, campaign_id=43)
+
+    looked = run("replay", "--all", "--to-campaign", "43", "--dry-run", "--json")
+    stored = run.json("replay", "--all", "--to-campaign", "43", "--spread", "1h", "--at", "tomorrow 09:00", "--yes")
+
+    seen = json.loads(looked.stdout)
+    assert (looked.exit_code, seen["safe"], seen["refused"], seen["dry_run"]) == (1, 1, 1, True)
+    assert (stored["total"], stored["options"]["spread_seconds"], stored["options"]["campaign_id"]) == (2, 3600, 43)
+    assert stored["begins_at"].endswith("T09:00:00+00:00")
+    assert {rows.of(one).state for one in (lead_id, taken)} == {"failed"}
+    assert "begins in" in " ".join(run.ok("operations").split())
+
+
+@pytest.mark.parametrize(
+    "terms", [("--spread", "1h", "--per-minute", "5"), ("--spread", "soon"), ("--at", "soon"), ("--to-campaign", "0")]
+)
+def test_terms_that_make_no_sense_are_a_misuse(run: Line, rows: Rows, terms: tuple[str, ...]) -> None:
+    assert run("replay", str(rows.failed()), *terms).exit_code == 2
 
 
 def test_a_campaign_has_a_limit_of_its_own_until_it_is_off(run: Line, rows: Rows) -> None:

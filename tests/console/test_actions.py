@@ -6,12 +6,15 @@ import json
 import re
 import uuid
 from collections.abc import Callable
+from datetime import UTC, datetime, time, timedelta
 from typing import Any
 
 import pytest
 
 from dispatcher.console.export import safe_cell
 from dispatcher.console.people import Role
+from dispatcher.errors import NotAllowed
+from dispatcher.records.operation import OperationKind
 from dispatcher.store.database import Database
 from tests.console.conftest import Browser, Seat, hidden
 from tests.support.rows import ADA, BOB, Rows
@@ -52,6 +55,19 @@ def test_a_stale_page_does_not_replay_a_later_failure(operator: Browser, rows: R
     assert "meanwhile" in operator.get(f"/leads/{lead}").text
 
 
+def test_a_replay_may_wait_for_its_time(operator: Browser, rows: Rows) -> None:
+    lead = rows.failed()
+    form = {"failure": failure(rows, lead), "at": "tomorrow 09:00"}
+    operator.post(f"/leads/{lead}/replay", form)
+    tomorrow = datetime.now(UTC).date() + timedelta(days=1)
+    assert rows.of(lead).due_at == datetime.combine(tomorrow, time(9), UTC)
+    assert "waits until then" in operator.get(f"/leads/{lead}").text
+    other = rows.failed(phone=BOB)
+    answer = operator.post(f"/leads/{other}/replay", {"at": "soon"})
+    assert (answer.status_code, rows.of(other).state) == (400, "failed")
+    assert "it is not a time" in answer.text
+
+
 def test_what_may_have_been_called_is_refused_with_the_reason(operator: Browser, admin: Browser, rows: Rows) -> None:
     lead = rows.failed_unknown()
     operator.post(f"/leads/{lead}/replay")
@@ -89,7 +105,7 @@ def test_a_correction_keeps_what_was_and_sends_what_is(operator: Browser, rows: 
     assert len(row.payload_hash) == 64
     old = rows.one("SELECT * FROM dispatcher.lead_revisions")
     assert (old.revision, old.phone_number, old.replaced_by, old.note) == (1, ADA, "olga@console", "typo")
-    assert [action for _, action, _, _ in rows.audited()] == ["replay", "correct"]
+    assert [action for _, action, _, _ in rows.audited()] == ["correct", "replay"]
     assert "Earlier versions" in operator.get(f"/leads/{lead}").text
     assert operator.post(f"/leads/{lead}/correct", form).status_code == 400, "a second click corrects nothing"
 
@@ -207,6 +223,91 @@ def test_an_operation_can_be_stopped_and_paced(seat: Seat, operator: Browser, ro
     assert not seat.console.desk.operations.step()
     operation = rows.one("SELECT * FROM dispatcher.operations")
     assert (operation.state, operation.done, operation.stopped_by) == ("stopped", 1, "olga@console")
+
+
+def test_an_operation_begins_when_it_is_told_to(seat: Seat, operator: Browser, rows: Rows) -> None:
+    lead = rows.failed()
+    location = confirm(operator, preview(operator, "replay"), at="2h")
+    assert not seat.console.desk.operations.step()
+    assert rows.of(lead).state == "failed", "until then it can be stopped"
+    assert "<dt>Begins</dt>" in operator.get(location).text
+    rows.run("UPDATE dispatcher.operations SET next_at = now()")
+    work(seat)
+    assert rows.of(lead).state == "pending"
+
+
+def test_a_replay_is_spread_evenly_over_a_time(seat: Seat, operator: Browser, rows: Rows) -> None:
+    for n in range(4):
+        rows.failed(phone=f"+44770090{n:04d}")
+    location = confirm(operator, preview(operator, "replay"), spread="1h")
+    assert seat.console.desk.operations.step()
+    operation = rows.one("SELECT done, next_at - now() AS wait FROM dispatcher.operations")
+    assert operation.done == 1
+    assert timedelta(minutes=14) < operation.wait <= timedelta(minutes=15)
+    assert "spread over 60 min" in operator.get(location).text
+
+
+@pytest.mark.parametrize(
+    ("terms", "said"),
+    [
+        ({"spread": "1h", "per_minute": "5"}, "Choose one pace"),
+        ({"spread": "tomorrow 09:00"}, "not a length of time"),
+        ({"at": "whenever"}, "not a time"),
+        ({"per_minute": "0"}, "whole number"),
+    ],
+)
+def test_terms_that_make_no_sense_are_said_so_and_kept(
+    operator: Browser, rows: Rows, terms: dict[str, str], said: str
+) -> None:
+    rows.failed()
+    page = preview(operator, "replay")
+    fields = [(name, hidden(page, name)) for name in ("verb", "filters", "scope", "action", "total")]
+    answer = operator.post("/operations", [*fields, *terms.items()])
+    assert answer.status_code == 400
+    assert said in answer.text
+    for name, value in terms.items():
+        assert re.search(rf'<input name="{name}"[^>]* value="{value}"', answer.text)
+    assert rows.one("SELECT count(*) AS n FROM dispatcher.operations").n == 0
+
+
+def test_leads_are_moved_to_another_campaign_where_duplicates_are_looked_for_again(
+    seat: Seat, operator: Browser, rows: Rows
+) -> None:
+    moved, there = rows.failed(phone=ADA), rows.failed(phone="+447700900001", campaign_id=43)
+    taken = rows.failed(phone=BOB)
+    rows.lead("pending", phone=BOB, campaign_id=43)
+    page = preview(operator, "replay")
+    assert counts(page) == (3, 0, 0)
+    assert counts(preview(operator, "replay", filters="campaign=42")) == (2, 0, 0)
+    fields = [(name, hidden(page, name)) for name in ("verb", "filters", "scope", "action", "total")]
+    unseen = operator.post("/operations", [*fields, ("campaign_id", "43")])
+    assert unseen.status_code == 400, "its figures were not shown"
+    assert counts(unseen.text) == (2, 0, 1)
+    confirm(operator, unseen.text, campaign_id="43", previewed_campaign=hidden(unseen.text, "previewed_campaign"))
+    work(seat)
+    assert (rows.of(moved).state, rows.of(moved).campaign_id) == ("pending", 43)
+    assert rows.of(there).state == "pending"
+    assert (rows.of(taken).state, rows.of(taken).campaign_id) == ("failed", 42)
+    old = rows.one("SELECT * FROM dispatcher.lead_revisions")
+    assert (old.lead_id, old.campaign_id, old.replaced_by) == (moved, 42, "olga@console")
+    operation = rows.one("SELECT done, refused FROM dispatcher.operations")
+    assert (operation.done, operation.refused) == (2, 1)
+
+
+def test_who_may_have_been_called_is_not_moved_to_be_called_again(seat: Seat, operator: Browser, rows: Rows) -> None:
+    lead = rows.failed_unknown()
+    seat.console.desk.operations.start(uuid.uuid4(), OperationKind.REPLAY, [lead], actor="ada", campaign_id=43)
+    work(seat)
+    assert (rows.of(lead).state, rows.of(lead).campaign_id) == ("failed", 42)
+    assert rows.one("SELECT count(*) AS n FROM dispatcher.lead_revisions").n == 0
+
+
+def test_only_a_replay_moves_leads_and_a_look_up_has_no_pace(seat: Seat, rows: Rows) -> None:
+    start = seat.console.desk.operations.start
+    with pytest.raises(NotAllowed, match="another campaign"):
+        start(uuid.uuid4(), OperationKind.DISMISS, [rows.failed()], actor="ada", note="n", campaign_id=43)
+    with pytest.raises(NotAllowed, match="no pace"):
+        start(uuid.uuid4(), OperationKind.LOOK_UP, [rows.failed()], actor="ada", spread=timedelta(hours=1))
 
 
 def test_what_fails_after_the_preview_is_not_meant(seat: Seat, operator: Browser, rows: Rows) -> None:

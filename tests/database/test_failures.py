@@ -104,6 +104,44 @@ def test_a_replay_forgets_an_expiry_that_has_passed_and_keeps_one_to_come(failur
     assert rows.of(to_come).expires_at == datetime(2100, 1, 1, tzinfo=UTC)
 
 
+@pytest.mark.parametrize(
+    "not_before", [timedelta(hours=2), datetime.now(UTC) + timedelta(hours=2)], ids=["delay", "moment"]
+)
+def test_a_replay_may_wait_for_its_time(failures: Failures, rows: Rows, not_before: datetime | timedelta) -> None:
+    lead_id = rows.failed(expires_at=datetime(2100, 1, 1, tzinfo=UTC))
+
+    failures.replay(lead_id, actor=ACTOR, not_before=not_before)
+
+    lead = rows.of(lead_id)
+    assert lead.state == "pending"
+    assert abs(lead.due_at - datetime.now(UTC) - timedelta(hours=2)) < timedelta(minutes=5)
+    assert rows.audited()[0][3]["not_before"] == str(not_before)
+
+
+def test_a_time_that_has_passed_is_now(failures: Failures, rows: Rows) -> None:
+    lead_id = rows.failed()
+
+    failures.replay(lead_id, actor=ACTOR, not_before=datetime(2020, 1, 1, tzinfo=UTC))
+
+    assert rows.of(lead_id).due_at > datetime.now(UTC) - timedelta(minutes=5)
+
+
+def test_a_lead_that_expires_before_its_time_is_refused(failures: Failures, rows: Rows) -> None:
+    lead_id = rows.failed(expires_at=datetime.now(UTC) + timedelta(hours=1))
+
+    with pytest.raises(NotAllowed, match="before it might go"):
+        failures.check_replay(lead_id, not_before=timedelta(hours=2))
+    with pytest.raises(NotAllowed, match="before it might go"):
+        failures.replay(lead_id, actor=ACTOR, not_before=timedelta(hours=2))
+
+    assert (rows.of(lead_id).state, rows.audited()) == ("failed", [])
+
+
+def test_a_time_without_a_zone_is_refused(failures: Failures, rows: Rows) -> None:
+    with pytest.raises(NotAllowed, match="zone"):
+        failures.replay(rows.failed(), actor=ACTOR, not_before=datetime(2100, 1, 1))  # noqa: DTZ001 - the point
+
+
 @pytest.mark.parametrize("state", ["pending", "accepted", "duplicate", "cancelled"])
 def test_only_a_failed_lead_is_replayed(failures: Failures, rows: Rows, bell: Bell, state: str) -> None:
     lead_id = rows.lead(state)

@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
-from typing import Final
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
 from uuid import UUID
 
 from starlette.responses import Response
@@ -12,8 +12,9 @@ from dispatcher.console import export as files
 from dispatcher.console import filters
 from dispatcher.console.filters import Filters
 from dispatcher.console.people import Role
-from dispatcher.console.visit import BadRequest, Visit
+from dispatcher.console.visit import BadRequest, Form, Visit, start_of
 from dispatcher.errors import NotAllowed
+from dispatcher.records import moments
 from dispatcher.records.failure_filter import FailureFilter
 from dispatcher.records.operation import OperationKind
 
@@ -48,6 +49,12 @@ def start(visit: Visit) -> Response:
     note = visit.form.get("note") or None
     if kind is OperationKind.DISMISS and note is None:
         return _preview(visit, kind, asked, leads, fault="A dismissal needs a note that says why.")
+    if visit.form.get("campaign_id") != visit.form.get("previewed_campaign"):
+        return _preview(visit, kind, asked, leads, fault="The campaign is another one: look at its figures first.")
+    try:
+        terms = _terms(visit.form)
+    except BadRequest as fault:
+        return _preview(visit, kind, asked, leads, fault=str(fault))
     operation = visit.desk.operations.start(
         _id(visit.form.get("action")),
         kind,
@@ -55,7 +62,7 @@ def start(visit: Visit) -> Response:
         actor=visit.actor,
         note=note,
         even_if_called=even_if_called,
-        per_minute=_per_minute(visit.form.get("per_minute")),
+        **terms,
     )
     return visit.go(f"/operations/{operation.id}")
 
@@ -80,7 +87,8 @@ def export(visit: Visit) -> Response:
 def _preview(
     visit: Visit, kind: OperationKind, asked: Filters, leads: Sequence[UUID] | FailureFilter, *, fault: str = ""
 ) -> Response:
-    seen = visit.desk.operations.preview(kind, leads)
+    campaign_id = _campaign(visit.form.get("campaign_id"))
+    seen = visit.desk.operations.preview(kind, leads, campaign_id=campaign_id)
     return visit.page(
         "preview.html",
         status=400 if fault else 200,
@@ -93,7 +101,7 @@ def _preview(
         back=_back(asked),
         fault=fault,
         action=visit.form.get("action"),
-        note=visit.form.get("note"),
+        typed={name: visit.form.get(name) for name in ("note", "campaign_id", "at", "spread", "per_minute")},
     )
 
 
@@ -130,9 +138,33 @@ def _id(text: str) -> UUID:
         raise BadRequest("That is no id.") from None
 
 
-def _per_minute(text: str) -> int | None:
-    if not text:
-        return None
-    if not text.isascii() or not text.isdecimal() or not 1 <= int(text) <= 100_000:
-        raise BadRequest("The pace is a whole number of leads a minute, or empty.")
+def _terms(form: Form) -> dict[str, Any]:
+    """When and how fast the operation goes, and where to. Raises `BadRequest`."""
+    at, spread, per_minute = form.get("at"), form.get("spread"), form.get("per_minute")
+    if spread and per_minute:
+        raise BadRequest("Choose one pace: so many a minute, or spread over a time.")
+    return {
+        "not_before": start_of(at) if at else None,
+        "spread": _spread(spread) if spread else None,
+        "per_minute": _whole(per_minute, 100_000, "The pace is a whole number of leads a minute, or empty.")
+        if per_minute
+        else None,
+        "campaign_id": _campaign(form.get("campaign_id")),
+    }
+
+
+def _spread(text: str) -> timedelta:
+    try:
+        return moments.duration(text)
+    except ValueError as fault:
+        raise BadRequest(f"Spread over “{text[:40]}”: {fault}.") from None
+
+
+def _campaign(text: str) -> int | None:
+    return _whole(text, 2**63 - 1, "The campaign is its id, a whole number, or empty.") if text else None
+
+
+def _whole(text: str, most: int, fault: str) -> int:
+    if not text.isascii() or not text.isdecimal() or not 1 <= int(text) <= most:
+        raise BadRequest(fault)
     return int(text)

@@ -9,7 +9,7 @@ from starlette.responses import Response
 
 from dispatcher.console.curl import curl
 from dispatcher.console.timeline import timeline
-from dispatcher.console.visit import BadRequest, Visit
+from dispatcher.console.visit import BadRequest, Visit, start_of
 from dispatcher.errors import InvalidLead, NotAllowed, NotConfigured
 from dispatcher.operating.failures import Resolved
 from dispatcher.records.operation import OperationKind
@@ -38,13 +38,19 @@ def show(visit: Visit) -> Response:
 
 
 def replay(visit: Visit) -> Response:
-    """Send it again, if nobody can have been called by it."""
+    """Send it again, if nobody can have been called by it; at once, or not before a time."""
+    at = visit.form.get("at")
+    not_before = start_of(at) if at else None
     return _act(
         visit,
         lambda lead_id: visit.desk.failures.replay(
-            lead_id, actor=visit.actor, note=visit.form.get("note") or None, failure_id=_failure(visit)
+            lead_id,
+            actor=visit.actor,
+            note=visit.form.get("note") or None,
+            not_before=not_before,
+            failure_id=_failure(visit),
         ),
-        "Replayed: it is on its way again.",
+        "Replayed: it is on its way again." if not_before is None else "Replayed: it waits until then.",
     )
 
 
