@@ -1,6 +1,5 @@
 """What the commands print: readable at 80 columns, plain when piped, one JSON object with `--json`, nobody's number."""
 
-import csv as csv_module
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Annotated, Any, Final, NoReturn
@@ -12,7 +11,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from dispatcher.records.spreadsheet import safe_cell
+from dispatcher.records.spreadsheet import csv_table
 
 _PIPED_WIDTH: Final = 200
 """Nobody looks at a pipe through 80 columns, and what is cut off cannot be searched for."""
@@ -57,14 +56,13 @@ def emit_list(items: Iterable[Mapping[str, Any]], *, json: bool, csv: bool, **mo
 
 def _emit_csv(items: Sequence[Mapping[str, Any]]) -> None:
     """RFC 4180, with a header where there is a row; what is nested stands as JSON."""
-    writer = csv_module.writer(sys.stdout, lineterminator="\r\n")
     if items:
-        writer.writerow(items[0])
-    for item in items:
-        writer.writerow(
-            safe_cell(orjson.dumps(value).decode() if isinstance(value, dict | list) else value)
-            for value in item.values()
-        )
+        rows = (map(_cell, item.values()) for item in items)
+        sys.stdout.writelines(csv_table(list(items[0]), rows))
+
+
+def _cell(value: object) -> object:
+    return orjson.dumps(value).decode() if isinstance(value, dict | list) else value
 
 
 def confirm(question: str, *, yes: bool) -> None:

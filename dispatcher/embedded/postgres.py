@@ -1,7 +1,6 @@
 """A real Postgres as a child process, on the loopback interface, with a password of its own."""
 
 import contextlib
-import os
 import shutil
 import signal
 import subprocess
@@ -9,14 +8,15 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import Final, Literal, Self
+from typing import Final, Literal
 
 import psycopg
 from psycopg import sql
 
 from dispatcher.embedded.binaries import postgres_bin_dir
 from dispatcher.embedded.child import Child, Command, StackError
-from dispatcher.embedded.ports import LOOPBACK, free_port
+from dispatcher.embedded.ports import LOOPBACK
+from dispatcher.embedded.server import POLL_SECONDS, EmbeddedServer
 from dispatcher.embedded.store_directory import StoreDirectory
 from dispatcher.embedded.system_user import unprivileged_user
 
@@ -30,16 +30,17 @@ _STOP_SIGNALS: Final[Mapping[StopMode, signal.Signals]] = MappingProxyType(
     {"smart": signal.SIGTERM, "fast": signal.SIGINT, "immediate": signal.SIGQUIT}
 )
 _INITDB_SECONDS: Final = 120.0
-_START_SECONDS: Final = 60.0  # covers crash recovery of a store that was killed under load
 _STOP_SECONDS: Final = 30.0  # the checkpoint of a fast shutdown
-_POLL_SECONDS: Final = 0.02
 _NOT_DURABLE: Final = {"fsync": "off", "full_page_writes": "off"}
 """Safe against the death of any process, not of the machine. `synchronous_commit` stays on: without it a killed server
 forgets commits that it has confirmed, and a test of durability would test nothing."""
 
 
-class EmbeddedPostgres:
-    """One cluster in one directory, ours alone while it runs."""
+class EmbeddedPostgres(EmbeddedServer):
+    """One cluster in one directory, ours alone while it runs. What was committed is there again after any end."""
+
+    name = "Postgres"
+    start_seconds = 60.0  # covers crash recovery of a store that was killed under load
 
     def __init__(
         self,
@@ -65,57 +66,17 @@ class EmbeddedPostgres:
         """
         self._user = unprivileged_user()
         self._bin_dir = bin_dir or postgres_bin_dir(self._user)
-        self._directory = StoreDirectory(data_dir, self._user)
-        self._asked_port = port
-        self._port: int | None = None
+        super().__init__(StoreDirectory(data_dir, self._user), port)
         self._options = {**({} if durable else _NOT_DURABLE), **options}
-        self._child: Child | None = None
 
     @property
     def directory(self) -> Path:
         """Where data, password and log really are."""
         return self._directory.path
 
-    @property
-    def log_path(self) -> Path:
-        """What Postgres has to say."""
-        return self.directory / "postgres.log"
-
-    @property
-    def running(self) -> bool:
-        """Whether the server lives."""
-        return self._child is not None and self._child.running
-
-    @property
-    def pid(self) -> int | None:
-        """The server's process id while we run it."""
-        return self._child.pid if self._child is not None and self.running else None
-
     def url(self, dbname: str = DATABASE) -> str:
         """The `DATABASE_URL` of one database, with the password: do not log it."""
-        if self._port is None:
-            raise StackError("Postgres has not been started yet, so it has no port.")
-        return f"postgresql://{ROLE}:{self._directory.password()}@{LOOPBACK}:{self._port}/{dbname}"
-
-    def start(self) -> None:
-        """Start and wait until it answers; make the cluster and the database `dispatcher` at the first time.
-
-        Raises:
-            StackError: it does not start (the end of its log is in the message), or another process runs it.
-        """
-        if self.running:
-            return
-        self.kill()  # clears away what is left of one that died by itself
-        lock = self._directory.lock()
-        try:
-            self._make_cluster()
-            self._end_orphan()
-            until = time.monotonic() + _START_SECONDS
-            while not self._launched(lock, until):
-                time.sleep(_POLL_SECONDS)
-        finally:
-            os.close(lock)  # the guard holds it from here on
-        self._make_database()
+        return f"postgresql://{ROLE}:{self._directory.password()}@{LOOPBACK}:{self.port}/{dbname}"
 
     def stop(self, mode: StopMode = "fast") -> None:
         """Stop it and wait; nothing happens if it does not run."""
@@ -123,21 +84,14 @@ class EmbeddedPostgres:
             self._child.stop(_STOP_SIGNALS[mode])
             self._child = None
 
-    def kill(self) -> None:
-        """SIGKILL, without a chance to say goodbye; what was committed is there again after `start`."""
-        if self._child is not None:
-            self._child.kill()
-            self._child = None
-
     def restart(self, mode: StopMode = "fast") -> None:
         """Stop and start again on the same port."""
         self.stop(mode)
         self.start()
 
-    def remove(self) -> None:
-        """Kill it and delete its data, wherever that is."""
-        self.kill()
-        shutil.rmtree(self.directory)
+    def _prepare(self) -> None:
+        self._make_cluster()
+        self._end_orphan()
 
     def _make_cluster(self) -> None:
         data = self.directory / "data"
@@ -183,58 +137,38 @@ class EmbeddedPostgres:
                 process.wait(_STOP_SECONDS)
                 return
 
-    def _launched(self, lock: int, until: float) -> bool:
-        """Start once; False if that is worth another try."""
-        remembered = self._port or int(self._directory.recall("port") or 0) or None
-        self._port = self._asked_port or free_port(remembered)
-        self._child = Child(
-            Command(
-                argv=(str(self._bin_dir / "postgres"), "-D", str(self.directory / "data"), *self._settings()),
-                log_path=self.log_path,
-                directory=Path("/"),
-                user=self._user,
-                stop_signal=signal.SIGINT,
-                grace_seconds=_STOP_SECONDS,
-                kept_open=(lock,),
-            )
+    def _command(self, lock: int) -> Command:
+        return Command(
+            argv=(str(self._bin_dir / "postgres"), "-D", str(self.directory / "data"), *self._settings()),
+            log_path=self.log_path,
+            directory=Path("/"),
+            user=self._user,
+            stop_signal=signal.SIGINT,
+            grace_seconds=_STOP_SECONDS,
+            kept_open=(lock,),
         )
-        if self._answers(self._child, until):
-            self._directory.remember("port", str(self._port))
-            return True
-        tail = self._child.log_tail()
-        self._child.kill()
-        self._child = None
-        # After SIGKILL the old backends need a moment to notice; and a port may be taken since we looked.
-        passing = "pre-existing shared memory block" in tail or (self._asked_port is None and "in use" in tail)
-        if not passing or time.monotonic() > until:
-            raise StackError(f"Postgres did not start.\n{tail}")
-        self._port = None
-        return False
+
+    def _passes(self, tail: str) -> bool:
+        # After SIGKILL the old backends need a moment to notice.
+        return "pre-existing shared memory block" in tail
 
     def _settings(self) -> list[str]:
         settings = {
             "listen_addresses": LOOPBACK,
-            "port": str(self._port),
+            "port": str(self.port),
             "unix_socket_directories": "",  # the length of a socket's path is limited, a checkout's is not
             **self._options,
         }
         return [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
 
     def _answers(self, child: Child, until: float) -> bool:
-        while time.monotonic() < until and child.wait(_POLL_SECONDS) is None:
+        while time.monotonic() < until and child.wait(POLL_SECONDS) is None:
             with contextlib.suppress(psycopg.OperationalError), psycopg.connect(self.url("postgres")):
                 return child.running  # the password is ours alone, so it was no stranger who answered
         return False
 
-    def _make_database(self) -> None:
+    def _complete(self) -> None:
         with psycopg.connect(self.url("postgres"), autocommit=True) as connection:
             known = connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", (DATABASE,)).fetchone()
             if known is None:
                 connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(DATABASE)))
-
-    def __enter__(self) -> Self:
-        self.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.stop()

@@ -4,10 +4,8 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, text
 
-from dispatcher.answers.outcome import Reason
 from dispatcher.records.campaign import CampaignRecord
-from dispatcher.records.overview import GateRecord
-from dispatcher.rules.gate import GateState
+from dispatcher.store.overview import gate_of
 
 _ALL = text("""
 WITH waiting AS (
@@ -60,18 +58,6 @@ def set_limit(connection: Connection, account: str, campaign_id: int, rate_limit
 
 
 def _campaign(row: Row[Any]) -> CampaignRecord:
-    gate = None
-    if row.state is not None:
-        gate = GateRecord(
-            account=row.account,
-            campaign_id=row.campaign_id,
-            state=GateState(row.state),
-            reason=Reason(row.reason),
-            closed_at=row.closed_at,
-            until=row.until,
-            by=row.by,
-            note=row.note,
-        )
     return CampaignRecord(
         account=row.account,
         campaign_id=row.campaign_id,
@@ -80,5 +66,5 @@ def _campaign(row: Row[Any]) -> CampaignRecord:
         failed=row.failed,
         served_at=row.served_at,
         rate_limit=row.rate_limit,
-        gate=gate,
+        gate=None if row.state is None else gate_of(row),
     )

@@ -90,7 +90,7 @@ def read(connection: Connection) -> Overview:
         failures=failures,
         incidents=counts.incidents,
         channels=tuple(ChannelWaiting(row.account, row.campaign_id, row.waiting, row.due) for row in waiting),
-        gates=tuple(_gate(row) for row in connection.execute(_GATES)),
+        gates=tuple(gate_of(row) for row in connection.execute(_GATES)),
         workers=tuple(WorkerSeen(row.name, row.seen_at, row.claims) for row in connection.execute(_WORKERS)),
         swept_at=None if sweep is None else sweep.swept_at,
         sweeper=None if sweep is None else sweep.holder,
@@ -112,13 +112,13 @@ def workers(connection: Connection) -> Overview:
 
 def gates(connection: Connection) -> tuple[GateRecord, ...]:
     """Every gate that is not open."""
-    return tuple(_gate(row) for row in connection.execute(_GATES))
+    return tuple(gate_of(row) for row in connection.execute(_GATES))
 
 
 def gates_of(connection: Connection, account: str, campaign_id: int) -> tuple[GateRecord, ...]:
     """The gates that hold a channel back: the account's first."""
     rows = connection.execute(_GATES_OF, {"account": account, "campaign_id": campaign_id})
-    return tuple(_gate(row) for row in rows)
+    return tuple(gate_of(row) for row in rows)
 
 
 def _finished(connection: Connection, *, exact: bool) -> Mapping[State, Count]:
@@ -128,7 +128,8 @@ def _finished(connection: Connection, *, exact: bool) -> Mapping[State, Count]:
     return {state: Count(leads.get(state.value, 0), exact=exact) for state in finished}
 
 
-def _gate(row: Row[Any]) -> GateRecord:
+def gate_of(row: Row[Any]) -> GateRecord:
+    """The gate that a row describes."""
     return GateRecord(
         account=row.account,
         campaign_id=row.campaign_id,

@@ -3,19 +3,11 @@
 from sqlalchemy import Connection, text
 
 from dispatcher.records.health import Pulse
+from dispatcher.store.waiting import WAITING_CHANNELS
 
-_PULSE = text("""
--- The loose scan of the sweep: one probe a channel and a priority, however many leads wait.
-WITH RECURSIVE channel AS (
-    (SELECT account, campaign_id FROM dispatcher.leads WHERE state = 'pending' ORDER BY account, campaign_id LIMIT 1)
-    UNION ALL
-    SELECT following.account, following.campaign_id
-    FROM channel CROSS JOIN LATERAL (
-        SELECT lead.account, lead.campaign_id FROM dispatcher.leads AS lead
-        WHERE lead.state = 'pending' AND (lead.account, lead.campaign_id) > (channel.account, channel.campaign_id)
-        ORDER BY lead.account, lead.campaign_id LIMIT 1
-    ) AS following
-), waiting AS (
+_PULSE = text(f"""
+-- One probe a channel and a priority, however many leads wait.
+WITH RECURSIVE {WAITING_CHANNELS}, waiting AS (
     SELECT min(oldest.due_at) AS since
     FROM channel
     CROSS JOIN (VALUES (9), (8), (7), (6), (5), (4), (3), (2), (1), (0)) AS level (priority)

@@ -7,6 +7,8 @@ from uuid import UUID
 
 from sqlalchemy import Connection, text
 
+from dispatcher.store.waiting import WAITING_CHANNELS
+
 BATCH: Final = 500
 
 _TAKE = text("""
@@ -27,18 +29,9 @@ RETURNING
 
 _RELEASE = text("UPDATE dispatcher.sweeps SET held_until = now() WHERE name = 'sweep' AND holder = :holder")
 
-_DUE_CHANNELS = text("""
--- A loose index scan: one probe a channel, however many leads wait in it. Which of them are due: a probe a priority.
-WITH RECURSIVE channel AS (
-    (SELECT account, campaign_id FROM dispatcher.leads WHERE state = 'pending' ORDER BY account, campaign_id LIMIT 1)
-    UNION ALL
-    SELECT following.account, following.campaign_id
-    FROM channel CROSS JOIN LATERAL (
-        SELECT lead.account, lead.campaign_id FROM dispatcher.leads AS lead
-        WHERE lead.state = 'pending' AND (lead.account, lead.campaign_id) > (channel.account, channel.campaign_id)
-        ORDER BY lead.account, lead.campaign_id LIMIT 1
-    ) AS following
-)
+_DUE_CHANNELS = text(f"""
+-- Which of the waiting channels are due: a probe a priority.
+WITH RECURSIVE {WAITING_CHANNELS}
 SELECT channel.account, channel.campaign_id
 FROM channel LEFT JOIN dispatcher.channels AS served USING (account, campaign_id)
 WHERE EXISTS (

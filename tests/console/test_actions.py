@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 
-from dispatcher.console.export import safe_cell
 from dispatcher.console.people import Role
 from dispatcher.errors import NotAllowed
 from dispatcher.records.operation import OperationKind
@@ -540,17 +539,6 @@ def test_exports_are_masked_audited_and_no_formulas(operator: Browser, viewer: B
         True,
         True,
     ]
-
-
-@pytest.mark.parametrize(
-    "cell", ["=1+1", "+1", "-1", "@SUM(A1)", "\tx", "\rx", "\nx", " =1", "＝1", "＋1", "－1", "＠x", "|x", "%x"]
-)
-def test_no_cell_is_a_formula(cell: str) -> None:
-    assert safe_cell(cell) == f"'{cell}"
-
-
-def test_plain_cells_stay_as_they_are() -> None:
-    assert [safe_cell(value) for value in ("Ada", 42, None, "a=b", "")] == ["Ada", "42", "", "a=b", ""]
 
 
 def test_campaigns_are_paused_resumed_and_limited(seat: Seat, operator: Browser, admin: Browser, rows: Rows) -> None:
