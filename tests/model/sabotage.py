@@ -33,8 +33,7 @@ SABOTAGES: Final[Mapping[str, Sabotage]] = MappingProxyType(
         "no open-attempt indexes and no fence": replace(SOUND, one_open=False, fenced=False),
         "500 is safe": replace(SOUND, safe_statuses=frozenset({500})),
         "a lease end is pending": replace(SOUND, lease_ends_in=State.PENDING),
-        # "No settle time" is caught by the table in tests/unit/test_verdict.py. Here none of 16 000 seeds met a lead
-        # that came late between two look-ups and a control.
+        "no settle time": replace(SOUND, settle=0.0),
         "a possible row is absence": replace(SOUND, judge=_possible_is_absent),
         "no control": replace(SOUND, decide=_without_control),
         "a yes without an id is unknown": replace(SOUND, decide=_yes_is_forgotten),

@@ -34,6 +34,8 @@ LIMITS = GateLimits(wait_seconds=2.0, wait_max_seconds=16.0)
 BUDGET = Budget(max_attempts=4, retry_for_seconds=200.0, backoff_base_seconds=1.0, backoff_max_seconds=8.0)
 IN_DOUBT = (Kind.UNKNOWN, Kind.CREATED_ID_UNKNOWN)
 PROVEN_FREE = frozenset(Kind) - {Kind.UNKNOWN, Kind.CREATED_ID_UNKNOWN, Kind.ACCEPTED}
+PACES = ((0.1, 1.0, 3.0, SETTLE, LEASE + 1), (0.1, 0.3, 1.0, 2.0))
+"""How time passes: in leaps over settle times and leases, or so slowly that much happens within one settle time."""
 TROUBLES = tuple(trouble for trouble in Trouble if trouble is not Trouble.NONE)
 
 
@@ -101,6 +103,7 @@ class Simulation:
         self.trouble = self.dice.choice((0.0, 0.2, 0.5, 0.9))
         self.persons = [f"+1202555{100 + n:04d}" for n in range(self.dice.randint(2, 6))]
         self.database_up = True
+        self.pace = self.dice.choice(PACES)
 
     # The course -------------------------------------------------------------------------------------------------------
 
@@ -153,7 +156,7 @@ class Simulation:
     # Steps ------------------------------------------------------------------------------------------------------------
 
     def pass_time(self) -> None:
-        self.now += self.dice.choice((0.1, 1.0, 3.0, SETTLE, LEASE + 1))
+        self.now += self.dice.choice(self.pace)
         self.voicery.advance(self.now)
 
     def submit(self) -> None:
@@ -195,8 +198,8 @@ class Simulation:
         post = Post(lead.id, lead.phone, self._variables(lead), lead.allow_dupplicate)
         self._check_post(lead)
         trouble = self.dice.choice(TROUBLES) if self.dice.random() < self.trouble else Trouble.NONE
-        exchange.reply = self.voicery.post(self.now, post, trouble)
-        exchange.back_at = self.now + self.dice.uniform(0, DEADLINE)
+        exchange.back_at = self.now + self.dice.uniform(0, self.dice.choice((0.5, DEADLINE)))
+        exchange.reply = self.voicery.post(self.now, exchange.back_at, post, trouble)
 
     def receive(self) -> None:
         worker = self.dice.choice(self.workers)
@@ -370,7 +373,7 @@ class Simulation:
 
     def _control(self, attempt: Attempt) -> tuple[bool, bool]:
         ended = attempt.ended_at if attempt.ended_at is not None else attempt.started_at
-        for after in (ended + SETTLE, ended):
+        for after in (ended + self.sabotage.settle, ended):
             known = [
                 lead
                 for lead in self.store.leads
@@ -429,9 +432,8 @@ class Simulation:
             lead.overruled = True  # the explicit setting takes this risk
         if lead.overruled:
             return
-        there = [row for row in self.voicery.rows if row.post.ref == lead.id]
-        if there:
-            raise Broken(f"I2: lead {lead.id} is POSTed again although it is there: a proof was false")
+        if self.voicery.holds(lead.id):
+            raise Broken(f"I2: lead {lead.id} is POSTed again although it is there, or comes: a proof was false")
         *earlier, _present = lead.history
         for past in earlier:
             if past.outcome is Kind.CREATED_ID_UNKNOWN:

@@ -1,7 +1,8 @@
 """Voicery in memory: what it creates, what it answers, what its list shows; and every way in which it may be wrong.
 
 What the dispatcher's promise rests on is kept here too: a lead comes to be within the settle time after its POST ended,
-and either its list shows leads within a settle time, or it shows them in the order in which they came to be.
+as the worker saw it end; and either its list shows leads within a settle time, or it shows them in the order in which
+they came to be.
 """
 
 from collections.abc import Mapping
@@ -69,18 +70,20 @@ class Voicery:
         self.latest = settle * 0.95 if late else 0.0
         self.lag = dice.uniform(0, settle if late else 20 * settle) if dice.random() < 0.5 else 0.0
         self._dice = dice
-        self._coming: list[tuple[float, Post]] = []
+        self.coming: list[tuple[float, Post]] = []
         self._next_id = 1000
 
     def advance(self, now: float) -> None:
         """Late leads come to be."""
-        for at, post in sorted(self._coming, key=lambda one: one[0]):
+        for at, post in sorted(self.coming, key=lambda one: one[0]):
             if at <= now:
-                self._coming.remove((at, post))
+                self.coming.remove((at, post))
                 self._create(post, at)
 
-    def post(self, now: float, post: Post, trouble: Trouble) -> Reply:
-        """Take one POST; what comes back."""
+    def post(self, now: float, ends_at: float, post: Post, trouble: Trouble) -> Reply:
+        """Take one POST; what comes back at `ends_at`."""
+        if trouble is not Trouble.NONE and self.latest and self._dice.random() < 0.5:
+            trouble = Trouble.LATE  # a slow server is slow for many
         if trouble is Trouble.NOT_SENT:
             return Reply(fault=WireFault.REFUSED)
         self.posts.append((now, post))
@@ -90,7 +93,7 @@ class Voicery:
             case Trouble.ERROR_BEFORE:
                 return Reply(status=500, written=True)
             case Trouble.LATE:
-                self._coming.append((now + self._dice.uniform(0, self.latest), post))
+                self.coming.append((ends_at + self._dice.uniform(0, self.latest), post))
                 return Reply(fault=WireFault.CLOSED, written=True)
             case Trouble.THROTTLED:
                 return Reply(status=429, headers={"retry-after": "2"}, written=True)
@@ -126,6 +129,10 @@ class Voicery:
                 return Reply(status=200, body_fault=BodyFault.TRUNCATED, written=True)
             case _:
                 return Reply(status=200, body={"data": {"id": row.id, "status": "created"}}, written=True)
+
+    def holds(self, ref: int) -> bool:
+        """Whether a POST of this lead had an effect, or is still to have one."""
+        return any(row.post.ref == ref for row in self.rows) or any(post.ref == ref for _, post in self.coming)
 
     def page(self, now: float, phone: str) -> Page | None:
         """What the list shows of a number; None if it cannot be had."""
