@@ -59,8 +59,10 @@ def _postgres(settings: Settings) -> Iterator[Check]:
             "Postgres", Verdict.BAD, "DATABASE_URL is not set", "`dispatcher up` starts a local one and prints it."
         )
         return
-    database = Database(settings.require_database_url(), name="dispatcher-doctor", pool_size=1)
+    database = _open(settings, pooler=settings.pooler)
     try:
+        with database.autocommit() as connection:
+            yield from store_checks.session(connection)
         with database.transaction() as connection:
             yield from _server(connection)
             migration.check(connection)
@@ -72,9 +74,28 @@ def _postgres(settings: Settings) -> Iterator[Check]:
     except SchemaOutOfDate as error:
         yield Check("Schema", Verdict.BAD, str(error), "dispatcher migrate")
     except (DispatcherError, StatementRefused) as error:
-        yield Check("Postgres", Verdict.BAD, str(error), "Is DATABASE_URL right, and does the server run?")
+        advice = "Is DATABASE_URL right, and does the server run?"
+        if not settings.pooler and _answers_as_pooler(settings):
+            advice = "Set DISPATCHER_POOLER=true: DATABASE_URL leads to a proxy that takes no options of a session."
+        yield Check("Postgres", Verdict.BAD, str(error), advice)
     finally:
         database.close()
+
+
+def _open(settings: Settings, *, pooler: bool) -> Database:
+    return Database(settings.require_database_url(), name="dispatcher-doctor", pool_size=1, pooler=pooler)
+
+
+def _answers_as_pooler(settings: Settings) -> bool:
+    database = _open(settings, pooler=True)
+    try:
+        with database.transaction() as connection:
+            server.read(connection)
+    except (DispatcherError, StatementRefused):
+        return False
+    finally:
+        database.close()
+    return True
 
 
 def _server(connection: Connection) -> Iterator[Check]:

@@ -22,7 +22,8 @@ def health(
     from dispatcher.monitoring.probe import probe
     from dispatcher.store.database import Database
 
-    database = Database(Settings.from_environment().require_database_url(), name="dispatcher-health", pool_size=1)
+    settings = Settings.from_environment()
+    database = Database(settings.require_database_url(), name="dispatcher-health", pool_size=1, pooler=settings.pooler)
     try:
         found = probe(database, within_seconds=within, host=socket.gethostname() if here else None)
     finally:

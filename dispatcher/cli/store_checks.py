@@ -17,6 +17,25 @@ MANY_DEAD_ROWS: Final = 100_000
 _FEW_CONNECTIONS_LEFT: Final = 0.9
 
 
+def session(connection: Connection) -> Iterator[Check]:
+    """What a session must have: our connections ask for it; behind a pooler the role must have it."""
+    seen = server.session(connection)
+    if not seen.synchronous_commit:
+        found = "synchronous_commit is off: a crash of Postgres may forget a claim whose POST has left"
+        advice = f"ALTER ROLE {seen.role} SET synchronous_commit = on"
+        yield Check("Session", Verdict.BAD, found, advice)
+    missing = [
+        name
+        for name, there in (("statement_timeout", seen.statement_timeout), ("lock_timeout", seen.lock_timeout))
+        if not there
+    ]
+    if missing:
+        found = f"{' and '.join(missing)} not set: a stuck statement would wait for ever"
+        yield Check("Session", Verdict.DOUBTFUL, found, f"ALTER ROLE {seen.role} SET …, as docs/operations.md says.")
+    if seen.synchronous_commit and not missing:
+        yield Check("Session", Verdict.GOOD, "commits are waited for, statements and locks are not waited for for ever")
+
+
 def limits(connection: Connection) -> Iterator[Check]:
     """Autovacuum and connections."""
     seen = server.limits(connection)

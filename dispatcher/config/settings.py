@@ -47,6 +47,12 @@ class Settings(BaseModel):
         "Postgres, which is the queue.",
         "Two deployments on one database are one queue: their workers deliver each other's leads.",
     )
+    pooler: bool = setting(
+        False,
+        "true or false",
+        "`DATABASE_URL` leads to a transaction-pooling proxy: no prepared statements, no options of a session.",
+        "The role must then carry those options (docs/operations.md): `synchronous_commit = off` may forget a claim.",
+    )
     redis_url: Secret | None = setting(
         None,
         "an address like redis://host:6379/0, rediss://… or unix:///path",

@@ -30,6 +30,28 @@ def read(connection: Connection) -> Server:
     return Server(row.version, row.number, row.fsync, row.full_page_writes, row.standby, row.now)
 
 
+_SESSION = text("""
+SELECT current_user AS role, current_setting('synchronous_commit') <> 'off' AS synchronous_commit,
+    current_setting('statement_timeout') <> '0' AS statement_timeout,
+    current_setting('lock_timeout') <> '0' AS lock_timeout
+""")
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """What holds for a session of ours: whether each is on."""
+
+    role: str
+    synchronous_commit: bool
+    statement_timeout: bool
+    lock_timeout: bool
+
+
+def session(connection: Connection) -> Session:
+    """The connected session, as it is outside of a transaction that asks for more."""
+    return Session(**connection.execute(_SESSION).mappings().one())
+
+
 _TABLES = text("""
 SELECT relname AS name, n_live_tup AS live, n_dead_tup AS dead, last_autovacuum, pg_total_relation_size(relid) AS bytes
 FROM pg_stat_user_tables WHERE schemaname = 'dispatcher' ORDER BY n_dead_tup DESC
