@@ -29,6 +29,7 @@ class Standing:
     attempts: int  # that count, this one included
     age_seconds: float  # since its first attempt
     earlier_in_doubt: bool = False  # an earlier POST of it may have worked
+    bugs: int | None = None  # of those attempts, faults of ours, this one included; None: not known, so all of them
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +59,8 @@ def after_attempt(outcome: Outcome, standing: Standing, budget: Budget, *, gate_
         case Kind.GIVEN_BACK:
             return Move(State.PENDING, due_in_seconds=0.0, give_back=True)
         case Kind.BUG:
-            if standing.attempts >= BUGS_BEFORE_FAILED:
+            bugs = standing.attempts if standing.bugs is None else standing.bugs
+            if bugs >= BUGS_BEFORE_FAILED:
                 return Move(State.FAILED, FailureClass.BUG)
             return _again(standing, budget, uniform)
         case Kind.NOT_SENT:

@@ -62,9 +62,16 @@ def test_an_attempt_costs_nothing_while_the_gate_is_closed() -> None:
     assert moved(Kind.NOT_SENT, SPENT, gate_closed=True) == HELD
 
 
-def test_a_bug_fails_a_lead_at_its_third_attempt() -> None:
-    assert [moved(Kind.BUG, Standing(n, 0.0)).state for n in (1, 2, 3)] == [State.PENDING, State.PENDING, State.FAILED]
-    assert moved(Kind.BUG, Standing(3, 0.0)).failure_class is FailureClass.BUG
+def test_the_third_bug_fails_a_lead_whatever_else_it_went_through() -> None:
+    tried = [moved(Kind.BUG, Standing(attempts=7, age_seconds=0.0, bugs=bugs)) for bugs in (1, 2, 3)]
+
+    assert [move.state for move in tried] == [State.PENDING, State.PENDING, State.FAILED]
+    assert tried[2].failure_class is FailureClass.BUG
+
+
+def test_where_bugs_are_not_told_apart_every_attempt_counts_as_one() -> None:
+    assert moved(Kind.BUG, Standing(2, 0.0)).state is State.PENDING
+    assert moved(Kind.BUG, Standing(3, 0.0)) == Move(State.FAILED, FailureClass.BUG)
 
 
 def test_a_duplicate_after_an_attempt_in_doubt_is_looked_up() -> None:
