@@ -21,6 +21,7 @@ from dispatcher.records.tally import (
     ATTEMPT_SECONDS_SUM,
     ATTEMPTS,
     BUCKETS,
+    IMPORT_ROWS,
     LOOKUPS,
     RINGS,
     RUNS,
@@ -41,7 +42,7 @@ _COUNTERS: Final = (
     (RINGS, "dispatcher_doorbells_rung", "Doorbells rung by the sweep", ("task",)),
     (SWEEPS, "dispatcher_sweeps", "Rounds of the sweep", ()),
     (ALERTS, "dispatcher_alerts", "Alerts posted to the webhook, by result", ("result",)),
-    ("import_rows", "dispatcher_import_rows", "Rows of imported files, by result", ("result",)),
+    (IMPORT_ROWS, "dispatcher_import_rows", "Rows of imported files, by result", ("result",)),
 )
 
 

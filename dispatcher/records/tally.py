@@ -11,6 +11,7 @@ LOOKUPS: Final = "lookups"  # by verdict
 SWEEPS: Final = "sweeps"
 RINGS: Final = "rings"  # of the sweep, by task
 ALERTS: Final = "alerts"  # by result
+IMPORT_ROWS: Final = "import_rows"  # by result
 
 BUCKETS: Final = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 30.0, float("inf"))
 """Upper bounds of the durations of an exchange, in seconds: from a quick answer to the longest deadline by default."""

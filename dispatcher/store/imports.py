@@ -9,6 +9,8 @@ from sqlalchemy import Connection, text
 
 from dispatcher.answers.storable import storable_text
 from dispatcher.records.ledger import ImportRecord
+from dispatcher.records.tally import IMPORT_ROWS, Tally
+from dispatcher.store import tallies
 
 MAX_REJECTIONS: Final = 10_000
 """So many refused rows of one import are kept; FILE.rejected.csv has all of them."""
@@ -80,9 +82,14 @@ def add(
     rejected: int,
     fields: Sequence[RejectedField] = (),
 ) -> None:
-    """Add what became of some rows."""
+    """Add what became of some rows, to this import and to what all imports together have done."""
     counts = {"submitted": submitted, "duplicates": duplicates, "repeated": repeated, "rejected": rejected}
     connection.execute(_ADD, {"id": import_id, **counts})
+    tally = Tally()
+    for result, rows in counts.items():
+        if rows:
+            tally.add(IMPORT_ROWS, result, rows)
+    tallies.add(connection, tallies.NO_ACCOUNT, tally)
     if fields:
         rows = [
             {

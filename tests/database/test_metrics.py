@@ -5,6 +5,7 @@ import re
 import threading
 import urllib.error
 import urllib.request
+import uuid
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from dispatcher.monitoring.server import MetricsServer, Pages
 from dispatcher.records.health import Health
 from dispatcher.records.overview import RateUse
 from dispatcher.records.tally import Tally
-from dispatcher.store import tallies
+from dispatcher.store import imports, tallies
 from dispatcher.store.database import Database
 from tests.database.queue import Queue
 
@@ -93,6 +94,20 @@ def test_counters_of_all_processes_add_up_and_survive_them(database: Database) -
                ("0.05", "0.25", "0.5", "30.0", "+Inf")}  # fmt: skip
     assert buckets == {"0.05": 1, "0.25": 1, "0.5": 2, "30.0": 2, "+Inf": 3}
     assert value(text, "dispatcher_attempt_duration_seconds_sum", account="default") == pytest.approx(99.31)
+
+
+def test_rows_of_imports_are_counted_and_outlive_the_record_of_their_import(database: Database, queue: Queue) -> None:
+    with database.transaction() as connection:
+        for rejected in (0, 2):
+            first = imports.begin(connection, uuid.uuid4(), "leads.csv", "default", "ada@test")
+            imports.add(connection, first, submitted=5, duplicates=1, repeated=0, rejected=rejected)
+    queue.run("DELETE FROM dispatcher.imports")
+    text = scrape(database).text()
+
+    rows = {result: value(text, "dispatcher_import_rows_total", result=result) for result in ("submitted", "rejected")}
+    assert rows == {"submitted": 10, "rejected": 2}
+    assert value(text, "dispatcher_import_rows_total", result="duplicates") == 2
+    assert ("dispatcher_import_rows_total", frozenset({("result", "repeated")})) not in samples(text)
 
 
 def test_processes_that_count_at_once_lose_nothing(database: Database) -> None:
