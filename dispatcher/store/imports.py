@@ -86,9 +86,9 @@ def add(
     counts = {"submitted": submitted, "duplicates": duplicates, "repeated": repeated, "rejected": rejected}
     connection.execute(_ADD, {"id": import_id, **counts})
     tally = Tally()
-    for result, rows in counts.items():
-        if rows:
-            tally.add(IMPORT_ROWS, result, rows)
+    for result, count in counts.items():
+        if count:
+            tally.add(IMPORT_ROWS, result, count)
     tallies.add(connection, tallies.NO_ACCOUNT, tally)
     if fields:
         rows = [
