@@ -93,4 +93,5 @@ def show_result(result: ImportResult, rejected_path: Path) -> None:
 def _show_form(form: str, encoding: str) -> None:
     guessed = encoding in {"cp1252", "latin-1"}
     note = " (a guess: it is not UTF-8; check names with accents)" if guessed else ""
-    screen.say(f"Read as a {form}, {encoding}{note}. Empty cells are variables left out.")
+    left_out = " Empty cells are variables left out." if form.startswith("table") else ""
+    screen.say(f"Read as {form}, {encoding}{note}.{left_out}")

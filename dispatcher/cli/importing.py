@@ -81,7 +81,7 @@ def import_file(
     with opened() as dispatcher, open_source(file) as source:
         importer = dispatcher.importer()
         if plan:
-            planned = importer.plan(source, terms)
+            planned = importer.plan(source, terms, batch)
             if json:
                 screen.emit(import_screen.plan_dict(planned, reveal=reveal))
             else:

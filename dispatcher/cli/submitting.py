@@ -4,11 +4,11 @@ import sys
 from datetime import UTC, datetime
 from typing import Annotated, Any, Final
 
-import orjson
 import typer
 
 from dispatcher.cli import screen, typed
 from dispatcher.cli.opening import opened
+from dispatcher.leads.json_text import read_json
 from dispatcher.leads.options import DEFAULT_ACCOUNT
 from dispatcher.records import moments
 
@@ -113,8 +113,8 @@ def _variable(given: str) -> tuple[str, Any]:
     if not name.endswith(":"):
         return name, value
     try:
-        return name[:-1], orjson.loads(value)
-    except orjson.JSONDecodeError:
+        return name[:-1], read_json(value)
+    except ValueError:
         raise typer.BadParameter(f"what follows {name}= is not JSON; for text write {name[:-1]}=…") from None
 
 
@@ -123,8 +123,8 @@ def _lead_from_stdin() -> dict[str, Any]:
         raise typer.BadParameter("name --phone and --campaign, or pipe the lead in as JSON")
     given = sys.stdin.buffer.read(_STDIN_BYTES + 1)
     try:
-        lead = orjson.loads(given) if len(given) <= _STDIN_BYTES else None
-    except orjson.JSONDecodeError:
+        lead = read_json(given) if len(given) <= _STDIN_BYTES else None
+    except ValueError:
         lead = None
     if not isinstance(lead, dict):
         raise typer.BadParameter('standard input is not one JSON object such as {"phone_number": …, "campaign_id": …}')

@@ -15,7 +15,7 @@ from dispatcher.importing.number import phone_of_cell
 from dispatcher.importing.refusal import UnreadableFile
 from dispatcher.importing.row import Row
 from dispatcher.importing.terms import ImportTerms
-from dispatcher.leads.masking import safe_name
+from dispatcher.leads.masking import mask_numbers, safe_name
 
 _FIELDS: Final = {
     "phone_number": "phone_number",
@@ -175,6 +175,11 @@ def _contact_columns(number: int, columns: dict[str, int]) -> _Contact:
 
 
 def _refuse_missing(header: tuple[str, ...], fields: Mapping[str, int], terms: ImportTerms) -> None:
+    if "phone_number" not in fields and any(mask_numbers(name) != name for name in header):
+        raise UnreadableFile(
+            "The file has no header: a number stands in its first line. "
+            "Put a line of names above it, e.g. phone_number,campaign_id,name."
+        )
     if "phone_number" not in fields:
         nearest = get_close_matches("phone", [name.casefold() for name in header], n=1, cutoff=0.4)
         example = next((name for name in header if nearest and name.casefold() == nearest[0]), "Mobile")

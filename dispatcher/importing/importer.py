@@ -11,6 +11,7 @@ from uuid import UUID
 from dispatcher.config.rate import RateWindow
 from dispatcher.importing.lead_file import batch_id_of, open_leads
 from dispatcher.importing.plan import Plan, Planner
+from dispatcher.importing.refusal import UnreadableFile
 from dispatcher.importing.rejects import Rejects
 from dispatcher.importing.row import Row
 from dispatcher.importing.source import Source
@@ -64,10 +65,11 @@ class Importer:
         self._rate_limit = rate_limit
         self._clock = clock
 
-    def plan(self, source: Source, terms: ImportTerms) -> Plan:
-        """Say what an import would do; nothing is stored. Raises `UnreadableFile`."""
+    def plan(self, source: Source, terms: ImportTerms, batch_id: UUID | None = None) -> Plan:
+        """Say what an import would do; nothing is stored. `batch_id` as for `run`. Raises `UnreadableFile`."""
+        batch_id = batch_id or batch_id_of(source, terms)
         with open_leads(source, terms) as file, closing(Planner(self._database, terms, self._rate_limit)) as planner:
-            return planner.plan(file, batch_id_of(source, terms), source.encoding)
+            return planner.plan(file, batch_id, source.encoding)
 
     def run(
         self,
@@ -92,11 +94,14 @@ class Importer:
             chunks = self._bulk.stream(
                 rows, account=terms.account, batch_id=batch_id, read=file.read, workers=terms.workers
             )
-            with closing(chunks):
-                for chunk in chunks:
-                    self._note(import_id, chunk, rows, rejects)
-                    done = replace(_added(done, chunk), seconds=self._clock() - began)
-                    progress(done)
+            try:
+                with closing(chunks):
+                    for chunk in chunks:
+                        self._note(import_id, chunk, rows, rejects)
+                        done = replace(_added(done, chunk), seconds=self._clock() - began)
+                        progress(done)
+            except UnreadableFile as error:
+                raise _cut_short(error, done) from None
             with self._database.transaction() as connection:
                 imports.finish(connection, import_id)
         return replace(done, seconds=self._clock() - began)
@@ -120,6 +125,14 @@ class Importer:
                 rejected=len(chunk.rejected),
                 fields=fields,
             )
+
+
+def _cut_short(error: UnreadableFile, done: ImportResult) -> UnreadableFile:
+    if not done.rows:
+        return error
+    return UnreadableFile(
+        f"{error} The first {done.rows:,} rows are done; mend the file and go on with --batch {done.batch_id}."
+    )
 
 
 class _InFlight:

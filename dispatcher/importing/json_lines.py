@@ -5,11 +5,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
-import orjson
-
 from dispatcher.errors import FieldError, InvalidLead
 from dispatcher.importing.number import phone_of_cell
 from dispatcher.importing.row import Row
+from dispatcher.leads.json_text import read_json
 
 _OPTIONS: Final = frozenset({"id", "idempotency_key", "priority", "not_before", "expires_at"})
 _TIMES: Final = frozenset({"not_before", "expires_at"})
@@ -33,8 +32,8 @@ class JsonLeads:
     def __call__(self, row: Row) -> tuple[dict[str, Any], dict[str, Any]]:
         """The line as (lead, options) for `submit_many`. Raises `InvalidLead`."""
         try:
-            given = orjson.loads(row.text)
-        except orjson.JSONDecodeError:
+            given = read_json(row.text)
+        except ValueError:
             raise InvalidLead([FieldError("line", "is not JSON", "write one object a line")]) from None
         if not isinstance(given, dict):
             raise InvalidLead([FieldError("line", "is not a JSON object", "write one object a line")])

@@ -11,6 +11,7 @@ from uuid import UUID, uuid4
 
 from dispatcher.importing.columns import columns_of
 from dispatcher.importing.json_lines import JsonLeads, json_rows
+from dispatcher.importing.refusal import UnreadableFile
 from dispatcher.importing.row import Row
 from dispatcher.importing.source import Source
 from dispatcher.importing.table import read_header
@@ -23,7 +24,7 @@ _PEEK: Final = 50  # lines
 
 @dataclass(frozen=True, slots=True)
 class LeadFile:
-    """An opened file. `read` is picklable; `form` says what it was taken for, e.g. `table, “;”`."""
+    """An opened file. `read` is picklable; `form` says what it was taken for, e.g. `table parted by “;”`."""
 
     rows: Iterator[Row]
     read: Callable[[Row], tuple[dict[str, Any], dict[str, Any]]]
@@ -40,7 +41,7 @@ def open_leads(source: Source, terms: ImportTerms) -> Iterator[LeadFile]:
         else:
             table = read_header(lines)
             delimiter = {"\t": "tab"}.get(table.delimiter, f"“{table.delimiter}”")
-            yield LeadFile(table.rows(lines), columns_of(table.header, terms), f"table, {delimiter}")
+            yield LeadFile(table.rows(lines), columns_of(table.header, terms), f"table parted by {delimiter}")
 
 
 def batch_id_of(source: Source, terms: ImportTerms) -> UUID:
@@ -64,5 +65,8 @@ def _peeked(name: str, text: Iterator[str]) -> tuple[Iterator[str], bool]:
     suffix = PurePath(name.lower().removesuffix(".gz")).suffix
     if suffix in _JSON_SUFFIXES or suffix in _TABLE_SUFFIXES:
         return lines, suffix in _JSON_SUFFIXES
-    first = next((line for line in head if line.strip()), "")
-    return lines, first.lstrip().startswith("{")
+    first = next((line.strip() for line in head if line.strip()), "")
+    if first.startswith("[") or first == "{":
+        way_out = f"write one object a line, e.g. jq -c '{'.[]' if first.startswith('[') else '.'}' FILE > leads.jsonl"
+        raise UnreadableFile(f"{name} is JSON over several lines or in a list; {way_out}.")
+    return lines, first.startswith("{")

@@ -1,7 +1,7 @@
-"""Why a whole file cannot be imported; a bad row refuses only itself."""
+"""Why a file cannot be imported, or not beyond a line; a bad row refuses only itself."""
 
 from dispatcher.errors import DispatcherError
 
 
 class UnreadableFile(DispatcherError):
-    """Nothing of the file was imported; the message names the line or column and the way out."""
+    """The message names the line or column and the way out, and what was imported before it, if anything was."""

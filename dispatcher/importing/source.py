@@ -30,6 +30,11 @@ _MARKS: Final = (
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
+_OTHER_KINDS: Final = (
+    (b"PK\x03\x04", "an Excel or OpenDocument workbook, or another archive"),
+    (b"\xd0\xcf\x11\xe0", "an old Excel workbook"),
+    (b"%PDF", "a PDF"),
+)
 _NOT_IN_CP1252: Final = frozenset(b"\x81\x8d\x8f\x90\x9d")
 
 
@@ -70,6 +75,7 @@ def open_source(path: str, stdin: IO[bytes] | None = None) -> Iterator[Source]:
             packed = raw.read(2) == _GZIP
             raw.seek(0)
             unpacked = cast("IO[bytes]", gzip.GzipFile(fileobj=raw)) if packed else raw
+            _refuse_other_kinds(name, unpacked)
             yield Source(name, *_survey(unpacked), unpacked)
     except OSError as error:
         if isinstance(error, gzip.BadGzipFile):
@@ -89,6 +95,14 @@ def _seekable(path: str, stdin: IO[bytes] | None) -> Iterator[IO[bytes]]:
         shutil.copyfileobj(stdin or sys.stdin.buffer, kept, _BLOCK)
         kept.seek(0)
         yield kept
+
+
+def _refuse_other_kinds(name: str, file: IO[bytes]) -> None:
+    begins = file.read(8)
+    file.seek(0)
+    for mark, kind in _OTHER_KINDS:
+        if begins.startswith(mark):
+            raise UnreadableFile(f"{name} is {kind}; open it, save it as CSV (UTF-8), and import that.")
 
 
 def _survey(file: IO[bytes]) -> tuple[str, str, int]:

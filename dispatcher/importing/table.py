@@ -37,6 +37,8 @@ class Table:
             text = remembered.take()
             if cells is None:
                 return
+            if remembered.ended:  # asked for more in the middle of a row: rows would vanish in its last cell
+                raise UnreadableFile(f"The row at line {first} has no end: {_OPEN_QUOTE}.")
             stripped = tuple(cell.strip() for cell in cells)
             if any(stripped):
                 yield Row(first, text.rstrip("\r\n"), stripped)
@@ -56,6 +58,8 @@ def read_header(lines: Iterator[str]) -> Table:
                 names = next(csv.reader(remembered, delimiter=delimiter))
             except csv.Error:
                 raise UnreadableFile(f"The header has no end: {_OPEN_QUOTE}.") from None
+            if remembered.ended:
+                raise UnreadableFile(f"The header has no end: {_OPEN_QUOTE}.")
             header = tuple(name.strip() for name in names)
             _refuse_doubles(header)
             return Table(header, delimiter, before + remembered.line)
@@ -86,6 +90,7 @@ class _Remembering:
         self._more = iter(more)
         self._kept: list[str] = []
         self.line = line
+        self.ended = False
 
     def __iter__(self) -> "_Remembering":
         return self
@@ -93,7 +98,10 @@ class _Remembering:
     def __next__(self) -> str:
         line = next(self._lines, None)
         if line is None:
-            line = next(self._more)
+            line = next(self._more, None)
+        if line is None:
+            self.ended = True
+            raise StopIteration
         self.line += 1
         self._kept.append(line)
         return line

@@ -1,7 +1,9 @@
 """An import may be planned, cut short and repeated; every row of the file is accounted for."""
 
 import csv
+import re
 import stat
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +17,7 @@ from sqlalchemy import text
 from dispatcher.config.rate import parse_rate_limit
 from dispatcher.importing.importer import Importer, ImportResult
 from dispatcher.importing.plan import Plan, seconds_to_send
+from dispatcher.importing.refusal import UnreadableFile
 from dispatcher.importing.source import open_source
 from dispatcher.importing.terms import ImportTerms
 from dispatcher.intake.bulk import Bulk
@@ -40,15 +43,21 @@ class Files:
             Bulk(database, Bell(), chunk_items=2), database, parse_rate_limit("100/minute; 20/10 seconds")
         )
 
-    def run(self, content: str, progress: Callable[[ImportResult], None] = lambda _: None, **terms: Any) -> Any:
+    def run(
+        self,
+        content: str,
+        progress: Callable[[ImportResult], None] = lambda _: None,
+        batch_id: uuid.UUID | None = None,
+        **terms: Any,
+    ) -> Any:
         self._path.write_text(content)
         with open_source(str(self._path)) as source:
-            return self._importer.run(source, ImportTerms(actor="ada@test", **terms), self.rejected, progress)
+            return self._importer.run(source, ImportTerms(actor="ada@test", **terms), self.rejected, progress, batch_id)
 
-    def plan(self, content: str, **terms: Any) -> Plan:
+    def plan(self, content: str, batch_id: uuid.UUID | None = None, **terms: Any) -> Plan:
         self._path.write_text(content)
         with open_source(str(self._path)) as source:
-            return self._importer.plan(source, ImportTerms(**terms))
+            return self._importer.plan(source, ImportTerms(**terms), batch_id)
 
     def rejections(self) -> list[list[str]]:
         with self.rejected.open(encoding="utf-8-sig", newline="") as file:
@@ -117,6 +126,21 @@ def test_an_import_that_was_cut_short_goes_on(files: Files) -> None:
     assert (result.submitted, result.repeated) == (9 - stored, stored)
     assert files.all("SELECT count(*) FROM dispatcher.leads") == [(9,)]
     assert files.all("SELECT finished_at IS NULL FROM dispatcher.imports ORDER BY id") == [(True,), (False,)]
+
+
+def test_a_file_that_is_mended_goes_on_in_its_batch_and_the_plan_knows(files: Files) -> None:
+    with pytest.raises(UnreadableFile) as refusal:
+        files.run(HEADER + lines(*range(20)) + f'{phone(20)},42,"Nr 20\n')
+    found = re.search(r"line 22 has no end.*The first \d+ rows are done.*--batch (\S+)\.", str(refusal.value))
+    assert found is not None
+    [(stored,)] = files.all("SELECT count(*) FROM dispatcher.leads")
+    mended, batch = HEADER + lines(*range(21)), uuid.UUID(found[1])
+    planned = files.plan(mended, batch_id=batch)
+    result = files.run(mended, batch_id=batch)
+
+    assert 0 < stored < 21
+    assert (planned.submitted, planned.repeated) == (21 - stored, stored)
+    assert (result.submitted, result.repeated) == (21 - stored, stored)
 
 
 def test_rows_that_lacked_their_country_are_taken_in_by_the_next_run(files: Files) -> None:

@@ -157,6 +157,39 @@ def test_a_quote_that_is_never_closed_is_named_with_its_line() -> None:
         read(f'{HEADER}{ADA},42,x\n{BOB},42,"' + "x" * 200_000)
 
 
+@pytest.mark.parametrize("rest", ["", f"{BOB},42,Bob\n", f"{BOB},42,Bob\n{BOB},42,5' \n"])
+def test_a_quote_that_is_open_at_the_end_of_the_file_swallows_no_row_in_silence(rest: str) -> None:
+    with pytest.raises(UnreadableFile, match="The row at line 3 has no end"):
+        read(HEADER + f'{BOB},42,Bob\n{ADA},42,"Ada\n' + rest)
+    with pytest.raises(UnreadableFile, match="The header has no end"):
+        read('phone_number,"campaign_id\n' + rest)
+
+
+def test_quotes_inside_a_cell_and_over_lines_stay_what_they_are() -> None:
+    content = HEADER + f'{ADA},42,5" pipe\n{BOB},42,"two\nlines"\n{BOB},42,"last ""one"""'
+
+    assert names(content.encode()) == ['5" pipe', "two\nlines", 'last "one"']
+
+
+@pytest.mark.parametrize(
+    ("raw", "name", "words"),
+    [
+        (b"PK\x03\x04\x14\x00\x06\x00[Content_Types].xml", "leads.xlsx", "workbook.*save it as CSV"),
+        (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "leads.csv", "workbook.*save it as CSV"),
+        (b"%PDF-1.7\n", "leads.pdf", "PDF.*as CSV"),
+        (b'[{"phone_number": "+12025550101"}]', "leads.json", "one object a line.*jq"),
+        (b'[\n {"phone_number": "+12025550101"}]', "leads", "one object a line.*jq"),
+        (b'{\n "phone_number": "+12025550101"\n}\n', "leads.json", "one object a line.*jq"),
+        (b"+12025550101,42,Ada\n", "leads.csv", "no header"),
+        (b"Ada;42;(202) 555-0101\n", "leads.csv", "no header"),
+    ],
+)
+def test_a_file_of_another_kind_is_named_with_the_way_out(raw: bytes, name: str, words: str) -> None:
+    with pytest.raises(UnreadableFile, match=words) as refusal:
+        read(raw, name)
+    assert "Ada" not in str(refusal.value)
+
+
 @pytest.mark.parametrize(
     ("content", "words"),
     [
@@ -289,6 +322,15 @@ def test_json_lines_carry_options_and_defaults() -> None:
 @pytest.mark.parametrize("line", ["{", "[]", "3", '{"a": NaN}'])
 def test_a_line_that_is_no_object_is_refused_alone(line: str) -> None:
     assert read(f'{line}\n{{"phone_number": "{ADA}"}}\n', "leads.ndjson")[0] == (1, ["line"])
+
+
+def test_an_integer_that_is_too_long_is_refused_not_rounded() -> None:
+    long = '{"phone_number": "+12025550101", "campaign_id": 42, "variables": {"crm": 12345678901234567890123}}'
+    ((_, lead, _),) = read(long, "leads.jsonl")
+
+    assert lead["variables"]["crm"] == 12345678901234567890123
+    with pytest.raises(InvalidLead, match="beyond 64 bits"):
+        Lead(**lead)
 
 
 def test_json_is_recognised_without_its_suffix() -> None:
