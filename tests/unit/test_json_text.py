@@ -20,5 +20,5 @@ def test_no_integer_is_rounded(number: int) -> None:
 
 @pytest.mark.parametrize("text", ["", "{", "NaN", '{"a": NaN, "b": 12345678901234567890}', b"\xff"])
 def test_what_is_no_json_is_a_value_error(text: str | bytes) -> None:
-    with pytest.raises(ValueError, match=".*"):
+    with pytest.raises(ValueError, match=r".*"):
         read_json(text)
