@@ -60,6 +60,10 @@ def read_page(reply: Reply, *, per_page: int) -> Page | None:
 def _is_complete(counts: Mapping[Any, object], rows: int, per_page: int) -> bool:
     """Whether no further page exists. Where nothing says so, a page as short as Voicery's default was not cut."""
     last_page, total = _count(counts.get("last_page")), _count(counts.get("total"))
+    if any(
+        counts.get(name) is not None and _count(counts[name]) is None for name in ("last_page", "total", "per_page")
+    ):
+        return False
     if (last_page is not None and last_page > 1) or (total is not None and total > rows):
         return False
     if counts.get("next_page_url") or counts.get("next_cursor"):
@@ -85,4 +89,7 @@ def _row(row: Mapping[str, object]) -> ListedLead:
 
 
 def _count(value: object) -> int | None:
+    """A count, also one written as text, as older answers write their ids."""
+    if isinstance(value, str) and value.isascii() and value.isdigit():
+        return int(value[:18])
     return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None

@@ -75,6 +75,11 @@ COMPLETE: dict[str, tuple[Any, bool]] = {
     "shorter than a page size that it names": ({"data": [ROW] * 15, "per_page": 20}, True),
     "as long as a page size that it names": ({"data": [ROW] * 10, "per_page": 10}, False),
     "empty": ({"data": []}, True),
+    "pages counted in text": ({"data": [ROW], "last_page": "2"}, False),
+    "a total in text": ({"data": [ROW], "total": "1"}, True),
+    "as long as a page size in text": ({"data": [ROW] * 10, "per_page": "10"}, False),
+    "counts that are no counts": ({"data": [ROW], "last_page": 2.5}, False),
+    "a total that is no count beside a last page": ({"data": [ROW], "last_page": 1, "total": "many"}, False),
 }
 
 
