@@ -95,15 +95,27 @@ WITH picked AS (
     WHERE id = ANY (CAST(:ids AS uuid[])) AND state = 'pending' AND expires_at <= now()
     ORDER BY id
     FOR UPDATE SKIP LOCKED
+), judged AS (
+    -- Sent before and pending again without proof, because a setting or a person said so: it stays a lead in doubt.
+    SELECT picked.id, EXISTS (
+        SELECT FROM dispatcher.lead_attempts AS past
+        WHERE past.lead_id = picked.id AND past.outcome IN ('unknown', 'created_id_unknown')
+          AND (past.evidence -> 'proof') IS DISTINCT FROM 'true'::jsonb
+    ) AS in_doubt
+    FROM picked
 ), moved AS (
     UPDATE dispatcher.leads AS lead
-    SET state = 'failed', failure_class = 'expired', last_error = :message, finished_at = now(), updated_at = now()
-    FROM picked WHERE lead.id = picked.id AND lead.state || '' = 'pending'
-    RETURNING lead.id, lead.account, lead.campaign_id, lead.phone_number, lead.attempts
+    SET state = 'failed', failure_class = CASE WHEN judged.in_doubt THEN 'outcome_unknown' ELSE 'expired' END,
+        last_error = CASE WHEN judged.in_doubt THEN :doubtful ELSE :message END, finished_at = now(), updated_at = now()
+    FROM judged WHERE lead.id = judged.id AND lead.state || '' = 'pending'
+    RETURNING lead.id, lead.account, lead.campaign_id, lead.phone_number, lead.attempts, lead.failure_class,
+        lead.last_error
 ), failed AS (
     INSERT INTO dispatcher.failed_leads
         (lead_id, account, campaign_id, phone_number, failure_class, fingerprint, message, attempts)
-    SELECT id, account, campaign_id, phone_number, 'expired', 'expired', :message, attempts FROM moved
+    SELECT id, account, campaign_id, phone_number, failure_class,
+        CASE failure_class WHEN 'expired' THEN 'expired' ELSE 'outcome_unknown:expired' END, last_error, attempts
+    FROM moved
 )
 SELECT id FROM moved
 """)
@@ -132,6 +144,8 @@ ON CONFLICT (name) DO UPDATE SET seen_at = now(), claims = workers.claims + :cla
 """)
 
 EXPIRED_MESSAGE: Final = "It expired before its turn came; nobody was called. Replay it if it is still wanted."
+
+DOUBTFUL_MESSAGE: Final = "It expired before it was sent again, and an earlier POST of it may have worked; look it up."
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,8 +203,10 @@ def expired(connection: Connection) -> list[UUID]:
 
 
 def expire(connection: Connection, ids: Sequence[UUID]) -> int:
-    """Fail pending leads that are past their `expires_at`."""
-    return len(connection.execute(_EXPIRE, {"ids": list(ids), "message": EXPIRED_MESSAGE}).all())
+    """Fail pending leads that are past their `expires_at`: as `expired`, or in doubt if they are."""
+    return len(
+        connection.execute(_EXPIRE, {"ids": list(ids), "message": EXPIRED_MESSAGE, "doubtful": DOUBTFUL_MESSAGE}).all()
+    )
 
 
 def reopen_throttled(connection: Connection) -> list[tuple[str, int | None]]:

@@ -12,7 +12,7 @@ from dispatcher.errors import StoreUnavailable
 from dispatcher.store import sweeps
 from dispatcher.store.database import Database, StatementRefused
 from dispatcher.sweep import Sweep
-from tests.database.queue import Queue, phone
+from tests.database.queue import Queue, phone, unknown
 
 
 class Bell:
@@ -100,6 +100,25 @@ def test_an_expired_lead_fails_with_its_row(queue: Queue, sweeper: Sweeper) -> N
     )
     assert phone(0) not in failure.message
     assert queue.lead(kept).state == "pending"
+
+
+@pytest.mark.parametrize(("proof", "failure_class"), [(True, "expired"), (False, "outcome_unknown")])
+def test_a_lead_whose_earlier_post_may_have_worked_expires_as_what_it_is(
+    queue: Queue, sweeper: Sweeper, proof: bool, failure_class: str
+) -> None:
+    claimed = queue.claimed()
+    queue.record(unknown(claimed))
+    queue.run("UPDATE dispatcher.lead_attempts SET finished_at = now(), evidence = jsonb_build_object('proof', :proof)",
+              proof=proof)  # fmt: skip
+    queue.run("UPDATE dispatcher.leads SET state = 'pending', expires_at = '2020-01-01'")  # as by a resend
+
+    sweeper().once()
+
+    (failure,) = queue.rows("SELECT * FROM dispatcher.failed_leads")
+    lead = queue.lead(claimed.lead_id)
+    assert (lead.failure_class, failure.failure_class, failure.message) == (failure_class,) * 2 + (lead.last_error,)
+    assert ("nobody was called" in failure.message) is proof
+    assert failure.fingerprint == ("expired" if proof else "outcome_unknown:expired")
 
 
 def test_a_lead_on_its_way_does_not_expire(queue: Queue, sweeper: Sweeper) -> None:
