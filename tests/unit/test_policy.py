@@ -51,6 +51,10 @@ def test_what_a_gate_answers_for_never_exhausts_a_lead(kind: Kind) -> None:
     assert (move.state, move.give_back) == (State.PENDING, True)
 
 
+def test_a_lead_that_a_gate_holds_is_ready_within_a_second_of_its_opening() -> None:
+    assert moved(Kind.THROTTLED).due_in_seconds == 1.0
+
+
 def test_a_lead_is_exhausted_when_attempts_and_time_are_both_used_up() -> None:
     assert moved(Kind.NOT_SENT, SPENT) == Move(State.FAILED, FailureClass.EXHAUSTED)
     assert moved(Kind.NOT_SENT, replace(SPENT, attempts=7)).state is State.PENDING
