@@ -61,10 +61,10 @@ def _postgres(settings: Settings) -> Iterator[Check]:
         return
     database = _open(settings, pooler=settings.pooler)
     try:
-        with database.autocommit() as connection:
-            yield from store_checks.session(connection)
         with database.transaction() as connection:
             yield from _server(connection)
+            with database.autocommit() as plain:  # a transaction of ours would have asked for more
+                yield from store_checks.session(plain)
             migration.check(connection)
             yield Check("Schema", Verdict.GOOD, f"at revision {migration.head()}")
             yield from _bindings(settings, connection)

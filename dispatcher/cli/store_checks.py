@@ -33,7 +33,7 @@ def session(connection: Connection) -> Iterator[Check]:
         found = f"{' and '.join(missing)} not set: a stuck statement would wait for ever"
         yield Check("Session", Verdict.DOUBTFUL, found, f"ALTER ROLE {seen.role} SET …, as docs/operations.md says.")
     if seen.synchronous_commit and not missing:
-        yield Check("Session", Verdict.GOOD, "commits are waited for, statements and locks are not waited for for ever")
+        yield Check("Session", Verdict.GOOD, "commits are waited for; statements and locks have a time limit")
 
 
 def limits(connection: Connection) -> Iterator[Check]:
