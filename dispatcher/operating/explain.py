@@ -46,7 +46,7 @@ def _sentences(record: LeadRecord, gates: Sequence[GateRecord], now: datetime) -
         case State.FAILED:
             return _failed(record, now)
         case State.CANCELLED:
-            return iter([f"It was cancelled at {_clock(record.finished_at, now)}; nobody was called."])
+            return _cancelled(record, now)
         case _ as never:
             assert_never(never)
 
@@ -105,6 +105,14 @@ def _accepted(record: LeadRecord, now: datetime) -> Iterator[str]:
     if len(record.history) > 1 or (record.history and record.history[-1].look_ups):
         yield f"How: {_tale(record, now)}."
     yield "Nothing more happens here."
+
+
+def _cancelled(record: LeadRecord, now: datetime) -> Iterator[str]:
+    when = _clock(record.finished_at, now)
+    if any(attempt.in_doubt for attempt in record.history):
+        yield f"It was cancelled at {when} before it was sent again: {_tale(record, now)}."
+    else:
+        yield f"It was cancelled at {when}; nobody was called."
 
 
 def _duplicate(record: LeadRecord, now: datetime) -> Iterator[str]:

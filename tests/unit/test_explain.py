@@ -235,6 +235,11 @@ def test_the_story_of_a_lead_that_was_sent_twice() -> None:
             "ada dismissed it at 14:06:00: test. Nothing more happens.",
         ),
         (record(State.CANCELLED, finished_at=at("14:01:00")), (), "It was cancelled at 14:01:00; nobody was called."),
+        (
+            record(State.CANCELLED, finished_at=at("14:05:00"), history=(attempt("14:02:11", Kind.UNKNOWN),)),
+            (),
+            "It was cancelled at 14:05:00 before it was sent again: sent 14:02:11, no answer in 20 s.",
+        ),
     ],
 )
 def test_each_state_says_why_and_what_next(lead: LeadRecord, gates: tuple[GateRecord, ...], words: str) -> None:
