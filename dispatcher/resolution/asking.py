@@ -45,7 +45,10 @@ class NoPermit(DispatcherError):
 
 
 class LeadList:
-    """The list of one account, for one pass. `missing`: there is no such endpoint, as far as is known."""
+    """The list of one account, for one pass.
+
+    `missing`: there is no such endpoint, as far as is known. `down`: the last question met no answer, or a 5xx.
+    """
 
     def __init__(self, database: Database, client: Client, rate: Rate, *, account: str) -> None:
         self._database = database
@@ -54,6 +57,7 @@ class LeadList:
         self._account = account
         self.leads_wait = True
         self.missing = False
+        self.down = False
 
     def page(self, campaign_id: int, phone_number: str | None, *, page: int = 1) -> Page | None:
         """One page; None where the list cannot be had. Raises `NoPermit` or `LimiterUnavailable`."""
@@ -65,6 +69,7 @@ class LeadList:
         # Digits only: the list matches partially, and may hold numbers with or without their plus.
         digits = None if phone_number is None else phone_number.removeprefix("+")
         reply = self._client.list_leads(campaign_id=campaign_id, phone_number=digits, page=page, per_page=PER_PAGE)
+        self.down = reply.status is None or reply.status >= 500
         if reply.status in (404, 405):
             self._note_missing(reply.status)
         if reply.status == 429:

@@ -94,6 +94,15 @@ WHERE state = 'sending' AND account = :account
   AND (CAST(:campaign_id AS bigint) IS NULL OR campaign_id = :campaign_id)
 """)
 
+_ACCEPTED_SINCE_CLOSED = text("""
+SELECT EXISTS (
+    SELECT FROM dispatcher.leads
+    WHERE state = 'accepted' AND account = :account AND finished_at > (
+        SELECT closed_at FROM dispatcher.gates WHERE account = :account AND campaign_id = :campaign_id
+    )
+)
+""")
+
 _SPREADING: Final = frozenset({Reason.OUTAGE, Reason.FORBIDDEN, Reason.MISCONFIGURED, Reason.REJECTING})
 
 
@@ -184,6 +193,12 @@ def spread(connection: Connection, account: Gate, channel: Gate, limits: GateLim
     if alike < CHANNELS_BEFORE_ACCOUNT:
         return account
     return closed(account, channel.reason, limits, message=f"{alike} campaigns are held back for the same reason.")
+
+
+def accepted_since_closed(connection: Connection, account: str, campaign_id: int) -> bool:
+    """Whether Voicery accepted a lead of the account, of any campaign, after this channel's gate closed."""
+    where = {"account": account, "campaign_id": campaign_id}
+    return bool(connection.execute(_ACCEPTED_SINCE_CLOSED, where).scalar())
 
 
 def _pair(account: str, campaign_id: int, rows: Sequence[Row[Any]]) -> tuple[Gate, Gate]:

@@ -431,7 +431,7 @@ def test_a_gate_whose_wait_is_over_is_probed(broken: Reply | None, state: str, c
     case.queue.gate("closed", "outage", CAMPAIGN, until_in=-1.0)
     case.list.broken = broken
     case.run()
-    (gate,) = case.queue.rows("SELECT state, until > now() AS waits FROM dispatcher.gates")
+    (gate,) = case.queue.rows("SELECT state, until > now() AS waits FROM dispatcher.gates WHERE campaign_id = 42")
     assert gate.state == state
     if state == "closed":
         assert gate.waits
@@ -442,3 +442,46 @@ def test_an_account_gate_is_probed_where_nothing_waits(case: Case) -> None:
     case.run()
     (gate,) = case.queue.rows("SELECT state FROM dispatcher.gates")
     assert gate.state == "probing"
+
+
+@pytest.mark.parametrize(
+    ("reason", "broken", "others_get_through", "account_closes"),
+    [
+        ("outage", Reply(status=503), False, True),
+        ("outage", Reply(fault=WireFault.READ_TIMEOUT), False, True),
+        ("outage", Reply(status=503), True, False),
+        ("outage", Reply(status=401), False, False),
+        ("forbidden", Reply(status=503), False, False),
+    ],
+)
+def test_an_outage_that_the_list_shares_closes_the_account_unless_others_get_through(
+    reason: str, broken: Reply, others_get_through: bool, account_closes: bool, case: Case
+) -> None:
+    case.queue.gate("closed", reason, CAMPAIGN, until_in=-1)
+    case.queue.run("UPDATE dispatcher.gates SET closed_at = now() - interval '5 s'")
+    case.queue.put(1, "accepted", campaign_id=7, voicery_lead_id=1)
+    ago = 1 if others_get_through else 60
+    case.queue.run("UPDATE dispatcher.leads SET finished_at = now() - make_interval(secs => :ago)", ago=ago)
+    case.list.broken = broken
+
+    case.resolution().run()
+
+    gates = {row.campaign_id: row for row in case.queue.rows("SELECT * FROM dispatcher.gates")}
+    assert gates[CAMPAIGN].state == "closed"
+    assert (None in gates and gates[None].state == "closed") is account_closes
+    if account_closes:
+        assert gates[None].reason == "outage"
+        assert gates[None].until is not None
+
+
+@pytest.mark.parametrize(("reason", "state"), [("outage", "probing"), ("unauthorized", "closed")])
+def test_a_list_that_answers_one_campaign_ends_the_outage_of_its_account_too(
+    reason: str, state: str, case: Case
+) -> None:
+    case.queue.gate("closed", reason, until_in=200)
+    case.queue.gate("closed", "outage", CAMPAIGN, until_in=-1)
+
+    case.resolution().run()
+
+    gates = {row.campaign_id: row.state for row in case.queue.rows("SELECT * FROM dispatcher.gates")}
+    assert gates == {None: state, CAMPAIGN: "probing"}
