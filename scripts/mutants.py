@@ -127,8 +127,12 @@ def survives(mutant: Mutant) -> bool:
     child = os.fork()
     if child == 0:
         signal.alarm(SECONDS_PER_MUTANT)  # an endless loop is a noticed mutant
-        with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
-            os._exit(_run(mutant))
+        code = 1
+        try:
+            with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
+                code = _run(mutant)
+        finally:
+            os._exit(code)  # whatever was raised: a child that lives on would go through all mutants again
     _, status = os.waitpid(child, 0)
     return status == 0
 
