@@ -9,20 +9,31 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import click
 from celery import signals
 from celery.app.amqp import AMQP
 from kombu.connection import Connection
 
 from dispatcher.broker.connection import BrokerApp, worker_configuration
+from dispatcher.errors import NotConfigured
 from dispatcher.worker.stopping import Stopping
 from dispatcher.worker.sweep_child import SweepStep, sweep_command
 from dispatcher.worker.tasks import Runtimes, WorkerRuntime, register
 
 
+class CannotStart(click.ClickException, NotConfigured):
+    """A worker cannot start with these settings. Celery's command line prints the sentence instead of a traceback."""
+
+
 def _configuration_from_environment() -> Mapping[str, Any]:
     from dispatcher.config.settings import Settings  # late: importing this module reads nothing
 
-    return worker_configuration(Settings.from_environment().require_redis_url())
+    try:
+        settings = Settings.from_environment()
+        settings.require_database_url()
+        return worker_configuration(settings.require_redis_url())
+    except NotConfigured as error:
+        raise CannotStart(str(error)) from None
 
 
 def _log_by_environment(level: int, logfile: str | None) -> None:

@@ -4,6 +4,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -36,6 +38,30 @@ def test_importing_opens_no_socket_reads_no_setting_and_configures_no_logging() 
 
 def test_celery_finds_the_app_by_the_packages_name() -> None:
     assert run("from celery.app.utils import find_app; print(type(find_app('dispatcher')).__name__)") == "WorkerApp"
+
+
+@pytest.mark.parametrize(
+    ("environment", "sentence"),
+    [
+        ({"DISPATCHER_LEASE": "5"}, "DISPATCHER_LEASE: is shorter than"),
+        ({"REDIS_URL": "redis://127.0.0.1:9/0"}, "DATABASE_URL is not set"),
+        ({"DATABASE_URL": "postgresql://127.0.0.1:9/none"}, "REDIS_URL is not set"),
+    ],
+)
+def test_a_worker_that_cannot_start_says_why_in_a_sentence(environment: dict[str, str], sentence: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "celery", "-A", "dispatcher", "worker"],
+        cwd=ROOT,
+        env={"PATH": "", **environment},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+    assert done.returncode == 1
+    assert sentence in done.stderr
+    assert "Traceback" not in done.stderr + done.stdout
 
 
 def test_somebody_elses_app_keeps_its_place_its_broker_and_its_tasks() -> None:
