@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 _SCHEME: Final = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.\-]*)://(?P<rest>.*)", re.DOTALL)
 _POSTGRES: Final = frozenset({"postgres", "postgresql", "postgresql+psycopg"})
 _REDIS: Final = {"redis": "redis", "rediss": "rediss", "unix": "unix", "redis+socket": "unix"}
+_POSTGRES_HOST: Final = re.compile(r"(?:[^@]*@)?(?:\[[^\]/?]+\]|[^\[\]/:?@]*)(?::\d*)?(?:[/?]|$)", re.ASCII)
 _REDIS_PATH: Final = re.compile(r"/?|/\d{1,5}")
 
 
@@ -20,6 +21,8 @@ def normal_database_url(url: str) -> str:
         raise ValueError("names another driver than psycopg 3; write postgresql://")
     if scheme not in _POSTGRES:
         raise ValueError("is not a Postgres address; the dispatcher needs Postgres 14 or newer")
+    if _POSTGRES_HOST.match(rest) is None and "," not in rest:
+        raise ValueError("has no usable host and port; percent-encode / ? # @ : [ ] in the password")
     return f"postgresql+psycopg://{rest}"
 
 

@@ -128,6 +128,8 @@ def test_every_spelling_of_postgres_names_our_driver(scheme: str) -> None:
         "h:5432/d",
         "postgres:h",
         "postgres://a b",
+        "postgres://u:p@[::1/d",
+        "postgres://u:p@h:port/d",
     ],
 )
 def test_another_database_is_refused(url: str) -> None:
