@@ -1,11 +1,14 @@
 """One page of Voicery's list of leads, read defensively (`voicery-api.md`, sister docs: Laravel pagination)."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
 from dispatcher.answers.answer import is_number, usable_id
 from dispatcher.answers.reply import Reply
+
+_DIGITS: Final = re.compile(r"\d{1,18}", re.ASCII)
 
 DEFAULT_PER_PAGE: Final = 15
 """The list's own page size (sister docs): what it answers if it does not heed `per_page`."""
@@ -90,6 +93,6 @@ def _row(row: Mapping[str, object]) -> ListedLead:
 
 def _count(value: object) -> int | None:
     """A count, also one written as text, as older answers write their ids."""
-    if isinstance(value, str) and value.isascii() and value.isdigit():
-        return int(value[:18])
+    if isinstance(value, str) and _DIGITS.fullmatch(value):
+        return int(value)
     return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None

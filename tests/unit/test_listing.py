@@ -75,6 +75,8 @@ COMPLETE: dict[str, tuple[Any, bool]] = {
     "shorter than a page size that it names": ({"data": [ROW] * 15, "per_page": 20}, True),
     "as long as a page size that it names": ({"data": [ROW] * 10, "per_page": 10}, False),
     "empty": ({"data": []}, True),
+    "a long page that says it is the only one": ({"data": [ROW] * 20, "last_page": 1}, True),
+    "an empty list that counts itself": ({"data": [], "total": 0}, True),
     "pages counted in text": ({"data": [ROW], "last_page": "2"}, False),
     "a total in text": ({"data": [ROW], "total": "1"}, True),
     "as long as a page size in text": ({"data": [ROW] * 10, "per_page": "10"}, False),

@@ -11,6 +11,7 @@ from dispatcher.answers.listing import ListedLead, Page
 from dispatcher.answers.outcome import Kind
 from dispatcher.rules.verdict import (
     Circumstances,
+    Decision,
     Doubt,
     LookUp,
     OnUnknown,
@@ -129,6 +130,37 @@ def test_of_several_matches_the_smallest_id_counts_and_it_is_said() -> None:
     rows = [replace(ROW, voicery_lead_id=number) for number in (1003, 1001, 1002)]
     judgement = judge(DOUBT, page(*rows), NOBODY)
     assert (judgement.row, judgement.several) == (rows[1], True)
+
+
+def test_two_matches_are_several() -> None:
+    assert judge(DOUBT, page(ROW, replace(ROW, voicery_lead_id=1002)), NOBODY).several
+
+
+def test_a_fraction_is_not_its_whole_number() -> None:
+    sent = replace(DOUBT, variables={"score": 36.5})
+
+    assert judge(sent, page(replace(ROW, variables={"score": "36.5"})), NOBODY).verdict is Verdict.MATCH
+    assert judge(sent, page(replace(ROW, variables={"score": 36})), NOBODY).verdict is Verdict.POSSIBLE
+
+
+@pytest.mark.parametrize(("number", "verdict"), [("550101", Verdict.POSSIBLE), ("50101", Verdict.ABSENT)])
+def test_six_last_digits_may_be_the_person_and_five_are_nobody(number: str, verdict: Verdict) -> None:
+    assert judge(DOUBT, page(replace(ROW, phone_number=number)), NOBODY).verdict is verdict
+
+
+def test_what_was_not_seen_is_not_claimed() -> None:
+    nothing = judge(DOUBT, page(), NOBODY)
+    unlooked, undecided = LookUp(ENDED, Verdict.ABSENT), Decision(Step.STAY, "A sentence.")
+
+    assert (nothing.row, nothing.by_reference, nothing.several) == (None, False, False)
+    assert (unlooked.control, unlooked.control_reference) == (False, False)
+    assert (undecided.proof, undecided.again_in_seconds) == (False, 0.0)
+
+
+def test_a_doubt_shows_nobody_when_it_is_printed() -> None:
+    assert "0101" not in repr(REFERRED)
+    assert "Ada" not in repr(REFERRED)
+    assert "lead-1" not in repr(REFERRED)
 
 
 def test_one_lead_listed_twice_is_not_several() -> None:
@@ -308,6 +340,15 @@ def test_a_duplicate_refused_after_an_unknown(verdict: Verdict, settles: float, 
 def test_patience_ends_where_nothing_is_proven(verdict: Verdict) -> None:
     assert decide(look(verdict, 29.9), [], CASE).step is Step.AGAIN
     assert decide(look(verdict, 30), [], CASE).step is Step.FAIL
+
+
+def test_look_ups_are_a_second_apart_at_least_and_stop_growing() -> None:
+    soon = replace(CASE, settle_seconds=0.25)
+    tiny = replace(CASE, settle_seconds=1e-9)
+    now_look = look(Verdict.UNAVAILABLE, 1)
+
+    assert decide(now_look, [], soon).again_in_seconds == 1.0
+    assert decide(now_look, [now_look] * 40, tiny).again_in_seconds == pytest.approx(1e-9 * 2**32)
 
 
 def test_the_intervals_grow_and_the_last_ends_with_the_patience() -> None:
