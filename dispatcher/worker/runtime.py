@@ -307,7 +307,7 @@ def worker_name(main_pid: int) -> str:
 
 def open_store(settings: Settings, name: str, connections: int, kind: type[Database] = Database) -> Database:
     """The store that the settings name, for at most about twice so many connections."""
-    return kind(settings.require_database_url(), name=name, pool_size=connections)
+    return kind(settings.require_database_url(), name=name, pool_size=connections, pooler=settings.pooler)
 
 
 def _budget(settings: Settings) -> Budget:
