@@ -244,7 +244,12 @@ class Recorder:
         self._troubled = self._troubled or folded.troubled
         notes.extend(_telling_gate(gate) for gate in folded.moved)
         rows = [
-            self._result(one, gate_closed=folded.closed, earlier_in_doubt=_earlier_in_doubt(connection, one))
+            self._result(
+                one,
+                gate_closed=folded.closed,
+                earlier_in_doubt=_earlier_in_doubt(connection, one),
+                bugs=_bugs(connection, one),
+            )
             for one in finished
         ]
         recorded = results.record(connection, rows)
@@ -261,9 +266,11 @@ class Recorder:
         notes.extend(_telling_attempt(one, row) for one, row in zip(finished, rows, strict=True))
         return notes
 
-    def _result(self, finished: Finished, *, gate_closed: bool, earlier_in_doubt: bool = False) -> results.Result:
+    def _result(
+        self, finished: Finished, *, gate_closed: bool, earlier_in_doubt: bool = False, bugs: int | None = None
+    ) -> results.Result:
         claimed, outcome = finished.claimed, finished.outcome
-        standing = Standing(claimed.attempts, claimed.age_seconds, earlier_in_doubt)
+        standing = Standing(claimed.attempts, claimed.age_seconds, earlier_in_doubt, bugs)
         move = after_attempt(outcome, standing, self._budget, gate_closed=gate_closed, uniform=self._uniform)
         due_in = move.due_in_seconds
         if due_in is not None and finished.hints.retry_after_seconds is not None:
@@ -311,6 +318,12 @@ def _earlier_in_doubt(connection: Connection, finished: Finished) -> bool:
     return finished.outcome.kind is Kind.DUPLICATE and results.earlier_in_doubt(
         connection, claimed.lead_id, claimed.attempt_id
     )
+
+
+def _bugs(connection: Connection, finished: Finished) -> int | None:
+    if finished.outcome.kind is not Kind.BUG:
+        return None
+    return 1 + results.earlier_bugs(connection, finished.claimed.lead_id, finished.claimed.attempt_id)
 
 
 def _telling_attempt(finished: Finished, row: results.Result) -> Callable[[], None]:

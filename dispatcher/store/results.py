@@ -103,6 +103,13 @@ SELECT EXISTS (
 )
 """)
 
+_EARLIER_BUGS = text("""
+-- Within the budget of the present attempts: a replay starts it over.
+SELECT count(*) FROM dispatcher.lead_attempts AS attempt JOIN dispatcher.leads AS lead ON lead.id = attempt.lead_id
+WHERE lead.id = :lead_id AND attempt.id <> :attempt_id AND attempt.outcome = 'bug'
+  AND attempt.started_at >= lead.first_attempt_at
+""")
+
 
 @dataclass(frozen=True, slots=True)
 class Result:
@@ -182,6 +189,11 @@ def already_recorded(connection: Connection, results: Sequence[Result]) -> froze
 def earlier_in_doubt(connection: Connection, lead_id: UUID, attempt_id: UUID) -> bool:
     """Whether a POST of this lead before this attempt may have worked."""
     return bool(connection.execute(_EARLIER_IN_DOUBT, {"lead_id": lead_id, "attempt_id": attempt_id}).scalar())
+
+
+def earlier_bugs(connection: Connection, lead_id: UUID, attempt_id: UUID) -> int:
+    """How many attempts of this lead before this one met a fault of ours."""
+    return int(connection.execute(_EARLIER_BUGS, {"lead_id": lead_id, "attempt_id": attempt_id}).scalar_one())
 
 
 def json_text(value: object) -> str:

@@ -108,6 +108,20 @@ def test_poison_in_a_contact_costs_its_status_only(queue: Queue, recorder: Recor
     assert (contact.voicery_lead_id, contact.voicery_status) == (77, None)
 
 
+def test_three_bugs_fail_a_lead_however_often_it_was_tried_besides(queue: Queue, recorder: Recorder) -> None:
+    lead_id = queue.put()
+    kinds = [Kind.NOT_SENT, Kind.NOT_SENT, Kind.BUG, Kind.NOT_SENT, Kind.BUG, Kind.BUG]
+    states = []
+    for kind in kinds:
+        (claimed,) = claimed_by(recorder)
+        recorder.turn([finished(claimed, kind)], ())
+        queue.run("UPDATE dispatcher.leads SET due_at = now() WHERE state = 'pending'")
+        states.append(queue.lead(lead_id).state)
+
+    assert states == ["pending"] * 5 + ["failed"]
+    assert queue.lead(lead_id).failure_class == "bug"
+
+
 def test_one_id_for_two_leads_is_an_acceptance_and_a_duplicate(queue: Queue, recorder: Recorder) -> None:
     queue.put(0)
     queue.put(1)
