@@ -21,14 +21,15 @@ from dispatcher.failpoint import reach
 from dispatcher.logs import events
 from dispatcher.rules.backoff import Uniform
 from dispatcher.rules.gate import Gate, GateLimits, GateState
-from dispatcher.rules.policy import Budget, Standing, after_attempt
-from dispatcher.rules.states import State
+from dispatcher.rules.policy import NO_PAST, Budget, Past, Standing, after_attempt
+from dispatcher.rules.states import FailureClass, State
 from dispatcher.store import accounts, claims, gates, late, results
 from dispatcher.store.claims import Claim, Claimed, ClaimTerms
 from dispatcher.store.database import Database, StatementRefused, TryAgain
 from dispatcher.store.statement import together
 
 NOTICE: Final = "The answer could not be stored as it came and was replaced by this notice."
+STILL_IN_DOUBT: Final = "But an earlier POST of it, whose outcome is not known, may have worked: look it up."
 _TRIES: Final = 5
 _LOCKED: Final = "Postgres kept refusing a lock; find the long transaction and end it."
 
@@ -243,15 +244,7 @@ class Recorder:
         folded = fold_into_gates(connection, self._terms.account, self._terms.campaign_id, finished, self._limits)
         self._troubled = self._troubled or folded.troubled
         notes.extend(_telling_gate(gate) for gate in folded.moved)
-        rows = [
-            self._result(
-                one,
-                gate_closed=folded.closed,
-                earlier_in_doubt=_earlier_in_doubt(connection, one),
-                bugs=_bugs(connection, one),
-            )
-            for one in finished
-        ]
+        rows = [self._result(one, gate_closed=folded.closed, past=_past(connection, one)) for one in finished]
         recorded = results.record(connection, rows)
         if self._bind_to is not None and any(one.outcome.kind is Kind.ACCEPTED for one in finished):
             accounts.bind(connection, self._terms.account, self._bind_to)
@@ -266,12 +259,16 @@ class Recorder:
         notes.extend(_telling_attempt(one, row) for one, row in zip(finished, rows, strict=True))
         return notes
 
-    def _result(
-        self, finished: Finished, *, gate_closed: bool, earlier_in_doubt: bool = False, bugs: int | None = None
-    ) -> results.Result:
+    def _result(self, finished: Finished, *, gate_closed: bool, past: Past = NO_PAST) -> results.Result:
         claimed, outcome = finished.claimed, finished.outcome
-        standing = Standing(claimed.attempts, claimed.age_seconds, earlier_in_doubt, bugs)
+        standing = Standing(claimed.attempts, claimed.age_seconds, past)
         move = after_attempt(outcome, standing, self._budget, gate_closed=gate_closed, uniform=self._uniform)
+        if move.failure_class is FailureClass.OUTCOME_UNKNOWN:
+            outcome = replace(
+                outcome,
+                message=f"{outcome.message} {STILL_IN_DOUBT}",
+                fingerprint=f"outcome_unknown:{outcome.fingerprint}",
+            )
         due_in = move.due_in_seconds
         if due_in is not None and finished.hints.retry_after_seconds is not None:
             due_in = max(due_in, finished.hints.retry_after_seconds)
@@ -313,17 +310,11 @@ def _is_plain(finished: Finished) -> bool:
     return finished.outcome.kind is Kind.ACCEPTED and not finished.outcome.contacts
 
 
-def _earlier_in_doubt(connection: Connection, finished: Finished) -> bool:
-    claimed = finished.claimed
-    return finished.outcome.kind is Kind.DUPLICATE and results.earlier_in_doubt(
-        connection, claimed.lead_id, claimed.attempt_id
-    )
-
-
-def _bugs(connection: Connection, finished: Finished) -> int | None:
-    if finished.outcome.kind is not Kind.BUG:
-        return None
-    return 1 + results.earlier_bugs(connection, finished.claimed.lead_id, finished.claimed.attempt_id)
+def _past(connection: Connection, finished: Finished) -> Past:
+    """Asked only where the policy may want to know."""
+    if finished.outcome.kind not in (Kind.DUPLICATE, Kind.REJECTED, Kind.NOT_SENT, Kind.BUG):
+        return NO_PAST
+    return results.past(connection, finished.claimed.lead_id, finished.claimed.attempt_id)
 
 
 def _telling_attempt(finished: Finished, row: results.Result) -> Callable[[], None]:

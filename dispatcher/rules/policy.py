@@ -23,13 +23,24 @@ class Budget:
 
 
 @dataclass(frozen=True, slots=True)
+class Past:
+    """What the earlier attempts of a lead leave behind."""
+
+    in_doubt: bool = False  # the outcome of an earlier POST was not known
+    unproven: bool = False  # nor has its absence been proven since: it was sent again because somebody said so
+    bugs: int = 0  # how many of them were faults of ours
+
+
+NO_PAST: Final = Past()
+
+
+@dataclass(frozen=True, slots=True)
 class Standing:
     """Where the lead stands when the attempt ends."""
 
     attempts: int  # that count, this one included
     age_seconds: float  # since its first attempt
-    earlier_in_doubt: bool = False  # an earlier POST of it may have worked
-    bugs: int | None = None  # of those attempts, faults of ours, this one included; None: not known, so all of them
+    past: Past = NO_PAST
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,26 +62,30 @@ def after_attempt(outcome: Outcome, standing: Standing, budget: Budget, *, gate_
             return Move(State.UNKNOWN)
         case Kind.DUPLICATE:
             # The refusal may be about our own earlier POST: a look-up tells.
-            return Move(State.UNKNOWN) if standing.earlier_in_doubt else Move(State.DUPLICATE)
+            return Move(State.UNKNOWN) if standing.past.in_doubt else Move(State.DUPLICATE)
         case Kind.REJECTED:
-            return Move(State.FAILED, FailureClass.REJECTED)
+            return _failed(FailureClass.REJECTED, standing)
         case Kind.THROTTLED | Kind.UNAUTHORIZED | Kind.NO_BALANCE | Kind.FORBIDDEN | Kind.MISCONFIGURED:
             return Move(State.PENDING, due_in_seconds=HELD_SECONDS, give_back=True)
         case Kind.GIVEN_BACK:
             return Move(State.PENDING, due_in_seconds=0.0, give_back=True)
         case Kind.BUG:
-            bugs = standing.attempts if standing.bugs is None else standing.bugs
-            if bugs >= BUGS_BEFORE_FAILED:
-                return Move(State.FAILED, FailureClass.BUG)
+            if standing.past.bugs + 1 >= BUGS_BEFORE_FAILED:
+                return _failed(FailureClass.BUG, standing)
             return _again(standing, budget, uniform)
         case Kind.NOT_SENT:
             if gate_closed:
                 return Move(State.PENDING, due_in_seconds=HELD_SECONDS, give_back=True)
             if standing.attempts >= budget.max_attempts and standing.age_seconds >= budget.retry_for_seconds:
-                return Move(State.FAILED, FailureClass.EXHAUSTED)
+                return _failed(FailureClass.EXHAUSTED, standing)
             return _again(standing, budget, uniform)
         case _ as never:
             assert_never(never)
+
+
+def _failed(failure_class: FailureClass, standing: Standing) -> Move:
+    """Whatever became of this POST: a lead whose earlier one may have worked goes on standing for its person."""
+    return Move(State.FAILED, FailureClass.OUTCOME_UNKNOWN if standing.past.unproven else failure_class)
 
 
 def _again(standing: Standing, budget: Budget, uniform: Uniform) -> Move:

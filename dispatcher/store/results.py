@@ -10,6 +10,7 @@ from sqlalchemy import Connection, text
 
 from dispatcher.answers.answer import CreatedContact
 from dispatcher.answers.outcome import Kind
+from dispatcher.rules.policy import Past
 from dispatcher.rules.states import FailureClass, State
 from dispatcher.store.database import StatementRefused
 from dispatcher.store.statement import Call, HotStatement
@@ -96,18 +97,13 @@ JOIN dispatcher.lead_attempts AS attempt ON attempt.id = result.attempt_id
 WHERE attempt.outcome = result.outcome AND attempt.error IS DISTINCT FROM 'lease_expired'
 """)
 
-_EARLIER_IN_DOUBT = text("""
-SELECT EXISTS (
-    SELECT FROM dispatcher.lead_attempts
-    WHERE lead_id = :lead_id AND id <> :attempt_id AND outcome IN ('unknown', 'created_id_unknown')
-)
-""")
-
-_EARLIER_BUGS = text("""
--- Within the budget of the present attempts: a replay starts it over.
-SELECT count(*) FROM dispatcher.lead_attempts AS attempt JOIN dispatcher.leads AS lead ON lead.id = attempt.lead_id
-WHERE lead.id = :lead_id AND attempt.id <> :attempt_id AND attempt.outcome = 'bug'
-  AND attempt.started_at >= lead.first_attempt_at
+_PAST = text("""
+SELECT count(*) FILTER (WHERE outcome = 'bug') AS bugs,
+    coalesce(bool_or(outcome IN ('unknown', 'created_id_unknown')), false) AS in_doubt,
+    coalesce(bool_or(
+        outcome IN ('unknown', 'created_id_unknown') AND (evidence -> 'proof') IS DISTINCT FROM 'true'::jsonb
+    ), false) AS unproven
+FROM dispatcher.lead_attempts WHERE lead_id = :lead_id AND id <> :attempt_id
 """)
 
 
@@ -186,14 +182,10 @@ def already_recorded(connection: Connection, results: Sequence[Result]) -> froze
     return frozenset(row.attempt_id for row in connection.execute(_CONFIRM, {"results": json_text(rows)}))
 
 
-def earlier_in_doubt(connection: Connection, lead_id: UUID, attempt_id: UUID) -> bool:
-    """Whether a POST of this lead before this attempt may have worked."""
-    return bool(connection.execute(_EARLIER_IN_DOUBT, {"lead_id": lead_id, "attempt_id": attempt_id}).scalar())
-
-
-def earlier_bugs(connection: Connection, lead_id: UUID, attempt_id: UUID) -> int:
-    """How many attempts of this lead before this one met a fault of ours."""
-    return int(connection.execute(_EARLIER_BUGS, {"lead_id": lead_id, "attempt_id": attempt_id}).scalar_one())
+def past(connection: Connection, lead_id: UUID, attempt_id: UUID) -> Past:
+    """What the attempts of this lead but this one leave behind."""
+    row = connection.execute(_PAST, {"lead_id": lead_id, "attempt_id": attempt_id}).one()
+    return Past(row.in_doubt, row.unproven, row.bugs)
 
 
 def json_text(value: object) -> str:

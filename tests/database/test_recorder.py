@@ -13,7 +13,7 @@ from dispatcher.answers.answer import CreatedContact
 from dispatcher.answers.hints import RateHints
 from dispatcher.answers.outcome import Kind, Outcome, Reason, Scope, Signal
 from dispatcher.delivery.finished import Finished
-from dispatcher.delivery.recording import NOTICE, Recorder
+from dispatcher.delivery.recording import NOTICE, STILL_IN_DOUBT, Recorder
 from dispatcher.errors import StoreUnavailable
 from dispatcher.rules.gate import GateLimits
 from dispatcher.rules.policy import Budget
@@ -120,6 +120,23 @@ def test_three_bugs_fail_a_lead_however_often_it_was_tried_besides(queue: Queue,
 
     assert states == ["pending"] * 5 + ["failed"]
     assert queue.lead(lead_id).failure_class == "bug"
+
+
+def test_a_refusal_after_a_resend_without_proof_leaves_the_lead_in_doubt(queue: Queue, recorder: Recorder) -> None:
+    lead_id = queue.put()
+    (first,) = claimed_by(recorder)
+    recorder.turn([finished(first, Kind.UNKNOWN)], ())
+    queue.run("UPDATE dispatcher.lead_attempts SET finished_at = now()")  # as `--even-if-called` leaves it
+    queue.run("UPDATE dispatcher.leads SET state = 'pending', due_at = now()")
+    (second,) = claimed_by(recorder)
+
+    recorder.turn([finished(second, Kind.REJECTED, fingerprint="rejected:x")], ())
+
+    lead = queue.lead(lead_id)
+    assert (lead.state, lead.failure_class) == ("failed", "outcome_unknown")
+    (failure,) = queue.rows("SELECT fingerprint, message FROM dispatcher.failed_leads")
+    assert failure.fingerprint == "outcome_unknown:rejected:x"
+    assert failure.message == f"A sentence. {STILL_IN_DOUBT}"
 
 
 def test_one_id_for_two_leads_is_an_acceptance_and_a_duplicate(queue: Queue, recorder: Recorder) -> None:

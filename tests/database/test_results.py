@@ -7,6 +7,7 @@ import pytest
 
 from dispatcher.answers.answer import CreatedContact
 from dispatcher.answers.outcome import Kind
+from dispatcher.rules.policy import Past
 from dispatcher.rules.states import FailureClass, State
 from dispatcher.store import late, results
 from dispatcher.store.claims import Claimed
@@ -253,12 +254,20 @@ def test_what_the_sweep_said_is_not_what_we_recorded(queue: Queue) -> None:
     assert known(queue, unknown(claimed)) == frozenset()
 
 
-def test_earlier_doubt_is_doubt_about_another_attempt(queue: Queue) -> None:
+def test_the_past_is_what_other_attempts_left_behind(queue: Queue) -> None:
     first = queue.claimed()
     queue.record(unknown(first))
-    with queue.database.transaction() as connection:
-        assert not results.earlier_in_doubt(connection, first.lead_id, first.attempt_id)
-        assert results.earlier_in_doubt(connection, first.lead_id, uuid.uuid4())
+
+    def past(attempt_id: uuid.UUID) -> Past:
+        with queue.database.transaction() as connection:
+            return results.past(connection, first.lead_id, attempt_id)
+
+    assert past(first.attempt_id) == Past()
+    assert past(uuid.uuid4()) == Past(in_doubt=True, unproven=True)
+    queue.run("UPDATE dispatcher.lead_attempts SET evidence = '{\"proof\": true}'")
+    assert past(uuid.uuid4()) == Past(in_doubt=True)
+    queue.run("UPDATE dispatcher.lead_attempts SET outcome = 'bug', finished_at = now()")
+    assert past(uuid.uuid4()) == Past(bugs=1)
 
 
 # Late answers ---------------------------------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ from dispatcher.answers.reply import Reply, WireFault
 from dispatcher.config.settings import Settings
 from dispatcher.rules import gate, verdict
 from dispatcher.rules.gate import Gate, GateLimits, GateState
-from dispatcher.rules.policy import Budget, Standing, after_attempt
+from dispatcher.rules.policy import Budget, Past, Standing, after_attempt
 from dispatcher.rules.states import FailureClass, State
 from dispatcher.rules.verdict import Circumstances, Decision, Doubt, Judgement, LookUp, OnUnknown, Step, Verdict
 from tests.model.store import Attempt, Broken, Lead, Store
@@ -213,11 +213,11 @@ class Simulation:
         outcome = classify(reply, Sent(CAMPAIGN, lead.phone), self.rules)
         retry_after = rate_hints(reply, EPOCH).retry_after_seconds
         closed = self._heed(outcome, retry_after)
-        doubted = any(past.outcome in IN_DOUBT for past in lead.history if past is not attempt)
+        doubted = [past for past in lead.history if past is not attempt and past.outcome in IN_DOUBT]
         age = self.now - (lead.first_attempt_at or self.now)
         move = after_attempt(
             outcome,
-            Standing(lead.attempts, age, earlier_in_doubt=doubted),
+            Standing(lead.attempts, age, Past(bool(doubted), not all(past.proof for past in doubted))),
             BUDGET,
             gate_closed=closed,
             uniform=self.dice.uniform,

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from dispatcher.answers.outcome import IN_DOUBT, Kind, Outcome, Rules, Sent, classify
 from dispatcher.answers.reply import BodyFault, Reply, WireFault
 from dispatcher.config.settings import Settings
-from dispatcher.rules.policy import HELD_SECONDS, Budget, Move, Standing, after_attempt
+from dispatcher.rules.policy import HELD_SECONDS, Budget, Move, Past, Standing, after_attempt
 from dispatcher.rules.states import LEGAL_MOVES, FailureClass, State
 
 BUDGET = Budget()
@@ -67,19 +67,23 @@ def test_an_attempt_costs_nothing_while_the_gate_is_closed() -> None:
 
 
 def test_the_third_bug_fails_a_lead_whatever_else_it_went_through() -> None:
-    tried = [moved(Kind.BUG, Standing(attempts=7, age_seconds=0.0, bugs=bugs)) for bugs in (1, 2, 3)]
+    tried = [moved(Kind.BUG, Standing(attempts=7, age_seconds=0.0, past=Past(bugs=bugs))) for bugs in (0, 1, 2)]
 
     assert [move.state for move in tried] == [State.PENDING, State.PENDING, State.FAILED]
     assert tried[2].failure_class is FailureClass.BUG
 
 
-def test_where_bugs_are_not_told_apart_every_attempt_counts_as_one() -> None:
-    assert moved(Kind.BUG, Standing(2, 0.0)).state is State.PENDING
-    assert moved(Kind.BUG, Standing(3, 0.0)) == Move(State.FAILED, FailureClass.BUG)
-
-
 def test_a_duplicate_after_an_attempt_in_doubt_is_looked_up() -> None:
-    assert moved(Kind.DUPLICATE, replace(FRESH, earlier_in_doubt=True)) == Move(State.UNKNOWN)
+    assert moved(Kind.DUPLICATE, replace(FRESH, past=Past(in_doubt=True))) == Move(State.UNKNOWN)
+
+
+@pytest.mark.parametrize("kind", [Kind.REJECTED, Kind.NOT_SENT, Kind.BUG])
+def test_a_lead_that_was_sent_again_without_proof_does_not_fail_as_if_nobody_had_been_called(kind: Kind) -> None:
+    spent = replace(SPENT, past=Past(in_doubt=True, bugs=2))
+    assert moved(kind, spent).failure_class in (FailureClass.REJECTED, FailureClass.EXHAUSTED, FailureClass.BUG)
+
+    unproven = replace(spent, past=replace(spent.past, unproven=True))
+    assert moved(kind, unproven) == Move(State.FAILED, FailureClass.OUTCOME_UNKNOWN)
 
 
 def test_the_backoff_grows_with_the_attempts() -> None:
@@ -88,7 +92,8 @@ def test_the_backoff_grows_with_the_attempts() -> None:
     assert waits == [2, 4, 8, 16, 32, 64, 128, 256, 512, 900, 900]
 
 
-standings = st.builds(Standing, st.integers(0, 100), st.floats(0, 1e6), st.booleans())
+pasts = st.builds(Past, st.booleans(), st.booleans(), st.integers(0, 5))
+standings = st.builds(Standing, st.integers(0, 100), st.floats(0, 1e6), pasts)
 budgets = st.builds(Budget, st.integers(1, 20), st.floats(0, 1e5), st.floats(0.1, 10), st.floats(10, 1000))
 
 
