@@ -87,8 +87,9 @@ class Dispatcher:
                           another uncommitted lead of the same number. With a `Session` the doorbell rings after its
                           commit; with a `Connection` the sweep rings, within about a second.
 
-        Raises `InvalidLead` (every fault at once, nothing stored), `IdempotencyConflict`, or `StoreUnavailable`, whose
-        `lead_id` makes `submit(lead, id=error.lead_id)` a safe repetition. Redis being down is no error.
+        Raises `InvalidLead` (every fault at once, nothing stored), `IdempotencyConflict`, `SchemaOutOfDate` (nothing
+        stored either), or `StoreUnavailable`, whose `lead_id` makes `submit(lead, id=error.lead_id)` a safe
+        repetition. Redis being down is no error.
         """
         options = {
             "id": id,

@@ -4,12 +4,12 @@ from datetime import UTC, datetime
 from typing import Annotated, Any
 from uuid import UUID
 
-import orjson
 import typer
 
 from dispatcher.cli import lead_screen, screen, typed
 from dispatcher.cli.opening import opened
 from dispatcher.config.actor import whoami
+from dispatcher.leads.json_text import read_json
 from dispatcher.leads.masking import mask_phone
 from dispatcher.records import moments
 from dispatcher.records.lead_filter import LeadFilter
@@ -132,8 +132,8 @@ def _assignment(given: str) -> tuple[str, Any]:
     if plain == name:
         return plain, value
     try:
-        return plain, orjson.loads(value)
-    except orjson.JSONDecodeError:
+        return plain, read_json(value)
+    except ValueError:
         raise typer.BadParameter(f"what follows {name}= is not JSON; for text write {plain}=…") from None
 
 

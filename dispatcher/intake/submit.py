@@ -17,8 +17,9 @@ from dispatcher.leads.lead import Lead
 from dispatcher.leads.options import SubmitOptions, check_account
 from dispatcher.leads.submission import Submission
 from dispatcher.logs.tracing import submitting
+from dispatcher.migration import check
 from dispatcher.store import submissions
-from dispatcher.store.database import Database, StatementRefused, TryAgain, translated
+from dispatcher.store.database import Database, OtherSchema, StatementRefused, TryAgain, translated
 
 REPEAT_FOR_SECONDS: Final = 2.0
 """So long is a submit repeated under its own id when its commit was not acknowledged."""
@@ -72,7 +73,10 @@ class Intake:
         return Submission(stored.lead_id, stored.state, stored.created, stored.duplicate_of)
 
     def _store_durably(self, entry: submissions.Entry) -> submissions.Stored:
-        """Store in a transaction of our own; repeat under the same id while nobody can tell if it was committed."""
+        """Store in a transaction of our own; repeat under the same id while nobody can tell if it was committed.
+
+        Raises `SchemaOutOfDate` at once: then nothing was stored.
+        """
         give_up = self._clock() + REPEAT_FOR_SECONDS
         repeated = False
         reach("submit.before_commit")
@@ -83,6 +87,10 @@ class Intake:
                 # Under an id that nobody else can have named, what a repetition finds is our own first try.
                 ours = repeated and entry.options.id is None and stored.lead_id == entry.id
                 return replace(stored, created=True) if ours else stored
+            except OtherSchema:
+                with self._database.autocommit() as connection:
+                    check(connection)
+                raise
             except StoreUnavailable as error:
                 repeated = True
                 if self._clock() >= give_up:

@@ -41,6 +41,10 @@ class StatementRefused(Exception):
         super().__init__(f"Postgres refused a statement (SQLSTATE {sqlstate}, constraint {constraint})")
 
 
+class OtherSchema(StoreUnavailable):
+    """Our tables are missing or of another version: nothing was done, and waiting will not help."""
+
+
 class TryAgain(Exception):
     """A deadlock or a lock timeout: the transaction did nothing and may simply be repeated."""
 
@@ -196,9 +200,7 @@ def _translate(original: BaseException | None, *, away: bool = False) -> Excepti
         return TryAgain(sqlstate)
     if away or sqlstate is None or sqlstate[:2] not in _REFUSED_CLASSES:
         if sqlstate in _OTHER_SCHEMA:
-            return StoreUnavailable(
-                "The dispatcher's tables are missing or of another version; run `dispatcher migrate`."
-            )
+            return OtherSchema("The dispatcher's tables are missing or of another version; run `dispatcher migrate`.")
         return _unavailable(sqlstate)
     constraint = getattr(getattr(original, "diag", None), "constraint_name", None)
     return StatementRefused(sqlstate, constraint)

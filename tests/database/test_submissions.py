@@ -5,7 +5,7 @@ import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import timedelta
 from typing import Any
 
@@ -13,7 +13,7 @@ import pytest
 from sqlalchemy import Connection, text
 from sqlalchemy.orm import Session
 
-from dispatcher.errors import IdempotencyConflict, StoreUnavailable
+from dispatcher.errors import IdempotencyConflict, SchemaOutOfDate, StoreUnavailable
 from dispatcher.intake.submit import Intake
 from dispatcher.leads.lead import Lead
 from dispatcher.leads.options import SubmitOptions
@@ -424,3 +424,9 @@ def test_a_store_that_stays_away_names_the_lead_whose_repetition_is_safe(
     assert flaky_submit(Intake(database, bell), id=lead_id) == Submission(lead_id, "pending", False)
     assert queue.states() == {"pending": 1}
     assert phone(0) not in str(unavailable.value)
+
+
+def test_a_store_without_our_tables_says_so_at_once_and_leaves_no_doubt(empty_database_url: str, bell: Bell) -> None:
+    with closing(Database(empty_database_url)) as database, pytest.raises(SchemaOutOfDate, match="dispatcher migrate"):
+        flaky_submit(Intake(database, bell, wait=lambda _: pytest.fail("waiting does not help")))
+    assert bell.rings == []
