@@ -14,13 +14,14 @@ from uuid import UUID
 from sqlalchemy import Connection
 
 from dispatcher.answers.outcome import Kind, Outcome
+from dispatcher.delivery import telling
 from dispatcher.delivery.finished import Finished
 from dispatcher.delivery.folding import fold_into_gates
 from dispatcher.errors import StoreUnavailable
 from dispatcher.failpoint import reach
 from dispatcher.logs import events
 from dispatcher.rules.backoff import Uniform
-from dispatcher.rules.gate import Gate, GateLimits, GateState
+from dispatcher.rules.gate import GateLimits, GateState
 from dispatcher.rules.policy import NO_PAST, Budget, Past, Standing, after_attempt
 from dispatcher.rules.states import FailureClass, State
 from dispatcher.store import accounts, claims, gates, late, results
@@ -217,7 +218,7 @@ class Recorder:
         left = []
         for one, row in zip(self._kept, rows, strict=True):
             if row.attempt_id in recorded.attempt_ids:
-                _telling_attempt(one, row)()
+                telling.attempt(one, row)()
             else:
                 left.append(one)
         self._kept = left
@@ -243,7 +244,7 @@ class Recorder:
         notes: list[Callable[[], None]] = []
         folded = fold_into_gates(connection, self._terms.account, self._terms.campaign_id, finished, self._limits)
         self._troubled = self._troubled or folded.troubled
-        notes.extend(_telling_gate(gate) for gate in folded.moved)
+        notes.extend(telling.gate(gate) for gate in folded.moved)
         rows = [self._result(one, gate_closed=folded.closed, past=_past(connection, one)) for one in finished]
         recorded = results.record(connection, rows)
         if self._bind_to is not None and any(one.outcome.kind is Kind.ACCEPTED for one in finished):
@@ -255,8 +256,8 @@ class Recorder:
             for row in missing:
                 if row.attempt_id not in known:
                     adopted = late.use_late(connection, row)
-                    notes.append(_telling_late(row, adopted=adopted))
-        notes.extend(_telling_attempt(one, row) for one, row in zip(finished, rows, strict=True))
+                    notes.append(telling.late(row, adopted=adopted))
+        notes.extend(telling.attempt(one, row) for one, row in zip(finished, rows, strict=True))
         return notes
 
     def _result(self, finished: Finished, *, gate_closed: bool, past: Past = NO_PAST) -> results.Result:
@@ -315,41 +316,3 @@ def _past(connection: Connection, finished: Finished) -> Past:
     if finished.outcome.kind not in (Kind.DUPLICATE, Kind.REJECTED, Kind.NOT_SENT, Kind.BUG):
         return NO_PAST
     return results.past(connection, finished.claimed.lead_id, finished.claimed.attempt_id)
-
-
-def _telling_attempt(finished: Finished, row: results.Result) -> Callable[[], None]:
-    return lambda: events.note(
-        "attempt.finished",
-        lead_id=str(row.lead_id),
-        attempt_id=str(row.attempt_id),
-        account=row.account,
-        campaign_id=finished.claimed.campaign_id,
-        attempt=finished.claimed.attempts,
-        outcome=row.outcome.value,
-        state=row.state.value,
-        http_status=row.http_status,
-        duration_ms=round((finished.ended_at - finished.started_at) * 1000, 1),
-        retry_in_seconds=row.due_in,
-        voicery_lead_id=row.voicery_lead_id,
-    )
-
-
-def _telling_late(row: results.Result, *, adopted: bool) -> Callable[[], None]:
-    return lambda: events.warn(
-        "lease.lost",
-        lead_id=str(row.lead_id),
-        attempt_id=str(row.attempt_id),
-        outcome=row.outcome.value,
-        adopted=adopted,
-    )
-
-
-def _telling_gate(gate: Gate) -> Callable[[], None]:
-    tell = events.note if gate.state is GateState.OPEN else events.warn
-    return lambda: tell(
-        f"gate.{'opened' if gate.state is GateState.OPEN else gate.state.value}",
-        account=gate.account,
-        campaign_id=gate.campaign_id,
-        reason=gate.reason.value if gate.reason else None,
-        wait_seconds=gate.wait_seconds,
-    )
