@@ -185,6 +185,69 @@ def test_a_claim_that_is_refused_costs_no_result(queue: Queue, recorder: Recorde
     assert queue.lead(claimed.lead_id).state == "accepted"
 
 
+# Together -------------------------------------------------------------------------------------------------------------
+
+
+def test_plain_acceptances_and_the_next_claim_share_one_commit(queue: Queue, recorder: Recorder) -> None:
+    for number in range(4):
+        queue.put(number)
+    old = claimed_by(recorder, 2)
+
+    new = recorder.turn([finished(one) for one in old], ids(2)).opened
+
+    rows = queue.rows(
+        "SELECT id, finished_at IS NULL AS open, CAST(xmin AS text) AS written_by FROM dispatcher.lead_attempts"
+    )
+    assert {row.id for row in rows if row.open} == {one.attempt_id for one in new}
+    assert queue.states() == {"accepted": 2, "sending": 2}
+    assert len({row.written_by for row in rows}) == 1
+
+
+def test_the_next_lead_of_a_person_goes_in_the_turn_that_ends_the_one_before(queue: Queue, recorder: Recorder) -> None:
+    first, second = (queue.put(0, allow_dupplicate=True) for _ in range(2))
+    (before,) = claimed_by(recorder)
+    assert before.lead_id == first
+
+    (after,) = recorder.turn([finished(before)], ids(1)).opened
+
+    assert after.lead_id == second
+
+
+def test_poison_beside_a_claim_costs_its_words_and_neither_the_other_results_nor_the_claim(
+    queue: Queue, recorder: Recorder
+) -> None:
+    for number in range(3):
+        queue.put(number)
+    good, bad = claimed_by(recorder, 2)
+
+    opened = recorder.turn([finished(good), finished(bad, voicery_status="\x00")], ids(1)).opened
+
+    assert queue.states() == {"accepted": 2, "sending": 1}
+    assert len(opened) == 1
+
+
+def test_a_turn_whose_commit_was_not_acknowledged_keeps_its_results_and_gives_its_claims_back(
+    queue: Queue, database: Database, recorder_of: RecorderOf
+) -> None:
+    unsure = Unsure(database)
+    recorder = recorder_of(unsure)
+    queue.put(0)
+    waiting = queue.put(1, due_in=60.0)
+    (claimed,) = claimed_by(recorder)
+    queue.run("UPDATE dispatcher.leads SET due_at = now() WHERE state = 'pending'")
+    unsure.failing = True
+    with pytest.raises(StoreUnavailable):
+        recorder.turn([finished(claimed)], ids(1))
+    assert queue.lead(waiting).state == "sending"
+    assert recorder.owes == 2
+
+    unsure.failing = False
+    assert recorder.turn((), ()).opened == ()
+
+    assert (queue.lead(claimed.lead_id).state, queue.lead(waiting).state) == ("accepted", "pending")
+    assert (queue.lead(waiting).attempts, recorder.owes) == (0, 0)
+
+
 # A store that fails ---------------------------------------------------------------------------------------------------
 
 
