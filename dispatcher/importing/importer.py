@@ -104,6 +104,7 @@ class Importer:
                 raise _cut_short(error, done) from None
             with self._database.transaction() as connection:
                 imports.finish(connection, import_id)
+            rejects.forget_earlier()
         return replace(done, seconds=self._clock() - began)
 
     def _note(self, import_id: int, chunk: ChunkResult, rows: "_InFlight", rejects: Rejects) -> None:

@@ -7,6 +7,7 @@ trusted: such cells get an apostrophe in front (OWASP, CSV injection). The row a
 import csv
 import os
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Final, TextIO
 
@@ -40,6 +41,12 @@ class Rejects:
         except OSError as error:
             why = error.strerror or type(error).__name__
             raise UnreadableFile(f"A row was refused, and {self.path} cannot be written: {why}.") from None
+
+    def forget_earlier(self) -> None:
+        """After an import without refusals: what an earlier one of this file left behind speaks of it no more."""
+        if self.count == 0:
+            with suppress(OSError):
+                self.path.unlink(missing_ok=True)
 
     def close(self) -> None:
         """Finish the file."""

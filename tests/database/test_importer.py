@@ -218,3 +218,12 @@ def small_chunks() -> Iterator[None]:
 def _content(drawn: list[Any]) -> str:
     header = "phone_number,campaign_id,allow_dupplicate,key,name\n"
     return header + "".join(f"{phone(number)},42,{flag},{key},{name}\n" for number, flag, key, name in drawn)
+
+
+def test_the_refusals_of_an_earlier_import_do_not_outlive_a_corrected_one(files: Files) -> None:
+    files.run(HEADER + "123,42,Ada\n")
+    assert files.rejected.exists()
+
+    files.run(HEADER + "+14155550100,42,Ada\n")
+
+    assert not files.rejected.exists()
