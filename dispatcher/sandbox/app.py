@@ -68,11 +68,17 @@ class SandboxApp:
             sources.append(SuffixFaults())
         if options.chaos:
             sources.append(Chaos(options.chaos, options.seed, options.chaos_late_seconds))
+        self._plan = plan
         self._sources = tuple(sources)
         self._control = Control(plan, self.book) if options.control else None
         self._late: set[asyncio.Task[None]] = set()
         self._requests = 0
         self._restore(history)
+
+    def calm(self) -> None:
+        """Misbehave no more: neither by rule nor by chance."""
+        self._plan.clear()
+        self._sources = (self._plan,)
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer one request. The log has its line before the first byte of the answer leaves."""

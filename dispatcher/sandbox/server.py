@@ -143,6 +143,12 @@ class Sandbox:
         """Every lead it holds, oldest first."""
         return [] if self._app is None else self._app.book.all()
 
+    def calm(self) -> None:
+        """From the next request on, misbehave no more: neither by rule nor by chance. For how things recover."""
+        self.faults.clear()
+        if self._app is not None:
+            self._app.calm()
+
     def __enter__(self) -> Self:
         self._ready.clear()
         self._failure = None

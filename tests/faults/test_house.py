@@ -25,6 +25,8 @@ def test_f36_two_of_everything_at_once(case: Case, seed: int) -> None:
     harness.submit(60)
     for _ in range(2):
         harness.engine(ready=False)
+    wait_until(lambda: not harness.states()["pending"], 40, harness.states)
+    harness.sandbox.calm()  # else each new control may be in doubt itself, and the end is a matter of luck
     harness.settle()
     harness.assert_sound()
 

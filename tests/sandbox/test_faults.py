@@ -309,3 +309,13 @@ def test_no_fault_was_forgotten_here(request: pytest.FixtureRequest) -> None:
     text = "".join(path.read_text() for path in request.path.parent.glob("test_*.py"))
     assert [fault.name for fault in FaultName if f"FaultName.{fault.name}" not in text] == []
     assert LIST_FAULTS
+
+
+def test_a_sandbox_that_is_calm_again_answers_everything(start: Start) -> None:
+    api = start(chaos=1.0, seed=1, faults=(Rule(fault=FaultName.FORBIDDEN),))
+    assert api.post().status_code == 403
+
+    api.sandbox.calm()
+
+    answers = [api.post(lead(phone_number=f"+1202555010{number}")) for number in range(5)]
+    assert [answer.status_code for answer in answers] == [200] * 5
