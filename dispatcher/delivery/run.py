@@ -27,7 +27,8 @@ LEASE_MARGIN_SECONDS: Final = 1.0
 """Beyond the deadline of the exchange, so much of the lease must be left when the first byte leaves."""
 
 YIELD_AFTER_SECONDS: Final = 1.0
-"""A run makes room after this when another doorbell waits."""
+"""A run makes room after this when another doorbell waits; under a limit after its first leads, so that campaigns that
+share one take turns."""
 
 KEEP_RESULTS_SECONDS: Final = 600.0
 """So long are results kept and retried while Postgres is away."""
@@ -115,7 +116,7 @@ class DeliveryRun:
         self._bell.clear()
         reach("deliver.begin")
         self._ends_at = self._clock() + self._terms.run_for_seconds
-        self._yields_at = self._clock() + YIELD_AFTER_SECONDS
+        self._yields_at = self._clock() + (0.0 if self._terms.limited else YIELD_AFTER_SECONDS)
         try:
             while not self._over():
                 finished = self._collect()

@@ -239,6 +239,17 @@ def test_a_run_makes_room_when_another_channel_waits(queue: Queue, setting: Sett
     assert setting.bell.heard[-1] == "ring"
 
 
+def test_under_a_limit_a_run_makes_room_after_its_first_leads(queue: Queue, setting: Setting) -> None:
+    filled(queue, 40)
+    setting.limited = True
+    setting.bell.others_wait = True
+
+    assert setting.run() == setting.slots
+
+    assert queue.states() == {"accepted": setting.slots, "pending": 40 - setting.slots}
+    assert setting.bell.heard[-1] == "ring"
+
+
 # The rate -------------------------------------------------------------------------------------------------------------
 
 
