@@ -18,7 +18,7 @@ def fast(bench: Bench, rounds: int) -> Figure:
     figure = Figure("drain", "Drain of 4 000 leads, API 0 ms, 2 processes")
     everybody = [
         contenders.ours(name="ours_as_it_comes"),
-        _best(bench, [contenders.ours(in_flight=many) for many in (16, 32)]),
+        contenders.ours(in_flight=_IN_FLIGHT_EACH),
         contenders.celery_plain(),
         contenders.celery_rows(),
         _best(bench, [contenders.procrastinate(mode, many) for mode in ("async", "sync") for many in (8, 32)]),
