@@ -1,10 +1,14 @@
 """One channel's share of the things that all channels share: permits and the doorbell."""
 
 from collections.abc import Sequence
+from typing import Final
 
 from dispatcher.broker.doorbell import Doorbell
 from dispatcher.broker.limiter import Limiter, Permits
 from dispatcher.config.rate import RateWindow
+
+TURNS_A_WINDOW: Final = 5
+"""One turn takes at most this part of the smallest window: campaigns that share a limit take turns in small steps."""
 
 
 class ChannelRate:
@@ -23,6 +27,8 @@ class ChannelRate:
         self._campaign_id = campaign_id
         self._account_windows = account_windows
         self._campaign_windows = campaign_windows
+        smallest = min((window.permits for window in (*account_windows, *campaign_windows)), default=None)
+        self._most = None if smallest is None else max(1, smallest // TURNS_A_WINDOW)
 
     @property
     def limited(self) -> bool:
@@ -30,9 +36,10 @@ class ChannelRate:
         return bool(self._account_windows or self._campaign_windows)
 
     def take(self, wanted: int) -> Permits:
-        """Up to `wanted` permits. Raises `LimiterUnavailable`."""
+        """Up to `wanted` permits, and no more than one turn may have. Raises `LimiterUnavailable`."""
+        share = wanted if self._most is None else min(wanted, self._most)
         return self._limiter.take(
-            self._account, self._campaign_id, wanted, self._account_windows, self._campaign_windows
+            self._account, self._campaign_id, share, self._account_windows, self._campaign_windows
         )
 
     def give_back(self, permits: Permits, unused: int) -> None:
