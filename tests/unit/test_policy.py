@@ -73,6 +73,10 @@ def test_the_third_bug_fails_a_lead_whatever_else_it_went_through() -> None:
     assert tried[2].failure_class is FailureClass.BUG
 
 
+def test_a_first_attempt_has_no_past() -> None:
+    assert Standing(1, 0.0).past == Past(in_doubt=False, unproven=False, bugs=0)
+
+
 def test_a_duplicate_after_an_attempt_in_doubt_is_looked_up() -> None:
     assert moved(Kind.DUPLICATE, replace(FRESH, past=Past(in_doubt=True))) == Move(State.UNKNOWN)
 
