@@ -106,7 +106,7 @@ class Recorder:
         return Turn(claim.opened, drained=claim.touched < asked, full=asked <= claim.touched)
 
     def _at_once(self, attempt_ids: Sequence[UUID]) -> Claim | None:
-        """Record and claim in one transaction; None, and nothing done, where that is not possible.
+        """Record and claim in one transaction; None where the claim, or both, must go the long way.
 
         What was recorded by then is out of `_kept`; a claim that was not acknowledged is in limbo, as after any claim.
         """

@@ -72,8 +72,8 @@ class Exchange:
     def _wait(self, sock: socket.socket, event: int) -> None:
         """Wait no longer than the read timeout and the deadline both allow.
 
-        Before every single receive and send: a peer that drips one byte per read timeout would otherwise go on for
-        ever (requests issue 3099).
+        Wherever a receive or send would block: a peer that drips one byte per read timeout would otherwise go on for
+        ever (requests issue 3099). What is there already is taken, however late; the caps of the `Wire` bound it.
         """
         left = self.deadline - time.monotonic()
         if left <= 0:
