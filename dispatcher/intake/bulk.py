@@ -6,6 +6,7 @@ loses nothing: the same items under the same batch id find what is stored alread
 """
 
 import time
+from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
@@ -36,7 +37,9 @@ CHUNK_ITEMS: Final = 2000
 REPEAT_FOR_SECONDS: Final = 2.0
 """So long is a chunk repeated whose commit was not acknowledged; its leads' ids make that safe."""
 
+_SLICE_ITEMS: Final = 200  # validated before the storing thread gets a turn; unasked, Python gives it one in 5 ms
 _AHEAD: Final = 2  # chunks validated ahead, for each process
+_STORED_AHEAD: Final = 2  # chunks on their way to Postgres: one there, one that waits, so that neither side idles
 
 
 class Bell(Protocol):
@@ -138,7 +141,13 @@ class Bulk:
 
     def _validated(self, items: Iterable[Any], validate: Callable[..., Any]) -> Iterator[_Chunk]:
         for start, taken in self._taken(items):
-            yield _Chunk(start + len(taken), *validate(taken, start))
+            chunk = _Chunk(start + len(taken), [], [])
+            for first in range(0, len(taken), _SLICE_ITEMS):
+                candidates, rejections = validate(taken[first : first + _SLICE_ITEMS], start + first)
+                chunk.candidates.extend(candidates)
+                chunk.rejections.extend(rejections)
+                time.sleep(0)  # the storing thread wants the interpreter after each word with Postgres, briefly
+            yield chunk
 
     def _validated_by(
         self, pool: Executor, ahead: int, items: Iterable[Any], validate: Callable[..., Any]
@@ -174,26 +183,32 @@ class Bulk:
             yield _result(chunk, admission)
 
     def _stored_beside(self, chunks: Iterable[_Chunk], store: ChunkStore) -> Iterator[ChunkResult]:
-        """Store each chunk in a thread while the next one is validated: Postgres works on another core."""
+        """Store chunks in a thread while the next ones are validated: Postgres works on another core."""
+        stopped = False
 
-        def store_and_ring(chunk: _Chunk) -> ChunkResult:
-            admission = store.store(chunk.candidates)
+        def store_and_ring(chunk: _Chunk) -> ChunkResult | None:
+            nonlocal stopped
+            if stopped:  # what comes after a chunk that could not be stored is not stored either: order decides
+                return None
+            try:
+                admission = store.store(chunk.candidates)
+            except BaseException:
+                stopped = True
+                raise
             self._ring(store.account, admission.campaign_ids)
             return _result(chunk, admission)
 
         with ThreadPoolExecutor(1, "dispatcher-bulk") as thread:
-            storing: Future[ChunkResult] | None = None
+            storing: deque[Future[ChunkResult | None]] = deque()
             try:
                 for chunk in chunks:
-                    if storing is not None:
-                        done, storing = storing, None
-                        yield done.result()
-                    storing = thread.submit(store_and_ring, chunk)
+                    if len(storing) == _STORED_AHEAD:
+                        yield from _done(storing.popleft())
+                    storing.append(thread.submit(store_and_ring, chunk))
             finally:
                 # Also when the items' own iterator fails: a failure to store what it gave before is not hidden by that.
-                last = None if storing is None else storing.result()
-            if last is not None:
-                yield last
+                last = [result for future in storing for result in _done(future)]
+            yield from last
 
     def _ring(self, account: str, campaign_ids: Iterable[int]) -> None:
         for campaign_id in campaign_ids:
@@ -217,6 +232,12 @@ def batch_id_of(given: object) -> UUID:
 def _savepoint(connection: Connection) -> Iterator[Connection]:
     with translated(), connection.begin_nested():
         yield connection
+
+
+def _done(stored: "Future[ChunkResult | None]") -> Iterator[ChunkResult]:
+    result = stored.result()
+    if result is not None:
+        yield result
 
 
 def _result(chunk: _Chunk, admission: Admission) -> ChunkResult:

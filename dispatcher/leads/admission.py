@@ -33,7 +33,7 @@ class Facts:
     ids: dict[UUID, Held] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen for the reason of `Candidate`
 class Birth:
     """A lead to be stored: pending, or at once the duplicate of another."""
 

@@ -28,15 +28,14 @@ _VERSION: Final = 8 << 76  # RFC 9562: version 8 is the layout of one's own
 _VARIANT: Final = 2 << 62
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # one for each item of a batch, and a frozen one takes four times as long to fill
 class Candidate:
     """One valid item of a batch. The repr names no person."""
 
     index: int
     id: UUID
     derived_id: bool
-    campaign_id: int
-    phone_number: str
+    person: tuple[int, str]  # campaign and phone number: one live lead of these with `allow_dupplicate` false
     variables: str  # JSON
     allow_dupplicate: bool
     contacts: tuple[tuple[str, str], ...]  # phone number, variables as JSON
@@ -47,9 +46,14 @@ class Candidate:
         return f"Candidate(index={self.index}, id={self.id}, campaign_id={self.campaign_id})"
 
     @property
-    def person(self) -> tuple[int, str]:
-        """Whom the lead calls, in which campaign: one live lead of these with `allow_dupplicate` false."""
-        return self.campaign_id, self.phone_number
+    def campaign_id(self) -> int:
+        """In which campaign the lead calls."""
+        return self.person[0]
+
+    @property
+    def phone_number(self) -> str:
+        """Whom it calls first, in E.164 form."""
+        return self.person[1]
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +97,8 @@ def read_items(
 
 def _read(item: object, index: int, ids: BatchIds) -> Candidate:
     match item:
+        case dict():  # most are; asked first, because a pattern of a sequence is slow to say no
+            lead, options = Lead.parse(item), _NO_OPTIONS
         case (given, given_options):
             lead, options = _both(cast("Lead", given), cast("SubmitOptions", given_options))
         case _:
@@ -101,15 +107,20 @@ def _read(item: object, index: int, ids: BatchIds) -> Candidate:
         index=index,
         id=options.id or ids(index),
         derived_id=options.id is None,
-        campaign_id=lead.campaign_id,
-        phone_number=lead.phone_number,
+        person=(lead.campaign_id, lead.phone_number),
         variables=orjson.dumps(lead.variables).decode(),
         allow_dupplicate=lead.allow_dupplicate,
-        contacts=tuple(
-            (contact.phone_number, orjson.dumps(contact.variables).decode()) for contact in lead.secondary_contacts
-        ),
+        contacts=_contacts(lead),
         payload_hash=lead.payload_hash(),
         options=options,
+    )
+
+
+def _contacts(lead: Lead) -> tuple[tuple[str, str], ...]:
+    if not lead.secondary_contacts:
+        return ()
+    return tuple(
+        (contact.phone_number, orjson.dumps(contact.variables).decode()) for contact in lead.secondary_contacts
     )
 
 
@@ -129,7 +140,7 @@ def _both(given: Lead, given_options: SubmitOptions) -> tuple[Lead, SubmitOption
 
 def earliest(options: SubmitOptions, now: datetime) -> datetime:
     """When the lead is due, by the database's `now`."""
-    return max(now, _moment(options.not_before, now) or now)
+    return now if options.not_before is None else max(now, _moment(options.not_before, now) or now)
 
 
 def latest(options: SubmitOptions, now: datetime) -> datetime | None:

@@ -8,6 +8,7 @@ Beyond ±2**53, where floats skip integers, an integer and a float differ even i
 import orjson
 
 _EXACT = 2**53
+_AS_THEY_ARE = frozenset({str, int, bool, type(None)})
 
 
 def canonical_json(value: object) -> bytes:
@@ -20,7 +21,10 @@ def _by_value(value: object) -> object:
         case float() if abs(value) < _EXACT and value.is_integer():
             return int(value)
         case dict():
-            return {name: _by_value(item) for name, item in value.items()}
+            return {
+                name: item if type(item) in _AS_THEY_ARE else _by_value(item)  # most are: saves half of the time
+                for name, item in value.items()
+            }
         case list():
             return [_by_value(item) for item in value]
         case _:

@@ -21,6 +21,7 @@ MAX_FAULTS: Final = 20  # per object: enough to see what is wrong, in a message 
 
 _SMALLEST_INT = -(2**63)
 _GREATEST_INT = 2**63 - 1
+_CERTAINLY_FITS = MAX_BYTES // 8  # characters of text; JSON takes up to six bytes for one, integers and commas the rest
 _SEND_LESS = "send less, or a reference to data kept elsewhere"
 
 
@@ -36,11 +37,38 @@ def check_variables(value: object, field: str) -> tuple[dict[str, JsonValue], li
         ]
     if len(value) > MAX_NAMES:
         return {}, [FieldError(field, f"has {len(value)} names, more than {MAX_NAMES}", _SEND_LESS)]
+    plain = _plain_copy(value)
+    if plain is not None:
+        return plain, []
     walk = _Walk(field)
     copy = walk.copied(value)
     if walk.room < 0 or (not walk.faults and len(orjson.dumps(copy)) > MAX_BYTES):
         walk.faults.append(FieldError(field, f"is larger than {MAX_BYTES // 1024} KiB as JSON", _SEND_LESS))
     return copy, walk.faults
+
+
+def _plain_copy(value: dict[object, object]) -> dict[str, JsonValue] | None:
+    """A copy of short ASCII texts, integers and flags, as most variables are. None: something else, or more of it.
+
+    Three times as fast as the walk, and says yes only to what the walk would copy without a fault.
+    """
+    copy: dict[str, JsonValue] = {}
+    room = _CERTAINLY_FITS
+    for name, item in value.items():
+        if type(name) is not str or not name or not name.isascii() or "\0" in name:
+            return None
+        if type(item) is str:
+            if not item.isascii() or "\0" in item:
+                return None
+            room -= len(item)
+        elif type(item) is int:
+            if not _SMALLEST_INT <= item <= _GREATEST_INT:
+                return None
+        elif item is not None and type(item) is not bool:
+            return None
+        room -= len(name)
+        copy[name] = item
+    return copy if room >= 0 else None
 
 
 class _Walk:

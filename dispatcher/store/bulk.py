@@ -7,6 +7,7 @@ of rows, and one made for an empty table would be kept while the batch fills it.
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
+from operator import attrgetter
 from typing import Any, Final
 
 import psycopg
@@ -67,19 +68,21 @@ def facts(connection: Connection, account: str, candidates: Sequence[Candidate])
     """What the tables hold about these items: their persons' live leads, their keys, their ids, and the time."""
     strict = sorted({candidate.person for candidate in candidates if not candidate.allow_dupplicate})
     keys = [key for candidate in candidates if (key := candidate.options.idempotency_key) is not None]
-    with _cursor(connection) as cursor:
-        now: datetime = _rows(cursor, "SELECT now()")[0][0]
-        live = _rows(cursor, _LIVE, [person[0] for person in strict], [person[1] for person in strict], account)
-        held_keys = _rows(cursor, _KEYS, keys, account) if keys else []
-        given_ids = [candidate.id for candidate in candidates if not candidate.derived_id]
-        derived_ids = [candidate.id for candidate in candidates if candidate.derived_id]
-        held_ids = _rows(cursor, _IDS, account, given_ids) if given_ids else []
-        held_ids += _rows(cursor, _DERIVED_IDS, account, derived_ids[0], derived_ids[-1]) if derived_ids else []
+    given_ids = [candidate.id for candidate in candidates if not candidate.derived_id]
+    derived_ids: list[Any] = [candidate.id for candidate in candidates if candidate.derived_id] or [None]
+    [(now,)], live, held_keys, held_ids, held_derived_ids = _answers(
+        connection,
+        ("SELECT now()",),
+        (_LIVE, [person[0] for person in strict], [person[1] for person in strict], account),
+        (_KEYS, keys, account),
+        (_IDS, account, given_ids),
+        (_DERIVED_IDS, account, derived_ids[0], derived_ids[-1]),
+    )
     return Facts(
         now,
         {(campaign_id, phone_number): lead_id for campaign_id, phone_number, lead_id in live},
         {key: Held(lead_id, payload_hash) for key, lead_id, payload_hash in held_keys},
-        {lead_id: Held(lead_id, payload_hash) for lead_id, payload_hash in held_ids},
+        {lead_id: Held(lead_id, payload_hash) for lead_id, payload_hash in held_ids + held_derived_ids},
     )
 
 
@@ -88,8 +91,8 @@ def insert(connection: Connection, account: str, batch_id: object, now: datetime
 
     A unique violation says that somebody was faster with a person, a key or an id: undo, ask `facts`, decide again.
     """
-    ordered = sorted(births, key=lambda birth: birth.candidate.person)
-    with _cursor(connection) as cursor:
+    ordered = sorted(births, key=attrgetter("candidate.person"))
+    with _driver(connection) as driver, driver.cursor() as cursor:
         _copy(cursor, _COPY_LEADS, _lead_rows(account, batch_id, now, ordered))
         contacts = [birth.candidate for birth in ordered if birth.candidate.contacts]
         if contacts:
@@ -105,8 +108,7 @@ def _lead_rows(account: str, batch_id: object, now: datetime, births: Iterable[B
         yield (
             candidate.id,
             account,
-            candidate.campaign_id,
-            candidate.phone_number,
+            *candidate.person,
             candidate.variables,
             candidate.allow_dupplicate,
             "pending" if duplicate_of is None else "duplicate",
@@ -136,22 +138,28 @@ def _key_rows(account: str, births: Iterable[Birth]) -> Iterator[tuple[Any, ...]
 
 
 @contextmanager
-def _cursor(connection: Connection) -> Iterator[Cursor]:
-    """The driver's cursor inside SQLAlchemy's transaction; its errors look as if SQLAlchemy had raised them."""
+def _driver(connection: Connection) -> Iterator[psycopg.Connection[Any]]:
+    """The driver inside SQLAlchemy's transaction; its errors look as if SQLAlchemy had raised them."""
     driver = connection.connection.driver_connection
     if not isinstance(driver, psycopg.Connection):
         raise NotConfigured(
             "submit_many needs a session of the driver psycopg 3: create_engine('postgresql+psycopg://…')."
         )
     try:
-        with driver.cursor(row_factory=tuple_row) as cursor:
-            yield cursor
+        yield driver
     except psycopg.Error as error:
         raise DBAPIError(None, None, error, hide_parameters=True, connection_invalidated=driver.closed) from None
 
 
-def _rows(cursor: Cursor, statement: str, *parameters: object) -> list[tuple[Any, ...]]:
-    return cursor.execute(statement, parameters or None, prepare=False).fetchall()
+def _answers(connection: Connection, *questions: tuple[Any, ...]) -> list[list[tuple[Any, ...]]]:
+    """The rows of each statement with its parameters, all in one round trip."""
+    with _driver(connection) as driver:
+        with driver.pipeline():
+            cursors = [
+                driver.cursor(row_factory=tuple_row).execute(statement, parameters, prepare=False)
+                for statement, *parameters in questions
+            ]
+        return [cursor.fetchall() for cursor in cursors]
 
 
 def _copy(cursor: Cursor, statement: str, rows: Iterable[tuple[Any, ...]]) -> None:

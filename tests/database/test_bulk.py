@@ -216,6 +216,31 @@ def test_a_store_that_stays_away_names_the_batch_to_go_on_with(
         bulk.submit_many(leads(1), account="default", batch_id=BATCH)
 
 
+def test_nothing_is_stored_that_comes_after_a_chunk_that_could_not_be(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A later item must not become the live lead of a person whom an earlier one names."""
+    facts, awaited = bulk_store.facts, threading.Event()
+
+    def items() -> Iterator[dict[str, Any]]:
+        yield from leads(1, 1)
+        awaited.set()  # the second chunk, of the same person, is on its way
+        yield from leads(2)
+
+    def failing_first(connection: Any, account: str, candidates: Any) -> Any:
+        if candidates[0].index == 0:
+            awaited.wait(10)
+            raise StoreUnavailable("Postgres is away.")
+        return facts(connection, account, candidates)
+
+    monkeypatch.setattr(bulk_store, "facts", failing_first)
+    ticks = iter(float(second) for second in range(100))
+    bulk = Bulk(database, Bell(), clock=lambda: next(ticks), wait=lambda _: None, chunk_items=1)
+    with pytest.raises(StoreUnavailable):
+        bulk.submit_many(items(), account="default", batch_id=BATCH)
+    assert count(database) == 0
+
+
 def test_each_channel_is_rung_once_a_chunk_after_its_commit(database: Database) -> None:
     seen: list[int] = []
 

@@ -7,9 +7,15 @@ from enum import IntEnum, StrEnum
 from typing import Any
 from uuid import UUID
 
+import orjson
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from dispatcher.leads.variables import check_variables
+from dispatcher.leads.variables import MAX_BYTES, _plain_copy, _Walk, check_variables
+
+NAMES = st.sampled_from(["a", "name", "é", "", "nul\0", "x" * 3000]) | st.text(max_size=3)
+PLAIN = st.sampled_from(["Ada", "", "é", "nul\0", "\ud800", "x" * 3000, 0, -1, 2**63, True, None, 1.5]) | st.integers()
 
 
 def faults(variables: object) -> dict[str, str]:
@@ -129,3 +135,26 @@ def test_subclasses_of_json_types_become_plain() -> None:
     assert not found
     assert copy == {"colour": "red", "size": 3, "ratio": 0.5}
     assert [type(copy)] + [type(item) for item in copy.values()] == [dict, str, int, float]
+
+
+@given(st.dictionaries(NAMES, PLAIN | st.lists(PLAIN, max_size=2), max_size=5))
+def test_the_short_way_takes_only_what_the_long_way_takes_unchanged(variables: dict[str, Any]) -> None:
+    short = _plain_copy(variables)
+    if short is not None:
+        walk = _Walk("variables")
+        assert walk.copied(dict(variables)) == short == variables
+        assert not walk.faults
+        assert walk.room >= 0
+
+
+def test_the_short_way_is_taken_by_variables_as_most_are() -> None:
+    assert _plain_copy({"name": "Ada Lovelace", "amount": 12, "vip": True, "note": None}) is not None
+
+
+@pytest.mark.parametrize("widest", ["\x01", '"', "\\"])
+def test_the_short_way_never_lets_json_grow_too_large(widest: str) -> None:
+    """A control character takes six bytes of JSON."""
+    for length in (2000, 2047, 2048, 2700, 2730, 2731, 16_000):
+        variables = {"a": widest * length, **{f"n{n}": -(2**63) for n in range(63)}}
+        expected = len(orjson.dumps(variables)) > MAX_BYTES
+        assert bool(faults(variables)) is expected
