@@ -1,6 +1,5 @@
 """Submissions: one lead becomes durable, or is recognised as one we already have (design sections 3 and 8)."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -14,24 +13,38 @@ from dispatcher.leads.options import SubmitOptions
 from dispatcher.store.statement import HotStatement
 from dispatcher.tables import LIVE_STRICT
 
-_SUBMIT = HotStatement(f"""
-WITH held AS (
-    SELECT key.lead_id, key.payload_hash, key.state, key.duplicate_of FROM dispatcher.idempotency_keys AS key
-    WHERE key.account = :account AND key.key = CAST(:key AS text)
-), live AS (
+_LIVE: Final = f"""
     SELECT id FROM dispatcher.leads
     WHERE NOT :allow_dupplicate AND account = :account AND campaign_id = :campaign_id AND phone_number = :phone_number
       AND {LIVE_STRICT}
     LIMIT 1
-), born AS (
+"""
+
+# Most leads have neither a key nor contacts nor times: half the parameters, and a tenth less work for Postgres.
+_SUBMIT_PLAIN = HotStatement(f"""
+INSERT INTO dispatcher.leads
+    (id, account, campaign_id, phone_number, variables, allow_dupplicate, state, priority, due_at, duplicate_of,
+    payload_hash, finished_at)
+SELECT :id, :account, :campaign_id, :phone_number, CAST(:variables AS jsonb), :allow_dupplicate,
+    CASE WHEN live.id IS NULL THEN 'pending' ELSE 'duplicate' END, :priority, now(), live.id,
+    :payload_hash, CASE WHEN live.id IS NOT NULL THEN now() END
+FROM (SELECT 1) AS one LEFT JOIN ({_LIVE}) AS live ON true
+ON CONFLICT DO NOTHING
+RETURNING id AS lead_id, state, duplicate_of, true AS created, payload_hash
+""")
+
+_SUBMIT = HotStatement(f"""
+WITH held AS (
+    SELECT key.lead_id, key.payload_hash, key.state, key.duplicate_of FROM dispatcher.idempotency_keys AS key
+    WHERE key.account = :account AND key.key = CAST(:key AS text)
+), live AS ({_LIVE}), born AS (
     INSERT INTO dispatcher.leads (id, account, campaign_id, phone_number, variables, allow_dupplicate, state, priority,
-        due_at, expires_at, duplicate_of, idempotency_key, payload_hash, batch_id, finished_at)
+        due_at, expires_at, duplicate_of, idempotency_key, payload_hash, finished_at)
     SELECT :id, :account, :campaign_id, :phone_number, CAST(:variables AS jsonb), :allow_dupplicate,
         CASE WHEN live.id IS NULL THEN 'pending' ELSE 'duplicate' END, :priority,
         greatest(now(), coalesce(CAST(:not_before_at AS timestamptz), now() + CAST(:not_before_in AS interval), now())),
         coalesce(CAST(:expires_at AS timestamptz), now() + CAST(:expires_in AS interval)),
-        live.id, CAST(:key AS text), :payload_hash, CAST(:batch_id AS uuid),
-        CASE WHEN live.id IS NOT NULL THEN now() END
+        live.id, CAST(:key AS text), :payload_hash, CASE WHEN live.id IS NOT NULL THEN now() END
     FROM (SELECT 1) AS one LEFT JOIN live ON true
     WHERE NOT EXISTS (SELECT FROM held)
     -- Also for the id itself: a repeated submit finds its first one below.
@@ -74,7 +87,6 @@ class Entry:
     account: str
     lead: Lead
     options: SubmitOptions
-    batch_id: UUID | None = None
 
     def __repr__(self) -> str:
         return f"Entry(id={self.id}, account={self.account!r}, campaign_id={self.lead.campaign_id})"
@@ -93,7 +105,11 @@ class Stored:
 
 def submit(connection: Connection, entry: Entry, payload_hash: str) -> Stored | None:
     """Store the lead with its contacts and key, in one statement. None: another one was faster; `find`, then again."""
-    rows = _SUBMIT.rows(connection, _parameters(entry, payload_hash))
+    parameters = _plain_parameters(entry, payload_hash)
+    if _is_plain(entry):
+        rows = _SUBMIT_PLAIN.rows(connection, parameters)
+    else:
+        rows = _SUBMIT.rows(connection, parameters | _other_parameters(entry))
     return _stored(rows[0]) if rows else None
 
 
@@ -114,9 +130,14 @@ def contacts_json(lead: Lead) -> str:
     return orjson.dumps(rows).decode()
 
 
-def _parameters(entry: Entry, payload_hash: str) -> Mapping[str, object]:
-    lead, options = entry.lead, entry.options
-    not_before, expires_at = options.not_before, options.expires_at
+def _is_plain(entry: Entry) -> bool:
+    options = entry.options
+    extras = (options.idempotency_key, options.not_before, options.expires_at, entry.lead.secondary_contacts or None)
+    return extras == (None, None, None, None)
+
+
+def _plain_parameters(entry: Entry, payload_hash: str) -> dict[str, object]:
+    lead = entry.lead
     return {
         "id": entry.id,
         "account": entry.account,
@@ -124,15 +145,21 @@ def _parameters(entry: Entry, payload_hash: str) -> Mapping[str, object]:
         "phone_number": lead.phone_number,
         "variables": orjson.dumps(lead.variables).decode(),
         "allow_dupplicate": lead.allow_dupplicate,
-        "priority": options.priority,
+        "priority": entry.options.priority,
+        "payload_hash": payload_hash,
+    }
+
+
+def _other_parameters(entry: Entry) -> dict[str, object]:
+    options = entry.options
+    not_before, expires_at = options.not_before, options.expires_at
+    return {
         "not_before_at": not_before if isinstance(not_before, datetime) else None,
         "not_before_in": not_before if isinstance(not_before, timedelta) else None,
         "expires_at": expires_at if isinstance(expires_at, datetime) else None,
         "expires_in": expires_at if isinstance(expires_at, timedelta) else None,
         "key": options.idempotency_key,
-        "payload_hash": payload_hash,
-        "batch_id": entry.batch_id,
-        "contacts": contacts_json(lead),
+        "contacts": contacts_json(entry.lead),
     }
 
 

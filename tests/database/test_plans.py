@@ -31,7 +31,7 @@ from dispatcher.store.results import Result
 from tests.database.queue import TERMS, accepted, ids, phone, result
 from tests.support.databases import Databases
 
-SCHEDULED: Final = 100_000  # of a higher priority, for later, in the very channel
+SCHEDULED: Final = 500_000  # of a higher priority, for later, in the very channel
 DUE: Final = 50_000
 FINISHED: Final = 50_000
 CHANNELS: Final = 20
@@ -116,10 +116,9 @@ class Meter:
         return {row.name: (row.scans, row.returned, row.fetched, row.blocks) for row in rows}
 
 
-def entry(number: int) -> submissions.Entry:
+def entry(number: int, **options: Any) -> submissions.Entry:
     lead = Lead.parse({"phone_number": phone(number), "campaign_id": 42, "variables": {"name": "Ada"}})
-    options = SubmitOptions.parse({"idempotency_key": f"key-{number}"})
-    return submissions.Entry(uuid_utils.compat.uuid7(), "default", lead, options)
+    return submissions.Entry(uuid_utils.compat.uuid7(), "default", lead, SubmitOptions.parse(options))
 
 
 def run_of(connection: Connection) -> dict[str, Touched]:
@@ -153,6 +152,7 @@ def alone(connection: Connection) -> dict[str, Touched]:
     meter = Meter(connection)
     return {
         "submit": meter(lambda: submissions.submit(connection, entry(1), "hash")),
+        "submit with a key": meter(lambda: submissions.submit(connection, entry(2, idempotency_key="key"), "hash")),
         "take": meter(lambda: sweeps.take(connection, "one", hold_seconds=5)),
         "due_channels": meter(lambda: sweeps.due_channels(connection)),
         "due_lookups": meter(lambda: sweeps.due_lookups(connection)),
@@ -240,6 +240,7 @@ BOUNDS: Final = {
     "record in a transaction": Bound(RUN, 100 * BATCH, "leads_pkey"),
     "end_leases": Bound(RUN, 100 * BATCH, "leads_pkey"),
     "submit": Bound(10, 100, "leads_one_live"),
+    "submit with a key": Bound(10, 100, "leads_one_live"),
     "take": Bound(40, 100, "leads_due"),
     "due_channels": Bound(10 * CHANNELS, 100 * CHANNELS, "leads_due"),
     "due_lookups": Bound(10, 50, "leads_unknown"),
