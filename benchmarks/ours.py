@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import create_engine, text
 
 from benchmarks.leads import lead
-from benchmarks.stopwatch import told
+from benchmarks.stopwatch import leave, told
 from dispatcher.broker.doorbell import Doorbell
 from dispatcher.config.settings import Settings
 from dispatcher.leads.lead import Lead
@@ -98,6 +98,7 @@ if __name__ == "__main__":
     match sys.argv[1:]:
         case ["load", first, count]:
             load(int(first), int(count))
+            leave()
         case ["submit", first, count]:
             submit(int(first), int(count))
         case ["submit_many", first, count]:

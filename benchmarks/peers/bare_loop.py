@@ -15,6 +15,7 @@ import redis
 import requests
 
 from benchmarks.leads import lead
+from benchmarks.stopwatch import leave
 
 GO = "bare_loop_go"
 
@@ -69,5 +70,6 @@ if __name__ == "__main__":
             serve(int(share), int(shares), int(threads))
         case ["load", first, count]:
             load(int(first), int(count), 2)
+            leave()
         case _:
             sys.exit(__doc__)

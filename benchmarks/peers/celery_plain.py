@@ -14,7 +14,7 @@ import requests
 from celery import Celery
 
 from benchmarks.leads import lead
-from benchmarks.stopwatch import told
+from benchmarks.stopwatch import leave, told
 
 QUEUE = "celery_plain"
 STAGED = "celery_plain_staged"
@@ -71,6 +71,7 @@ if __name__ == "__main__":
     match sys.argv[1:]:
         case ["load", first, count]:
             load(int(first), int(count))
+            leave()
         case ["submit", first, count]:
             submit(int(first), int(count))
         case ["trickle", first, count, pause]:

@@ -13,6 +13,7 @@ import requests
 from celery import Celery
 
 from benchmarks.leads import lead
+from benchmarks.stopwatch import leave
 
 QUEUE = "celery_rows"
 STAGED = "celery_rows_staged"
@@ -82,5 +83,6 @@ if __name__ == "__main__":
             setup()
         case ["load", first, count]:
             load(int(first), int(count))
+            leave()
         case _:
             sys.exit(__doc__)

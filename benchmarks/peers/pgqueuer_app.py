@@ -10,6 +10,7 @@ from pgqueuer import AsyncpgPoolDriver, PgQueuer, Queries
 from pgqueuer.models import Job
 
 from benchmarks.leads import lead
+from benchmarks.stopwatch import leave
 
 
 async def pool(size: int) -> asyncpg.Pool:
@@ -57,5 +58,6 @@ if __name__ == "__main__":
             uvloop.run(work(int(batch_size)))
         case ["load", first, count]:
             uvloop.run(load(int(first), int(count)))
+            leave()
         case _:
             sys.exit(__doc__)

@@ -12,7 +12,7 @@ import procrastinate
 import requests
 
 from benchmarks.leads import lead
-from benchmarks.stopwatch import told
+from benchmarks.stopwatch import leave, told
 
 QUEUE = "leads"
 
@@ -108,6 +108,7 @@ if __name__ == "__main__":
             uvloop.run(work(queue, int(concurrency)))
         case ["load", queue, first, count]:
             asyncio.run(load(queue, int(first), int(count)))
+            leave()
         case ["submit", first, count]:
             submit(int(first), int(count))
         case ["submit_many", first, count, chunk]:

@@ -123,8 +123,8 @@ class DeliveryRun:
                 permits = self._permits()
                 asked_at = self._clock()
                 turn = self._record_and_claim(finished, permits)
-                self._slots.start(Job(claimed, asked_at) for claimed in turn.opened)
                 self._invite_others(turn)
+                self._slots.start(Job(claimed, asked_at) for claimed in turn.opened)
         finally:
             self._slots.close()
         if not (self._drained or self._starved):
