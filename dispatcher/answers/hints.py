@@ -26,6 +26,14 @@ class RateHints:
     remaining: int | None = None
     reset_seconds: float | None = None  # from now until the window is whole again, clamped to 0 … 1 h
 
+    def slowdown(self, *, throttled: bool) -> tuple[int, float] | None:
+        """So many requests are left for so many seconds; None if the answer, perhaps a refusal, does not say."""
+        if throttled and self.retry_after_seconds is not None:
+            return 0, self.retry_after_seconds
+        if self.remaining is not None and self.reset_seconds is not None:
+            return self.remaining, self.reset_seconds
+        return None
+
 
 NO_HINTS: Final = RateHints()
 _HEADERS: Final = frozenset({"retry-after", "x-ratelimit-remaining", "x-ratelimit-reset"})

@@ -5,9 +5,10 @@ from typing import Annotated
 
 import typer
 
-from dispatcher.cli import screen
+from dispatcher.cli import screen, typed
 from dispatcher.cli.opening import opened
 from dispatcher.config.actor import whoami
+from dispatcher.leads.lead import MAX_CAMPAIGN_ID
 from dispatcher.leads.options import DEFAULT_ACCOUNT
 from dispatcher.records import moments
 
@@ -32,11 +33,14 @@ def campaigns(json: screen.Json = False, csv: screen.Csv = False) -> None:
 
 def limit(
     rate: Annotated[str, typer.Argument(help="E.g. 30/minute, or '5/second; 1000/hour', or off.", show_default=False)],
-    campaign: Annotated[int, typer.Option("--campaign", min=1, help="Id of the campaign.", show_default=False)],
+    campaign: Annotated[
+        int, typer.Option("--campaign", min=1, max=MAX_CAMPAIGN_ID, help="Id of the campaign.", show_default=False)
+    ],
     account: Annotated[str, typer.Option("--account", help="Name of the account.")] = DEFAULT_ACCOUNT,
     dry_run: screen.DryRun = False,
 ) -> None:
     """Give a campaign a limit of its own beside the account's. The next delivery run keeps it, within seconds."""
+    rate = typed.rate_limit(rate)
     with opened(rehearsing=dry_run) as dispatcher:
         dispatcher.campaigns.limit(campaign, account, rate, actor=whoami())
     off = rate.strip().lower() in {"off", "none", ""}

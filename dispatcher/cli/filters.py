@@ -3,13 +3,14 @@
 import inspect
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
-from functools import wraps
+from functools import partial, wraps
 from typing import Annotated, Any, Final
 from uuid import UUID
 
 import typer
 
 from dispatcher.cli import typed
+from dispatcher.leads.lead import MAX_CAMPAIGN_ID
 from dispatcher.records import moments
 from dispatcher.rules.states import FailureClass
 
@@ -22,7 +23,7 @@ def _option(kind: Any, *flags: str, help: str, **more: Any) -> Any:  # noqa: ANN
 
 _OPTIONS: Final[Mapping[str, Any]] = {
     "failure_class": _option(FailureClass, "--class", help="Why it failed.", case_sensitive=False),
-    "campaign_id": _option(int, "--campaign", min=1, help="Id of the campaign."),
+    "campaign_id": _option(int, "--campaign", min=1, max=MAX_CAMPAIGN_ID, help="Id of the campaign."),
     "account": _option(str, "--account", help="Name of the account."),
     "fingerprint": _option(str, "--cause", help="Fingerprint, as `failed --group` shows it."),
     "http_status": _option(int, "--http-status", min=100, max=599, help="What Voicery answered."),
@@ -42,7 +43,12 @@ _OPTIONS: Final[Mapping[str, Any]] = {
 }
 
 
-_MOMENTS: Final = ("failed_since", "failed_before", "submitted_since", "submitted_before")
+_MOMENTS: Final = {
+    "failed_since": "--since",
+    "failed_before": "--before",
+    "submitted_since": "--submitted-since",
+    "submitted_before": "--submitted-before",
+}
 
 
 def filtered(command: Callable[..., None]) -> Callable[..., None]:
@@ -70,6 +76,6 @@ def _read(given: dict[str, Any]) -> dict[str, Any]:
     readers: Mapping[str, Callable[[str], Any]] = {
         "phone_number": typed.ending,
         "variable": typed.variable,
-        **dict.fromkeys(_MOMENTS, lambda text: typed.past(text, now)),
+        **{name: partial(typed.past, now=now, option=option) for name, option in _MOMENTS.items()},
     }
     return {name: readers[name](value) if name in readers else value for name, value in given.items()}

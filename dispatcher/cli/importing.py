@@ -15,6 +15,7 @@ from dispatcher.importing.importer import Importer, ImportResult
 from dispatcher.importing.number import known_country
 from dispatcher.importing.source import STDIN, Source, open_source
 from dispatcher.importing.terms import ImportTerms
+from dispatcher.leads.lead import MAX_CAMPAIGN_ID
 from dispatcher.leads.options import DEFAULT_ACCOUNT
 
 
@@ -45,7 +46,9 @@ def import_file(
     ] = None,
     campaign: Annotated[
         int | None,
-        typer.Option("--campaign", min=1, help="Campaign of rows that name none.", show_default=False),
+        typer.Option(
+            "--campaign", min=1, max=MAX_CAMPAIGN_ID, help="Campaign of rows that name none.", show_default=False
+        ),
     ] = None,
     account: Annotated[str, typer.Option("--account", help="Name of the account.")] = DEFAULT_ACCOUNT,
     rejected: Annotated[

@@ -2,13 +2,15 @@
 
 import sys
 from datetime import UTC, datetime, timedelta
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
 from dispatcher.cli import screen, typed
 from dispatcher.cli.opening import opened
 from dispatcher.config.actor import whoami
+
+FORGOTTEN: Final = "Who is forgotten counts as new: the same people, submitted or imported again, are called again."
 
 
 def prune(
@@ -34,13 +36,15 @@ def prune(
         if total and not dry_run:
             undone = f", {screen.number(seen.open)} of which nobody has dealt with" if seen.open else ""
             beside = f" ({screen.number(seen.failed)} failed{undone})" if seen.failed else ""
-            screen.confirm(f"Delete {screen.plural(total, 'lead')}{beside}?", yes=yes)
+            screen.confirm(f"Delete {screen.plural(total, 'lead')}{beside}? {FORGOTTEN}", yes=yes)
             total = sum(dispatcher.pruner.prune(age, failed=failed, actor=whoami()))
     if json:
         screen.emit({**told, "leads": total})
         return
     verb = "would be deleted" if dry_run else "deleted"
     screen.say(("✓ ", "green"), f"{screen.plural(total, 'lead')} {verb}.")
+    if dry_run and total:
+        screen.say(("! ", "yellow"), FORGOTTEN)
     if dry_run and seen.open:
         screen.say(("! ", "yellow"), f"{screen.number(seen.open)} of them failed and nobody has dealt with them.")
 
@@ -83,7 +87,7 @@ def erase(
 
 def _age(text: str) -> timedelta:
     now = datetime.now(UTC)
-    age = now - typed.past(text, now)
+    age = now - typed.past(text, now, "--older-than")
     if age <= timedelta(0):
-        raise typer.BadParameter("--older-than must lie in the past, e.g. 30d")
+        raise typer.BadParameter("it lies ahead; write e.g. 30d", param_hint="--older-than")
     return age

@@ -10,6 +10,7 @@ from dispatcher.cli import lead_screen, screen, typed
 from dispatcher.cli.opening import opened
 from dispatcher.config.actor import whoami
 from dispatcher.leads.json_text import read_json
+from dispatcher.leads.lead import MAX_CAMPAIGN_ID
 from dispatcher.leads.masking import mask_phone
 from dispatcher.records import moments
 from dispatcher.records.lead_filter import LeadFilter
@@ -24,7 +25,8 @@ def list_leads(
         typer.Option("--state", help="One state, or several.", rich_help_panel=_PANEL, show_default=False),
     ] = None,
     campaign: Annotated[
-        int | None, typer.Option("--campaign", min=1, help="Id of the campaign.", rich_help_panel=_PANEL)
+        int | None,
+        typer.Option("--campaign", min=1, max=MAX_CAMPAIGN_ID, help="Id of the campaign.", rich_help_panel=_PANEL),
     ] = None,
     account: Annotated[
         str | None, typer.Option("--account", help="Name of the account.", rich_help_panel=_PANEL)
@@ -57,8 +59,8 @@ def list_leads(
         idempotency_key=key,
         voicery_lead_id=voicery_id,
         phone_number=phone,
-        created_since=None if since is None else typed.past(since, now),
-        created_before=None if before is None else typed.past(before, now),
+        created_since=None if since is None else typed.past(since, now, "--since"),
+        created_before=None if before is None else typed.past(before, now, "--before"),
     )
     with opened() as dispatcher:
         found = dispatcher.watch.leads(wanted, most=limit + 1)

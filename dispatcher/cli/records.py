@@ -55,7 +55,7 @@ def audit(
     csv: screen.Csv = False,
 ) -> None:
     """List who did what, the newest first."""
-    earliest = None if since is None else typed.past(since, datetime.now(UTC))
+    earliest = None if since is None else typed.past(since, datetime.now(UTC), "--since")
     with opened() as dispatcher:
         found = dispatcher.ledgers.audit(subject=subject, actor=actor, action=action, most=limit)
     found = [one for one in found if earliest is None or one.at >= earliest]

@@ -75,8 +75,8 @@ def replay(
     terms = _Terms(
         even_if_called=even_if_called,
         note=note,
-        not_before=None if at is None else typed.future(at, datetime.now(UTC)),
-        spread=None if spread is None else typed.duration(spread),
+        not_before=None if at is None else typed.future(at, datetime.now(UTC), "--at"),
+        spread=None if spread is None else typed.duration(spread, "--spread"),
         per_minute=per_minute,
         campaign_id=to_campaign,
     )

@@ -60,9 +60,9 @@ def submit(
     options: dict[str, Any] = {"idempotency_key": key, "priority": priority}
     now = datetime.now(UTC)
     if not_before is not None:
-        options["not_before"] = typed.future(not_before, now)
+        options["not_before"] = typed.future(not_before, now, "--not-before")
     if expires_at is not None:
-        options["expires_at"] = typed.future(expires_at, now)
+        options["expires_at"] = typed.future(expires_at, now, "--expires-at")
     if phone is not None:
         lead = _lead(phone, campaign, var or [], contact or [], allow_dupplicate=allow_dupplicate)
     elif campaign is not None or var or contact or allow_dupplicate:

@@ -1,4 +1,4 @@
-"""What is typed behind an option, read; what cannot be read is misuse, and ends with 2."""
+"""What is typed behind an option, read; what cannot be read is misuse, names the option, and ends with 2."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -6,43 +6,53 @@ from datetime import datetime, timedelta
 
 import typer
 
+from dispatcher.config.rate import EXAMPLES, parse_rate_limit
 from dispatcher.records import moments
 from dispatcher.records.failure_filter import ending_of, variable_of
 
 
-def past(text: str, now: datetime) -> datetime:
+def past(text: str, now: datetime, option: str) -> datetime:
     """A moment that has passed."""
-    with _misuse():
+    with _misuse(option):
         return moments.past(text, now)
 
 
-def future(text: str, now: datetime) -> datetime | timedelta:
+def future(text: str, now: datetime, option: str) -> datetime | timedelta:
     """A moment to come."""
-    with _misuse():
+    with _misuse(option):
         return moments.future(text, now)
 
 
-def duration(text: str) -> timedelta:
+def duration(text: str, option: str) -> timedelta:
     """A length of time."""
-    with _misuse():
+    with _misuse(option):
         return moments.duration(text)
+
+
+def rate_limit(text: str) -> str:
+    """A rate limit, or a word for none."""
+    try:
+        parse_rate_limit(text)
+    except ValueError as fault:
+        raise typer.BadParameter(f"{fault}; {EXAMPLES}", param_hint="RATE") from None
+    return text
 
 
 def variable(text: str) -> tuple[str, str]:
     """The name and the value of a variable."""
-    with _misuse():
+    with _misuse("--var"):
         return variable_of(text)
 
 
 def ending(text: str) -> str:
     """How a number ends."""
-    with _misuse():
+    with _misuse("--phone"):
         return ending_of(text)
 
 
 @contextmanager
-def _misuse() -> Iterator[None]:
+def _misuse(option: str) -> Iterator[None]:
     try:
         yield
     except ValueError as fault:
-        raise typer.BadParameter(str(fault)) from None
+        raise typer.BadParameter(str(fault), param_hint=option) from None

@@ -7,6 +7,8 @@ from typing import Final
 MAX_PERMITS: Final = 100_000  # the limiter remembers each of them
 MAX_WINDOW_SECONDS: Final = 86_400.0
 
+EXAMPLES: Final = "write it like 30/minute, or 100/minute; 20/10 seconds, or off"
+
 _OFF = frozenset({"off", "none"})
 _UNIT_SECONDS = {"second": 1.0, "minute": 60.0, "hour": 3600.0, "day": 86_400.0}
 _WINDOW = re.compile(
@@ -36,10 +38,10 @@ def parse_rate_limit(text: str) -> tuple[RateWindow, ...]:
     if text.strip().lower() in _OFF:
         return ()
     windows = []
-    for part in text.split(";"):
+    for part in re.split("[;,]", text):
         found = _WINDOW.fullmatch(part.strip())
         if found is None:
-            raise ValueError("is not a rate limit")
+            raise ValueError("is not a rate limit: so many per second, minute, hour or day")
         seconds = float(found["count"] or 1) * _UNIT_SECONDS[found["unit"].lower()]
         windows.append(RateWindow(int(found["permits"]), seconds))
     return tuple(windows)

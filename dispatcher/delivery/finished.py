@@ -20,8 +20,4 @@ class Finished:
     @property
     def slowdown(self) -> tuple[int, float] | None:
         """What the answer says about the rate: so many requests are left for so many seconds; None if nothing."""
-        if self.outcome.kind is Kind.THROTTLED and self.hints.retry_after_seconds is not None:
-            return 0, self.hints.retry_after_seconds
-        if self.hints.remaining is not None and self.hints.reset_seconds is not None:
-            return self.hints.remaining, self.hints.reset_seconds
-        return None
+        return self.hints.slowdown(throttled=self.outcome.kind is Kind.THROTTLED)

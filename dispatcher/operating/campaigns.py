@@ -2,9 +2,9 @@
 
 from sqlalchemy import Connection
 
-from dispatcher.config.rate import parse_rate_limit
+from dispatcher.config.rate import EXAMPLES, parse_rate_limit
 from dispatcher.errors import NotAllowed
-from dispatcher.leads.options import check_account
+from dispatcher.operating.scope import check_scope
 from dispatcher.records.campaign import CampaignRecord
 from dispatcher.store import audit, campaigns
 from dispatcher.store.database import Database
@@ -24,15 +24,15 @@ class Campaigns:
     def limit(self, campaign_id: int, account: str, rate_limit: str | None, *, actor: str) -> None:
         """Give a campaign a limit of its own beside the account's, e.g. `30/minute`; None takes it away.
 
-        Delivery runs that begin from now on keep it. Raises `NotAllowed` for what is no limit.
+        Delivery runs that begin from now on keep it. Raises `NotAllowed` for what is no limit, account or campaign.
         """
-        check_account(account)
+        check_scope(account, campaign_id)
         wanted = (rate_limit or "").strip() or None
         if wanted is not None:
             try:
                 windows = parse_rate_limit(wanted)
             except ValueError as fault:
-                raise NotAllowed(f"The limit {fault}; write it like 30/minute, or leave it empty for none.") from None
+                raise NotAllowed(f"The limit {fault}; {EXAMPLES}.") from None
             wanted = wanted if windows else None
 
         def act(connection: Connection) -> None:

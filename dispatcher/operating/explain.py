@@ -26,15 +26,15 @@ _VERDICTS: Final = {
 }
 
 
-def explain(record: LeadRecord, gates: Sequence[GateRecord] = ()) -> str:
-    """One short paragraph. `gates`: those of its account and campaign that are not open."""
-    return " ".join([*_sentences(record, gates, record.read_at), "(Times are UTC.)"])
+def explain(record: LeadRecord, gates: Sequence[GateRecord] = (), rate_limit: str | None = None) -> str:
+    """One short paragraph. `gates`: those that hold it back, its account's first. `rate_limit`: its campaign's own."""
+    return " ".join([*_sentences(record, gates, rate_limit, record.read_at), "(Times are UTC.)"])
 
 
-def _sentences(record: LeadRecord, gates: Sequence[GateRecord], now: datetime) -> Iterator[str]:
+def _sentences(record: LeadRecord, gates: Sequence[GateRecord], rate_limit: str | None, now: datetime) -> Iterator[str]:
     match record.state:
         case State.PENDING:
-            return _pending(record, gates, now)
+            return _pending(record, gates, rate_limit, now)
         case State.SENDING:
             return _sending(record, now)
         case State.UNKNOWN:
@@ -54,7 +54,7 @@ def _sentences(record: LeadRecord, gates: Sequence[GateRecord], now: datetime) -
 # One for each state ---------------------------------------------------------------------------------------------------
 
 
-def _pending(record: LeadRecord, gates: Sequence[GateRecord], now: datetime) -> Iterator[str]:
+def _pending(record: LeadRecord, gates: Sequence[GateRecord], rate_limit: str | None, now: datetime) -> Iterator[str]:
     if record.history:
         yield f"{_capital(_tale(record, now))}."
     else:
@@ -70,6 +70,8 @@ def _pending(record: LeadRecord, gates: Sequence[GateRecord], now: datetime) -> 
         yield f"It goes at {_clock(record.due_at, now)}, in {_span((record.due_at - now).total_seconds())}."
     else:
         yield "It goes as soon as a worker is free and the rate limit allows; `dispatcher status` shows both."
+        if rate_limit is not None:
+            yield f"Its campaign also has a limit of its own, {rate_limit}; `dispatcher limit` changes it."
 
 
 def _sending(record: LeadRecord, now: datetime) -> Iterator[str]:

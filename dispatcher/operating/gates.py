@@ -6,7 +6,7 @@ from typing import Final
 from sqlalchemy import Connection
 
 from dispatcher.answers.outcome import Reason
-from dispatcher.leads.options import check_account
+from dispatcher.operating.scope import check_scope
 from dispatcher.rules.gate import Gate, GateState
 from dispatcher.store import audit, gates
 from dispatcher.store.database import Database
@@ -41,9 +41,9 @@ class GateKeeper:
         """Claim nothing more of a campaign, or with `campaign_id` None of the account, until `resume`.
 
         Returns how many leads are still on their way: they were claimed before and are answered within the deadline.
-        Nothing is claimed after this has returned. Raises `InvalidLead` for an impossible account.
+        Nothing is claimed after this has returned. Raises `NotAllowed` for an impossible account or campaign.
         """
-        check_account(account)
+        check_scope(account, campaign_id)
         note = (reason or "").strip() or DEFAULT_REASON
         return self._database.again(lambda connection: self._pause(connection, campaign_id, account, note, actor))
 
@@ -52,7 +52,7 @@ class GateKeeper:
 
         For an account the gates that machinery closed on its campaigns open too; what a person paused stays paused.
         """
-        check_account(account)
+        check_scope(account, campaign_id)
         return self._database.again(lambda connection: self._resume(connection, campaign_id, account, actor))
 
     def _pause(self, connection: Connection, campaign_id: int | None, account: str, note: str, actor: str) -> int:

@@ -8,7 +8,7 @@ from dispatcher.errors import LeadNotFound
 from dispatcher.operating.explain import explain
 from dispatcher.records.overview import Overview, RateUse
 from dispatcher.records.record import LeadRecord
-from dispatcher.store import leads, overview
+from dispatcher.store import campaigns, leads, overview
 from dispatcher.store.database import Database
 
 
@@ -36,7 +36,8 @@ class Reads:
         record = self.get(lead_id)
         with self._database.autocommit() as connection:
             gates = overview.gates_of(connection, record.account, record.campaign_id)
-        return explain(record, gates)
+            rate_limit = campaigns.limit_of(connection, record.account, record.campaign_id)
+        return explain(record, gates, rate_limit)
 
     def overview(self) -> Overview:
         """The whole queue at a glance."""

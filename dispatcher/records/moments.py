@@ -12,7 +12,7 @@ _LONGEST: Final = timedelta(days=3660)
 _SKEW_SECONDS: Final = 5.0
 """The reader's clock and the database's may differ by so much: what is no further ahead is now."""
 
-PAST_HELP: Final = "e.g. 2h, yesterday, 2026-11-23, 2026-11-23T14:00Z"
+PAST_HELP: Final = "e.g. 2h, 30d, yesterday, 2026-11-23, 2026-11-23T14:00Z"
 FUTURE_HELP: Final = "e.g. 30m, 2h, 1d, 2026-11-23T14:00+01:00"
 START_HELP: Final = "e.g. 2h, tomorrow 09:00 (UTC), 2026-11-23T14:00+01:00"
 

@@ -72,9 +72,7 @@ class LeadList:
         self.down = reply.status is None or reply.status >= 500
         if reply.status in (404, 405):
             self._note_missing(reply.status)
-        if reply.status == 429:
-            hints = rate_hints(reply, datetime.now(UTC))
-            self._rate.slow(remaining=0, reset_seconds=hints.retry_after_seconds or _THROTTLED_SECONDS)
+        self._slow_everyone(reply)
         return read_page(reply, per_page=PER_PAGE)
 
     def newest(self, campaign_id: int) -> Page | None:
@@ -83,6 +81,16 @@ class LeadList:
         if first is None or first.complete or not _oldest_first(first) or first.last_page is None:
             return first
         return self.page(campaign_id, None, page=first.last_page)
+
+    def _slow_everyone(self, reply: Reply) -> None:
+        """Let what this answer says about the rate hold for all workers of the account, also those that deliver."""
+        throttled = reply.status == 429
+        slowdown = rate_hints(reply, datetime.now(UTC)).slowdown(throttled=throttled)
+        if slowdown is None and throttled:
+            slowdown = 0, _THROTTLED_SECONDS
+        if slowdown is not None:
+            remaining, reset_seconds = slowdown
+            self._rate.slow(remaining=remaining, reset_seconds=reset_seconds)
 
     def _note_missing(self, status: int) -> None:
         self.missing = True

@@ -246,8 +246,31 @@ def test_a_campaign_has_a_limit_of_its_own_until_it_is_off(run: Line, rows: Rows
 
     assert run.json("campaigns")["items"][0]["rate_limit"] is None
     assert [line[1] for line in rows.audited()] == ["limit", "limit"]
-    with pytest.raises(NotAllowed):
-        _raised(run("limit", "--campaign", "42", "fast"))
+
+
+@pytest.mark.parametrize("rate", ["fast", "30", "30/min", "30/week", "30/minute. 5/second"])
+def test_what_is_no_rate_is_a_misuse_that_names_the_units_and_the_word_for_none(run: Line, rate: str) -> None:
+    refused = run("limit", "--campaign", "42", rate)
+
+    told = " ".join(refused.stderr.replace("│", " ").split())
+    assert refused.exit_code == 2
+    assert "RATE: is not a rate limit: so many per second, minute, hour or day; write it like 30/minute, or" in told
+    assert "100/minute; 20/10 seconds, or off" in told
+
+
+@pytest.mark.parametrize("command", [("limit", "30/minute"), ("pause",), ("resume",)])
+def test_a_campaign_or_an_account_that_cannot_be_is_refused_by_its_name(run: Line, command: tuple[str, ...]) -> None:
+    assert run(*command, "--campaign", str(2**63)).exit_code == 2
+    with pytest.raises(NotAllowed, match=r"^The account is not a name of an account; use 1 to 40"):
+        _raised(run(*command, "--campaign", "42", "--account", "BAD!"))
+
+
+@pytest.mark.parametrize("age", ["30", "soon", "tomorrow"])
+def test_an_age_that_cannot_be_read_names_its_option_and_an_example(run: Line, age: str) -> None:
+    refused = run("prune", "--older-than", age)
+
+    assert refused.exit_code == 2
+    assert "--older-than: it is not a time; write e.g. 2h, 30d" in " ".join(refused.stderr.replace("│", " ").split())
 
 
 def test_pruning_counts_first_and_asks(run: Line, rows: Rows) -> None:
@@ -257,7 +280,9 @@ def test_pruning_counts_first_and_asks(run: Line, rows: Rows) -> None:
     assert run.json("prune", "--older-than", "0.001s", "--dry-run") == {
         "ended": 1, "failed": 0, "failed_open": 0, "dry_run": True, "leads": 1,
     }  # fmt: skip
-    assert run("prune", "--older-than", "0.001s").exit_code == 2  # nobody to ask
+    assert "called again" in run.ok("prune", "--older-than", "0.001s", "--dry-run")
+    asked = run("prune", "--older-than", "0.001s")
+    assert (asked.exit_code, "called again" in asked.stderr) == (2, True)  # nobody to ask
     assert run.json("prune", "--older-than", "0.001s", "--yes")["leads"] == 1
     assert run.json("prune", "--older-than", "0.001s", "--failed", "--yes")["leads"] == 1
     assert run.json("list")["items"] == []

@@ -1,7 +1,58 @@
-"""What a caller is told when the rate allows no look-up."""
+"""What the list says about the rate, and what a caller is told when the rate allows no look-up."""
 
+from typing import Any
+
+import pytest
+
+from dispatcher.answers.reply import Reply
+from dispatcher.broker.limiter import Permits
 from dispatcher.errors import DispatcherError
-from dispatcher.resolution.asking import NoPermit
+from dispatcher.resolution.asking import LeadList, NoPermit
+
+
+class Rate:
+    def __init__(self) -> None:
+        self.slowed: list[tuple[int, float]] = []
+
+    def take_lookup(self, *, leads_wait: bool) -> Permits:
+        return Permits(1, 0.0)
+
+    def slow(self, *, remaining: int, reset_seconds: float) -> None:
+        self.slowed.append((remaining, reset_seconds))
+
+
+class Client:
+    def __init__(self, reply: Reply) -> None:
+        self.reply = reply
+
+    def list_leads(self, **_: Any) -> Reply:
+        return self.reply
+
+
+LEFT = {"x-ratelimit-remaining": "3", "x-ratelimit-reset": "20"}
+
+
+@pytest.mark.parametrize(
+    ("status", "headers", "slowed"),
+    [
+        (200, {}, []),
+        (200, LEFT, [(3, 20.0)]),
+        (200, {"retry-after": "20"}, []),
+        (429, {}, [(0, 10.0)]),
+        (429, LEFT, [(3, 20.0)]),
+        (429, {**LEFT, "retry-after": "30"}, [(0, 30.0)]),
+        (503, LEFT, [(3, 20.0)]),
+    ],
+)
+def test_what_the_list_says_about_the_rate_holds_for_all_workers(
+    status: int, headers: dict[str, str], slowed: list[tuple[int, float]]
+) -> None:
+    rate = Rate()
+    reply = Reply(status=status, headers=headers, body={"data": [], "last_page": 1, "total": 0})
+
+    LeadList(None, Client(reply), rate, account="default").page(42, "+12025550101")  # type: ignore[arg-type]
+
+    assert rate.slowed == slowed
 
 
 def test_no_permit_is_an_error_that_says_when_to_ask_again() -> None:

@@ -264,3 +264,10 @@ def test_evidence_that_nobody_expected_breaks_nothing(evidence: dict[str, Any]) 
 
     assert "sent 14:02:00" in explain(lead)
     assert lead.history[0].in_doubt
+
+
+def test_a_lead_that_waits_for_its_turn_names_the_limit_of_its_campaign() -> None:
+    told = explain(record(State.PENDING), rate_limit="2/minute")
+
+    assert "Its campaign also has a limit of its own, 2/minute; `dispatcher limit` changes it." in told
+    assert "limit of its own" not in explain(record(State.PENDING))
