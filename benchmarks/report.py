@@ -53,7 +53,16 @@ def text(figure: Figure) -> str:
 
 
 def _said(check: Check) -> str:
-    return f"{check.value:.2f}{_unit(check.unit)} (target {check.sense} {check.target:g}{_unit(check.unit)})"
+    unit = _unit(check.unit)
+    return f"{_rounded(check.value, check.target)}{unit} (target {check.sense} {check.target:g}{unit})"
+
+
+def _rounded(value: float, target: float) -> str:
+    """Two decimals; more where two would hide on which side of the target it is."""
+    decimals = 2
+    while value != target and decimals < 6 and round(value, decimals) == target:
+        decimals += 1
+    return f"{value:.{decimals}f}"
 
 
 def _unit(unit: str) -> str:
@@ -71,7 +80,8 @@ def markdown(kept: dict[str, Any]) -> Iterator[str]:
     for figure in kept["figures"].values():
         for check in figure["checks"]:
             unit = _unit(check["unit"])
-            found, target = f"{check['value']:.2f}{unit}", f"{check['sense']} {check['target']:g}{unit}"
+            found = f"{_rounded(check['value'], check['target'])}{unit}"
+            target = f"{check['sense']} {check['target']:g}{unit}"
             yield f"| {figure['title']} | {check['what']} | **{found}** | {target} | {_mark(check['holds'])} |"
     for figure in kept["figures"].values():
         yield ""

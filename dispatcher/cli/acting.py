@@ -5,10 +5,9 @@ from typing import Annotated, Literal
 
 import typer
 
-from dispatcher.cli import screen
+from dispatcher.cli import screen, typed
 from dispatcher.cli.opening import opened
 from dispatcher.errors import LeadNotFound, NotAllowed
-from dispatcher.leads.lead import MAX_CAMPAIGN_ID
 from dispatcher.leads.options import DEFAULT_ACCOUNT
 from dispatcher.records.lead_filter import LeadFilter
 from dispatcher.rules.states import State
@@ -16,7 +15,8 @@ from dispatcher.rules.states import State
 LeadIds = Annotated[list[str], typer.Argument(metavar="ID", help="Ids of leads.", show_default=False)]
 Note = Annotated[str, typer.Option("--note", help="How you know, or why; kept with the lead.", show_default=False)]
 OneCampaign = Annotated[
-    int | None, typer.Option("--campaign", min=1, max=MAX_CAMPAIGN_ID, help="Only this campaign.", show_default=False)
+    int | None,
+    typed.campaign_option("Only this campaign."),
 ]
 OneAccount = Annotated[str, typer.Option("--account", help="Name of the account.")]
 

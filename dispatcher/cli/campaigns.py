@@ -8,7 +8,6 @@ import typer
 from dispatcher.cli import screen, typed
 from dispatcher.cli.opening import opened
 from dispatcher.config.actor import whoami
-from dispatcher.leads.lead import MAX_CAMPAIGN_ID
 from dispatcher.leads.options import DEFAULT_ACCOUNT
 from dispatcher.records import moments
 
@@ -34,7 +33,8 @@ def campaigns(json: screen.Json = False, csv: screen.Csv = False) -> None:
 def limit(
     rate: Annotated[str, typer.Argument(help="E.g. 30/minute, or '5/second; 1000/hour', or off.", show_default=False)],
     campaign: Annotated[
-        int, typer.Option("--campaign", min=1, max=MAX_CAMPAIGN_ID, help="Id of the campaign.", show_default=False)
+        int,
+        typed.campaign_option("Id of the campaign."),
     ],
     account: Annotated[str, typer.Option("--account", help="Name of the account.")] = DEFAULT_ACCOUNT,
     dry_run: screen.DryRun = False,

@@ -10,7 +10,6 @@ from uuid import UUID
 import typer
 
 from dispatcher.cli import typed
-from dispatcher.leads.lead import MAX_CAMPAIGN_ID
 from dispatcher.records import moments
 from dispatcher.rules.states import FailureClass
 
@@ -23,7 +22,7 @@ def _option(kind: Any, *flags: str, help: str, **more: Any) -> Any:  # noqa: ANN
 
 _OPTIONS: Final[Mapping[str, Any]] = {
     "failure_class": _option(FailureClass, "--class", help="Why it failed.", case_sensitive=False),
-    "campaign_id": _option(int, "--campaign", min=1, max=MAX_CAMPAIGN_ID, help="Id of the campaign."),
+    "campaign_id": _option(int, "--campaign", parser=typed.campaign_id, metavar="ID", help="Id of the campaign."),
     "account": _option(str, "--account", help="Name of the account."),
     "fingerprint": _option(str, "--cause", help="Fingerprint, as `failed --group` shows it."),
     "http_status": _option(int, "--http-status", min=100, max=599, help="What Voicery answered."),

@@ -8,14 +8,13 @@ from uuid import UUID
 import typer
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from dispatcher.cli import import_screen, screen
+from dispatcher.cli import import_screen, screen, typed
 from dispatcher.cli.opening import opened
 from dispatcher.config.actor import whoami
 from dispatcher.importing.importer import Importer, ImportResult
 from dispatcher.importing.number import known_country
 from dispatcher.importing.source import STDIN, Source, open_source
 from dispatcher.importing.terms import ImportTerms
-from dispatcher.leads.lead import MAX_CAMPAIGN_ID
 from dispatcher.leads.options import DEFAULT_ACCOUNT
 
 
@@ -46,9 +45,7 @@ def import_file(
     ] = None,
     campaign: Annotated[
         int | None,
-        typer.Option(
-            "--campaign", min=1, max=MAX_CAMPAIGN_ID, help="Campaign of rows that name none.", show_default=False
-        ),
+        typed.campaign_option("Campaign of rows that name none."),
     ] = None,
     account: Annotated[str, typer.Option("--account", help="Name of the account.")] = DEFAULT_ACCOUNT,
     rejected: Annotated[

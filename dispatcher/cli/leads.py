@@ -10,7 +10,6 @@ from dispatcher.cli import lead_screen, screen, typed
 from dispatcher.cli.opening import opened
 from dispatcher.config.actor import whoami
 from dispatcher.leads.json_text import read_json
-from dispatcher.leads.lead import MAX_CAMPAIGN_ID
 from dispatcher.leads.masking import mask_phone
 from dispatcher.records import moments
 from dispatcher.records.lead_filter import LeadFilter
@@ -26,7 +25,7 @@ def list_leads(
     ] = None,
     campaign: Annotated[
         int | None,
-        typer.Option("--campaign", min=1, max=MAX_CAMPAIGN_ID, help="Id of the campaign.", rich_help_panel=_PANEL),
+        typed.campaign_option("Id of the campaign.", rich_help_panel=_PANEL),
     ] = None,
     account: Annotated[
         str | None, typer.Option("--account", help="Name of the account.", rich_help_panel=_PANEL)

@@ -3,10 +3,12 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta
+from typing import Any
 
 import typer
 
 from dispatcher.config.rate import EXAMPLES, parse_rate_limit
+from dispatcher.leads.lead import MAX_CAMPAIGN_ID
 from dispatcher.records import moments
 from dispatcher.records.failure_filter import ending_of, variable_of
 
@@ -27,6 +29,18 @@ def duration(text: str, option: str) -> timedelta:
     """A length of time."""
     with _misuse(option):
         return moments.duration(text)
+
+
+def campaign_id(text: str) -> int:
+    """The id of a campaign."""
+    if not text.isascii() or not text.isdecimal() or not 1 <= int(text[:20]) <= MAX_CAMPAIGN_ID:
+        raise typer.BadParameter("it is not an id of a campaign; write it as Voicery shows it, e.g. 42")
+    return int(text)
+
+
+def campaign_option(help: str, **more: Any) -> Any:  # noqa: ANN401 - as typer has it
+    """The option for one campaign, the same wherever it is asked for."""
+    return typer.Option("--campaign", parser=campaign_id, metavar="ID", help=help, show_default=False, **more)
 
 
 def rate_limit(text: str) -> str:

@@ -15,7 +15,6 @@ from rich.text import Text
 
 from dispatcher.cli import screen, status_screen, typed
 from dispatcher.cli.opening import opened
-from dispatcher.leads.lead import MAX_CAMPAIGN_ID
 from dispatcher.leads.masking import mask_numbers, mask_phone
 from dispatcher.records import moments
 from dispatcher.records.happening import Throughput
@@ -34,9 +33,7 @@ def tail(
     since: Annotated[str, typer.Option("--since", help=f"Begin in the past, {moments.PAST_HELP}.")] = "10s",
     follow: Annotated[bool, typer.Option("--follow/--no-follow", help="Go on until Ctrl-C.")] = True,
     every: Annotated[float, typer.Option("--every", min=0.2, max=60, help="Seconds between two looks.")] = 1.0,
-    campaign: Annotated[
-        int | None, typer.Option("--campaign", min=1, max=MAX_CAMPAIGN_ID, help="Only this campaign.")
-    ] = None,
+    campaign: Annotated[int | None, typed.campaign_option("Only this campaign.")] = None,
     json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
     reveal: screen.Reveal = False,
 ) -> None:
