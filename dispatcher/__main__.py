@@ -16,6 +16,7 @@ def main() -> None:
         else:
             from dispatcher.cli.app import app
 
+            gc.freeze()  # what is loaded stays to the end: searches for cycles in it made a tenth of an import
             app(prog_name="dispatcher")
     except DispatcherError as error:
         _complain(str(error))
