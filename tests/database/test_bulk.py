@@ -95,6 +95,13 @@ def test_bad_items_are_listed_by_index_and_stop_no_other(database: Database) -> 
     assert [fault.field for fault in result.rejected[2][1]] == ["phone_number", "campaign_id", "priority"]
 
 
+def test_the_index_of_a_bad_item_counts_from_the_batchs_beginning_in_a_long_chunk_too(database: Database) -> None:
+    items = [*leads(*range(399)), {"phone_number": "12"}, *leads(*range(400, 450)), {"phone_number": "12"}]
+    result = submit_many(database, items, chunk_items=430)
+    assert (result.submitted, count(database)) == (449, 449)
+    assert [index for index, _ in result.rejected] == [399, 450]
+
+
 def test_the_first_of_one_person_is_delivered_and_the_others_are_its_duplicates(database: Database) -> None:
     result = submit_many(database, leads(1, 2, 1, 1), chunk_items=2)
     assert (result.submitted, result.duplicates) == (2, 2)
