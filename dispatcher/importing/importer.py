@@ -9,7 +9,7 @@ from pathlib import Path
 from uuid import UUID
 
 from dispatcher.config.rate import RateWindow
-from dispatcher.importing.lead_file import batch_id_of, open_leads
+from dispatcher.importing.lead_file import open_leads
 from dispatcher.importing.plan import Plan, Planner
 from dispatcher.importing.refusal import UnreadableFile
 from dispatcher.importing.rejects import Rejects
@@ -67,9 +67,11 @@ class Importer:
 
     def plan(self, source: Source, terms: ImportTerms, batch_id: UUID | None = None) -> Plan:
         """Say what an import would do; nothing is stored. `batch_id` as for `run`. Raises `UnreadableFile`."""
-        batch_id = batch_id or batch_id_of(source, terms)
-        with open_leads(source, terms) as file, closing(Planner(self._database, terms, self._rate_limit)) as planner:
-            return planner.plan(file, batch_id, source.encoding)
+        with (
+            open_leads(source, terms, batch_id) as file,
+            closing(Planner(self._database, terms, self._rate_limit)) as planner,
+        ):
+            return planner.plan(file, source.encoding)
 
     def run(
         self,
@@ -85,14 +87,13 @@ class Importer:
         `batch_id` is that of an import to go on with, where it is not the one of the file's content.
         """
         began = self._clock()
-        batch_id = batch_id or batch_id_of(source, terms)
-        with open_leads(source, terms) as file, closing(Rejects(rejected_path)) as rejects:
+        with open_leads(source, terms, batch_id) as file, closing(Rejects(rejected_path)) as rejects:
             with self._database.transaction() as connection:
-                import_id = imports.begin(connection, batch_id, source.name, terms.account, terms.actor)
+                import_id = imports.begin(connection, file.batch_id, source.name, terms.account, terms.actor)
             rows = _InFlight(file.rows)
-            done = ImportResult(batch_id, form=file.form, encoding=source.encoding)
+            done = ImportResult(file.batch_id, form=file.form, encoding=source.encoding)
             chunks = self._bulk.stream(
-                rows, account=terms.account, batch_id=batch_id, read=file.read, workers=terms.workers
+                rows, account=terms.account, batch_id=file.batch_id, read=file.read, workers=terms.workers
             )
             try:
                 with closing(chunks):

@@ -90,9 +90,9 @@ class Planner:
         self._samples: list[Sample] = []
         self._refusals: list[tuple[int, tuple[FieldError, ...]]] = []
 
-    def plan(self, file: LeadFile, batch_id: UUID, encoding: str) -> Plan:
+    def plan(self, file: LeadFile, encoding: str) -> Plan:
         """Read the whole file."""
-        ids = BatchIds.of(self._account, batch_id)
+        ids = BatchIds.of(self._account, file.batch_id)
         while rows := list(islice(file.rows, _CHUNK_ITEMS)):
             candidates, rejections = read_items(rows, self._rows, ids, file.read)
             births, refused = self._decide(candidates)
@@ -102,7 +102,7 @@ class Planner:
         with self._database.transaction() as connection:
             waiting = imports.waiting(connection, self._account)
         return Plan(
-            batch_id=batch_id,
+            batch_id=file.batch_id,
             form=file.form,
             encoding=encoding,
             rows=self._rows,

@@ -35,9 +35,9 @@ class Bell:
 class Files:
     """Imports texts, in chunks of two rows."""
 
-    def __init__(self, database: Database, directory: Path) -> None:
-        self.rejected = directory / "leads.csv.rejected.csv"
-        self._path = directory / "leads.csv"
+    def __init__(self, database: Database, directory: Path, name: str = "leads.csv") -> None:
+        self.rejected = directory / f"{name}.rejected.csv"
+        self._path = directory / name
         self._database = database
         self._importer = Importer(
             Bulk(database, Bell(), chunk_items=2), database, parse_rate_limit("100/minute; 20/10 seconds")
@@ -155,6 +155,39 @@ def test_a_changed_mapping_calls_nobody_twice(files: Files) -> None:
     changed = files.run(content, columns={"name": "customer_name"})
     assert (changed.submitted, changed.rejected) == (0, 1)
     assert files.rejections()[0][1] == "batch_id"
+
+
+OWN = "phone_number,campaign_id,name,allow_dupplicate\n"
+
+
+@pytest.mark.parametrize("campaigns", [(None, 42), (42, None), (7, 42)])
+def test_a_default_campaign_that_no_row_uses_calls_nobody_twice(files: Files, campaigns: Any) -> None:
+    content = f"{OWN}{phone(1)},42,Ada,true\n{phone(2)},42,Bob,true\n"
+    first, second = (files.run(content, campaign_id=campaign) for campaign in campaigns)
+    assert (first.submitted, second.submitted, second.repeated) == (2, 0, 2)
+    assert first.batch_id == second.batch_id
+
+
+def test_of_a_mixed_file_only_the_rows_without_a_campaign_go_into_another(files: Files) -> None:
+    content = f"{OWN}{phone(1)},42,Ada,true\n{phone(2)},,Bob,true\n"
+    runs = [files.run(content, campaign_id=campaign) for campaign in (None, 7, 7, 8)]
+    assert [(run.submitted, run.repeated, run.rejected) for run in runs] == [(1, 0, 1), (1, 1, 0), (0, 2, 0), (1, 1, 0)]
+    assert files.all("SELECT campaign_id FROM dispatcher.leads ORDER BY 1") == [(7,), (8,), (42,)]
+
+
+def test_json_lines_obey_the_same_rule(database: Database, tmp_path: Path) -> None:
+    files = Files(database, tmp_path, "leads.jsonl")
+    own = f'{{"phone_number": "{phone(1)}", "campaign_id": 42, "allow_dupplicate": true}}\n'
+    lacking = f'{{"phone_number": "{phone(2)}", "allow_dupplicate": true}}\n'
+    runs = [files.run(own + lacking, campaign_id=campaign) for campaign in (7, 8, 7)]
+    assert [(run.submitted, run.repeated) for run in runs] == [(2, 0), (1, 1), (0, 2)]
+
+
+def test_a_file_without_a_column_of_campaigns_is_a_new_batch_in_another_campaign(files: Files) -> None:
+    content = f"phone_number,name\n{phone(1)},Ada\n"
+    first, other, again = (files.run(content, campaign_id=campaign) for campaign in (7, 8, 7))
+    assert (first.submitted, other.submitted, again.repeated) == (1, 1, 1)
+    assert first.batch_id == again.batch_id != other.batch_id
 
 
 def test_a_plan_stores_nothing_and_shows_nobodys_number(files: Files) -> None:
