@@ -26,7 +26,7 @@ RETURNING id
 _ADD: Final = text("""
 UPDATE dispatcher.imports SET submitted = submitted + :submitted, duplicates = duplicates + :duplicates,
     repeated = repeated + :repeated, rejected = rejected + :rejected, updated_at = now()
-WHERE id = :id
+WHERE id = :id AND submitted + duplicates + repeated + rejected = :before
 """)
 
 _REJECT: Final = text("""
@@ -76,15 +76,20 @@ def add(
     connection: Connection,
     import_id: int,
     *,
+    before: int,
     submitted: int,
     duplicates: int,
     repeated: int,
     rejected: int,
     fields: Sequence[RejectedField] = (),
 ) -> None:
-    """Add what became of some rows, to this import and to what all imports together have done."""
+    """Add what became of some rows, to this import and to what all imports together have done.
+
+    `before` is how many rows were added before: where these have been added as well, a repetition does nothing.
+    """
     counts = {"submitted": submitted, "duplicates": duplicates, "repeated": repeated, "rejected": rejected}
-    connection.execute(_ADD, {"id": import_id, **counts})
+    if not connection.execute(_ADD, {"id": import_id, "before": before, **counts}).rowcount:
+        return
     tally = Tally()
     for result, count in counts.items():
         if count:

@@ -4,7 +4,10 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from pathlib import Path
 
 import pytest
 
@@ -116,6 +119,70 @@ def test_a_sweep_ends_cleanly_when_it_is_told(
         finally:
             process.kill()
     database.close()
+
+
+@pytest.fixture
+def imported(environment: dict[str, str], database_url: str, tmp_path: Path) -> Iterator["Imported"]:
+    database = Database(normal_database_url(database_url))
+    yield Imported(environment, Rows(database), tmp_path / "leads.csv")
+    database.close()
+
+
+class Imported:
+    """An import of many rows, in a process group of its own, as a terminal gives it."""
+
+    COUNTED = "SELECT coalesce(max(submitted + duplicates + repeated), -1) AS rows FROM dispatcher.imports"
+
+    def __init__(self, environment: Mapping[str, str], rows: Rows, file: Path) -> None:
+        self.rows = rows
+        self._environment = {**clean_environment(), **environment}
+        self._file = file
+        with file.open("w") as out:
+            out.write("phone_number,campaign_id,allow_dupplicate\n")
+            out.writelines(f"+1202555{number % 100:04d},42,true\n" for number in range(101, 200_101))
+
+    def interrupted(self, after: int, *arguments: str) -> tuple[int, str, float]:
+        """Ctrl-C after so many rows: the exit code, what was said, and in how many seconds it ended."""
+        command = [*COMMAND, "import", str(self._file), *arguments]
+        with subprocess.Popen(
+            command, env=self._environment, stderr=subprocess.PIPE, text=True, start_new_session=True
+        ) as process:
+            try:
+                wait_until(lambda: self.rows.one(self.COUNTED).rows >= after, 30, "the import to get so far")
+                asked = time.monotonic()
+                os.killpg(process.pid, signal.SIGINT)
+                _, said = process.communicate(timeout=30)
+            finally:
+                with suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)
+        return process.returncode, said, time.monotonic() - asked
+
+
+@pytest.mark.parametrize("arguments", [(), ("--workers", "2")], ids=["alone", "with processes"])
+@pytest.mark.parametrize("after", [0, 2000])
+def test_ctrl_c_ends_an_import_at_once_and_says_how_to_go_on(
+    imported: Imported, arguments: tuple[str, ...], after: int
+) -> None:
+    code, said, seconds = imported.interrupted(after, *arguments)
+    counted = imported.rows.one(Imported.COUNTED).rows
+    stored = imported.rows.one("SELECT count(*) AS n FROM dispatcher.leads").n
+
+    assert code == 130
+    assert said.count("\n") == 1
+    assert "to go on, run the same command." in said
+    assert after <= counted == stored < 200_000
+    assert (f"{counted:,} rows are done" if counted else "No row is done") in said
+    assert seconds < 10  # one or two, on a machine that has nothing else to do
+
+
+def test_ctrl_c_in_an_import_once_more_names_the_batch_to_go_on_with(imported: Imported) -> None:
+    code, said, _ = imported.interrupted(2000, "--again")
+    [first, last] = said.splitlines()
+    batch = imported.rows.one("SELECT batch_id FROM dispatcher.imports").batch_id
+
+    assert code == 130
+    assert str(batch) in first
+    assert f"--batch {batch}" in last
 
 
 def test_a_sweep_does_not_outlive_its_parent(environment: dict[str, str], database_url: str) -> None:

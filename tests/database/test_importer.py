@@ -1,6 +1,7 @@
 """An import may be planned, cut short and repeated; every row of the file is accounted for."""
 
 import csv
+import itertools
 import re
 import stat
 import uuid
@@ -15,12 +16,14 @@ from hypothesis import strategies as st
 from sqlalchemy import text
 
 from dispatcher.config.rate import parse_rate_limit
+from dispatcher.errors import StoreUnavailable
 from dispatcher.importing.importer import Importer, ImportResult
 from dispatcher.importing.plan import Plan, seconds_to_send
-from dispatcher.importing.refusal import UnreadableFile
+from dispatcher.importing.refusal import ImportStopped, UnreadableFile
 from dispatcher.importing.source import open_source
 from dispatcher.importing.terms import ImportTerms
 from dispatcher.intake.bulk import Bulk
+from dispatcher.store import bulk, imports
 from dispatcher.store.database import Database
 from tests.database.queue import phone
 
@@ -39,20 +42,23 @@ class Files:
         self.rejected = directory / f"{name}.rejected.csv"
         self._path = directory / name
         self._database = database
-        self._importer = Importer(
-            Bulk(database, Bell(), chunk_items=2), database, parse_rate_limit("100/minute; 20/10 seconds")
-        )
+        ticks = itertools.count()
+        patience: Any = {"clock": lambda: float(next(ticks)), "wait": lambda _: None}
+        bulk = Bulk(database, Bell(), chunk_items=2, **patience)
+        self._importer = Importer(bulk, database, parse_rate_limit("100/minute; 20/10 seconds"), **patience)
 
     def run(
         self,
         content: str,
         progress: Callable[[ImportResult], None] = lambda _: None,
         batch_id: uuid.UUID | None = None,
+        stopping: Callable[[], bool] = lambda: False,
         **terms: Any,
     ) -> Any:
         self._path.write_text(content)
+        of_ada = ImportTerms(actor="ada@test", **terms)
         with open_source(str(self._path)) as source:
-            return self._importer.run(source, ImportTerms(actor="ada@test", **terms), self.rejected, progress, batch_id)
+            return self._importer.run(source, of_ada, self.rejected, progress, batch_id, stopping)
 
     def plan(self, content: str, batch_id: uuid.UUID | None = None, **terms: Any) -> Plan:
         self._path.write_text(content)
@@ -82,7 +88,7 @@ def test_every_row_is_accounted_for(files: Files) -> None:
     seen: list[int] = []
     result = files.run(content, lambda done: seen.append(done.rows))
     assert (result.rows, result.submitted, result.duplicates, result.rejected) == (6, 3, 1, 2)
-    assert seen == [2, 4, 6]
+    assert seen == [0, 2, 4, 6]
     rejections = files.rejections()
     assert [row[:2] for row in rejections] == [["5", "phone_number"], ["7", "phone_number"], ["7", "campaign_id"]]
     assert rejections[0][4] == "12,42,=HYPERLINK(1)"
@@ -126,6 +132,75 @@ def test_an_import_that_was_cut_short_goes_on(files: Files) -> None:
     assert (result.submitted, result.repeated) == (9 - stored, stored)
     assert files.all("SELECT count(*) FROM dispatcher.leads") == [(9,)]
     assert files.all("SELECT finished_at IS NULL FROM dispatcher.imports ORDER BY id") == [(True,), (False,)]
+
+
+COUNTED = "SELECT submitted + duplicates + repeated + rejected FROM dispatcher.imports ORDER BY id DESC LIMIT 1"
+STORED = "SELECT count(*) FROM dispatcher.leads"
+
+
+def test_a_stopped_import_counts_all_that_it_stored_and_says_how_to_go_on(files: Files) -> None:
+    done: list[ImportResult] = []
+    with pytest.raises(ImportStopped, match="the same command") as stopped:
+        files.run(HEADER + lines(*range(20)), done.append, stopping=lambda: done[-1].rows >= 4)
+    assert files.all(STORED) == files.all(COUNTED) == [(done[-1].rows,)]
+    assert f"first {done[-1].rows} rows are done" in str(stopped.value)
+    assert str(done[-1].batch_id) not in str(stopped.value)
+
+
+def test_an_import_of_rows_once_more_names_its_batch_at_once_and_goes_on_in_it(files: Files) -> None:
+    content = "phone_number,campaign_id,allow_dupplicate\n" + "".join(f"{phone(n)},42,true\n" for n in range(9))
+    files.run(content)
+    done: list[ImportResult] = []
+    with pytest.raises(ImportStopped) as stopped:
+        files.run(content, done.append, stopping=lambda: done[-1].rows >= 4, again=True)
+    result = files.run(content, batch_id=done[0].batch_id)
+
+    assert done[0].rows == 0
+    assert f"with --batch {done[0].batch_id} instead of --again" in str(stopped.value)
+    assert (result.submitted, result.repeated) == (9 - done[-1].rows, done[-1].rows)
+
+
+def test_what_was_stored_before_a_row_that_cannot_be_read_is_counted(files: Files) -> None:
+    with pytest.raises(UnreadableFile):
+        files.run(HEADER + lines(*range(20)) + f'{phone(20)},42,"Nr 20\n')
+    assert files.all(STORED) == files.all(COUNTED)
+
+
+@pytest.mark.parametrize("committed", [False, True])
+def test_a_note_of_progress_outlasts_a_blip_and_counts_once(
+    files: Files, monkeypatch: pytest.MonkeyPatch, committed: bool
+) -> None:
+    add, blips = imports.add, iter([True])
+
+    def failing(connection: Any, *arguments: Any, **counts: Any) -> None:
+        add(connection, *arguments, **counts)
+        if next(blips, False):
+            if committed:
+                connection.commit()
+            raise StoreUnavailable("Postgres is away.")
+
+    monkeypatch.setattr(imports, "add", failing)
+    files.run(HEADER + lines(1, 2, 3, 1) + "12,42,x\n")
+    assert files.all("SELECT submitted, duplicates, rejected FROM dispatcher.imports") == [(3, 1, 1)]
+    assert files.all("SELECT count(*) FROM dispatcher.import_rejections") == [(1,)]
+    assert files.all("SELECT sum(value)::int FROM dispatcher.tallies WHERE name = 'import_rows'") == [(5,)]
+
+
+def test_a_store_that_gives_up_says_how_many_rows_are_done_in_words_of_the_command(
+    files: Files, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    insert = bulk.insert
+
+    def away(connection: Any, account: Any, batch_id: Any, now: Any, births: Any) -> None:
+        insert(connection, account, batch_id, now, births)
+        if births[0].candidate.index >= 4:
+            raise StoreUnavailable("Postgres is away.")
+
+    monkeypatch.setattr(bulk, "insert", away)
+    with pytest.raises(StoreUnavailable) as given_up:
+        files.run(HEADER + lines(*range(20)))
+    assert str(given_up.value) == "Postgres is away. The first 4 rows are done; to go on, run the same command."
+    assert files.all(STORED) == files.all(COUNTED) == [(4,)]
 
 
 def test_a_file_that_is_mended_goes_on_in_its_batch_and_the_plan_knows(files: Files) -> None:
