@@ -64,7 +64,12 @@ def import_file(
     ] = False,
     batch: Annotated[
         UUID | None,
-        typer.Option("--batch", help="Id of a batch to go on with, if the file has changed since.", show_default=False),
+        typer.Option(
+            "--batch",
+            help="Id of a batch to go on with, if the file has changed since: at its end, or where rows were refused. "
+            "With rows that are stored moved or changed, nothing is imported.",
+            show_default=False,
+        ),
     ] = None,
     workers: Annotated[
         int, typer.Option("--workers", min=0, max=64, help="More processes that validate; 0 is none.")

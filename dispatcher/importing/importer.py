@@ -17,6 +17,7 @@ from dispatcher.importing.rejects import Rejects
 from dispatcher.importing.row import Row
 from dispatcher.importing.running import RunningImport
 from dispatcher.importing.source import Source
+from dispatcher.importing.stored_rows import refuse_moved_rows
 from dispatcher.importing.terms import ImportTerms
 from dispatcher.intake.bulk import Bulk, ChunkResult
 from dispatcher.intake.chunk import BatchCutShort
@@ -72,6 +73,7 @@ class Importer:
 
     def plan(self, source: Source, terms: ImportTerms, batch_id: UUID | None = None) -> Plan:
         """Say what an import would do; nothing is stored. `batch_id` as for `run`. Raises `UnreadableFile`."""
+        self._refuse_moved_rows(source, terms, batch_id)
         with (
             open_leads(source, terms, batch_id) as file,
             closing(Planner(self._database, terms, self._rate_limit)) as planner,
@@ -92,12 +94,13 @@ class Importer:
         Raises `UnreadableFile`, `StoreUnavailable`, `ImportStopped`; each says how many rows are done, if any, and how
         to go on. `rejected_path` gets the refused rows, if any; `progress` is called at the beginning and after every
         chunk, in this thread; `batch_id` is that of an import to go on with, where it is not the one of the file's
-        content; `stopping` is asked before every row.
+        content: the rows that it has stored must stand where they stood; `stopping` is asked before every row.
         """
         began = self._clock()
+        self._refuse_moved_rows(source, terms, batch_id, stopping)
         with open_leads(source, terms, batch_id) as file, closing(Rejects(rejected_path)) as rejects:
             record = RunningImport(self._database, file.batch_id, source.name, terms, self._clock, self._wait)
-            rows = _InFlight(file.rows, stopping)
+            rows = _InFlight(_until(stopping, file.rows))
             done = ImportResult(file.batch_id, form=file.form, encoding=source.encoding)
             progress(done)
             chunks = self._bulk.stream(
@@ -123,6 +126,21 @@ class Importer:
             rejects.forget_earlier()
         return replace(done, seconds=self._clock() - began)
 
+    def _refuse_moved_rows(
+        self,
+        source: Source,
+        terms: ImportTerms,
+        batch_id: UUID | None,
+        stopping: Callable[[], bool] = lambda: False,
+    ) -> None:
+        if batch_id is None:  # that of the content: the rows are the same
+            return
+        with open_leads(source, terms, batch_id) as file:
+            try:
+                refuse_moved_rows(self._database, replace(file, rows=_until(stopping, file.rows)), terms.account)
+            except _AskedToStop:
+                raise ImportStopped("Stopped. No row was done; to go on, run the same command.") from None
+
 
 def _refused(chunk: ChunkResult, rows: "_InFlight", rejects: Rejects) -> list[RejectedField]:
     """Write a chunk's refused rows to the file; those that the record keeps as well."""
@@ -141,12 +159,13 @@ def _cut_short(error: UnreadableFile, done: ImportResult) -> UnreadableFile:
     if not done.rows:
         return error
     return UnreadableFile(
-        f"{error} The first {done.rows:,} rows are done; mend the file and go on with --batch {done.batch_id}."
+        f"{error} The first {done.rows:,} rows are done; mend the file, without moving those, and go on with "
+        f"--batch {done.batch_id}."
     )
 
 
 def _way_on(done: ImportResult, command: str) -> str:
-    rows = f"The first {done.rows:,} rows are done" if done.rows else "No row is done yet"
+    rows = f"The first {done.rows:,} rows are done" if done.rows else "No row was done"
     return f"{rows}; to go on, run {command}."
 
 
@@ -154,19 +173,23 @@ class _AskedToStop(Exception):
     """Raised where the next row would be read."""
 
 
+def _until(stopping: Callable[[], bool], rows: Iterator[Row]) -> Iterator[Row]:
+    for row in rows:
+        if stopping():
+            raise _AskedToStop
+        yield row
+
+
 class _InFlight:
     """Rows by their index, from when they are read until their chunk is done."""
 
-    def __init__(self, rows: Iterator[Row], stopping: Callable[[], bool]) -> None:
+    def __init__(self, rows: Iterator[Row]) -> None:
         self._rows = rows
-        self._stopping = stopping
         self._kept: deque[Row] = deque()
         self._forgotten = 0
 
     def __iter__(self) -> Iterator[Row]:
         for row in self._rows:
-            if self._stopping():
-                raise _AskedToStop
             self._kept.append(row)
             yield row
 

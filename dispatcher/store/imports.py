@@ -43,6 +43,16 @@ SELECT count(*) FROM dispatcher.leads WHERE state = 'pending' AND account = :acc
 
 _LATEST: Final = text("SELECT * FROM dispatcher.imports ORDER BY id DESC LIMIT :most")
 
+_LAST_ID: Final = text("""
+SELECT id FROM dispatcher.leads WHERE id BETWEEN :first AND :last ORDER BY id DESC LIMIT 1
+""")
+
+_PAYLOADS: Final = text("""
+-- Earlier versions too: the row of a lead that was corrected still says what it said.
+SELECT id, payload_hash FROM dispatcher.leads WHERE id BETWEEN :first AND :last
+UNION ALL SELECT lead_id, payload_hash FROM dispatcher.lead_revisions WHERE lead_id BETWEEN :first AND :last
+""")
+
 _REJECTIONS: Final = text("""
 SELECT line, field, reason, original FROM dispatcher.import_rejections WHERE import_id = :id ORDER BY id LIMIT :most
 """)
@@ -123,6 +133,20 @@ def rejections(connection: Connection, import_id: int, *, most: int) -> list[Rej
     """The refused rows of one import that were kept, in the order of its lines."""
     rows = connection.execute(_REJECTIONS, {"id": import_id, "most": most})
     return [RejectedField(row.line, row.field, row.reason, row.original) for row in rows]
+
+
+def last_id(connection: Connection, first: UUID, last: UUID) -> UUID | None:
+    """The greatest id of a lead between these two; None if there is none."""
+    found: UUID | None = connection.execute(_LAST_ID, {"first": first, "last": last}).scalar()
+    return found
+
+
+def payloads(connection: Connection, first: UUID, last: UUID) -> dict[UUID, set[str]]:
+    """The leads whose ids are between these two, with the hashes of all that their payloads have been."""
+    found: dict[UUID, set[str]] = {}
+    for lead_id, payload_hash in connection.execute(_PAYLOADS, {"first": first, "last": last}):
+        found.setdefault(lead_id, set()).add(payload_hash)
+    return found
 
 
 def waiting(connection: Connection, account: str) -> int:

@@ -171,7 +171,7 @@ def test_ctrl_c_ends_an_import_at_once_and_says_how_to_go_on(
     assert said.count("\n") == 1
     assert "to go on, run the same command." in said
     assert after <= counted == stored < 200_000
-    assert (f"{counted:,} rows are done" if counted else "No row is done") in said
+    assert (f"{counted:,} rows are done" if counted else "No row was done") in said
     assert seconds < 10  # one or two, on a machine that has nothing else to do
 
 

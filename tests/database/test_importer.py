@@ -134,6 +134,74 @@ def test_an_import_that_was_cut_short_goes_on(files: Files) -> None:
     assert files.all("SELECT finished_at IS NULL FROM dispatcher.imports ORDER BY id") == [(True,), (False,)]
 
 
+def twice(*numbers: int) -> str:
+    """Rows whose people may be called twice: nothing but their ids keeps them from it."""
+    header = "phone_number,campaign_id,name,allow_dupplicate\n"
+    return header + "".join(f"{phone(number)},42,Nr {number},true\n" if number else "12,42,x,\n" for number in numbers)
+
+
+@pytest.mark.parametrize(
+    ("changed", "line"),
+    [
+        pytest.param((9, 1, 2, 3, 4, 5), 2, id="a row on top"),
+        pytest.param((1, 2, 3, 9, 4, 5), 5, id="a row in between"),
+        pytest.param((2, 3, 4, 5), 2, id="the first left out"),
+        pytest.param((1, 2, 9, 4, 5, 6), 4, id="a row that is another"),
+        pytest.param((1, 2, 0, 4, 5, 6), 4, id="a row that was good"),
+    ],
+)
+def test_a_batch_does_not_go_on_with_a_file_whose_stored_rows_moved(
+    files: Files, changed: tuple[int, ...], line: int
+) -> None:
+    batch = files.run(twice(1, 2, 3, 4, 5)).batch_id
+    for act in (files.run, files.plan):
+        with pytest.raises(UnreadableFile, match=f"line {line} .*at the end.*file of their own") as refusal:
+            act(twice(*changed), batch_id=batch)
+    assert phone(changed[line - 2]) not in str(refusal.value)
+    assert files.all(STORED) == [(5,)]
+
+
+@pytest.mark.parametrize("shorter", [(1, 2, 3, 4), (1, 2, 3, 5), ()], ids=["the end", "a refused row", "all"])
+def test_a_batch_does_not_go_on_with_a_file_that_lost_rows(files: Files, shorter: tuple[int, ...]) -> None:
+    batch = files.run(twice(1, 2, 3, 0, 5)).batch_id
+    with pytest.raises(UnreadableFile, match="has fewer rows"):
+        files.run(twice(*shorter), batch_id=batch)
+    assert files.all(STORED) == [(4,)]
+
+
+def test_rows_at_the_end_and_rows_that_were_refused_go_on_in_their_batch(files: Files) -> None:
+    batch = files.run(twice(1, 2, 0, 4)).batch_id
+    result = files.run(twice(1, 2, 3, 4, 5, 6), batch_id=batch)
+    assert (result.submitted, result.repeated) == (3, 3)
+
+
+def test_a_batch_goes_on_after_one_of_its_leads_was_corrected(files: Files) -> None:
+    batch = files.run(twice(1, 2)).batch_id
+    files.all("""
+        WITH kept AS (
+            INSERT INTO dispatcher.lead_revisions
+                (lead_id, revision, campaign_id, phone_number, variables, payload_hash, replaced_by)
+            SELECT id, 1, campaign_id, phone_number, variables, payload_hash, 'ada' FROM dispatcher.leads
+        )
+        UPDATE dispatcher.leads SET payload_hash = 'another' RETURNING id
+    """)
+    assert files.run(twice(1, 2, 3), batch_id=batch).submitted == 1
+
+
+def test_rows_that_took_the_default_campaign_must_not_move_either(files: Files) -> None:
+    def content(*numbers: int) -> str:
+        return OWN + "".join(f"{phone(number)},,x,true\n" for number in numbers)
+
+    batch = files.run(content(1, 2, 3), campaign_id=7).batch_id
+    with pytest.raises(UnreadableFile, match="line 2 "):
+        files.run(content(9, 1, 2, 3), campaign_id=7, batch_id=batch)
+    with pytest.raises(UnreadableFile, match="line 3 "):
+        files.run(content(1, 2, 3).replace("\n", "\n\n").replace("\n\n", "\n", 1), campaign_id=7, batch_id=batch)
+    with pytest.raises(UnreadableFile, match="fewer rows"):
+        files.run(content(1, 2), campaign_id=7, batch_id=batch)
+    assert files.run(content(1, 2, 3, 4), campaign_id=7, batch_id=batch).submitted == 1
+
+
 COUNTED = "SELECT submitted + duplicates + repeated + rejected FROM dispatcher.imports ORDER BY id DESC LIMIT 1"
 STORED = "SELECT count(*) FROM dispatcher.leads"
 
