@@ -36,11 +36,6 @@ VALUES (:import_id, :line, :field, :reason, :original)
 
 _FINISH: Final = text("UPDATE dispatcher.imports SET finished_at = now(), updated_at = now() WHERE id = :id")
 
-_WAITING: Final = text("""
-SELECT count(*) FROM dispatcher.leads WHERE state = 'pending' AND account = :account
-""")
-
-
 _LATEST: Final = text("SELECT * FROM dispatcher.imports ORDER BY id DESC LIMIT :most")
 
 _LAST_ID: Final = text("""
@@ -147,8 +142,3 @@ def payloads(connection: Connection, first: UUID, last: UUID) -> dict[UUID, set[
     for lead_id, payload_hash in connection.execute(_PAYLOADS, {"first": first, "last": last}):
         found.setdefault(lead_id, set()).add(payload_hash)
     return found
-
-
-def waiting(connection: Connection, account: str) -> int:
-    """How many leads of an account wait to be delivered."""
-    return int(connection.execute(_WAITING, {"account": account}).scalar_one())

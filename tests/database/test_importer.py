@@ -18,11 +18,13 @@ from sqlalchemy import text
 from dispatcher.config.rate import parse_rate_limit
 from dispatcher.errors import StoreUnavailable
 from dispatcher.importing.importer import Importer, ImportResult
-from dispatcher.importing.plan import Plan, seconds_to_send
+from dispatcher.importing.plan import Plan
 from dispatcher.importing.refusal import ImportStopped, UnreadableFile
 from dispatcher.importing.source import open_source
 from dispatcher.importing.terms import ImportTerms
 from dispatcher.intake.bulk import Bulk
+from dispatcher.operating.campaigns import Campaigns
+from dispatcher.operating.gates import GateKeeper
 from dispatcher.store import bulk, imports
 from dispatcher.store.database import Database
 from tests.database.queue import phone
@@ -349,13 +351,26 @@ def test_a_plan_tells_duplicates_of_the_file_from_those_of_the_store(files: File
     plan = files.plan(HEADER + lines(1, 2, 3, 2) + "12,42,x\n")
     assert (plan.rows, plan.submitted, plan.duplicates_in_file, plan.duplicates_in_store) == (5, 2, 1, 1)
     assert [(line, fault.field) for line, (fault,) in plan.refusals] == [(6, "phone_number")]
-    assert plan.waiting == 1
+    assert plan.forecast.waiting == 1
 
 
-def test_a_plan_knows_when_the_last_is_sent() -> None:
-    windows = parse_rate_limit("100/minute; 20/10 seconds")
-    assert seconds_to_send(1000, windows) == pytest.approx(612)
-    assert seconds_to_send(1000, ()) is None
+def test_a_plan_reads_what_waits_and_what_slows_each_campaign(files: Files, database: Database) -> None:
+    def finish(content: str) -> float:
+        return files.plan(content).forecast.finish_in_seconds or 0.0
+
+    files.run(HEADER + "".join(f"{phone(number)},7,x\n" for number in range(50)))
+    files.run(HEADER + f"{phone(1)},42,x\n")
+    files.all("UPDATE dispatcher.leads SET due_at = now() + interval '1 day' WHERE campaign_id = 42 RETURNING id")
+    assert finish(HEADER + lines(2)) == pytest.approx(2 * 0.612)  # a turn of the other and ours
+    Campaigns(database).limit(42, "default", "2/minute", actor="ada")
+    assert finish(HEADER + lines(*range(2, 42))) == pytest.approx(20 * 61.2)
+
+    GateKeeper(database).pause(7, "default", reason=None, actor="ada")
+    plan = files.plan(HEADER + lines(2) + f"{phone(99)},7,x\n")
+    assert plan.forecast.paused == ("campaign 7",)
+    assert files.plan(HEADER + lines(2)).forecast.waiting == 0
+    GateKeeper(database).pause(None, "default", reason=None, actor="ada")
+    assert files.plan(HEADER + lines(2)).forecast.paused == ("account",)
 
 
 ROWS = st.lists(
