@@ -4,7 +4,7 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Annotated, Final
 from uuid import UUID
@@ -91,7 +91,7 @@ def import_file(
         actor=whoami(),
         workers=workers,
     )
-    with opened() as dispatcher, open_source(file) as source:
+    with opened() as dispatcher, _surveyed(file) as source:
         importer = dispatcher.importer()
         if plan:
             planned = importer.plan(source, terms, batch)
@@ -110,6 +110,17 @@ def import_file(
             refused = result.rejected
     if refused:
         screen.fail()
+
+
+@contextmanager
+def _surveyed(file: str) -> Iterator[Source]:
+    with ExitStack() as stack:
+        try:
+            source = stack.enter_context(open_source(file))
+        except KeyboardInterrupt:
+            screen.warn("Stopped. No row was done.")
+            raise typer.Exit(_BY_CTRL_C) from None
+        yield source
 
 
 def _run(

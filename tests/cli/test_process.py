@@ -185,6 +185,23 @@ def test_ctrl_c_in_an_import_once_more_names_the_batch_to_go_on_with(imported: I
     assert f"--batch {batch}" in last
 
 
+def test_ctrl_c_while_standard_input_is_awaited_says_that_no_row_was_done(environment: dict[str, str]) -> None:
+    with subprocess.Popen(
+        [*COMMAND, "import", "-"],
+        env={**clean_environment(), **environment},
+        stdin=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as process:
+        assert process.stdin is not None
+        assert process.stderr is not None
+        process.stdin.write(bytes(1 << 20))  # more than a pipe holds: once it is taken, somebody is reading
+        process.stdin.flush()
+        process.send_signal(signal.SIGINT)
+        said = process.stderr.read()
+
+    assert (process.returncode, said) == (130, b"Stopped. No row was done.\n")
+
+
 def test_a_sweep_does_not_outlive_its_parent(environment: dict[str, str], database_url: str) -> None:
     database = Database(normal_database_url(database_url))
     rows = Rows(database)
