@@ -82,6 +82,24 @@ def test_a_bug_is_one_line_that_says_where() -> None:
     assert "2025550101" not in done.stderr
 
 
+def test_the_driver_adds_nothing_to_what_is_said_of_a_lost_connection(environment: dict[str, str]) -> None:
+    script = (
+        "import logging\nfrom dispatcher.cli.opening import opened\n"
+        "with opened():\n    logging.getLogger('psycopg').warning('error ignored')\n"
+    )
+
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        env={**clean_environment(), **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_a_reader_that_has_seen_enough_is_no_error(environment: dict[str, str], database_url: str) -> None:
     database = Database(normal_database_url(database_url))
     for number in range(100, 120):
