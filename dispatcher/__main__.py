@@ -1,4 +1,4 @@
-"""`dispatcher`, also `python -m dispatcher`: exits with 0 (done), 1 (failed or refused) or 2 (misused)."""
+"""`dispatcher`, also `python -m dispatcher`: exits with 0 (done), 1 (failed or refused), 2 (misused), 130 (Ctrl-C)."""
 
 import gc
 import sys

@@ -7,6 +7,7 @@ from typing import Any
 import orjson
 
 from dispatcher.cli import screen
+from dispatcher.importing.forecast import Forecast
 from dispatcher.importing.importer import ImportResult
 from dispatcher.importing.plan import Plan
 from dispatcher.records import moments
@@ -24,8 +25,9 @@ def plan_dict(plan: Plan, *, reveal: bool) -> dict[str, Any]:
         "duplicates_in_store": plan.duplicates_in_store,
         "repeated": plan.repeated,
         "rejected": plan.rejected,
-        "waiting": plan.waiting,
-        "finish_in_seconds": plan.finish_in_seconds,
+        "waiting": plan.forecast.waiting,
+        "finish_in_seconds": plan.forecast.finish_in_seconds,
+        "paused": list(plan.forecast.paused),
         "samples": [sample.as_dict(reveal=reveal) for sample in plan.samples],
         "refusals": [
             {"line": line, "field": fault.field, "reason": fault.fault, "remedy": fault.remedy}
@@ -47,17 +49,26 @@ def show_plan(plan: Plan, *, reveal: bool) -> None:
     for line, faults in plan.refusals:
         for fault in faults:
             screen.say(f"    line {line}: {fault}")
-    if plan.finish_in_seconds is not None and plan.submitted:
-        finish = datetime.now(UTC) + timedelta(seconds=plan.finish_in_seconds)
-        before = f" ({screen.plural(plan.waiting, 'lead')} wait already)" if plan.waiting else ""
-        screen.say(
-            f"At the rate limit the last is sent in about {moments.span(plan.finish_in_seconds)}, at "
-            f"{moments.clock(finish)} UTC{before}."
-        )
+    if plan.submitted:
+        _show_forecast(plan.forecast)
     for sample in plan.samples:
         shown = sample.as_dict(reveal=reveal)
         screen.say(f"  line {shown.pop('line')} → {orjson.dumps(shown).decode()}")
     screen.say("Nothing was stored. Leave out --plan to import it.")
+
+
+def _show_forecast(seen: Forecast) -> None:
+    if seen.finish_in_seconds is not None:
+        finish = datetime.now(UTC) + timedelta(seconds=seen.finish_in_seconds)
+        waiting = f"; {screen.plural(seen.waiting, 'lead')} of the account wait already" if seen.waiting else ""
+        screen.say(
+            f"At the rate limits the last is sent in about {moments.span(seen.finish_in_seconds)}, at "
+            f"{moments.clock(finish)} UTC (if campaigns take turns and nothing else comes{waiting})."
+        )
+    for name in seen.paused:
+        screen.warn(
+            ("! ", "yellow"), f"The {name} is paused: nothing of it is sent, nor its time begins, until resumed."
+        )
 
 
 def result_dict(result: ImportResult, rejected_path: Path) -> dict[str, Any]:

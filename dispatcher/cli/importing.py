@@ -1,8 +1,12 @@
 """`import`: a file of leads as people really have it; first as a plan, if wished; every refused row with its reason."""
 
+import signal
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 from uuid import UUID
 
 import typer
@@ -13,9 +17,12 @@ from dispatcher.cli.opening import opened
 from dispatcher.config.actor import whoami
 from dispatcher.importing.importer import Importer, ImportResult
 from dispatcher.importing.number import known_country
+from dispatcher.importing.refusal import ImportStopped
 from dispatcher.importing.source import STDIN, Source, open_source
 from dispatcher.importing.terms import ImportTerms
 from dispatcher.leads.options import DEFAULT_ACCOUNT
+
+_BY_CTRL_C: Final = 130  # 128 and the number of the signal, as shells count
 
 
 def import_file(
@@ -57,7 +64,12 @@ def import_file(
     ] = False,
     batch: Annotated[
         UUID | None,
-        typer.Option("--batch", help="Id of a batch to go on with, if the file has changed since.", show_default=False),
+        typer.Option(
+            "--batch",
+            help="Id of a batch to go on with, if the file has changed since: at its end, or where rows were refused. "
+            "With rows that are stored moved or changed, nothing is imported.",
+            show_default=False,
+        ),
     ] = None,
     workers: Annotated[
         int, typer.Option("--workers", min=0, max=64, help="More processes that validate; 0 is none.")
@@ -68,6 +80,7 @@ def import_file(
     """Make every lead of a file durable. Refused rows go to FILE.rejected.csv, and the exit code is then 1.
 
     The same file again, into the same campaign, stores nothing twice: an import that was cut short is simply repeated.
+    Ctrl-C ends it cleanly and says how to go on.
     """
     terms = ImportTerms(
         account=account,
@@ -78,7 +91,7 @@ def import_file(
         actor=whoami(),
         workers=workers,
     )
-    with opened() as dispatcher, open_source(file) as source:
+    with opened() as dispatcher, _surveyed(file) as source:
         importer = dispatcher.importer()
         if plan:
             planned = importer.plan(source, terms, batch)
@@ -99,6 +112,17 @@ def import_file(
         screen.fail()
 
 
+@contextmanager
+def _surveyed(file: str) -> Iterator[Source]:
+    with ExitStack() as stack:
+        try:
+            source = stack.enter_context(open_source(file))
+        except KeyboardInterrupt:
+            screen.warn("Stopped. No row was done.")
+            raise typer.Exit(_BY_CTRL_C) from None
+        yield source
+
+
 def _run(
     importer: Importer, source: Source, terms: ImportTerms, path: Path, batch: UUID | None, *, quiet: bool
 ) -> ImportResult:
@@ -110,13 +134,34 @@ def _run(
         TimeRemainingColumn(),
     )
     hidden = quiet or not sys.stderr.isatty()
-    with Progress(*columns, console=screen.error_console(), disable=hidden, transient=True) as progress:
+    with (
+        _ctrl_c() as asked_to_stop,
+        Progress(*columns, console=screen.error_console(), disable=hidden, transient=True) as progress,
+    ):
         task = progress.add_task("import", total=source.lines, rate=0.0)
 
         def show(done: ImportResult) -> None:
+            if terms.again and batch is None and not done.rows:
+                screen.warn(f"Batch {done.batch_id}; if this is cut short, go on with --batch instead of --again.")
             progress.update(task, completed=done.rows, rate=done.rows_per_second)
 
-        return importer.run(source, terms, path, show, batch)
+        try:
+            return importer.run(source, terms, path, show, batch, asked_to_stop.is_set)
+        except ImportStopped as stopped:
+            progress.stop()
+            screen.warn(str(stopped))
+            raise typer.Exit(_BY_CTRL_C) from None
+
+
+@contextmanager
+def _ctrl_c() -> Iterator[threading.Event]:
+    """Set by Ctrl-C, which then breaks nothing off in the middle of a row."""
+    asked = threading.Event()
+    before = signal.signal(signal.SIGINT, lambda _number, _frame: asked.set())
+    try:
+        yield asked
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _rejected_path(file: str) -> Path:

@@ -1,5 +1,6 @@
 """The `Dispatcher` that a command works with, from the environment, closed when the command is done."""
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -17,6 +18,8 @@ def opened(*, rehearsing: bool = False) -> Iterator["Dispatcher"]:
     from dispatcher.config.settings import Settings
     from dispatcher.runtime import Dispatcher
 
+    # Of a connection that was lost it warns wherever it was used; what could not be done in the end, we say ourselves.
+    logging.getLogger("psycopg").addHandler(logging.NullHandler())
     dispatcher = Dispatcher(Settings.from_environment(), rehearsing=rehearsing)
     try:
         yield dispatcher

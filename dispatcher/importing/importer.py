@@ -9,14 +9,18 @@ from pathlib import Path
 from uuid import UUID
 
 from dispatcher.config.rate import RateWindow
-from dispatcher.importing.lead_file import batch_id_of, open_leads
+from dispatcher.errors import StoreUnavailable
+from dispatcher.importing.lead_file import open_leads
 from dispatcher.importing.plan import Plan, Planner
-from dispatcher.importing.refusal import UnreadableFile
+from dispatcher.importing.refusal import ImportStopped, UnreadableFile
 from dispatcher.importing.rejects import Rejects
 from dispatcher.importing.row import Row
+from dispatcher.importing.running import RunningImport
 from dispatcher.importing.source import Source
+from dispatcher.importing.stored_rows import refuse_moved_rows
 from dispatcher.importing.terms import ImportTerms
 from dispatcher.intake.bulk import Bulk, ChunkResult
+from dispatcher.intake.chunk import BatchCutShort
 from dispatcher.store import imports
 from dispatcher.store.database import Database
 from dispatcher.store.imports import RejectedField
@@ -50,7 +54,7 @@ class ImportResult:
 
 
 class Importer:
-    """Imports into one store. `clock` is monotonic and counts seconds."""
+    """Imports into one store. `clock` is monotonic and counts seconds; `wait` sleeps them."""
 
     def __init__(
         self,
@@ -59,17 +63,22 @@ class Importer:
         rate_limit: tuple[RateWindow, ...],
         *,
         clock: Callable[[], float] = time.monotonic,
+        wait: Callable[[float], None] = time.sleep,
     ) -> None:
         self._bulk = bulk
         self._database = database
         self._rate_limit = rate_limit
         self._clock = clock
+        self._wait = wait
 
     def plan(self, source: Source, terms: ImportTerms, batch_id: UUID | None = None) -> Plan:
         """Say what an import would do; nothing is stored. `batch_id` as for `run`. Raises `UnreadableFile`."""
-        batch_id = batch_id or batch_id_of(source, terms)
-        with open_leads(source, terms) as file, closing(Planner(self._database, terms, self._rate_limit)) as planner:
-            return planner.plan(file, batch_id, source.encoding)
+        self._refuse_moved_rows(source, terms, batch_id)
+        with (
+            open_leads(source, terms, batch_id) as file,
+            closing(Planner(self._database, terms, self._rate_limit)) as planner,
+        ):
+            return planner.plan(file, source.encoding)
 
     def run(
         self,
@@ -78,62 +87,97 @@ class Importer:
         rejected_path: Path,
         progress: Progress = lambda _: None,
         batch_id: UUID | None = None,
+        stopping: Callable[[], bool] = lambda: False,
     ) -> ImportResult:
-        """Import; cut short at any moment, the same again goes on. Raises `UnreadableFile`, `StoreUnavailable`.
+        """Import; cut short at any moment, the same again goes on.
 
-        `rejected_path` gets the refused rows, if any; `progress` is called after every chunk, in this thread;
-        `batch_id` is that of an import to go on with, where it is not the one of the file's content.
+        Raises `UnreadableFile`, `StoreUnavailable`, `ImportStopped`; each says how many rows are done, if any, and how
+        to go on. `rejected_path` gets the refused rows, if any; `progress` is called at the beginning and after every
+        chunk, in this thread; `batch_id` is that of an import to go on with, where it is not the one of the file's
+        content: the rows that it has stored must stand where they stood; `stopping` is asked before every row.
         """
         began = self._clock()
-        batch_id = batch_id or batch_id_of(source, terms)
-        with open_leads(source, terms) as file, closing(Rejects(rejected_path)) as rejects:
-            with self._database.transaction() as connection:
-                import_id = imports.begin(connection, batch_id, source.name, terms.account, terms.actor)
-            rows = _InFlight(file.rows)
-            done = ImportResult(batch_id, form=file.form, encoding=source.encoding)
+        self._refuse_moved_rows(source, terms, batch_id, stopping)
+        with open_leads(source, terms, batch_id) as file, closing(Rejects(rejected_path)) as rejects:
+            record = RunningImport(self._database, file.batch_id, source.name, terms, self._clock, self._wait)
+            rows = _InFlight(_until(stopping, file.rows))
+            done = ImportResult(file.batch_id, form=file.form, encoding=source.encoding)
+            progress(done)
             chunks = self._bulk.stream(
-                rows, account=terms.account, batch_id=batch_id, read=file.read, workers=terms.workers
+                rows, account=terms.account, batch_id=file.batch_id, read=file.read, workers=terms.workers
             )
+            command = "the same command"
+            if terms.again and batch_id is None:
+                command += f" with --batch {done.batch_id} instead of --again"
             try:
                 with closing(chunks):
                     for chunk in chunks:
-                        self._note(import_id, chunk, rows, rejects)
                         done = replace(_added(done, chunk), seconds=self._clock() - began)
+                        record.add(chunk, _refused(chunk, rows, rejects))
                         progress(done)
+                record.finish()
             except UnreadableFile as error:
                 raise _cut_short(error, done) from None
-            with self._database.transaction() as connection:
-                imports.finish(connection, import_id)
+            except StoreUnavailable as error:
+                why = error.why if isinstance(error, BatchCutShort) else str(error)
+                raise StoreUnavailable(f"{why} {_way_on(done, command)}") from None
+            except _AskedToStop:
+                raise ImportStopped(f"Stopped. {_way_on(done, command)}") from None
             rejects.forget_earlier()
         return replace(done, seconds=self._clock() - began)
 
-    def _note(self, import_id: int, chunk: ChunkResult, rows: "_InFlight", rejects: Rejects) -> None:
-        fields: list[RejectedField] = []
-        for index, faults in chunk.rejected:
-            row = rows[index]
-            rejects.add(row, faults)
-            if rejects.count <= imports.MAX_REJECTIONS:
-                reasons = ((fault.field, f"{fault.fault}; {fault.remedy}") for fault in faults)
-                fields += [RejectedField(row.line, field, reason, row.text) for field, reason in reasons]
-        rows.forget(chunk.items)
-        with self._database.transaction() as connection:
-            imports.add(
-                connection,
-                import_id,
-                submitted=chunk.submitted,
-                duplicates=chunk.duplicates,
-                repeated=chunk.repeated,
-                rejected=len(chunk.rejected),
-                fields=fields,
-            )
+    def _refuse_moved_rows(
+        self,
+        source: Source,
+        terms: ImportTerms,
+        batch_id: UUID | None,
+        stopping: Callable[[], bool] = lambda: False,
+    ) -> None:
+        if batch_id is None:  # that of the content: the rows are the same
+            return
+        with open_leads(source, terms, batch_id) as file:
+            try:
+                refuse_moved_rows(self._database, replace(file, rows=_until(stopping, file.rows)), terms.account)
+            except _AskedToStop:
+                raise ImportStopped("Stopped. No row was done; to go on, run the same command.") from None
+
+
+def _refused(chunk: ChunkResult, rows: "_InFlight", rejects: Rejects) -> list[RejectedField]:
+    """Write a chunk's refused rows to the file; those that the record keeps as well."""
+    fields: list[RejectedField] = []
+    for index, faults in chunk.rejected:
+        row = rows[index]
+        rejects.add(row, faults)
+        if rejects.count <= imports.MAX_REJECTIONS:
+            reasons = ((fault.field, f"{fault.fault}; {fault.remedy}") for fault in faults)
+            fields += [RejectedField(row.line, field, reason, row.text) for field, reason in reasons]
+    rows.forget(chunk.items)
+    return fields
 
 
 def _cut_short(error: UnreadableFile, done: ImportResult) -> UnreadableFile:
     if not done.rows:
         return error
     return UnreadableFile(
-        f"{error} The first {done.rows:,} rows are done; mend the file and go on with --batch {done.batch_id}."
+        f"{error} The first {done.rows:,} rows are done; mend the file, without moving those, and go on with "
+        f"--batch {done.batch_id}."
     )
+
+
+def _way_on(done: ImportResult, command: str) -> str:
+    rows = f"The first {done.rows:,} rows are done" if done.rows else "No row was done"
+    return f"{rows}; to go on, run {command}."
+
+
+class _AskedToStop(Exception):
+    """Raised where the next row would be read."""
+
+
+def _until(stopping: Callable[[], bool], rows: Iterator[Row]) -> Iterator[Row]:
+    for row in rows:
+        if stopping():
+            raise _AskedToStop
+        yield row
 
 
 class _InFlight:

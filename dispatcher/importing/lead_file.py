@@ -3,7 +3,7 @@
 import itertools
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import PurePath
 from typing import Any, Final
@@ -16,6 +16,9 @@ from dispatcher.importing.row import Row
 from dispatcher.importing.source import Source
 from dispatcher.importing.table import read_header
 from dispatcher.importing.terms import ImportTerms
+from dispatcher.leads.candidate import BatchIds
+
+Read = Callable[[Row], tuple[dict[str, Any], dict[str, Any]]]
 
 _JSON_SUFFIXES: Final = frozenset({".jsonl", ".ndjson"})
 _TABLE_SUFFIXES: Final = frozenset({".csv", ".tsv"})
@@ -24,38 +27,77 @@ _PEEK: Final = 50  # lines
 
 @dataclass(frozen=True, slots=True)
 class LeadFile:
-    """An opened file. `read` is picklable; `form` says what it was taken for, e.g. `table parted by “;”`."""
+    """An opened file. `read` is picklable; `form` says what it was taken for, e.g. `table parted by “;”`.
+
+    Ids are derived from `batch_id` and the row's index, but for the rows that take the default campaign where others
+    may name their own: theirs from `default_ids` and the line.
+    """
 
     rows: Iterator[Row]
-    read: Callable[[Row], tuple[dict[str, Any], dict[str, Any]]]
+    read: Read
     form: str
+    batch_id: UUID
+    default_ids: BatchIds | None = None
 
 
 @contextmanager
-def open_leads(source: Source, terms: ImportTerms) -> Iterator[LeadFile]:
-    """The rows of the source from its beginning. Raises `UnreadableFile`."""
+def open_leads(source: Source, terms: ImportTerms, batch_id: UUID | None = None) -> Iterator[LeadFile]:
+    """The rows of the source from its beginning, in the batch of its content by default. Raises `UnreadableFile`."""
     with source.text() as text:
         lines, is_json = _peeked(source.name, text)
         if is_json:
-            yield LeadFile(json_rows(lines), JsonLeads(terms.campaign_id, terms.country), "JSON lines")
+            read, rows, form = JsonLeads(None, terms.country), json_rows(lines), "JSON lines"
+            yield _naming_campaigns(rows, read, form, batch_id or _batch_id(source, terms, None), terms)
+            return
+        table = read_header(lines)
+        columns, rows = columns_of(table.header, terms), table.rows(lines)
+        delimiter = {"\t": "tab"}.get(table.delimiter, f"“{table.delimiter}”")
+        form = f"table parted by {delimiter}"
+        if "campaign_id" in columns.fields:
+            read_own = replace(columns, campaign_id=None)
+            yield _naming_campaigns(rows, read_own, form, batch_id or _batch_id(source, terms, None), terms)
         else:
-            table = read_header(lines)
-            delimiter = {"\t": "tab"}.get(table.delimiter, f"“{table.delimiter}”")
-            yield LeadFile(table.rows(lines), columns_of(table.header, terms), f"table parted by {delimiter}")
+            yield LeadFile(rows, columns, form, batch_id or _batch_id(source, terms, terms.campaign_id))
 
 
-def batch_id_of(source: Source, terms: ImportTerms) -> UUID:
-    """The same for the same content in the same campaign: UUIDv8 of both.
+def _batch_id(source: Source, terms: ImportTerms, campaign_id: int | None) -> UUID:
+    """UUIDv8 of the content, and of the campaign where no row can name one of its own: what no row uses is no part.
 
-    Other terms are no part of it, on purpose. After `--country` is corrected, say, the same file takes in the rows that
+    Other terms are none either, on purpose. After `--country` is corrected, say, the same file takes in the rows that
     were refused before and finds the others stored; where a changed mapping would submit a row with another payload,
     the row is refused instead of being called twice. The account is mixed in where ids are derived.
     """
-    if terms.again:
-        return uuid4()
-    digest = sha256(f"{source.digest}:{terms.campaign_id}".encode()).digest()
-    bits = int.from_bytes(digest[:16])
+    return uuid4() if terms.again else _uuid_of(f"{source.digest}:{campaign_id}")
+
+
+def _uuid_of(name: str) -> UUID:
+    bits = int.from_bytes(sha256(name.encode()).digest()[:16])
     return UUID(int=bits & ~(0xF << 76) & ~(0x3 << 62) | 8 << 76 | 2 << 62)
+
+
+def _naming_campaigns(rows: Iterator[Row], read: Read, form: str, batch_id: UUID, terms: ImportTerms) -> LeadFile:
+    """A file whose rows may name their campaigns; the others take the default one, if there is any."""
+    if terms.campaign_id is None:
+        return LeadFile(rows, read, form, batch_id)
+    ids = BatchIds.of(terms.account, _uuid_of(f"{batch_id}:{terms.campaign_id}"))
+    return LeadFile(rows, _Defaulting(read, terms.campaign_id, ids), form, batch_id, ids)
+
+
+@dataclass(frozen=True, slots=True)
+class _Defaulting:
+    """Gives the default campaign to rows that name none, with ids of that campaign: in another they are other leads."""
+
+    read: Read
+    campaign_id: int
+    ids: BatchIds
+
+    def __call__(self, row: Row) -> tuple[dict[str, Any], dict[str, Any]]:
+        lead, options = self.read(row)
+        if "campaign_id" not in lead:
+            lead["campaign_id"] = self.campaign_id
+            if options.get("id") is None:
+                options["id"] = self.ids(row.line)
+        return lead, options
 
 
 def _peeked(name: str, text: Iterator[str]) -> tuple[Iterator[str], bool]:

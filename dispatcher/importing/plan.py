@@ -1,6 +1,7 @@
 """What an import would do, told by the same rules and without storing anything."""
 
 import json
+from collections import Counter
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, Final
@@ -8,6 +9,7 @@ from uuid import UUID
 
 from dispatcher.config.rate import RateWindow
 from dispatcher.errors import FieldError
+from dispatcher.importing.forecast import Forecast, forecast
 from dispatcher.importing.lead_file import LeadFile
 from dispatcher.importing.seen import Seen
 from dispatcher.importing.terms import ImportTerms
@@ -15,13 +17,12 @@ from dispatcher.leads.admission import Birth, decide
 from dispatcher.leads.candidate import BatchIds, Candidate, Rejection, read_items
 from dispatcher.leads.masking import mask_phone
 from dispatcher.leads.options import check_account
-from dispatcher.store import bulk, imports
+from dispatcher.store import bulk, campaigns
 from dispatcher.store.database import Database
 
 SAMPLES: Final = 3
 REJECTED_SAMPLES: Final = 10
 _CHUNK_ITEMS: Final = 2000
-_WINDOW_MARGIN: Final = 1.02  # the limiter's windows are so much longer than announced
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +60,7 @@ class Plan:
     duplicates_in_store   rows whose person has a live lead already
     repeated              rows that were imported before, or whose key is known
     rejected              rows that would be refused; `refusals` are the first of them, as (line, faults)
-    waiting               leads of the account that wait already and go first, priorities apart
-    finish_in_seconds     until the last would be sent, at the rate limit; None without a limit
+    forecast              what waits already, and when the last would be sent
     """
 
     batch_id: UUID
@@ -72,8 +72,7 @@ class Plan:
     duplicates_in_store: int = 0
     repeated: int = 0
     rejected: int = 0
-    waiting: int = 0
-    finish_in_seconds: float | None = None
+    forecast: Forecast = field(default_factory=Forecast)
     samples: tuple[Sample, ...] = ()
     refusals: tuple[tuple[int, tuple[FieldError, ...]], ...] = ()
 
@@ -86,13 +85,14 @@ class Planner:
         self._account = check_account(terms.account)
         self._rate_limit = rate_limit
         self._seen = Seen()
-        self._rows = self._submitted = self._duplicates = self._in_store = self._repeated = self._rejected = 0
+        self._submitted: Counter[int] = Counter()  # by campaign
+        self._rows = self._duplicates = self._in_store = self._repeated = self._rejected = 0
         self._samples: list[Sample] = []
         self._refusals: list[tuple[int, tuple[FieldError, ...]]] = []
 
-    def plan(self, file: LeadFile, batch_id: UUID, encoding: str) -> Plan:
+    def plan(self, file: LeadFile, encoding: str) -> Plan:
         """Read the whole file."""
-        ids = BatchIds.of(self._account, batch_id)
+        ids = BatchIds.of(self._account, file.batch_id)
         while rows := list(islice(file.rows, _CHUNK_ITEMS)):
             candidates, rejections = read_items(rows, self._rows, ids, file.read)
             births, refused = self._decide(candidates)
@@ -100,19 +100,18 @@ class Planner:
             self._count(births, sorted([*rejections, *refused], key=lambda rejection: rejection[0]), lines)
             self._rows += len(rows)
         with self._database.transaction() as connection:
-            waiting = imports.waiting(connection, self._account)
+            queues = campaigns.queued(connection, self._account)
         return Plan(
-            batch_id=batch_id,
+            batch_id=file.batch_id,
             form=file.form,
             encoding=encoding,
             rows=self._rows,
-            submitted=self._submitted,
+            submitted=self._submitted.total(),
             duplicates_in_file=self._duplicates - self._in_store,
             duplicates_in_store=self._in_store,
             repeated=self._repeated,
             rejected=self._rejected,
-            waiting=waiting,
-            finish_in_seconds=seconds_to_send(waiting + self._submitted, self._rate_limit),
+            forecast=forecast(self._submitted, queues, self._rate_limit),
             samples=tuple(self._samples),
             refusals=tuple(self._refusals),
         )
@@ -136,17 +135,10 @@ class Planner:
 
     def _count(self, births: list[Birth], rejections: list[Rejection], lines: dict[int, int]) -> None:
         new = [birth.candidate for birth in births if birth.duplicate_of is None]
-        self._submitted += len(new)
+        self._submitted.update(candidate.campaign_id for candidate in new)
         self._duplicates += len(births) - len(new)
         self._rejected += len(rejections)
         for candidate in new[: SAMPLES - len(self._samples)]:
             self._samples.append(Sample(lines[candidate.index], candidate))
         for index, faults in rejections[: REJECTED_SAMPLES - len(self._refusals)]:
             self._refusals.append((lines[index], faults))
-
-
-def seconds_to_send(leads: int, windows: tuple[RateWindow, ...]) -> float | None:
-    """How long so many requests take when every window is used to the full; None without a limit."""
-    if not windows:
-        return None
-    return max(leads * window.seconds * _WINDOW_MARGIN / window.permits for window in windows)

@@ -1,7 +1,11 @@
-"""Why a file cannot be imported, or not beyond a line; a bad row refuses only itself."""
+"""Why a file is not imported, or not beyond a line; a bad row refuses only itself."""
 
 from dispatcher.errors import DispatcherError
 
 
 class UnreadableFile(DispatcherError):
     """The message names the line or column and the way out, and what was imported before it, if anything was."""
+
+
+class ImportStopped(DispatcherError):
+    """Somebody asked it to stop. The message says how many rows are done and how to go on."""

@@ -5,6 +5,7 @@ submit was faster with one of its persons, keys or ids, the chunk is undone and 
 loses nothing: the same items under the same batch id find what is stored already.
 """
 
+import signal
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
@@ -127,7 +128,8 @@ class Bulk:
         validate = partial(read_items, ids=ids, read=read)
         with ExitStack() as stack:
             if workers:
-                pool = stack.enter_context(ProcessPoolExecutor(workers, get_context("spawn")))
+                pool = ProcessPoolExecutor(workers, get_context("spawn"))
+                stack.callback(pool.shutdown, cancel_futures=True)
                 chunks = self._validated_by(pool, workers * _AHEAD, items, validate)
             else:
                 chunks = self._validated(items, validate)
@@ -155,7 +157,9 @@ class Bulk:
         """The same by processes, some chunks ahead, in order."""
         waiting: list[tuple[int, Future[Any]]] = []
         for start, taken in self._taken(items):
-            waiting.append((start + len(taken), pool.submit(validate, taken, start)))
+            with _undisturbed():
+                future = pool.submit(validate, taken, start)
+            waiting.append((start + len(taken), future))
             if len(waiting) >= ahead:
                 end, future = waiting.pop(0)
                 yield _Chunk(end, *future.result())
@@ -201,14 +205,20 @@ class Bulk:
         with ThreadPoolExecutor(1, "dispatcher-bulk") as thread:
             storing: deque[Future[ChunkResult | None]] = deque()
             try:
-                for chunk in chunks:
-                    if len(storing) == _STORED_AHEAD:
-                        yield from _done(storing.popleft())
-                    storing.append(thread.submit(store_and_ring, chunk))
+                try:
+                    for chunk in chunks:
+                        if len(storing) == _STORED_AHEAD:
+                            yield from _done(storing.popleft())
+                        storing.append(thread.submit(store_and_ring, chunk))
+                except Exception:
+                    # The items' own iterator failed: what it gave before is stored, and told, or why it could not be.
+                    for future in storing:
+                        yield from _done(future)
+                    raise
+                for future in storing:
+                    yield from _done(future)
             finally:
-                # Also when the items' own iterator fails: a failure to store what it gave before is not hidden by that.
-                last = [result for future in storing for result in _done(future)]
-            yield from last
+                stopped = True  # left early, by Ctrl-C say: the chunk on its way is finished, the next not begun
 
     def _ring(self, account: str, campaign_ids: Iterable[int]) -> None:
         for campaign_id in campaign_ids:
@@ -226,6 +236,16 @@ def batch_id_of(given: object) -> UUID:
     except ValueError:
         remedy = "pass a uuid.UUID, its text, or nothing"
         raise InvalidLead([FieldError("batch_id", "is not a UUID", remedy)]) from None
+
+
+@contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Processes started herein never see the Ctrl-C that a terminal sends to all: who started them ends them."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @contextmanager

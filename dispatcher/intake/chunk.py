@@ -21,9 +21,17 @@ _UNIQUE_VIOLATION: Final = "23505"
 _CLASSES_OF_A_ROW: Final = frozenset({"22", "23"})  # SQLSTATE: data exception, integrity violation
 
 
+class BatchCutShort(StoreUnavailable):
+    """A chunk could not be stored; `why` alone is for callers who say in words of their own how to go on."""
+
+    def __init__(self, why: str, batch_id: UUID) -> None:
+        self.why = why
+        super().__init__(f"{why} Part of the batch may be stored: repeat it with batch_id={batch_id}.")
+
+
 @dataclass(frozen=True, slots=True)
 class ChunkStore:
-    """Stores the chunks of one batch. Raises `StoreUnavailable`, which names the batch id to go on with.
+    """Stores the chunks of one batch. Raises `BatchCutShort`, which names the batch id to go on with.
 
     transaction          opens a transaction, or a savepoint in the caller's; its errors are those of `Database`
     repeat_for_seconds   how long to repeat when Postgres was away or did not acknowledge a commit; 0 in a savepoint
@@ -76,5 +84,5 @@ class ChunkStore:
         fault = FieldError("lead", str(refusal), "tell the maintainers: validation should have refused it")
         return Admission(rejections=[(candidates[0].index, (fault,))])
 
-    def _unavailable(self, why: str) -> StoreUnavailable:
-        return StoreUnavailable(f"{why} Part of the batch may be stored: repeat it with batch_id={self.batch_id}.")
+    def _unavailable(self, why: str) -> BatchCutShort:
+        return BatchCutShort(why, self.batch_id)

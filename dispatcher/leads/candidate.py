@@ -77,6 +77,16 @@ class BatchIds:
         """The id of the item at `index`."""
         return UUID(int=self.high | index)
 
+    @property
+    def last(self) -> UUID:
+        """The greatest there can be."""
+        return self(MAX_ITEMS - 1)
+
+    @staticmethod
+    def place(id: UUID) -> int:
+        """The index that an id was derived from."""
+        return id.int % MAX_ITEMS
+
 
 def read_items(
     items: Iterable[Any], first_index: int, ids: BatchIds, read: Callable[[Any], Any] | None = None

@@ -1,5 +1,6 @@
 """Campaigns: all that have leads, were served, or are held back."""
 
+from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Connection, Row, text
@@ -33,12 +34,44 @@ LEFT JOIN gate USING (account, campaign_id)
 ORDER BY gate.state IS NULL, coalesce(waiting.waiting, 0) DESC, known.account, known.campaign_id
 """)
 
+_QUEUED = text("""
+WITH held AS (
+    SELECT campaign_id FROM dispatcher.gates WHERE account = :account AND state <> 'open' AND reason = 'paused'
+), waiting AS (
+    SELECT campaign_id, count(*) AS leads FROM dispatcher.leads
+    WHERE state = 'pending' AND account = :account AND due_at <= now() GROUP BY campaign_id
+), limited AS (
+    SELECT campaign_id, rate_limit FROM dispatcher.channels WHERE account = :account AND rate_limit IS NOT NULL
+), known AS (
+    SELECT campaign_id FROM held UNION SELECT campaign_id FROM waiting UNION SELECT campaign_id FROM limited
+)
+SELECT known.campaign_id, coalesce(waiting.leads, 0) AS waiting, limited.rate_limit,
+    EXISTS (SELECT FROM held WHERE held.campaign_id IS NOT DISTINCT FROM known.campaign_id) AS paused
+FROM known LEFT JOIN waiting USING (campaign_id) LEFT JOIN limited USING (campaign_id)
+""")
+
 _LIMIT = text("""
 INSERT INTO dispatcher.channels (account, campaign_id, rate_limit) VALUES (:account, :campaign_id, :rate_limit)
 ON CONFLICT (account, campaign_id) DO UPDATE SET rate_limit = excluded.rate_limit
 """)
 
 _LIMIT_OF = text("SELECT rate_limit FROM dispatcher.channels WHERE account = :account AND campaign_id = :campaign_id")
+
+
+@dataclass(frozen=True, slots=True)
+class Queued:
+    """What waits in a campaign and is due, and what slows it. `campaign_id` None stands for the account's own gate."""
+
+    campaign_id: int | None
+    waiting: int
+    rate_limit: str | None
+    paused: bool
+
+
+def queued(connection: Connection, account: str) -> list[Queued]:
+    """The campaigns of an account that have due leads, a limit of their own, or are paused by an operator."""
+    rows = connection.execute(_QUEUED, {"account": account})
+    return [Queued(row.campaign_id, row.waiting, row.rate_limit, row.paused) for row in rows]
 
 
 def read_all(connection: Connection) -> list[CampaignRecord]:

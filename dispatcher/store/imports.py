@@ -26,7 +26,7 @@ RETURNING id
 _ADD: Final = text("""
 UPDATE dispatcher.imports SET submitted = submitted + :submitted, duplicates = duplicates + :duplicates,
     repeated = repeated + :repeated, rejected = rejected + :rejected, updated_at = now()
-WHERE id = :id
+WHERE id = :id AND submitted + duplicates + repeated + rejected = :before
 """)
 
 _REJECT: Final = text("""
@@ -36,12 +36,17 @@ VALUES (:import_id, :line, :field, :reason, :original)
 
 _FINISH: Final = text("UPDATE dispatcher.imports SET finished_at = now(), updated_at = now() WHERE id = :id")
 
-_WAITING: Final = text("""
-SELECT count(*) FROM dispatcher.leads WHERE state = 'pending' AND account = :account
+_LATEST: Final = text("SELECT * FROM dispatcher.imports ORDER BY id DESC LIMIT :most")
+
+_LAST_ID: Final = text("""
+SELECT id FROM dispatcher.leads WHERE id BETWEEN :first AND :last ORDER BY id DESC LIMIT 1
 """)
 
-
-_LATEST: Final = text("SELECT * FROM dispatcher.imports ORDER BY id DESC LIMIT :most")
+_PAYLOADS: Final = text("""
+-- Earlier versions too: the row of a lead that was corrected still says what it said.
+SELECT id, payload_hash FROM dispatcher.leads WHERE id BETWEEN :first AND :last
+UNION ALL SELECT lead_id, payload_hash FROM dispatcher.lead_revisions WHERE lead_id BETWEEN :first AND :last
+""")
 
 _REJECTIONS: Final = text("""
 SELECT line, field, reason, original FROM dispatcher.import_rejections WHERE import_id = :id ORDER BY id LIMIT :most
@@ -76,15 +81,20 @@ def add(
     connection: Connection,
     import_id: int,
     *,
+    before: int,
     submitted: int,
     duplicates: int,
     repeated: int,
     rejected: int,
     fields: Sequence[RejectedField] = (),
 ) -> None:
-    """Add what became of some rows, to this import and to what all imports together have done."""
+    """Add what became of some rows, to this import and to what all imports together have done.
+
+    `before` is how many rows were added before: where these have been added as well, a repetition does nothing.
+    """
     counts = {"submitted": submitted, "duplicates": duplicates, "repeated": repeated, "rejected": rejected}
-    connection.execute(_ADD, {"id": import_id, **counts})
+    if not connection.execute(_ADD, {"id": import_id, "before": before, **counts}).rowcount:
+        return
     tally = Tally()
     for result, count in counts.items():
         if count:
@@ -120,6 +130,15 @@ def rejections(connection: Connection, import_id: int, *, most: int) -> list[Rej
     return [RejectedField(row.line, row.field, row.reason, row.original) for row in rows]
 
 
-def waiting(connection: Connection, account: str) -> int:
-    """How many leads of an account wait to be delivered."""
-    return int(connection.execute(_WAITING, {"account": account}).scalar_one())
+def last_id(connection: Connection, first: UUID, last: UUID) -> UUID | None:
+    """The greatest id of a lead between these two; None if there is none."""
+    found: UUID | None = connection.execute(_LAST_ID, {"first": first, "last": last}).scalar()
+    return found
+
+
+def payloads(connection: Connection, first: UUID, last: UUID) -> dict[UUID, set[str]]:
+    """The leads whose ids are between these two, with the hashes of all that their payloads have been."""
+    found: dict[UUID, set[str]] = {}
+    for lead_id, payload_hash in connection.execute(_PAYLOADS, {"first": first, "last": last}):
+        found.setdefault(lead_id, set()).add(payload_hash)
+    return found

@@ -4,7 +4,10 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from pathlib import Path
 
 import pytest
 
@@ -79,6 +82,24 @@ def test_a_bug_is_one_line_that_says_where() -> None:
     assert "2025550101" not in done.stderr
 
 
+def test_the_driver_adds_nothing_to_what_is_said_of_a_lost_connection(environment: dict[str, str]) -> None:
+    script = (
+        "import logging\nfrom dispatcher.cli.opening import opened\n"
+        "with opened():\n    logging.getLogger('psycopg').warning('error ignored')\n"
+    )
+
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        env={**clean_environment(), **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_a_reader_that_has_seen_enough_is_no_error(environment: dict[str, str], database_url: str) -> None:
     database = Database(normal_database_url(database_url))
     for number in range(100, 120):
@@ -116,6 +137,87 @@ def test_a_sweep_ends_cleanly_when_it_is_told(
         finally:
             process.kill()
     database.close()
+
+
+@pytest.fixture
+def imported(environment: dict[str, str], database_url: str, tmp_path: Path) -> Iterator["Imported"]:
+    database = Database(normal_database_url(database_url))
+    yield Imported(environment, Rows(database), tmp_path / "leads.csv")
+    database.close()
+
+
+class Imported:
+    """An import of many rows, in a process group of its own, as a terminal gives it."""
+
+    COUNTED = "SELECT coalesce(max(submitted + duplicates + repeated), -1) AS rows FROM dispatcher.imports"
+
+    def __init__(self, environment: Mapping[str, str], rows: Rows, file: Path) -> None:
+        self.rows = rows
+        self._environment = {**clean_environment(), **environment}
+        self._file = file
+        with file.open("w") as out:
+            out.write("phone_number,campaign_id,allow_dupplicate\n")
+            out.writelines(f"+1202555{number % 100:04d},42,true\n" for number in range(101, 200_101))
+
+    def interrupted(self, after: int, *arguments: str) -> tuple[int, str, float]:
+        """Ctrl-C after so many rows: the exit code, what was said, and in how many seconds it ended."""
+        command = [*COMMAND, "import", str(self._file), *arguments]
+        with subprocess.Popen(
+            command, env=self._environment, stderr=subprocess.PIPE, text=True, start_new_session=True
+        ) as process:
+            try:
+                wait_until(lambda: self.rows.one(self.COUNTED).rows >= after, 30, "the import to get so far")
+                asked = time.monotonic()
+                os.killpg(process.pid, signal.SIGINT)
+                _, said = process.communicate(timeout=30)
+            finally:
+                with suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)
+        return process.returncode, said, time.monotonic() - asked
+
+
+@pytest.mark.parametrize("arguments", [(), ("--workers", "2")], ids=["alone", "with processes"])
+@pytest.mark.parametrize("after", [0, 2000])
+def test_ctrl_c_ends_an_import_at_once_and_says_how_to_go_on(
+    imported: Imported, arguments: tuple[str, ...], after: int
+) -> None:
+    code, said, seconds = imported.interrupted(after, *arguments)
+    counted = imported.rows.one(Imported.COUNTED).rows
+    stored = imported.rows.one("SELECT count(*) AS n FROM dispatcher.leads").n
+
+    assert code == 130
+    assert said.count("\n") == 1
+    assert "to go on, run the same command." in said
+    assert after <= counted == stored < 200_000
+    assert (f"{counted:,} rows are done" if counted else "No row was done") in said
+    assert seconds < 10  # one or two, on a machine that has nothing else to do
+
+
+def test_ctrl_c_in_an_import_once_more_names_the_batch_to_go_on_with(imported: Imported) -> None:
+    code, said, _ = imported.interrupted(2000, "--again")
+    [first, last] = said.splitlines()
+    batch = imported.rows.one("SELECT batch_id FROM dispatcher.imports").batch_id
+
+    assert code == 130
+    assert str(batch) in first
+    assert f"--batch {batch}" in last
+
+
+def test_ctrl_c_while_standard_input_is_awaited_says_that_no_row_was_done(environment: dict[str, str]) -> None:
+    with subprocess.Popen(
+        [*COMMAND, "import", "-"],
+        env={**clean_environment(), **environment},
+        stdin=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as process:
+        assert process.stdin is not None
+        assert process.stderr is not None
+        process.stdin.write(bytes(1 << 20))  # more than a pipe holds: once it is taken, somebody is reading
+        process.stdin.flush()
+        process.send_signal(signal.SIGINT)
+        said = process.stderr.read()
+
+    assert (process.returncode, said) == (130, b"Stopped. No row was done.\n")
 
 
 def test_a_sweep_does_not_outlive_its_parent(environment: dict[str, str], database_url: str) -> None:

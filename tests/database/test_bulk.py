@@ -1,5 +1,7 @@
 """`submit_many` obeys the rules of `submit`, in any order, in chunks of any size, under races and after a crash."""
 
+import os
+import signal
 import threading
 import tracemalloc
 import uuid
@@ -430,3 +432,15 @@ def test_processes_that_validate_change_nothing_of_the_result(database: Database
         (4, 0, 1, 1),
         (5, 1, 0, 0),
     ]
+
+
+def interrupted(item: Any) -> Any:
+    """What reads an item while somebody presses Ctrl-C, which a terminal sends to every process."""
+    os.kill(os.getpid(), signal.SIGINT)
+    return item
+
+
+def test_processes_that_validate_leave_ctrl_c_to_who_started_them(database: Database) -> None:
+    bulk = Bulk(database, Bell(), chunk_items=2)
+    chunks = bulk.stream(leads(1, 2, 3), account="default", batch_id=BATCH, read=interrupted, workers=2)
+    assert [chunk.submitted for chunk in chunks] == [2, 1]

@@ -1,6 +1,7 @@
 """An import may be planned, cut short and repeated; every row of the file is accounted for."""
 
 import csv
+import itertools
 import re
 import stat
 import uuid
@@ -15,12 +16,16 @@ from hypothesis import strategies as st
 from sqlalchemy import text
 
 from dispatcher.config.rate import parse_rate_limit
+from dispatcher.errors import StoreUnavailable
 from dispatcher.importing.importer import Importer, ImportResult
-from dispatcher.importing.plan import Plan, seconds_to_send
-from dispatcher.importing.refusal import UnreadableFile
+from dispatcher.importing.plan import Plan
+from dispatcher.importing.refusal import ImportStopped, UnreadableFile
 from dispatcher.importing.source import open_source
 from dispatcher.importing.terms import ImportTerms
 from dispatcher.intake.bulk import Bulk
+from dispatcher.operating.campaigns import Campaigns
+from dispatcher.operating.gates import GateKeeper
+from dispatcher.store import bulk, imports
 from dispatcher.store.database import Database
 from tests.database.queue import phone
 
@@ -35,24 +40,27 @@ class Bell:
 class Files:
     """Imports texts, in chunks of two rows."""
 
-    def __init__(self, database: Database, directory: Path) -> None:
-        self.rejected = directory / "leads.csv.rejected.csv"
-        self._path = directory / "leads.csv"
+    def __init__(self, database: Database, directory: Path, name: str = "leads.csv") -> None:
+        self.rejected = directory / f"{name}.rejected.csv"
+        self._path = directory / name
         self._database = database
-        self._importer = Importer(
-            Bulk(database, Bell(), chunk_items=2), database, parse_rate_limit("100/minute; 20/10 seconds")
-        )
+        ticks = itertools.count()
+        patience: Any = {"clock": lambda: float(next(ticks)), "wait": lambda _: None}
+        bulk = Bulk(database, Bell(), chunk_items=2, **patience)
+        self._importer = Importer(bulk, database, parse_rate_limit("100/minute; 20/10 seconds"), **patience)
 
     def run(
         self,
         content: str,
         progress: Callable[[ImportResult], None] = lambda _: None,
         batch_id: uuid.UUID | None = None,
+        stopping: Callable[[], bool] = lambda: False,
         **terms: Any,
     ) -> Any:
         self._path.write_text(content)
+        of_ada = ImportTerms(actor="ada@test", **terms)
         with open_source(str(self._path)) as source:
-            return self._importer.run(source, ImportTerms(actor="ada@test", **terms), self.rejected, progress, batch_id)
+            return self._importer.run(source, of_ada, self.rejected, progress, batch_id, stopping)
 
     def plan(self, content: str, batch_id: uuid.UUID | None = None, **terms: Any) -> Plan:
         self._path.write_text(content)
@@ -82,7 +90,7 @@ def test_every_row_is_accounted_for(files: Files) -> None:
     seen: list[int] = []
     result = files.run(content, lambda done: seen.append(done.rows))
     assert (result.rows, result.submitted, result.duplicates, result.rejected) == (6, 3, 1, 2)
-    assert seen == [2, 4, 6]
+    assert seen == [0, 2, 4, 6]
     rejections = files.rejections()
     assert [row[:2] for row in rejections] == [["5", "phone_number"], ["7", "phone_number"], ["7", "campaign_id"]]
     assert rejections[0][4] == "12,42,=HYPERLINK(1)"
@@ -128,6 +136,143 @@ def test_an_import_that_was_cut_short_goes_on(files: Files) -> None:
     assert files.all("SELECT finished_at IS NULL FROM dispatcher.imports ORDER BY id") == [(True,), (False,)]
 
 
+def twice(*numbers: int) -> str:
+    """Rows whose people may be called twice: nothing but their ids keeps them from it."""
+    header = "phone_number,campaign_id,name,allow_dupplicate\n"
+    return header + "".join(f"{phone(number)},42,Nr {number},true\n" if number else "12,42,x,\n" for number in numbers)
+
+
+@pytest.mark.parametrize(
+    ("changed", "line"),
+    [
+        pytest.param((9, 1, 2, 3, 4, 5), 2, id="a row on top"),
+        pytest.param((1, 2, 3, 9, 4, 5), 5, id="a row in between"),
+        pytest.param((2, 3, 4, 5), 2, id="the first left out"),
+        pytest.param((1, 2, 9, 4, 5, 6), 4, id="a row that is another"),
+        pytest.param((1, 2, 0, 4, 5, 6), 4, id="a row that was good"),
+    ],
+)
+def test_a_batch_does_not_go_on_with_a_file_whose_stored_rows_moved(
+    files: Files, changed: tuple[int, ...], line: int
+) -> None:
+    batch = files.run(twice(1, 2, 3, 4, 5)).batch_id
+    for act in (files.run, files.plan):
+        with pytest.raises(UnreadableFile, match=f"line {line} .*at the end.*file of their own") as refusal:
+            act(twice(*changed), batch_id=batch)
+    assert phone(changed[line - 2]) not in str(refusal.value)
+    assert files.all(STORED) == [(5,)]
+
+
+@pytest.mark.parametrize("shorter", [(1, 2, 3, 4), (1, 2, 3, 5), ()], ids=["the end", "a refused row", "all"])
+def test_a_batch_does_not_go_on_with_a_file_that_lost_rows(files: Files, shorter: tuple[int, ...]) -> None:
+    batch = files.run(twice(1, 2, 3, 0, 5)).batch_id
+    with pytest.raises(UnreadableFile, match="has fewer rows"):
+        files.run(twice(*shorter), batch_id=batch)
+    assert files.all(STORED) == [(4,)]
+
+
+def test_rows_at_the_end_and_rows_that_were_refused_go_on_in_their_batch(files: Files) -> None:
+    batch = files.run(twice(1, 2, 0, 4)).batch_id
+    result = files.run(twice(1, 2, 3, 4, 5, 6), batch_id=batch)
+    assert (result.submitted, result.repeated) == (3, 3)
+
+
+def test_a_batch_goes_on_after_one_of_its_leads_was_corrected(files: Files) -> None:
+    batch = files.run(twice(1, 2)).batch_id
+    files.all("""
+        WITH kept AS (
+            INSERT INTO dispatcher.lead_revisions
+                (lead_id, revision, campaign_id, phone_number, variables, payload_hash, replaced_by)
+            SELECT id, 1, campaign_id, phone_number, variables, payload_hash, 'ada' FROM dispatcher.leads
+        )
+        UPDATE dispatcher.leads SET payload_hash = 'another' RETURNING id
+    """)
+    assert files.run(twice(1, 2, 3), batch_id=batch).submitted == 1
+
+
+def test_rows_that_took_the_default_campaign_must_not_move_either(files: Files) -> None:
+    def content(*numbers: int) -> str:
+        return OWN + "".join(f"{phone(number)},,x,true\n" for number in numbers)
+
+    batch = files.run(content(1, 2, 3), campaign_id=7).batch_id
+    with pytest.raises(UnreadableFile, match="line 2 "):
+        files.run(content(9, 1, 2, 3), campaign_id=7, batch_id=batch)
+    with pytest.raises(UnreadableFile, match="line 3 "):
+        files.run(content(1, 2, 3).replace("\n", "\n\n").replace("\n\n", "\n", 1), campaign_id=7, batch_id=batch)
+    with pytest.raises(UnreadableFile, match="fewer rows"):
+        files.run(content(1, 2), campaign_id=7, batch_id=batch)
+    assert files.run(content(1, 2, 3, 4), campaign_id=7, batch_id=batch).submitted == 1
+
+
+COUNTED = "SELECT submitted + duplicates + repeated + rejected FROM dispatcher.imports ORDER BY id DESC LIMIT 1"
+STORED = "SELECT count(*) FROM dispatcher.leads"
+
+
+def test_a_stopped_import_counts_all_that_it_stored_and_says_how_to_go_on(files: Files) -> None:
+    done: list[ImportResult] = []
+    with pytest.raises(ImportStopped, match="the same command") as stopped:
+        files.run(HEADER + lines(*range(20)), done.append, stopping=lambda: done[-1].rows >= 4)
+    assert files.all(STORED) == files.all(COUNTED) == [(done[-1].rows,)]
+    assert f"first {done[-1].rows} rows are done" in str(stopped.value)
+    assert str(done[-1].batch_id) not in str(stopped.value)
+
+
+def test_an_import_of_rows_once_more_names_its_batch_at_once_and_goes_on_in_it(files: Files) -> None:
+    content = "phone_number,campaign_id,allow_dupplicate\n" + "".join(f"{phone(n)},42,true\n" for n in range(9))
+    files.run(content)
+    done: list[ImportResult] = []
+    with pytest.raises(ImportStopped) as stopped:
+        files.run(content, done.append, stopping=lambda: done[-1].rows >= 4, again=True)
+    result = files.run(content, batch_id=done[0].batch_id)
+
+    assert done[0].rows == 0
+    assert f"with --batch {done[0].batch_id} instead of --again" in str(stopped.value)
+    assert (result.submitted, result.repeated) == (9 - done[-1].rows, done[-1].rows)
+
+
+def test_what_was_stored_before_a_row_that_cannot_be_read_is_counted(files: Files) -> None:
+    with pytest.raises(UnreadableFile):
+        files.run(HEADER + lines(*range(20)) + f'{phone(20)},42,"Nr 20\n')
+    assert files.all(STORED) == files.all(COUNTED)
+
+
+@pytest.mark.parametrize("committed", [False, True])
+def test_a_note_of_progress_outlasts_a_blip_and_counts_once(
+    files: Files, monkeypatch: pytest.MonkeyPatch, committed: bool
+) -> None:
+    add, blips = imports.add, iter([True])
+
+    def failing(connection: Any, *arguments: Any, **counts: Any) -> None:
+        add(connection, *arguments, **counts)
+        if next(blips, False):
+            if committed:
+                connection.commit()
+            raise StoreUnavailable("Postgres is away.")
+
+    monkeypatch.setattr(imports, "add", failing)
+    files.run(HEADER + lines(1, 2, 3, 1) + "12,42,x\n")
+    assert files.all("SELECT submitted, duplicates, rejected FROM dispatcher.imports") == [(3, 1, 1)]
+    assert files.all("SELECT count(*) FROM dispatcher.import_rejections") == [(1,)]
+    assert files.all("SELECT sum(value)::int FROM dispatcher.tallies WHERE name = 'import_rows'") == [(5,)]
+
+
+def test_a_store_that_gives_up_says_how_many_rows_are_done_in_words_of_the_command(
+    files: Files, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    insert = bulk.insert
+
+    def away(connection: Any, account: Any, batch_id: Any, now: Any, births: Any) -> None:
+        insert(connection, account, batch_id, now, births)
+        if births[0].candidate.index >= 4:
+            raise StoreUnavailable("Postgres is away.")
+
+    monkeypatch.setattr(bulk, "insert", away)
+    with pytest.raises(StoreUnavailable) as given_up:
+        files.run(HEADER + lines(*range(20)))
+    assert str(given_up.value) == "Postgres is away. The first 4 rows are done; to go on, run the same command."
+    assert files.all(STORED) == files.all(COUNTED) == [(4,)]
+
+
 def test_a_file_that_is_mended_goes_on_in_its_batch_and_the_plan_knows(files: Files) -> None:
     with pytest.raises(UnreadableFile) as refusal:
         files.run(HEADER + lines(*range(20)) + f'{phone(20)},42,"Nr 20\n')
@@ -157,6 +302,39 @@ def test_a_changed_mapping_calls_nobody_twice(files: Files) -> None:
     assert files.rejections()[0][1] == "batch_id"
 
 
+OWN = "phone_number,campaign_id,name,allow_dupplicate\n"
+
+
+@pytest.mark.parametrize("campaigns", [(None, 42), (42, None), (7, 42)])
+def test_a_default_campaign_that_no_row_uses_calls_nobody_twice(files: Files, campaigns: Any) -> None:
+    content = f"{OWN}{phone(1)},42,Ada,true\n{phone(2)},42,Bob,true\n"
+    first, second = (files.run(content, campaign_id=campaign) for campaign in campaigns)
+    assert (first.submitted, second.submitted, second.repeated) == (2, 0, 2)
+    assert first.batch_id == second.batch_id
+
+
+def test_of_a_mixed_file_only_the_rows_without_a_campaign_go_into_another(files: Files) -> None:
+    content = f"{OWN}{phone(1)},42,Ada,true\n{phone(2)},,Bob,true\n"
+    runs = [files.run(content, campaign_id=campaign) for campaign in (None, 7, 7, 8)]
+    assert [(run.submitted, run.repeated, run.rejected) for run in runs] == [(1, 0, 1), (1, 1, 0), (0, 2, 0), (1, 1, 0)]
+    assert files.all("SELECT campaign_id FROM dispatcher.leads ORDER BY 1") == [(7,), (8,), (42,)]
+
+
+def test_json_lines_obey_the_same_rule(database: Database, tmp_path: Path) -> None:
+    files = Files(database, tmp_path, "leads.jsonl")
+    own = f'{{"phone_number": "{phone(1)}", "campaign_id": 42, "allow_dupplicate": true}}\n'
+    lacking = f'{{"phone_number": "{phone(2)}", "allow_dupplicate": true}}\n'
+    runs = [files.run(own + lacking, campaign_id=campaign) for campaign in (7, 8, 7)]
+    assert [(run.submitted, run.repeated) for run in runs] == [(2, 0), (1, 1), (0, 2)]
+
+
+def test_a_file_without_a_column_of_campaigns_is_a_new_batch_in_another_campaign(files: Files) -> None:
+    content = f"phone_number,name\n{phone(1)},Ada\n"
+    first, other, again = (files.run(content, campaign_id=campaign) for campaign in (7, 8, 7))
+    assert (first.submitted, other.submitted, again.repeated) == (1, 1, 1)
+    assert first.batch_id == again.batch_id != other.batch_id
+
+
 def test_a_plan_stores_nothing_and_shows_nobodys_number(files: Files) -> None:
     content = f"phone_number,campaign_id,name,contact1_phone\n{phone(1)},42,Ada,{phone(2)}\n"
     plan = files.plan(content)
@@ -173,13 +351,26 @@ def test_a_plan_tells_duplicates_of_the_file_from_those_of_the_store(files: File
     plan = files.plan(HEADER + lines(1, 2, 3, 2) + "12,42,x\n")
     assert (plan.rows, plan.submitted, plan.duplicates_in_file, plan.duplicates_in_store) == (5, 2, 1, 1)
     assert [(line, fault.field) for line, (fault,) in plan.refusals] == [(6, "phone_number")]
-    assert plan.waiting == 1
+    assert plan.forecast.waiting == 1
 
 
-def test_a_plan_knows_when_the_last_is_sent() -> None:
-    windows = parse_rate_limit("100/minute; 20/10 seconds")
-    assert seconds_to_send(1000, windows) == pytest.approx(612)
-    assert seconds_to_send(1000, ()) is None
+def test_a_plan_reads_what_waits_and_what_slows_each_campaign(files: Files, database: Database) -> None:
+    def finish(content: str) -> float:
+        return files.plan(content).forecast.finish_in_seconds or 0.0
+
+    files.run(HEADER + "".join(f"{phone(number)},7,x\n" for number in range(50)))
+    files.run(HEADER + f"{phone(1)},42,x\n")
+    files.all("UPDATE dispatcher.leads SET due_at = now() + interval '1 day' WHERE campaign_id = 42 RETURNING id")
+    assert finish(HEADER + lines(2)) == pytest.approx(2 * 0.612)  # a turn of the other and ours
+    Campaigns(database).limit(42, "default", "2/minute", actor="ada")
+    assert finish(HEADER + lines(*range(2, 42))) == pytest.approx(20 * 61.2)
+
+    GateKeeper(database).pause(7, "default", reason=None, actor="ada")
+    plan = files.plan(HEADER + lines(2) + f"{phone(99)},7,x\n")
+    assert plan.forecast.paused == ("campaign 7",)
+    assert files.plan(HEADER + lines(2)).forecast.waiting == 0
+    GateKeeper(database).pause(None, "default", reason=None, actor="ada")
+    assert files.plan(HEADER + lines(2)).forecast.paused == ("account",)
 
 
 ROWS = st.lists(

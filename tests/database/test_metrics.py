@@ -100,7 +100,7 @@ def test_rows_of_imports_are_counted_and_outlive_the_record_of_their_import(data
     with database.transaction() as connection:
         for rejected in (0, 2):
             first = imports.begin(connection, uuid.uuid4(), "leads.csv", "default", "ada@test")
-            imports.add(connection, first, submitted=5, duplicates=1, repeated=0, rejected=rejected)
+            imports.add(connection, first, before=0, submitted=5, duplicates=1, repeated=0, rejected=rejected)
     queue.run("DELETE FROM dispatcher.imports")
     text = scrape(database).text()
 

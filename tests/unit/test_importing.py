@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dispatcher.errors import FieldError, InvalidLead
-from dispatcher.importing.lead_file import batch_id_of, open_leads
+from dispatcher.importing.lead_file import open_leads
 from dispatcher.importing.number import phone_of_cell
 from dispatcher.importing.refusal import UnreadableFile
 from dispatcher.importing.source import Source, open_source
@@ -340,15 +340,18 @@ def test_json_is_recognised_without_its_suffix() -> None:
 # Batches --------------------------------------------------------------------------------------------------------------
 
 
-def test_a_batch_is_the_content_in_its_campaign(tmp_path: Path) -> None:
+def test_a_batch_is_the_content_and_the_campaign_where_no_row_can_name_one(tmp_path: Path) -> None:
     def batch(content: str, **terms: Any) -> Any:
-        with open_source_of(content.encode(), "leads.csv") as source:
-            return batch_id_of(source, ImportTerms(**terms))
+        with open_source_of(content.encode(), "leads.csv") as source, open_leads(source, ImportTerms(**terms)) as file:
+            return file.batch_id
 
+    bare = f"phone_number\n{ADA}\n"
     first = batch(TEXT)
     assert first == batch(TEXT, country="DE")
+    assert first == batch(TEXT, campaign_id=7)
+    assert batch(bare, campaign_id=7) == batch(bare, campaign_id=7, country="DE")
+    assert batch(bare, campaign_id=7) != batch(bare, campaign_id=8)
     assert first != batch(TEXT + "x")
-    assert first != batch(TEXT, campaign_id=7)
     assert first != batch(TEXT, again=True)
     assert batch(TEXT, again=True) != batch(TEXT, again=True)
     assert first.version == 8
