@@ -9,7 +9,7 @@ import uuid_utils.compat
 
 from dispatcher.answers.outcome import Reason
 from dispatcher.config.store_url import normal_database_url
-from dispatcher.errors import InvalidLead
+from dispatcher.errors import NotAllowed
 from dispatcher.operating.gates import GateKeeper
 from dispatcher.store import claims
 from dispatcher.store.claims import ClaimTerms
@@ -155,5 +155,5 @@ def test_resuming_what_is_open_does_nothing(keeper: GateKeeper) -> None:
 
 
 def test_an_impossible_account_is_refused(keeper: GateKeeper) -> None:
-    with pytest.raises(InvalidLead):
+    with pytest.raises(NotAllowed):
         keeper.pause(None, "Not An Account", reason=None, actor=ACTOR)
