@@ -6,6 +6,7 @@ is a variable. An empty cell is a variable left out: a table cannot tell it from
 
 import re
 from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any, Final
@@ -57,6 +58,8 @@ class Columns:
 
     def __call__(self, row: Row) -> tuple[dict[str, Any], dict[str, Any]]:
         """The row as (lead, options) for `submit_many`. Raises `InvalidLead` for what only a table can have wrong."""
+        if row.fault is not None:
+            raise InvalidLead([row.fault])
         cells = row.cells + ("",) * (self.width - len(row.cells))
         faults = self._nameless(cells)
         given = {name: cells[position] for name, position in self.fields.items() if cells[position]}
@@ -123,6 +126,8 @@ def columns_of(header: tuple[str, ...], terms: ImportTerms) -> Columns:
         if position is not None and position not in meanings and field not in taken:
             meanings[position] = field
             taken.add(field)
+    _refuse_missing(header, taken, terms)
+    _refuse_doubles(header)
     fields: dict[str, int] = {}
     variables: dict[str, int] = {}
     contacts: dict[int, dict[str, int]] = {}
@@ -136,7 +141,6 @@ def columns_of(header: tuple[str, ...], terms: ImportTerms) -> Columns:
             _once(contacts.setdefault(int(found[1]), {}), found[2], position, header)
         elif meaning:
             _once(variables, meaning, position, header)
-    _refuse_missing(header, fields, terms)
     return Columns(
         fields=fields,
         variables=tuple(variables.items()),
@@ -160,7 +164,8 @@ def _mapped(header: tuple[str, ...], wanted: Mapping[str, str]) -> dict[int, str
 def _once(columns: dict[str, int], name: str, position: int, header: tuple[str, ...]) -> None:
     if columns.setdefault(name, position) != position:
         both = f"“{safe_name(header[columns[name]], columns[name])}” and “{safe_name(header[position], position)}”"
-        raise UnreadableFile(f"The columns {both} both mean {name}; map one of them to another name with --map.")
+        meaning = safe_name(name, columns[name])
+        raise UnreadableFile(f"The columns {both} both mean {meaning}; map one of them to another name with --map.")
 
 
 def _contact_columns(number: int, columns: dict[str, int]) -> _Contact:
@@ -174,7 +179,7 @@ def _contact_columns(number: int, columns: dict[str, int]) -> _Contact:
     )
 
 
-def _refuse_missing(header: tuple[str, ...], fields: Mapping[str, int], terms: ImportTerms) -> None:
+def _refuse_missing(header: tuple[str, ...], fields: AbstractSet[str], terms: ImportTerms) -> None:
     if "phone_number" not in fields and any(mask_numbers(name) != name for name in header):
         raise UnreadableFile(
             "The file has no header: a number stands in its first line. "
@@ -189,6 +194,17 @@ def _refuse_missing(header: tuple[str, ...], fields: Mapping[str, int], terms: I
         )
     if "campaign_id" not in fields and terms.campaign_id is None:
         raise UnreadableFile(f"There is no column campaign_id; name the campaign with --campaign. {_shown(header)}.")
+
+
+def _refuse_doubles(header: tuple[str, ...]) -> None:
+    seen: dict[str, int] = {}
+    for position, name in enumerate(header):
+        first = seen.setdefault(name.casefold(), position)
+        if name and first != position:
+            raise UnreadableFile(
+                f"The header names “{safe_name(name, first)}” twice, in columns {first + 1} and {position + 1}; "
+                "rename or remove one of them."
+            )
 
 
 def _shown(header: tuple[str, ...]) -> str:

@@ -41,7 +41,9 @@ def open_leads(source: Source, terms: ImportTerms) -> Iterator[LeadFile]:
         else:
             table = read_header(lines)
             delimiter = {"\t": "tab"}.get(table.delimiter, f"“{table.delimiter}”")
-            yield LeadFile(table.rows(lines), columns_of(table.header, terms), f"table parted by {delimiter}")
+            columns = columns_of(table.header, terms)
+            rows = table.rows(lines, columns.fields["phone_number"])
+            yield LeadFile(rows, columns, f"table parted by {delimiter}")
 
 
 def batch_id_of(source: Source, terms: ImportTerms) -> UUID:

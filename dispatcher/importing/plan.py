@@ -13,7 +13,7 @@ from dispatcher.importing.seen import Seen
 from dispatcher.importing.terms import ImportTerms
 from dispatcher.leads.admission import Birth, decide
 from dispatcher.leads.candidate import BatchIds, Candidate, Rejection, read_items
-from dispatcher.leads.masking import mask_phone
+from dispatcher.leads.masking import mask_phone, safe_name
 from dispatcher.leads.options import check_account
 from dispatcher.store import bulk, imports
 from dispatcher.store.database import Database
@@ -38,7 +38,9 @@ class Sample:
             values: dict[str, Any] = json.loads(variables)
             return {
                 "phone_number": number if reveal else mask_phone(number),
-                "variables": values if reveal else dict.fromkeys(values, "•••"),
+                "variables": values
+                if reveal
+                else {safe_name(name, position): "•••" for position, name in enumerate(values)},
             }
 
         return {

@@ -168,6 +168,15 @@ def test_a_plan_stores_nothing_and_shows_nobodys_number(files: Files) -> None:
     assert not any(secret in shown for secret in (phone(1), phone(2), "Ada"))
 
 
+def test_a_plan_shows_no_number_that_stands_in_the_header(files: Files) -> None:
+    content = f"phone_number,campaign_id,{phone(8)},{phone(9)}\n{phone(1)},42,Ada,Bob\n"
+
+    [sample] = files.plan(content).samples
+
+    assert sample.as_dict()["variables"] == {"‹key 1›": "•••", "‹key 2›": "•••"}
+    assert sample.as_dict(reveal=True)["variables"] == {phone(8): "Ada", phone(9): "Bob"}
+
+
 def test_a_plan_tells_duplicates_of_the_file_from_those_of_the_store(files: Files) -> None:
     files.run(HEADER + lines(1))
     plan = files.plan(HEADER + lines(1, 2, 3, 2) + "12,42,x\n")

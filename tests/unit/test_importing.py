@@ -23,6 +23,7 @@ from dispatcher.importing.terms import ImportTerms
 from dispatcher.leads.lead import Lead
 
 ADA, BOB = "+12025550101", "+12025550102"
+WITH_BOB = {"phone_number": BOB, "campaign_id": 42}
 HEADER = "phone_number,campaign_id,name\n"
 
 
@@ -171,6 +172,116 @@ def test_quotes_inside_a_cell_and_over_lines_stay_what_they_are() -> None:
     assert names(content.encode()) == ['5" pipe', "two\nlines", 'last "one"']
 
 
+def refusals(content: str, **terms: Any) -> list[tuple[int, FieldError]]:
+    """The faults of the refused rows, each with its line."""
+    with open_source_of(content.encode(), "leads.csv") as source, open_leads(source, ImportTerms(**terms)) as file:
+        found = []
+        for row in file.rows:
+            try:
+                file.read(row)
+            except InvalidLead as refusal:
+                found += [(row.line, fault) for fault in refusal.errors]
+        return found
+
+
+def test_rows_inside_a_stray_quote_are_never_another_rows_variable() -> None:
+    """The next quote closes the first one, with text behind it; the rows before are read, none after."""
+    content = f'{HEADER}{ADA},42,Ada\n{BOB},42,"Bob\n{ADA},42,Cy\n{BOB},42,Di\n{ADA},42,"Ed\n{BOB},42,Flo\n'
+    with open_source_of(content.encode(), "leads.csv") as source, open_leads(source, ImportTerms()) as file:
+        assert next(file.rows).line == 2
+        with pytest.raises(
+            UnreadableFile, match="quote that opens at line 3 closes at line 6, and more text"
+        ) as caught:
+            next(file.rows)
+    assert BOB[1:] not in str(caught.value)
+
+
+def test_a_quote_is_named_with_the_line_where_it_opens() -> None:
+    with pytest.raises(UnreadableFile, match=r"row at line 2 .* quote that opens at line 3 closes at line 4, and"):
+        read(f'phone_number,campaign_id,a,b\n{ADA},42,"x\ny","b\nc"d\n')
+    with pytest.raises(UnreadableFile, match="row at line 2 has no end: the quote that opens at line 3 is not closed"):
+        read(f'phone_number,campaign_id,a,b\n{ADA},42,"x\ny","b\nc\n')
+
+
+def test_a_quote_that_spoils_one_line_refuses_its_row_alone() -> None:
+    content = f'{HEADER}{ADA},42,"Bob" Smith\n{BOB},42,"two\nlines"\n'
+
+    assert read(content) == [(2, ["column 3"]), (3, {**WITH_BOB, "variables": {"name": "two\nlines"}}, {})]
+    [(_, fault)] = refusals(content)
+    assert str(fault) == "column 3: has text after its closing quote; a quote inside a quoted cell is written twice"
+
+
+def test_a_line_whose_quotes_do_not_pair_up_refuses_all_that_follows() -> None:
+    with pytest.raises(UnreadableFile, match="row at line 2 cannot be read"):
+        read(f'{HEADER}{ADA},42,"Bob" says "hi\n{BOB},42,Cy"\n{ADA},42,Di\n')
+
+
+def test_a_header_with_text_after_a_quote_is_refused() -> None:
+    with pytest.raises(UnreadableFile, match=r"header .* quote that opens at line 1 closes at line 1, and more text"):
+        read(f'phone_number,"campaign_id"x,name\n{ADA},42,x\n')
+
+
+def test_a_header_that_has_swallowed_a_row_is_refused() -> None:
+    with pytest.raises(UnreadableFile, match=r"header.* quote is left open") as caught:
+        read(f'phone_number,campaign_id,"name\n{ADA},42,"\n{BOB},42,Bob\n')
+    assert ADA[1:] not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("header", "rows", "cell"),
+    [
+        (HEADER, f'{ADA},42,"Bob\n{BOB},42,Cy\n{ADA},42,"\n', ("column 3", 3, 2)),
+        (HEADER, f'{ADA},42,"Bob\n{BOB},42,"\n', ("column 3", 3, 2)),
+        (HEADER, f'"{ADA},42,Bob\n",42,Cy\n', ("column 1", 2, 2)),
+        ("phone_number\tcampaign_id\tname\n", f'{ADA}\t42\t"Bob\n{BOB}\t42\t"\n', ("column 3", 3, 2)),
+        ("phone_number,name,campaign_id\n", f'{ADA},"Bob,42\n{BOB},",42\n', ("column 2", 3, 2)),
+        ("name,campaign_id,phone_number\n", f'Bob,"42,{ADA}\nEd,",{BOB}\n', ("column 2", 2, 2)),
+        ("note,phone_number,campaign_id,name\n", f'"a\nb",{ADA},42,"Bob\nx,{BOB},42,"\n', ("column 4", 4, 3)),
+    ],
+)
+def test_a_row_that_has_swallowed_others_between_two_quotes_is_refused(
+    header: str, rows: str, cell: tuple[str, int, int]
+) -> None:
+    column, seen, opened = cell
+    [(line, fault)] = refusals(header + rows)
+
+    assert (line, fault.field) == (2, column)
+    assert fault.fault == f"holds what looks like another row, at line {seen}"
+    assert f"quote that opens at line {opened}," in fault.remedy
+
+
+@pytest.mark.parametrize(
+    "note", ["Rome, 12 High Street, Apt 4\nItaly, EU, Earth", f"ask for Bob\n{BOB}\n", f"Tel:\n{BOB}, at home\nyes"]
+)
+def test_text_over_several_lines_is_no_swallowed_row(note: str) -> None:
+    assert names(f'{HEADER}{ADA},42,"{note}"\n'.encode()) == [note.strip()]
+
+
+@pytest.mark.parametrize("length", [200_000, 2_000_000])
+def test_a_cell_beyond_the_limit_refuses_its_row_alone(length: int) -> None:
+    for cell in ("x" * length, '"' + "x" * length + '"'):
+        found = read(f"{HEADER}{ADA},42,{cell}\n{BOB},42,Bob\n")
+
+        assert [row[0] for row in found] == [2, 3]
+        assert found[1][1]["phone_number"] == BOB
+        if length > 1 << 20:
+            assert found[0][1] == ["column 3"]
+
+
+def test_a_long_cell_over_several_lines_refuses_its_row_alone() -> None:
+    [(_, lead, _), bob] = read(f'{HEADER}{ADA},42,"' + "line\n" * 50_000 + f'"\n{BOB},42,Bob\n')
+
+    assert bob[0] == 50_003
+    with pytest.raises(InvalidLead, match="variables: "):
+        Lead.parse(lead)
+
+
+def test_a_cell_without_an_end_is_not_read_into_memory() -> None:
+    content = HEADER + f'{ADA},42,"' + f"{BOB},42,Bob\n" * 100_000
+    with pytest.raises(UnreadableFile, match="begins at line 2 goes on for more than 1,048,576"):
+        read(content)
+
+
 @pytest.mark.parametrize(
     ("raw", "name", "words"),
     [
@@ -211,6 +322,22 @@ def test_a_file_without_a_header_shows_nobodys_number() -> None:
         read(f"{ADA},42,ada@example.com\n")
     assert ADA[1:] not in str(caught.value)
     assert "@" not in str(caught.value)
+
+
+@pytest.mark.parametrize("line", [f"{ADA},42,{ADA}", "4915112345678;42;4915112345678", f"Ada,{ADA},Ada"])
+def test_a_file_without_a_header_is_named_before_its_doubled_values(line: str) -> None:
+    with pytest.raises(UnreadableFile, match="no header") as caught:
+        read(f"{line}\n")
+    assert not any(value in str(caught.value) for value in (ADA, "4915112345678", "Ada"))
+
+
+def test_a_doubled_name_that_is_a_number_is_not_shown() -> None:
+    with pytest.raises(UnreadableFile, match="names “‹key 3›” twice") as caught:
+        read(f"phone_number,campaign_id,{BOB},{BOB}\n")
+    assert BOB not in str(caught.value)
+    with pytest.raises(UnreadableFile, match="both mean ‹key 1›") as caught:
+        read(f"x,y,{BOB}\n", columns={"x": BOB, "y": "phone"}, campaign_id=42)
+    assert BOB not in str(caught.value)
 
 
 # Columns --------------------------------------------------------------------------------------------------------------
