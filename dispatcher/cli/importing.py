@@ -90,10 +90,11 @@ def import_file(
         else:
             path = rejected or _rejected_path(file)
             result = _run(importer, source, terms, path, batch, quiet=json)
-            if json:
-                screen.emit(import_screen.result_dict(result, path))
-            else:
-                import_screen.show_result(result, path)
+            with screen.reader_may_leave():
+                if json:
+                    screen.emit(import_screen.result_dict(result, path))
+                else:
+                    import_screen.show_result(result, path)
             refused = result.rejected
     if refused:
         screen.fail()

@@ -86,7 +86,7 @@ class Importer:
         """
         began = self._clock()
         batch_id = batch_id or batch_id_of(source, terms)
-        with open_leads(source, terms) as file, closing(Rejects(rejected_path)) as rejects:
+        with open_leads(source, terms) as file, closing(Rejects(rejected_path, source)) as rejects:
             with self._database.transaction() as connection:
                 import_id = imports.begin(connection, batch_id, source.name, terms.account, terms.actor)
             rows = _InFlight(file.rows)

@@ -7,11 +7,13 @@ temporary file of ours, without a name, in between.
 import codecs
 import gzip
 import io
+import os
 import shutil
 import sys
 import tempfile
+import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -54,35 +56,45 @@ class Source:
     _bytes: IO[bytes]
 
     @contextmanager
-    def text(self) -> Iterator[io.TextIOWrapper]:
-        """The text from its beginning, line ends as they are. Raises `UnreadableFile` where it is cut off."""
+    def text(self) -> Iterator[Iterator[str]]:
+        """The lines from the beginning, with their ends as they are. They raise `UnreadableFile` where they break."""
         self._bytes.seek(0)
         reader = io.TextIOWrapper(self._bytes, encoding=self.encoding, newline="")
         try:
-            yield reader
-        except (EOFError, gzip.BadGzipFile, UnicodeDecodeError) as error:
-            raise _damaged(self.name, error) from None
+            yield self._lines(reader)
         finally:
             reader.detach()
+
+    def is_at(self, path: Path) -> bool:
+        """Whether this is the very file at the path, by whatever name."""
+        try:
+            return os.path.samestat(os.fstat(self._bytes.fileno()), path.stat())
+        except OSError:
+            return False
+
+    def _lines(self, reader: io.TextIOWrapper) -> Iterator[str]:
+        try:
+            for line in reader:  # noqa: UP028 - `yield from` would close the reader together with this
+                yield line
+        except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
+            raise _unreadable(self.name, error) from None
 
 
 @contextmanager
 def open_source(path: str, stdin: IO[bytes] | None = None) -> Iterator[Source]:
     """The file at `path`, or standard input for `-`. Raises `UnreadableFile`."""
-    name = "stdin" if path == STDIN else Path(path).name
-    try:
-        with _seekable(path, stdin) as raw:
+    name = "stdin" if path == STDIN else Path(path).name or path
+    with ExitStack() as stack:
+        try:
+            raw = stack.enter_context(_seekable(path, stdin))
             packed = raw.read(2) == _GZIP
             raw.seek(0)
             unpacked = cast("IO[bytes]", gzip.GzipFile(fileobj=raw)) if packed else raw
             _refuse_other_kinds(name, unpacked)
-            yield Source(name, *_survey(unpacked), unpacked)
-    except OSError as error:
-        if isinstance(error, gzip.BadGzipFile):
-            raise _damaged(name, error) from None
-        raise UnreadableFile(f"{name} cannot be read: {error.strerror or type(error).__name__}.") from None
-    except EOFError as error:
-        raise _damaged(name, error) from None
+            source = Source(name, *_survey(unpacked), unpacked)
+        except (OSError, EOFError, zlib.error) as error:
+            raise _unreadable(name, error) from None
+        yield source  # outside of that: what fails while it is used is not the file's fault
 
 
 @contextmanager
@@ -136,5 +148,7 @@ def _decodes(decoder: codecs.IncrementalDecoder, block: bytes, *, final: bool = 
     return True
 
 
-def _damaged(name: str, error: Exception) -> UnreadableFile:
+def _unreadable(name: str, error: Exception) -> UnreadableFile:
+    if isinstance(error, OSError) and not isinstance(error, gzip.BadGzipFile):
+        return UnreadableFile(f"{name} cannot be read: {error.strerror or type(error).__name__}.")
     return UnreadableFile(f"{name} is damaged or cut off ({type(error).__name__}); get it again from where it came.")

@@ -1,6 +1,8 @@
 """An import may be planned, cut short and repeated; every row of the file is accounted for."""
 
 import csv
+import errno
+import os
 import re
 import stat
 import uuid
@@ -18,6 +20,7 @@ from dispatcher.config.rate import parse_rate_limit
 from dispatcher.importing.importer import Importer, ImportResult
 from dispatcher.importing.plan import Plan, seconds_to_send
 from dispatcher.importing.refusal import UnreadableFile
+from dispatcher.importing.rejects import Rejects
 from dispatcher.importing.source import open_source
 from dispatcher.importing.terms import ImportTerms
 from dispatcher.intake.bulk import Bulk
@@ -236,3 +239,79 @@ def test_the_refusals_of_an_earlier_import_do_not_outlive_a_corrected_one(files:
     files.run(HEADER + "+14155550100,42,Ada\n")
 
     assert not files.rejected.exists()
+
+
+NOTES = "do not lose this\n"
+CLEAN, REFUSED = HEADER + "+14155550100,42,Ada\n", HEADER + "123,42,Ada\n"
+
+
+@pytest.mark.parametrize("content", [CLEAN, REFUSED])
+def test_a_file_that_is_no_account_of_refused_rows_is_left_alone(files: Files, content: str) -> None:
+    files.rejected.write_text(NOTES)
+
+    with pytest.raises(UnreadableFile, match=r"leads.csv.rejected.csv: it is another file; .* --rejected"):
+        files.run(content)
+
+    assert files.rejected.read_text() == NOTES
+    assert files.all("SELECT count(*) FROM dispatcher.leads, dispatcher.imports") == [(0,)]
+
+
+@pytest.mark.parametrize("content", [CLEAN, REFUSED, "line,field,reason,remedy,original,phone\n,,,,,+14155550100\n"])
+def test_the_file_to_import_never_takes_the_refused_rows(files: Files, tmp_path: Path, content: str) -> None:
+    (tmp_path / "leads.csv").touch()
+    for path in (tmp_path / "leads.csv", tmp_path / "linked.csv"):
+        if not path.exists():
+            path.hardlink_to(tmp_path / "leads.csv")
+        files.rejected = path
+        with pytest.raises(UnreadableFile, match=r"it is the file to import; .* --rejected"):
+            files.run("\ufeff" + content, campaign_id=42)
+
+    assert (tmp_path / "leads.csv").read_text().endswith(content)
+    assert files.all("SELECT count(*) FROM dispatcher.imports") == [(0,)]
+
+
+@pytest.mark.parametrize(
+    "make", [Path.mkdir, os.mkfifo, lambda path: path.symlink_to("/dev/null")], ids=["folder", "pipe", "link"]
+)
+def test_what_is_no_regular_file_takes_no_refused_rows(files: Files, make: Callable[[Path], None]) -> None:
+    make(files.rejected)
+    before = files.rejected.lstat()
+
+    with pytest.raises(UnreadableFile, match="it is no regular file"):
+        files.run(CLEAN)
+
+    assert files.rejected.lstat() == before
+
+
+def test_a_place_where_nothing_can_be_written_is_noticed_before_anything_is_stored(
+    files: Files, tmp_path: Path
+) -> None:
+    files.rejected = tmp_path / "no" / "such" / "folder.csv"
+    with pytest.raises(UnreadableFile, match=r"folder.csv: No such file or directory; .* --rejected"):
+        files.run(CLEAN)
+    files.rejected = tmp_path / ("x" * 300)
+    with pytest.raises(UnreadableFile, match="File name too long"):
+        files.run(CLEAN)
+    assert files.all("SELECT count(*) FROM dispatcher.imports") == [(0,)]
+
+
+def test_a_disk_that_is_full_blames_the_account_and_says_what_is_stored(
+    files: Files, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(self: Rejects) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(Rejects, "_open", full)
+    with pytest.raises(UnreadableFile) as refusal:
+        files.run(HEADER + lines(1) + "123,42,Ada\n")
+
+    assert re.search(r"rejected.csv cannot be written: No space left.*rows beside it are stored", str(refusal.value))
+    assert files.all("SELECT count(*) FROM dispatcher.leads") == [(1,)]
+
+
+def test_an_empty_file_may_take_the_refused_rows(files: Files) -> None:
+    files.rejected.touch()
+    files.run(CLEAN)
+    assert files.rejected.exists()
+    files.run(REFUSED)
+    assert [row[0] for row in files.rejections()] == ["2"]

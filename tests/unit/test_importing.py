@@ -1,6 +1,7 @@
 """What spreadsheets do to a list of leads either works or is named."""
 
 import codecs
+import errno
 import gzip
 import io
 import pickle
@@ -95,11 +96,32 @@ def test_standard_input_is_read_twice() -> None:
 
 
 @pytest.mark.parametrize(
-    "content", [gzip.compress(TEXT.encode() * 99, mtime=0)[:-20], gzip.compress(TEXT.encode(), mtime=0)[:9]]
+    "content",
+    [
+        gzip.compress(TEXT.encode() * 99, mtime=0)[:-20],
+        gzip.compress(TEXT.encode(), mtime=0)[:9],
+        gzip.compress(TEXT.encode(), mtime=0)[:20] + b"\xff" * 40,
+    ],
 )
 def test_a_gzip_that_is_cut_off_is_refused(content: bytes) -> None:
     with pytest.raises(UnreadableFile, match="damaged or cut off"):
         read(content)
+
+
+def test_what_fails_while_a_file_is_used_is_not_the_files_fault() -> None:
+    for failure in (BrokenPipeError, EOFError):
+        with pytest.raises(failure), open_source_of(TEXT.encode(), "a.csv") as source, source.text():
+            raise failure
+
+
+def test_a_disk_that_fails_between_two_rows_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(self: object, size: int = -1) -> bytes:
+        raise OSError(errno.EIO, "Input/output error")
+
+    with open_source_of(gzip.compress(TEXT.encode() * 99), "a.csv") as source, source.text() as lines:
+        monkeypatch.setattr(gzip.GzipFile, "read1", fails)
+        with pytest.raises(UnreadableFile, match=r"a.csv cannot be read: Input/output error"):
+            list(lines)
 
 
 def test_a_missing_file_is_refused_in_a_sentence() -> None:
