@@ -15,6 +15,7 @@ from dispatcher.importing.importer import Importer, ImportResult
 from dispatcher.importing.number import known_country
 from dispatcher.importing.source import STDIN, Source, open_source
 from dispatcher.importing.terms import ImportTerms
+from dispatcher.leads.masking import safe_name
 from dispatcher.leads.options import DEFAULT_ACCOUNT
 
 
@@ -136,5 +137,6 @@ def _columns(given: list[str]) -> dict[str, str]:
         field, equals, name = one.partition("=")
         if not equals or not field.strip() or not name.strip():
             raise typer.BadParameter("--map is written FIELD=COLUMN, e.g. phone=Mobile")
-        columns[name.strip()] = field.strip()
+        if columns.setdefault(name.strip(), field.strip()) != field.strip():
+            raise typer.BadParameter(f"--map names the column “{safe_name(name.strip(), 0)}” twice; keep one of them")
     return columns

@@ -4,7 +4,6 @@ A lead's own fields are recognised by name, contacts by `contact1_phone`, `conta
 is a variable. An empty cell is a variable left out: a table cannot tell it from a missing one.
 """
 
-import re
 from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
@@ -12,25 +11,16 @@ from difflib import get_close_matches
 from typing import Any, Final
 
 from dispatcher.errors import FieldError, InvalidLead
+from dispatcher.importing.cell import moment_of_cell, whole_of_cell
+from dispatcher.importing.faults import all_of
+from dispatcher.importing.field_names import CONTACT, FIELDS
 from dispatcher.importing.number import phone_of_cell
 from dispatcher.importing.refusal import UnreadableFile
 from dispatcher.importing.row import Row
 from dispatcher.importing.terms import ImportTerms
 from dispatcher.leads.masking import mask_numbers, safe_name
 
-_FIELDS: Final = {
-    "phone_number": "phone_number",
-    "phone": "phone_number",
-    "campaign_id": "campaign_id",
-    "campaign": "campaign_id",
-    "allow_dupplicate": "allow_dupplicate",
-    "allow_duplicate": "allow_dupplicate",
-    "priority": "priority",
-    "idempotency_key": "idempotency_key",
-    "key": "idempotency_key",
-}
-_CONTACT: Final = re.compile(r"contact([1-9]\d?)_(.+)", re.IGNORECASE | re.DOTALL)
-_WHOLE: Final = re.compile(r"([+-]?\d{1,19})(?:\.0+)?")
+_TIMES: Final = ("not_before", "expires_at")
 _YES: Final = frozenset({"true", "t", "yes", "y", "1"})
 _NO: Final = frozenset({"false", "f", "no", "n", "0"})
 
@@ -64,13 +54,9 @@ class Columns:
         faults = self._nameless(cells)
         given = {name: cells[position] for name, position in self.fields.items() if cells[position]}
         lead = self._lead(given, cells, faults)
-        options: dict[str, Any] = {}
-        if "priority" in given:
-            options["priority"] = _whole(given["priority"])
-        if "idempotency_key" in given:
-            options["idempotency_key"] = given["idempotency_key"]
+        options = _options(given, faults)
         if faults:
-            raise InvalidLead(faults)
+            raise InvalidLead(all_of(faults, lead, options))
         return lead, options
 
     def _lead(self, given: Mapping[str, str], cells: tuple[str, ...], faults: list[FieldError]) -> dict[str, Any]:
@@ -78,7 +64,7 @@ class Columns:
         if "phone_number" in given:
             lead["phone_number"] = self._phone(given["phone_number"], "phone_number", faults)
         if "campaign_id" in given:
-            lead["campaign_id"] = _whole(given["campaign_id"])
+            lead["campaign_id"] = whole_of_cell(given["campaign_id"])
         elif self.campaign_id is not None:
             lead["campaign_id"] = self.campaign_id
         if "allow_dupplicate" in given:
@@ -110,7 +96,8 @@ class Columns:
         cell = "" if columns.phone is None else cells[columns.phone]
         field = f"contact{columns.number}_phone"
         if cell:
-            return {"phone_number": self._phone(cell, field, faults), "variables": variables}
+            phone = self._phone(cell, field, faults)
+            return {"phone_number": phone, "variables": variables} if phone else None
         if variables:
             faults.append(FieldError(field, "is missing", "fill it, or empty the contact's other cells"))
         return None
@@ -120,8 +107,8 @@ def columns_of(header: tuple[str, ...], terms: ImportTerms) -> Columns:
     """Say what each column means. Raises `UnreadableFile` where the header cannot work."""
     meanings = _mapped(header, terms.columns)
     by_name = {name.casefold(): position for position, name in enumerate(header)}
-    taken = {_FIELDS.get(meaning.casefold(), meaning) for meaning in meanings.values()}
-    for name, field in _FIELDS.items():
+    taken = {FIELDS.get(meaning.casefold(), meaning) for meaning in meanings.values()}
+    for name, field in FIELDS.items():
         position = by_name.get(name)
         if position is not None and position not in meanings and field not in taken:
             meanings[position] = field
@@ -133,8 +120,8 @@ def columns_of(header: tuple[str, ...], terms: ImportTerms) -> Columns:
     contacts: dict[int, dict[str, int]] = {}
     for position, name in enumerate(header):
         meaning = meanings.get(position, name)
-        own = _FIELDS.get(meaning.casefold()) if position in meanings else None
-        found = _CONTACT.fullmatch(meaning)
+        own = FIELDS.get(meaning.casefold()) if position in meanings else None
+        found = CONTACT.fullmatch(meaning)
         if own is not None:
             _once(fields, own, position, header)
         elif found is not None:
@@ -216,10 +203,21 @@ def _filled(columns: tuple[tuple[str, int], ...], cells: tuple[str, ...]) -> dic
     return {name: cells[position] for name, position in columns if cells[position]}
 
 
-def _whole(cell: str) -> int | str:
-    """The number; what is none stays as it is, so that the lead or its options name the fault."""
-    found = _WHOLE.fullmatch(cell)
-    return cell if found is None else int(found[1])
+def _options(given: Mapping[str, str], faults: list[FieldError]) -> dict[str, Any]:
+    options: dict[str, Any] = {}
+    if "priority" in given:
+        options["priority"] = whole_of_cell(given["priority"])
+    if "idempotency_key" in given:
+        options["idempotency_key"] = given["idempotency_key"]
+    for name in _TIMES:
+        if name not in given:
+            continue
+        moment = moment_of_cell(given[name], name)
+        if isinstance(moment, FieldError):
+            faults.append(moment)
+        else:
+            options[name] = moment
+    return options
 
 
 def _flag(cell: str, faults: list[FieldError]) -> bool:

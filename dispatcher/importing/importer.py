@@ -9,6 +9,7 @@ from pathlib import Path
 from uuid import UUID
 
 from dispatcher.config.rate import RateWindow
+from dispatcher.importing.faults import in_file_words
 from dispatcher.importing.lead_file import batch_id_of, open_leads
 from dispatcher.importing.plan import Plan, Planner
 from dispatcher.importing.refusal import UnreadableFile
@@ -109,8 +110,8 @@ class Importer:
 
     def _note(self, import_id: int, chunk: ChunkResult, rows: "_InFlight", rejects: Rejects) -> None:
         fields: list[RejectedField] = []
-        for index, faults in chunk.rejected:
-            row = rows[index]
+        for index, refused in chunk.rejected:
+            row, faults = rows[index], in_file_words(refused)
             rejects.add(row, faults)
             if rejects.count <= imports.MAX_REJECTIONS:
                 reasons = ((fault.field, f"{fault.fault}; {fault.remedy}") for fault in faults)

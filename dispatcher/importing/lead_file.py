@@ -10,7 +10,7 @@ from typing import Any, Final
 from uuid import UUID, uuid4
 
 from dispatcher.importing.columns import columns_of
-from dispatcher.importing.json_lines import JsonLeads, json_rows
+from dispatcher.importing.json_lines import json_leads, json_rows
 from dispatcher.importing.refusal import UnreadableFile
 from dispatcher.importing.row import Row
 from dispatcher.importing.source import Source
@@ -37,7 +37,7 @@ def open_leads(source: Source, terms: ImportTerms) -> Iterator[LeadFile]:
     with source.text() as text:
         lines, is_json = _peeked(source.name, text)
         if is_json:
-            yield LeadFile(json_rows(lines), JsonLeads(terms.campaign_id, terms.country), "JSON lines")
+            yield LeadFile(json_rows(lines), json_leads(terms), "JSON lines")
         else:
             table = read_header(lines)
             delimiter = {"\t": "tab"}.get(table.delimiter, f"“{table.delimiter}”")
@@ -65,10 +65,10 @@ def _peeked(name: str, text: Iterator[str]) -> tuple[Iterator[str], bool]:
     head = list(itertools.islice(text, _PEEK))
     lines = itertools.chain(head, text)
     suffix = PurePath(name.lower().removesuffix(".gz")).suffix
-    if suffix in _JSON_SUFFIXES or suffix in _TABLE_SUFFIXES:
-        return lines, suffix in _JSON_SUFFIXES
+    if suffix in _TABLE_SUFFIXES:
+        return lines, False
     first = next((line.strip() for line in head if line.strip()), "")
     if first.startswith("[") or first == "{":
         way_out = f"write one object a line, e.g. jq -c '{'.[]' if first.startswith('[') else '.'}' FILE > leads.jsonl"
         raise UnreadableFile(f"{name} is JSON over several lines or in a list; {way_out}.")
-    return lines, first.startswith("{")
+    return lines, suffix in _JSON_SUFFIXES or first.startswith("{")

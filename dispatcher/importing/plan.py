@@ -8,6 +8,7 @@ from uuid import UUID
 
 from dispatcher.config.rate import RateWindow
 from dispatcher.errors import FieldError
+from dispatcher.importing.faults import in_file_words
 from dispatcher.importing.lead_file import LeadFile
 from dispatcher.importing.seen import Seen
 from dispatcher.importing.terms import ImportTerms
@@ -144,7 +145,7 @@ class Planner:
         for candidate in new[: SAMPLES - len(self._samples)]:
             self._samples.append(Sample(lines[candidate.index], candidate))
         for index, faults in rejections[: REJECTED_SAMPLES - len(self._refusals)]:
-            self._refusals.append((lines[index], faults))
+            self._refusals.append((lines[index], in_file_words(faults)))
 
 
 def seconds_to_send(leads: int, windows: tuple[RateWindow, ...]) -> float | None:

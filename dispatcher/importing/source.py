@@ -32,10 +32,18 @@ _MARKS: Final = (
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
+_SAVE: Final = "open it, save it as CSV (UTF-8), and import that"
 _OTHER_KINDS: Final = (
-    (b"PK\x03\x04", "an Excel or OpenDocument workbook, or another archive"),
-    (b"\xd0\xcf\x11\xe0", "an old Excel workbook"),
-    (b"%PDF", "a PDF"),
+    (b"PK\x03\x04", "an Excel or OpenDocument workbook, or another archive", _SAVE),
+    (b"\xd0\xcf\x11\xe0", "an old Excel workbook", _SAVE),
+    (b"%PDF", "a PDF", _SAVE),
+    (b"7z\xbc\xaf", "a 7z archive", "unpack it, and import what is in it"),
+    (b"\xfd7zXZ", "packed by xz", "unpack it on the way: xz -dc FILE | dispatcher import -"),
+    (b"\x28\xb5\x2f\xfd", "packed by zstd", "unpack it on the way: zstd -dc FILE | dispatcher import -"),
+    *(
+        (b"BZh%d1AY&" % level, "packed by bzip2", "unpack it on the way: bunzip2 -c FILE | dispatcher import -")
+        for level in range(1, 10)
+    ),
 )
 _NOT_IN_CP1252: Final = frozenset(b"\x81\x8d\x8f\x90\x9d")
 
@@ -112,9 +120,11 @@ def _seekable(path: str, stdin: IO[bytes] | None) -> Iterator[IO[bytes]]:
 def _refuse_other_kinds(name: str, file: IO[bytes]) -> None:
     begins = file.read(8)
     file.seek(0)
-    for mark, kind in _OTHER_KINDS:
+    for mark, kind, way_out in _OTHER_KINDS:
         if begins.startswith(mark):
-            raise UnreadableFile(f"{name} is {kind}; open it, save it as CSV (UTF-8), and import that.")
+            raise UnreadableFile(f"{name} is {kind}; {way_out}.")
+    if len(begins) == 8 and b"\0" * 4 in (begins[::2], begins[1::2]):  # Latin letters, each with a zero beside it
+        raise UnreadableFile(f"{name} is UTF-16 without its mark; {_SAVE}.")
 
 
 def _survey(file: IO[bytes]) -> tuple[str, str, int]:

@@ -12,6 +12,8 @@ from uuid import UUID
 from dispatcher.errors import FieldError
 from dispatcher.leads.candidate import Candidate, Rejection, earliest, latest
 
+CHANGED_REMEDY: Final = "submit changed items as a batch of their own"
+
 _OTHER_PAYLOAD: Final = "which was submitted with another payload"
 
 
@@ -125,5 +127,5 @@ def _conflict(candidate: Candidate, held: Held, facts: Facts) -> FieldError:
         return FieldError("id", "belongs to a lead of another account", "submit it under an id of its own")
     if candidate.derived_id:
         fault = f"is item {candidate.index} of this batch, {_OTHER_PAYLOAD}"
-        return FieldError("batch_id", fault, "submit changed items as a batch of their own")
+        return FieldError("batch_id", fault, CHANGED_REMEDY)
     return FieldError("id", f"is that of a lead {_OTHER_PAYLOAD}", "submit it under an id of its own")

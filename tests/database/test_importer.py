@@ -101,7 +101,8 @@ def test_an_import_is_on_record_with_its_refused_rows(files: Files) -> None:
     )
     assert record == ("leads.csv", "default", "ada@test", 2, 1, 0, 1, True, True)
     assert files.all("SELECT line, field, original FROM dispatcher.import_rejections") == [
-        (5, "phone_number", "12,42,\ufffdx")
+        (5, "phone_number", "12,42,\ufffdx"),
+        (5, "variables.name", "12,42,\ufffdx"),
     ]
 
 
@@ -155,9 +156,26 @@ def test_rows_that_lacked_their_country_are_taken_in_by_the_next_run(files: File
 def test_a_changed_mapping_calls_nobody_twice(files: Files) -> None:
     content = "phone_number,campaign_id,name,allow_dupplicate\n" + f"{phone(1)},42,Ada,true\n"
     files.run(content)
+    planned = files.plan(content, columns={"name": "customer_name"})
     changed = files.run(content, columns={"name": "customer_name"})
     assert (changed.submitted, changed.rejected) == (0, 1)
-    assert files.rejections()[0][1] == "batch_id"
+    [[line, field, reason, remedy, _]] = files.rejections()
+    assert [line, field] == ["2", "row"]
+    assert reason == "was imported before, with other values: it, the mapping or a default has changed since"
+    assert remedy == "import it as a batch of its own with --again, if this person is to be called once more"
+    assert [(str(line), [fault.field, fault.fault]) for line, [fault] in planned.refusals] == [("2", ["row", reason])]
+    [(told,)] = files.all("SELECT reason FROM dispatcher.import_rejections")
+    assert told == f"{reason}; {remedy}"
+
+
+def test_a_row_goes_when_its_columns_say_so(files: Files) -> None:
+    header = "phone_number,campaign_id,not_before,expires_at\n"
+    files.run(f"{header}{phone(1)},42,2040-01-01T10:00+01:00,2041-01-01T10:00Z\n{phone(2)},42,2040-01-01 10:00,\n")
+
+    assert files.all("SELECT due_at = '2040-01-01T09:00Z', expires_at = '2041-01-01T10:00Z' FROM dispatcher.leads") == [
+        (True, True)
+    ]
+    assert [row[:2] for row in files.rejections()] == [["3", "not_before"]]
 
 
 def test_a_plan_stores_nothing_and_shows_nobodys_number(files: Files) -> None:
@@ -228,7 +246,7 @@ def small_chunks() -> Iterator[None]:
 
 
 def _content(drawn: list[Any]) -> str:
-    header = "phone_number,campaign_id,allow_dupplicate,key,name\n"
+    header = "phone_number,campaign_id,allow_dupplicate,idempotency_key,name\n"
     return header + "".join(f"{phone(number)},42,{flag},{key},{name}\n" for number, flag, key, name in drawn)
 
 
