@@ -24,7 +24,7 @@ def import_file(
         str,
         typer.Argument(
             help="CSV or TSV with a header phone_number,campaign_id,<variables…>, or JSON Lines with the keys of a "
-            "lead; gzip is fine; - is standard input.",
+            "lead and of its options; gzip is fine; - is standard input.",
             show_default=False,
         ),
     ],
@@ -34,7 +34,8 @@ def import_file(
         typer.Option(
             "--map",
             metavar="FIELD=COLUMN",
-            help="Which column is which, e.g. phone=Mobile; FIELD may be a variable's name.",
+            help="Which column, or top-level key of JSON Lines, is which, e.g. phone=Mobile; FIELD may be a variable's "
+            "name.",
             show_default=False,
         ),
     ] = None,
@@ -69,6 +70,12 @@ def import_file(
     """Make every lead of a file durable. Refused rows go to FILE.rejected.csv, and the exit code is then 1.
 
     The same file again, into the same campaign, stores nothing twice: an import that was cut short is simply repeated.
+
+    Columns of a table that are no variables (an empty cell is left out):
+    phone_number or phone; campaign_id or campaign; priority, 0 to 9;
+    idempotency_key; allow_dupplicate or allow_duplicate, true or false,
+    yes or no, 1 or 0; not_before and expires_at, as 2026-11-23T14:00+01:00;
+    contact1_phone and contact1_NAME, contact2_phone, …
     """
     terms = ImportTerms(
         account=account,
