@@ -33,7 +33,7 @@ class Rejects:
         self.count = 0
         self._file: TextIO | None = None
         if source.is_at(path):
-            raise self._refused("it is the file to import")
+            raise self._refused("it is the file to import;")
         self._check_place()
 
     def add(self, row: Row, faults: Iterable[FieldError]) -> None:
@@ -48,10 +48,7 @@ class Rejects:
                 cells = (fault.field, fault.fault, fault.remedy, row.text)
                 writer.writerow((row.line, *map(safe_cell, cells)))
         except OSError as error:
-            raise UnreadableFile(
-                f"A row was refused, and {self.path} cannot be written: {_why(error)}. The good rows beside it are "
-                "stored; import the file again, with another place for refused rows: --rejected."
-            ) from None
+            raise self._unwritable(error) from None
 
     def forget_earlier(self) -> None:
         """After an import without refusals: what an earlier one of this file left behind speaks of it no more."""
@@ -61,10 +58,13 @@ class Rejects:
                     self.path.unlink()
 
     def close(self) -> None:
-        """Finish the file."""
-        if self._file is not None:
-            self._file.close()
-            self._file = None
+        """Finish the file. Raises as `add`."""
+        file, self._file = self._file, None
+        if file is not None:
+            try:
+                file.close()
+            except OSError as error:
+                raise self._unwritable(error) from None
 
     def _open(self) -> TextIO:
         self._check_place()  # again: somebody may have put a file there since
@@ -77,23 +77,27 @@ class Rejects:
             folder = self.path.parent
             folder.stat()
             if not os.access(folder, os.W_OK | os.X_OK):
-                raise self._refused("the folder cannot be written")
+                raise self._refused("the folder cannot be written;")
             if not stat.S_ISREG(self.path.lstat().st_mode):
-                raise self._refused("it is no regular file")
+                raise self._refused("it is no regular file; move it away, or")
             if not self._begins_with(_BEGINS) and self.path.stat().st_size:
-                raise self._refused("it is another file")
+                raise self._refused("it is another file; move it away, or")
         except OSError as error:
             if not isinstance(error, FileNotFoundError) or not self.path.parent.exists():
-                raise self._refused(_why(error)) from None
+                raise self._refused(f"{_why(error)};") from None
 
     def _begins_with(self, mark: bytes) -> bool:
         with self.path.open("rb") as file:
             return file.read(len(mark)) == mark
 
-    def _refused(self, why: str) -> UnreadableFile:
+    def _unwritable(self, error: OSError) -> UnreadableFile:
         return UnreadableFile(
-            f"Refused rows cannot go to {self.path}: {why}; move it away, or name another place with --rejected."
+            f"A row was refused, and {self.path} cannot be written: {_why(error)}. The good rows beside it are "
+            "stored; import the file again, with another place for refused rows: --rejected."
         )
+
+    def _refused(self, why: str) -> UnreadableFile:
+        return UnreadableFile(f"Refused rows cannot go to {self.path}: {why} name another place with --rejected.")
 
 
 def _why(error: OSError) -> str:

@@ -9,7 +9,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -313,13 +313,19 @@ def test_a_place_where_nothing_can_be_written_is_noticed_before_anything_is_stor
     assert files.all("SELECT count(*) FROM dispatcher.imports") == [(0,)]
 
 
-def test_a_disk_that_is_full_blames_the_account_and_says_what_is_stored(
-    files: Files, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def full(self: Rejects) -> None:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+def full_at_once(_: Rejects) -> TextIO:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(Rejects, "_open", full)
+
+def full_at_the_end(_: Rejects) -> TextIO:
+    return Path("/dev/full").open("w")  # what is written waits in memory first
+
+
+@pytest.mark.parametrize("opens", [full_at_once, full_at_the_end])
+def test_a_disk_that_is_full_blames_the_account_and_says_what_is_stored(
+    files: Files, monkeypatch: pytest.MonkeyPatch, opens: Callable[[Rejects], TextIO]
+) -> None:
+    monkeypatch.setattr(Rejects, "_open", opens)
     with pytest.raises(UnreadableFile) as refusal:
         files.run(HEADER + lines(1) + "123,42,Ada\n")
 
