@@ -1,6 +1,9 @@
 """All commands, in the order of their use."""
 
+from typing import Any
+
 import typer
+from typer.core import TyperGroup
 
 from dispatcher.cli import (
     acting,
@@ -15,12 +18,22 @@ from dispatcher.cli import (
     records,
     replaying,
     running,
+    screen,
     submitting,
     watching,
     web,
 )
 
+
+class _Commands(TyperGroup):
+    def invoke(self, ctx: Any) -> Any:  # noqa: ANN401 - typer's own
+        """Run the command that was called; typer would end it with 1 where its output is not wanted any more."""
+        with screen.reader_may_leave():
+            return super().invoke(ctx)
+
+
 app = typer.Typer(
+    cls=_Commands,
     help="Hands leads to Voicery: none is lost, and nobody is called twice because of us.",
     no_args_is_help=True,
     add_completion=True,

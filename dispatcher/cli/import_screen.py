@@ -88,7 +88,15 @@ def result_dict(result: ImportResult, rejected_path: Path) -> dict[str, Any]:
 
 
 def show_result(result: ImportResult, rejected_path: Path) -> None:
-    """Print the account of an import."""
+    """Print the account of an import. What was refused is told even if nobody reads the rest."""
+    with screen.reader_may_leave():
+        _show_stored(result)
+    if result.rejected:
+        count = screen.plural(result.rejected, "row")
+        screen.warn(("✗ ", "red"), f"{count} refused: {rejected_path} has each with its reason.")
+
+
+def _show_stored(result: ImportResult) -> None:
     _show_form(result.form, result.encoding)
     speed = f"{result.rows_per_second:,.0f} rows/s, batch {result.batch_id}"
     screen.say(("✓ ", "green"), f"{screen.plural(result.submitted, 'lead')} stored ({speed}).")
@@ -96,9 +104,6 @@ def show_result(result: ImportResult, rejected_path: Path) -> None:
         screen.say(("= ", "magenta"), f"{screen.plural(result.duplicates, 'duplicate')}: nobody is called for these.")
     if result.repeated:
         screen.say(("= ", "cyan"), f"{screen.plural(result.repeated, 'row')} had been imported before.")
-    if result.rejected:
-        count = screen.plural(result.rejected, "row")
-        screen.warn(("✗ ", "red"), f"{count} refused: {rejected_path} has each with its reason.")
 
 
 def _show_form(form: str, encoding: str) -> None:

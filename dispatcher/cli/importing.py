@@ -20,6 +20,7 @@ from dispatcher.importing.number import known_country
 from dispatcher.importing.refusal import ImportStopped
 from dispatcher.importing.source import STDIN, Source, open_source
 from dispatcher.importing.terms import ImportTerms
+from dispatcher.leads.masking import safe_name
 from dispatcher.leads.options import DEFAULT_ACCOUNT
 
 _BY_CTRL_C: Final = 130  # 128 and the number of the signal, as shells count
@@ -30,7 +31,7 @@ def import_file(
         str,
         typer.Argument(
             help="CSV or TSV with a header phone_number,campaign_id,<variables…>, or JSON Lines with the keys of a "
-            "lead; gzip is fine; - is standard input.",
+            "lead and of its options; gzip is fine; - is standard input.",
             show_default=False,
         ),
     ],
@@ -40,7 +41,8 @@ def import_file(
         typer.Option(
             "--map",
             metavar="FIELD=COLUMN",
-            help="Which column is which, e.g. phone=Mobile; FIELD may be a variable's name.",
+            help="Which column, or top-level key of JSON Lines, is which, e.g. phone=Mobile; FIELD may be a variable's "
+            "name.",
             show_default=False,
         ),
     ] = None,
@@ -81,6 +83,12 @@ def import_file(
 
     The same file again, into the same campaign, stores nothing twice: an import that was cut short is simply repeated.
     Ctrl-C ends it cleanly and says how to go on.
+
+    Columns of a table that are no variables (an empty cell is left out):
+    phone_number or phone; campaign_id or campaign; priority, 0 to 9;
+    idempotency_key; allow_dupplicate or allow_duplicate, true or false,
+    yes or no, 1 or 0; not_before and expires_at, as 2026-11-23T14:00+01:00;
+    contact1_phone and contact1_NAME, contact2_phone, …
     """
     terms = ImportTerms(
         account=account,
@@ -103,10 +111,11 @@ def import_file(
         else:
             path = rejected or _rejected_path(file)
             result = _run(importer, source, terms, path, batch, quiet=json)
-            if json:
-                screen.emit(import_screen.result_dict(result, path))
-            else:
-                import_screen.show_result(result, path)
+            with screen.reader_may_leave():
+                if json:
+                    screen.emit(import_screen.result_dict(result, path))
+                else:
+                    import_screen.show_result(result, path)
             refused = result.rejected
     if refused:
         screen.fail()
@@ -180,5 +189,6 @@ def _columns(given: list[str]) -> dict[str, str]:
         field, equals, name = one.partition("=")
         if not equals or not field.strip() or not name.strip():
             raise typer.BadParameter("--map is written FIELD=COLUMN, e.g. phone=Mobile")
-        columns[name.strip()] = field.strip()
+        if columns.setdefault(name.strip(), field.strip()) != field.strip():
+            raise typer.BadParameter(f"--map names the column “{safe_name(name.strip(), 0)}” twice; keep one of them")
     return columns

@@ -1,7 +1,9 @@
 """What the commands print: readable at 80 columns, plain when piped, one JSON object with `--json`, nobody's number."""
 
+import os
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from typing import Annotated, Any, Final, NoReturn
 
 import orjson
@@ -23,9 +25,30 @@ Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 Reveal = Annotated[bool, typer.Option("--reveal", help="Show phone numbers and variables whole.")]
 
 
+class _Console(Console):
+    def on_broken_pipe(self) -> None:
+        """Let `reader_may_leave` decide; rich would end the command with 1."""
+        raise  # noqa: PLE0704 - rich calls this while it handles the error
+
+
+@contextmanager
+def reader_may_leave() -> Iterator[None]:
+    """Whoever reads our output has seen enough, e.g. `| head`: that is no error, and the rest goes nowhere."""
+    try:
+        with suppress(BrokenPipeError):
+            yield
+    finally:
+        try:
+            sys.stdout.flush()
+        except BrokenPipeError:
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, sys.stdout.fileno())
+            os.close(nowhere)
+
+
 def console() -> Console:
     """Where results go."""
-    return Console(highlight=False, soft_wrap=False, width=None if sys.stdout.isatty() else _PIPED_WIDTH)
+    return _Console(highlight=False, soft_wrap=False, width=None if sys.stdout.isatty() else _PIPED_WIDTH)
 
 
 def error_console() -> Console:

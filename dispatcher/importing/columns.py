@@ -4,32 +4,24 @@ A lead's own fields are recognised by name, contacts by `contact1_phone`, `conta
 is a variable. An empty cell is a variable left out: a table cannot tell it from a missing one.
 """
 
-import re
 from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any, Final
 
 from dispatcher.errors import FieldError, InvalidLead
+from dispatcher.importing.cell import moment_of_cell, whole_of_cell
+from dispatcher.importing.default_campaign import DefaultCampaign
+from dispatcher.importing.faults import all_of
+from dispatcher.importing.field_names import CONTACT, FIELDS
 from dispatcher.importing.number import phone_of_cell
 from dispatcher.importing.refusal import UnreadableFile
 from dispatcher.importing.row import Row
 from dispatcher.importing.terms import ImportTerms
 from dispatcher.leads.masking import mask_numbers, safe_name
 
-_FIELDS: Final = {
-    "phone_number": "phone_number",
-    "phone": "phone_number",
-    "campaign_id": "campaign_id",
-    "campaign": "campaign_id",
-    "allow_dupplicate": "allow_dupplicate",
-    "allow_duplicate": "allow_dupplicate",
-    "priority": "priority",
-    "idempotency_key": "idempotency_key",
-    "key": "idempotency_key",
-}
-_CONTACT: Final = re.compile(r"contact([1-9]\d?)_(.+)", re.IGNORECASE | re.DOTALL)
-_WHOLE: Final = re.compile(r"([+-]?\d{1,19})(?:\.0+)?")
+_TIMES: Final = ("not_before", "expires_at")
 _YES: Final = frozenset({"true", "t", "yes", "y", "1"})
 _NO: Final = frozenset({"false", "f", "no", "n", "0"})
 
@@ -52,22 +44,22 @@ class Columns:
     contacts: tuple[_Contact, ...]
     nameless: frozenset[int]
     width: int
-    campaign_id: int | None
+    default: DefaultCampaign | None
     country: str | None
 
     def __call__(self, row: Row) -> tuple[dict[str, Any], dict[str, Any]]:
         """The row as (lead, options) for `submit_many`. Raises `InvalidLead` for what only a table can have wrong."""
+        if row.fault is not None:
+            raise InvalidLead([row.fault])
         cells = row.cells + ("",) * (self.width - len(row.cells))
         faults = self._nameless(cells)
         given = {name: cells[position] for name, position in self.fields.items() if cells[position]}
         lead = self._lead(given, cells, faults)
-        options: dict[str, Any] = {}
-        if "priority" in given:
-            options["priority"] = _whole(given["priority"])
-        if "idempotency_key" in given:
-            options["idempotency_key"] = given["idempotency_key"]
+        options = _options(given, faults)
+        if self.default is not None:
+            self.default.complete(lead, options, row.line)
         if faults:
-            raise InvalidLead(faults)
+            raise InvalidLead(all_of(faults, lead, options))
         return lead, options
 
     def _lead(self, given: Mapping[str, str], cells: tuple[str, ...], faults: list[FieldError]) -> dict[str, Any]:
@@ -75,9 +67,7 @@ class Columns:
         if "phone_number" in given:
             lead["phone_number"] = self._phone(given["phone_number"], "phone_number", faults)
         if "campaign_id" in given:
-            lead["campaign_id"] = _whole(given["campaign_id"])
-        elif self.campaign_id is not None:
-            lead["campaign_id"] = self.campaign_id
+            lead["campaign_id"] = whole_of_cell(given["campaign_id"])
         if "allow_dupplicate" in given:
             lead["allow_dupplicate"] = _flag(given["allow_dupplicate"], faults)
         contacts = [
@@ -107,7 +97,8 @@ class Columns:
         cell = "" if columns.phone is None else cells[columns.phone]
         field = f"contact{columns.number}_phone"
         if cell:
-            return {"phone_number": self._phone(cell, field, faults), "variables": variables}
+            phone = self._phone(cell, field, faults)
+            return {"phone_number": phone, "variables": variables} if phone else None
         if variables:
             faults.append(FieldError(field, "is missing", "fill it, or empty the contact's other cells"))
         return None
@@ -117,33 +108,34 @@ def columns_of(header: tuple[str, ...], terms: ImportTerms) -> Columns:
     """Say what each column means. Raises `UnreadableFile` where the header cannot work."""
     meanings = _mapped(header, terms.columns)
     by_name = {name.casefold(): position for position, name in enumerate(header)}
-    taken = {_FIELDS.get(meaning.casefold(), meaning) for meaning in meanings.values()}
-    for name, field in _FIELDS.items():
+    taken = {FIELDS.get(meaning.casefold(), meaning) for meaning in meanings.values()}
+    for name, field in FIELDS.items():
         position = by_name.get(name)
         if position is not None and position not in meanings and field not in taken:
             meanings[position] = field
             taken.add(field)
+    _refuse_missing(header, taken, terms)
+    _refuse_doubles(header)
     fields: dict[str, int] = {}
     variables: dict[str, int] = {}
     contacts: dict[int, dict[str, int]] = {}
     for position, name in enumerate(header):
         meaning = meanings.get(position, name)
-        own = _FIELDS.get(meaning.casefold()) if position in meanings else None
-        found = _CONTACT.fullmatch(meaning)
+        own = FIELDS.get(meaning.casefold()) if position in meanings else None
+        found = CONTACT.fullmatch(meaning)
         if own is not None:
             _once(fields, own, position, header)
         elif found is not None:
             _once(contacts.setdefault(int(found[1]), {}), found[2], position, header)
         elif meaning:
             _once(variables, meaning, position, header)
-    _refuse_missing(header, fields, terms)
     return Columns(
         fields=fields,
         variables=tuple(variables.items()),
         contacts=tuple(_contact_columns(number, contacts[number]) for number in sorted(contacts)),
         nameless=frozenset(position for position, name in enumerate(header) if not name),
         width=len(header),
-        campaign_id=terms.campaign_id,
+        default=None if terms.campaign_id is None else DefaultCampaign(terms.campaign_id),
         country=terms.country,
     )
 
@@ -160,7 +152,8 @@ def _mapped(header: tuple[str, ...], wanted: Mapping[str, str]) -> dict[int, str
 def _once(columns: dict[str, int], name: str, position: int, header: tuple[str, ...]) -> None:
     if columns.setdefault(name, position) != position:
         both = f"“{safe_name(header[columns[name]], columns[name])}” and “{safe_name(header[position], position)}”"
-        raise UnreadableFile(f"The columns {both} both mean {name}; map one of them to another name with --map.")
+        meaning = safe_name(name, columns[name])
+        raise UnreadableFile(f"The columns {both} both mean {meaning}; map one of them to another name with --map.")
 
 
 def _contact_columns(number: int, columns: dict[str, int]) -> _Contact:
@@ -174,7 +167,7 @@ def _contact_columns(number: int, columns: dict[str, int]) -> _Contact:
     )
 
 
-def _refuse_missing(header: tuple[str, ...], fields: Mapping[str, int], terms: ImportTerms) -> None:
+def _refuse_missing(header: tuple[str, ...], fields: AbstractSet[str], terms: ImportTerms) -> None:
     if "phone_number" not in fields and any(mask_numbers(name) != name for name in header):
         raise UnreadableFile(
             "The file has no header: a number stands in its first line. "
@@ -191,6 +184,17 @@ def _refuse_missing(header: tuple[str, ...], fields: Mapping[str, int], terms: I
         raise UnreadableFile(f"There is no column campaign_id; name the campaign with --campaign. {_shown(header)}.")
 
 
+def _refuse_doubles(header: tuple[str, ...]) -> None:
+    seen: dict[str, int] = {}
+    for position, name in enumerate(header):
+        first = seen.setdefault(name.casefold(), position)
+        if name and first != position:
+            raise UnreadableFile(
+                f"The header names “{safe_name(name, first)}” twice, in columns {first + 1} and {position + 1}; "
+                "rename or remove one of them."
+            )
+
+
 def _shown(header: tuple[str, ...]) -> str:
     # A file without a header has a person's data where the names should be.
     return "The first line names: " + ", ".join(safe_name(name, position) for position, name in enumerate(header))
@@ -200,10 +204,21 @@ def _filled(columns: tuple[tuple[str, int], ...], cells: tuple[str, ...]) -> dic
     return {name: cells[position] for name, position in columns if cells[position]}
 
 
-def _whole(cell: str) -> int | str:
-    """The number; what is none stays as it is, so that the lead or its options name the fault."""
-    found = _WHOLE.fullmatch(cell)
-    return cell if found is None else int(found[1])
+def _options(given: Mapping[str, str], faults: list[FieldError]) -> dict[str, Any]:
+    options: dict[str, Any] = {}
+    if "priority" in given:
+        options["priority"] = whole_of_cell(given["priority"])
+    if "idempotency_key" in given:
+        options["idempotency_key"] = given["idempotency_key"]
+    for name in _TIMES:
+        if name not in given:
+            continue
+        moment = moment_of_cell(given[name], name)
+        if isinstance(moment, FieldError):
+            faults.append(moment)
+        else:
+            options[name] = moment
+    return options
 
 
 def _flag(cell: str, faults: list[FieldError]) -> bool:

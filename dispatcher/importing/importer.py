@@ -10,6 +10,7 @@ from uuid import UUID
 
 from dispatcher.config.rate import RateWindow
 from dispatcher.errors import StoreUnavailable
+from dispatcher.importing.faults import in_file_words
 from dispatcher.importing.lead_file import open_leads
 from dispatcher.importing.plan import Plan, Planner
 from dispatcher.importing.refusal import ImportStopped, UnreadableFile
@@ -98,7 +99,7 @@ class Importer:
         """
         began = self._clock()
         self._refuse_moved_rows(source, terms, batch_id, stopping)
-        with open_leads(source, terms, batch_id) as file, closing(Rejects(rejected_path)) as rejects:
+        with open_leads(source, terms, batch_id) as file, closing(Rejects(rejected_path, source)) as rejects:
             record = RunningImport(self._database, file.batch_id, source.name, terms, self._clock, self._wait)
             rows = _InFlight(_until(stopping, file.rows))
             done = ImportResult(file.batch_id, form=file.form, encoding=source.encoding)
@@ -145,8 +146,8 @@ class Importer:
 def _refused(chunk: ChunkResult, rows: "_InFlight", rejects: Rejects) -> list[RejectedField]:
     """Write a chunk's refused rows to the file; those that the record keeps as well."""
     fields: list[RejectedField] = []
-    for index, faults in chunk.rejected:
-        row = rows[index]
+    for index, refused in chunk.rejected:
+        row, faults = rows[index], in_file_words(refused)
         rejects.add(row, faults)
         if rejects.count <= imports.MAX_REJECTIONS:
             reasons = ((fault.field, f"{fault.fault}; {fault.remedy}") for fault in faults)

@@ -1,17 +1,25 @@
 """JSON Lines: one object a line, with the keys of `Lead` and of the options of `submit`."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any, Final
 
 from dispatcher.errors import FieldError, InvalidLead
+from dispatcher.importing.cell import moment_of_cell, whole_of_cell
+from dispatcher.importing.default_campaign import DefaultCampaign
+from dispatcher.importing.faults import all_of
+from dispatcher.importing.field_names import CONTACT, FIELDS
 from dispatcher.importing.number import phone_of_cell
+from dispatcher.importing.refusal import UnreadableFile
 from dispatcher.importing.row import Row
+from dispatcher.importing.terms import ImportTerms
 from dispatcher.leads.json_text import read_json
+from dispatcher.leads.masking import safe_name
 
 _OPTIONS: Final = frozenset({"id", "idempotency_key", "priority", "not_before", "expires_at"})
 _TIMES: Final = frozenset({"not_before", "expires_at"})
+_FIELDS: Final = _OPTIONS | {"phone_number", "campaign_id", "variables", "allow_dupplicate", "secondary_contacts"}
+_TWICE: Final = "leave one out, or map the other to another name with --map"
 
 
 def json_rows(lines: Iterable[str]) -> Iterator[Row]:
@@ -24,10 +32,14 @@ def json_rows(lines: Iterable[str]) -> Iterator[Row]:
 
 @dataclass(frozen=True, slots=True)
 class JsonLeads:
-    """How a line becomes a lead. Picklable: other processes may read lines."""
+    """How a line becomes a lead. Picklable: other processes may read lines.
 
-    campaign_id: int | None
+    names   what a key of the line means, where `--map` says it: a field, an option, or the name of a variable
+    """
+
+    default: DefaultCampaign | None
     country: str | None
+    names: Mapping[str, str]
 
     def __call__(self, row: Row) -> tuple[dict[str, Any], dict[str, Any]]:
         """The line as (lead, options) for `submit_many`. Raises `InvalidLead`."""
@@ -38,20 +50,42 @@ class JsonLeads:
         if not isinstance(given, dict):
             raise InvalidLead([FieldError("line", "is not a JSON object", "write one object a line")])
         faults: list[FieldError] = []
+        if self.names:
+            given = self._mapped(given, faults)
         lead = {name: value for name, value in given.items() if name not in _OPTIONS}
         options = {
-            name: _moment(value) if name in _TIMES else value for name, value in given.items() if name in _OPTIONS
+            name: _moment(value, name, faults) if name in _TIMES else value
+            for name, value in given.items()
+            if name in _OPTIONS
         }
-        if self.campaign_id is not None:
-            lead.setdefault("campaign_id", self.campaign_id)
+        if self.default is not None:
+            self.default.complete(lead, options, row.line)
+        if isinstance(lead.get("campaign_id"), str):
+            lead["campaign_id"] = whole_of_cell(lead["campaign_id"].strip())
         self._normalise(lead, "phone_number", faults)
         contacts = lead.get("secondary_contacts")
         for position, contact in enumerate(contacts if isinstance(contacts, list) else ()):
             if isinstance(contact, dict):
                 self._normalise(contact, f"secondary_contacts[{position}].phone_number", faults)
         if faults:
-            raise InvalidLead(faults)
+            raise InvalidLead(all_of(faults, lead, options))
         return lead, options
+
+    def _mapped(self, given: Mapping[str, Any], faults: list[FieldError]) -> dict[str, Any]:
+        mapped = {name: value for name, value in given.items() if name not in self.names}
+        own = mapped.get("variables", {})
+        variables = dict(own) if isinstance(own, dict) else {}
+        for position, (name, meaning) in enumerate(self.names.items()):
+            if name in given:
+                is_field = meaning in _FIELDS
+                holder = mapped if is_field else variables
+                if meaning in holder:
+                    field = meaning if is_field else f"variables.{safe_name(meaning, position)}"
+                    faults.append(FieldError(field, "is given twice", _TWICE))
+                holder[meaning] = given[name]
+        if variables and isinstance(own, dict):
+            mapped["variables"] = variables
+        return mapped
 
     def _normalise(self, holder: dict[str, Any], field: str, faults: list[FieldError]) -> None:
         value = holder.get("phone_number")
@@ -63,11 +97,25 @@ class JsonLeads:
                 holder["phone_number"] = phone
 
 
-def _moment(value: object) -> object:
-    """JSON has no times: ISO 8601 text is read as one; anything else stays, and the options name the fault."""
-    if isinstance(value, str):
-        try:
-            return datetime.fromisoformat(value)
-        except ValueError:
-            return value
-    return value
+def json_leads(terms: ImportTerms) -> JsonLeads:
+    """Say how a line becomes a lead. Raises `UnreadableFile` for a mapping that only a table can have."""
+    for meaning in terms.columns.values():
+        if CONTACT.fullmatch(meaning):
+            raise UnreadableFile(
+                f"--map cannot make {safe_name(meaning, 0)} of a key of JSON Lines; write contacts as a list under "
+                "secondary_contacts."
+            )
+    names = {name: FIELDS.get(meaning.casefold(), meaning) for name, meaning in terms.columns.items()}
+    default = None if terms.campaign_id is None else DefaultCampaign(terms.campaign_id)
+    return JsonLeads(default, terms.country, names)
+
+
+def _moment(value: object, name: str, faults: list[FieldError]) -> object:
+    """JSON has no times: text is read as one. What is no text stays, and the options name the fault."""
+    if not isinstance(value, str):
+        return value
+    moment = moment_of_cell(value, name)
+    if isinstance(moment, FieldError):
+        faults.append(moment)
+        return None
+    return moment

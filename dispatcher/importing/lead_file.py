@@ -9,8 +9,8 @@ from pathlib import PurePath
 from typing import Any, Final
 from uuid import UUID, uuid4
 
-from dispatcher.importing.columns import columns_of
-from dispatcher.importing.json_lines import JsonLeads, json_rows
+from dispatcher.importing.columns import Columns, columns_of
+from dispatcher.importing.json_lines import JsonLeads, json_leads, json_rows
 from dispatcher.importing.refusal import UnreadableFile
 from dispatcher.importing.row import Row
 from dispatcher.importing.source import Source
@@ -46,16 +46,15 @@ def open_leads(source: Source, terms: ImportTerms, batch_id: UUID | None = None)
     with source.text() as text:
         lines, is_json = _peeked(source.name, text)
         if is_json:
-            read, rows, form = JsonLeads(None, terms.country), json_rows(lines), "JSON lines"
-            yield _naming_campaigns(rows, read, form, batch_id or _batch_id(source, terms, None), terms)
+            yield _of_own_campaigns(json_rows(lines), json_leads(terms), "JSON lines", source, terms, batch_id)
             return
         table = read_header(lines)
-        columns, rows = columns_of(table.header, terms), table.rows(lines)
+        columns = columns_of(table.header, terms)
+        rows = table.rows(lines, columns.fields["phone_number"])
         delimiter = {"\t": "tab"}.get(table.delimiter, f"“{table.delimiter}”")
         form = f"table parted by {delimiter}"
         if "campaign_id" in columns.fields:
-            read_own = replace(columns, campaign_id=None)
-            yield _naming_campaigns(rows, read_own, form, batch_id or _batch_id(source, terms, None), terms)
+            yield _of_own_campaigns(rows, columns, form, source, terms, batch_id)
         else:
             yield LeadFile(rows, columns, form, batch_id or _batch_id(source, terms, terms.campaign_id))
 
@@ -75,29 +74,20 @@ def _uuid_of(name: str) -> UUID:
     return UUID(int=bits & ~(0xF << 76) & ~(0x3 << 62) | 8 << 76 | 2 << 62)
 
 
-def _naming_campaigns(rows: Iterator[Row], read: Read, form: str, batch_id: UUID, terms: ImportTerms) -> LeadFile:
-    """A file whose rows may name their campaigns; the others take the default one, if there is any."""
-    if terms.campaign_id is None:
+def _of_own_campaigns(
+    rows: Iterator[Row],
+    read: Columns | JsonLeads,
+    form: str,
+    source: Source,
+    terms: ImportTerms,
+    batch_id: UUID | None,
+) -> LeadFile:
+    """A file whose rows may name their campaigns; those that do not take the default one, under ids of its own."""
+    batch_id = batch_id or _batch_id(source, terms, None)
+    if read.default is None:
         return LeadFile(rows, read, form, batch_id)
-    ids = BatchIds.of(terms.account, _uuid_of(f"{batch_id}:{terms.campaign_id}"))
-    return LeadFile(rows, _Defaulting(read, terms.campaign_id, ids), form, batch_id, ids)
-
-
-@dataclass(frozen=True, slots=True)
-class _Defaulting:
-    """Gives the default campaign to rows that name none, with ids of that campaign: in another they are other leads."""
-
-    read: Read
-    campaign_id: int
-    ids: BatchIds
-
-    def __call__(self, row: Row) -> tuple[dict[str, Any], dict[str, Any]]:
-        lead, options = self.read(row)
-        if "campaign_id" not in lead:
-            lead["campaign_id"] = self.campaign_id
-            if options.get("id") is None:
-                options["id"] = self.ids(row.line)
-        return lead, options
+    ids = BatchIds.of(terms.account, _uuid_of(f"{batch_id}:{read.default.campaign_id}"))
+    return LeadFile(rows, replace(read, default=replace(read.default, ids=ids)), form, batch_id, ids)
 
 
 def _peeked(name: str, text: Iterator[str]) -> tuple[Iterator[str], bool]:
@@ -105,10 +95,10 @@ def _peeked(name: str, text: Iterator[str]) -> tuple[Iterator[str], bool]:
     head = list(itertools.islice(text, _PEEK))
     lines = itertools.chain(head, text)
     suffix = PurePath(name.lower().removesuffix(".gz")).suffix
-    if suffix in _JSON_SUFFIXES or suffix in _TABLE_SUFFIXES:
-        return lines, suffix in _JSON_SUFFIXES
+    if suffix in _TABLE_SUFFIXES:
+        return lines, False
     first = next((line.strip() for line in head if line.strip()), "")
     if first.startswith("[") or first == "{":
         way_out = f"write one object a line, e.g. jq -c '{'.[]' if first.startswith('[') else '.'}' FILE > leads.jsonl"
         raise UnreadableFile(f"{name} is JSON over several lines or in a list; {way_out}.")
-    return lines, first.startswith("{")
+    return lines, suffix in _JSON_SUFFIXES or first.startswith("{")

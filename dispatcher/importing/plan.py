@@ -9,13 +9,14 @@ from uuid import UUID
 
 from dispatcher.config.rate import RateWindow
 from dispatcher.errors import FieldError
+from dispatcher.importing.faults import in_file_words
 from dispatcher.importing.forecast import Forecast, forecast
 from dispatcher.importing.lead_file import LeadFile
 from dispatcher.importing.seen import Seen
 from dispatcher.importing.terms import ImportTerms
 from dispatcher.leads.admission import Birth, decide
 from dispatcher.leads.candidate import BatchIds, Candidate, Rejection, read_items
-from dispatcher.leads.masking import mask_phone
+from dispatcher.leads.masking import mask_phone, safe_name
 from dispatcher.leads.options import check_account
 from dispatcher.store import bulk, campaigns
 from dispatcher.store.database import Database
@@ -39,7 +40,9 @@ class Sample:
             values: dict[str, Any] = json.loads(variables)
             return {
                 "phone_number": number if reveal else mask_phone(number),
-                "variables": values if reveal else dict.fromkeys(values, "•••"),
+                "variables": values
+                if reveal
+                else {safe_name(name, position): "•••" for position, name in enumerate(values)},
             }
 
         return {
@@ -141,4 +144,4 @@ class Planner:
         for candidate in new[: SAMPLES - len(self._samples)]:
             self._samples.append(Sample(lines[candidate.index], candidate))
         for index, faults in rejections[: REJECTED_SAMPLES - len(self._refusals)]:
-            self._refusals.append((lines[index], faults))
+            self._refusals.append((lines[index], in_file_words(faults)))

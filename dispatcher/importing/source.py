@@ -7,11 +7,13 @@ temporary file of ours, without a name, in between.
 import codecs
 import gzip
 import io
+import os
 import shutil
 import sys
 import tempfile
+import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -30,10 +32,18 @@ _MARKS: Final = (
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
+_SAVE: Final = "open it, save it as CSV (UTF-8), and import that"
 _OTHER_KINDS: Final = (
-    (b"PK\x03\x04", "an Excel or OpenDocument workbook, or another archive"),
-    (b"\xd0\xcf\x11\xe0", "an old Excel workbook"),
-    (b"%PDF", "a PDF"),
+    (b"PK\x03\x04", "an Excel or OpenDocument workbook, or another archive", _SAVE),
+    (b"\xd0\xcf\x11\xe0", "an old Excel workbook", _SAVE),
+    (b"%PDF", "a PDF", _SAVE),
+    (b"7z\xbc\xaf", "a 7z archive", "unpack it, and import what is in it"),
+    (b"\xfd7zXZ", "packed by xz", "unpack it on the way: xz -dc FILE | dispatcher import -"),
+    (b"\x28\xb5\x2f\xfd", "packed by zstd", "unpack it on the way: zstd -dc FILE | dispatcher import -"),
+    *(
+        (b"BZh%d1AY&" % level, "packed by bzip2", "unpack it on the way: bunzip2 -c FILE | dispatcher import -")
+        for level in range(1, 10)
+    ),
 )
 _NOT_IN_CP1252: Final = frozenset(b"\x81\x8d\x8f\x90\x9d")
 
@@ -54,35 +64,45 @@ class Source:
     _bytes: IO[bytes]
 
     @contextmanager
-    def text(self) -> Iterator[io.TextIOWrapper]:
-        """The text from its beginning, line ends as they are. Raises `UnreadableFile` where it is cut off."""
+    def text(self) -> Iterator[Iterator[str]]:
+        """The lines from the beginning, with their ends as they are. They raise `UnreadableFile` where they break."""
         self._bytes.seek(0)
         reader = io.TextIOWrapper(self._bytes, encoding=self.encoding, newline="")
         try:
-            yield reader
-        except (EOFError, gzip.BadGzipFile, UnicodeDecodeError) as error:
-            raise _damaged(self.name, error) from None
+            yield self._lines(reader)
         finally:
             reader.detach()
+
+    def is_at(self, path: Path) -> bool:
+        """Whether this is the very file at the path, by whatever name."""
+        try:
+            return os.path.samestat(os.fstat(self._bytes.fileno()), path.stat())
+        except OSError:
+            return False
+
+    def _lines(self, reader: io.TextIOWrapper) -> Iterator[str]:
+        try:
+            for line in reader:  # noqa: UP028 - `yield from` would close the reader together with this
+                yield line
+        except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
+            raise _unreadable(self.name, error) from None
 
 
 @contextmanager
 def open_source(path: str, stdin: IO[bytes] | None = None) -> Iterator[Source]:
     """The file at `path`, or standard input for `-`. Raises `UnreadableFile`."""
-    name = "stdin" if path == STDIN else Path(path).name
-    try:
-        with _seekable(path, stdin) as raw:
+    name = "stdin" if path == STDIN else Path(path).name or path
+    with ExitStack() as stack:
+        try:
+            raw = stack.enter_context(_seekable(path, stdin))
             packed = raw.read(2) == _GZIP
             raw.seek(0)
             unpacked = cast("IO[bytes]", gzip.GzipFile(fileobj=raw)) if packed else raw
             _refuse_other_kinds(name, unpacked)
-            yield Source(name, *_survey(unpacked), unpacked)
-    except OSError as error:
-        if isinstance(error, gzip.BadGzipFile):
-            raise _damaged(name, error) from None
-        raise UnreadableFile(f"{name} cannot be read: {error.strerror or type(error).__name__}.") from None
-    except EOFError as error:
-        raise _damaged(name, error) from None
+            source = Source(name, *_survey(unpacked), unpacked)
+        except (OSError, EOFError, zlib.error) as error:
+            raise _unreadable(name, error) from None
+        yield source  # outside of that: what fails while it is used is not the file's fault
 
 
 @contextmanager
@@ -100,9 +120,11 @@ def _seekable(path: str, stdin: IO[bytes] | None) -> Iterator[IO[bytes]]:
 def _refuse_other_kinds(name: str, file: IO[bytes]) -> None:
     begins = file.read(8)
     file.seek(0)
-    for mark, kind in _OTHER_KINDS:
+    for mark, kind, way_out in _OTHER_KINDS:
         if begins.startswith(mark):
-            raise UnreadableFile(f"{name} is {kind}; open it, save it as CSV (UTF-8), and import that.")
+            raise UnreadableFile(f"{name} is {kind}; {way_out}.")
+    if len(begins) == 8 and b"\0" * 4 in (begins[::2], begins[1::2]):  # Latin letters, each with a zero beside it
+        raise UnreadableFile(f"{name} is UTF-16 without its mark; {_SAVE}.")
 
 
 def _survey(file: IO[bytes]) -> tuple[str, str, int]:
@@ -136,5 +158,7 @@ def _decodes(decoder: codecs.IncrementalDecoder, block: bytes, *, final: bool = 
     return True
 
 
-def _damaged(name: str, error: Exception) -> UnreadableFile:
+def _unreadable(name: str, error: Exception) -> UnreadableFile:
+    if isinstance(error, OSError) and not isinstance(error, gzip.BadGzipFile):
+        return UnreadableFile(f"{name} cannot be read: {error.strerror or type(error).__name__}.")
     return UnreadableFile(f"{name} is damaged or cut off ({type(error).__name__}); get it again from where it came.")

@@ -6,14 +6,14 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
+from dispatcher.importing.quotes import MAX_CELL, BrokenRow, swallowed
 from dispatcher.importing.refusal import UnreadableFile
 from dispatcher.importing.row import Row
+from dispatcher.leads.masking import mask_numbers
 
 _DELIMITERS: Final = ",;\t|"
 _QUOTED: Final = re.compile(r'"(?:[^"]|"")*"')
 _EXCEL_HINT: Final = re.compile(r"sep=(.)\r?\n?", re.IGNORECASE)
-
-_OPEN_QUOTE = "a quote is opened and not closed, or a cell has more than 131072 characters"
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,28 +24,38 @@ class Table:
     delimiter: str
     lines_before: int
 
-    def rows(self, lines: Iterable[str]) -> Iterator[Row]:
-        """The rows of the text's lines after the header; rows whose cells are all empty are left out."""
+    def rows(self, lines: Iterable[str], phone: int) -> Iterator[Row]:
+        """The rows of the text's lines after the header; rows whose cells are all empty are left out.
+
+        `phone` is the position of the number. Raises `UnreadableFile` where nobody can say where a row ends.
+        """
         remembered = _Remembering(lines, self.lines_before)
-        reader = csv.reader(remembered, delimiter=self.delimiter)
+        reader = _reader(remembered, self.delimiter)
         while True:
             first = remembered.line + 1
             try:
                 cells = next(reader, None)
-            except csv.Error:
-                raise UnreadableFile(f"The row at line {first} has no end: {_OPEN_QUOTE}.") from None
+            except csv.Error as error:
+                yield self._refused(remembered.broken(first, self.delimiter, error))
+                continue
             text = remembered.take()
             if cells is None:
                 return
-            if remembered.ended:  # asked for more in the middle of a row: rows would vanish in its last cell
-                raise UnreadableFile(f"The row at line {first} has no end: {_OPEN_QUOTE}.")
             stripped = tuple(cell.strip() for cell in cells)
             if any(stripped):
-                yield Row(first, text.rstrip("\r\n"), stripped)
+                fault = None
+                if remembered.line > first:
+                    fault = swallowed(cells, first, self.delimiter, len(self.header), phone)
+                yield Row(first, text.rstrip("\r\n"), stripped, fault)
+
+    def _refused(self, broken: BrokenRow) -> Row:
+        if not broken.stands_alone:
+            raise broken.refusal(f"The row at line {broken.first}")
+        return Row(broken.first, broken.text.rstrip("\r\n"), fault=broken.fault())
 
 
 def read_header(lines: Iterator[str]) -> Table:
-    """Take the header off the lines. Raises `UnreadableFile` if there is none, or a name comes twice."""
+    """Take the header off the lines. Raises `UnreadableFile` if there is none, or its quotes are astray."""
     delimiter = None
     for before, line in enumerate(lines):
         hint = _EXCEL_HINT.fullmatch(line)
@@ -55,13 +65,11 @@ def read_header(lines: Iterator[str]) -> Table:
             remembered = _Remembering(iter([line]), 0, more=lines)
             delimiter = delimiter or _delimiter_of(line)
             try:
-                names = next(csv.reader(remembered, delimiter=delimiter))
-            except csv.Error:
-                raise UnreadableFile(f"The header has no end: {_OPEN_QUOTE}.") from None
-            if remembered.ended:
-                raise UnreadableFile(f"The header has no end: {_OPEN_QUOTE}.")
+                names = next(_reader(remembered, delimiter))
+            except csv.Error as error:
+                raise remembered.broken(before + 1, delimiter, error).refusal("The header") from None
             header = tuple(name.strip() for name in names)
-            _refuse_doubles(header)
+            _refuse_swallowed(header)
             return Table(header, delimiter, before + remembered.line)
     raise UnreadableFile("The file is empty; its first line must name the columns, e.g. phone_number,campaign_id,name.")
 
@@ -72,14 +80,20 @@ def _delimiter_of(line: str) -> str:
     return max(_DELIMITERS, key=bare.count)
 
 
-def _refuse_doubles(header: tuple[str, ...]) -> None:
-    seen: dict[str, int] = {}
+def _refuse_swallowed(header: tuple[str, ...]) -> None:
     for position, name in enumerate(header, 1):
-        if name and seen.setdefault(name.casefold(), position) != position:
+        if "\n" in name and mask_numbers(name) != name:
             raise UnreadableFile(
-                f"The header names “{name}” twice, in columns {seen[name.casefold()]} and {position}; "
-                "rename or remove one of them."
+                f"The header's column {position} goes on over several lines and holds a number: a quote is left open. "
+                "Close or remove it."
             )
+
+
+def _reader(lines: Iterator[str], delimiter: str) -> "Iterator[list[str]]":
+    """Strict: text behind a closing quote is an error, not part of the cell."""
+    if csv.field_size_limit() < MAX_CELL:  # the whole process has one; more than this is never wanted
+        csv.field_size_limit(MAX_CELL)
+    return csv.reader(lines, delimiter=delimiter, strict=True)
 
 
 class _Remembering:
@@ -111,3 +125,8 @@ class _Remembering:
         text = "".join(self._kept)
         self._kept.clear()
         return text
+
+    def broken(self, first: int, delimiter: str, error: csv.Error) -> BrokenRow:
+        """The lines since the last call, which the reader could not make a row of."""
+        too_long = "field limit" in str(error)  # the module has no kinds of its error, only words
+        return BrokenRow(self.take(), first, delimiter, self.ended, too_long)

@@ -13,6 +13,8 @@ from dispatcher.errors import FieldError
 from dispatcher.leads.candidate import Candidate, Rejection, earliest, latest
 
 _OTHER_PAYLOAD: Final = "which was submitted with another payload"
+CHANGED_UNDER_ID: Final = f"is that of a lead {_OTHER_PAYLOAD}"
+CHANGED_REMEDY: Final = "submit changed items as a batch of their own"
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,5 +127,5 @@ def _conflict(candidate: Candidate, held: Held, facts: Facts) -> FieldError:
         return FieldError("id", "belongs to a lead of another account", "submit it under an id of its own")
     if candidate.derived_id:
         fault = f"is item {candidate.index} of this batch, {_OTHER_PAYLOAD}"
-        return FieldError("batch_id", fault, "submit changed items as a batch of their own")
-    return FieldError("id", f"is that of a lead {_OTHER_PAYLOAD}", "submit it under an id of its own")
+        return FieldError("batch_id", fault, CHANGED_REMEDY)
+    return FieldError("id", CHANGED_UNDER_ID, "submit it under an id of its own")

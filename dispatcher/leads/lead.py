@@ -18,8 +18,10 @@ from dispatcher.leads.variables import JsonValue
 MAX_CONTACTS: Final = 10
 MAX_CAMPAIGN_ID: Final = 2**63 - 1
 
+CAMPAIGN_REMEDY: Final = "pass the campaign's id as Voicery shows it, e.g. 42"
+FLAG_REMEDY: Final = "pass True or False, or leave it out for False"
+
 _FIELDS = ("phone_number", "campaign_id", "variables", "allow_dupplicate", "secondary_contacts", "allow_duplicate")
-_CAMPAIGN_REMEDY = "pass the campaign's id as Voicery shows it, e.g. 42"
 
 
 @dataclass(frozen=True, slots=True, init=False, repr=False)
@@ -151,7 +153,7 @@ def _read_campaign_id(fields: Mapping[Any, object], faults: list[FieldError]) ->
             fault = "is missing"
         case other:
             fault = f"is of type {type(other).__name__}, not an integer"
-    faults.append(FieldError("campaign_id", fault, _CAMPAIGN_REMEDY))
+    faults.append(FieldError("campaign_id", fault, CAMPAIGN_REMEDY))
     return 0
 
 
@@ -162,7 +164,7 @@ def _read_flag(fields: Mapping[Any, object], faults: list[FieldError]) -> bool:
     for name in names:
         if not isinstance(fields[name], bool):
             fault = f"is of type {type(fields[name]).__name__}, not a bool"
-            faults.append(FieldError(name, fault, "pass True or False, or leave it out for False"))
+            faults.append(FieldError(name, fault, FLAG_REMEDY))
     return bool(names) and fields[names[0]] is True
 
 

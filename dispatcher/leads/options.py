@@ -14,11 +14,13 @@ DEFAULT_ACCOUNT: Final = "default"
 MAX_KEY_LENGTH: Final = 200
 LONGEST_DELAY: Final = timedelta(days=3660)
 
+ID_REMEDY: Final = "pass a uuid.UUID, its text, or nothing"
+TIME_REMEDY: Final = "pass an aware datetime, e.g. datetime.now(UTC) + timedelta(hours=1), or a timedelta from now"
+
 ACCOUNT_NAME: Final = re.compile(r"[a-z0-9_]{1,40}")
 
 _FIELDS = ("id", "idempotency_key", "priority", "not_before", "expires_at")
 _LATEST_YEAR = 9998  # one zone further east, the last day of year 9999 cannot be read back
-_TIME_REMEDY = "pass an aware datetime, e.g. datetime.now(UTC) + timedelta(hours=1), or a timedelta from now"
 
 
 @dataclass(frozen=True, slots=True, init=False)
@@ -98,7 +100,7 @@ def _read_id(value: object, faults: list[FieldError]) -> UUID | None:
             return UUID(value)
         except ValueError:
             pass
-    faults.append(FieldError("id", "is not a UUID", "pass a uuid.UUID, its text, or nothing"))
+    faults.append(FieldError("id", "is not a UUID", ID_REMEDY))
     return None
 
 
@@ -143,7 +145,7 @@ def _read_time(name: str, value: object, faults: list[FieldError]) -> datetime |
             return value
         case _:
             fault = f"is of type {type(value).__name__}, not a time"
-    faults.append(FieldError(name, fault, _TIME_REMEDY))
+    faults.append(FieldError(name, fault, TIME_REMEDY))
     return None
 
 

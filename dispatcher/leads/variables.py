@@ -19,6 +19,8 @@ MAX_NAMES: Final = 64
 MAX_DEPTH: Final = 5
 MAX_FAULTS: Final = 20  # per object: enough to see what is wrong, in a message that can still be read
 
+OBJECT_REMEDY: Final = "pass a dict of JSON values"
+
 _SMALLEST_INT = -(2**63)
 _GREATEST_INT = 2**63 - 1
 _CERTAINLY_FITS = MAX_BYTES // 8  # characters of text; JSON takes up to six bytes for one, integers and commas the rest
@@ -32,9 +34,7 @@ def check_variables(value: object, field: str) -> tuple[dict[str, JsonValue], li
     text, an ordered dict) are copied as what `json.dumps` would make of them.
     """
     if not isinstance(value, dict):
-        return {}, [
-            FieldError(field, f"is of type {type(value).__name__}, not an object", "pass a dict of JSON values")
-        ]
+        return {}, [FieldError(field, f"is of type {type(value).__name__}, not an object", OBJECT_REMEDY)]
     if len(value) > MAX_NAMES:
         return {}, [FieldError(field, f"has {len(value)} names, more than {MAX_NAMES}", _SEND_LESS)]
     plain = _plain_copy(value)

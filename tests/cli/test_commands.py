@@ -184,6 +184,13 @@ def test_a_file_that_is_none_is_refused_as_a_whole(run: Line, tmp_path: Path, co
         _raised(run("import", str(file)))
 
 
+def test_a_column_that_is_mapped_twice_is_a_misuse(run: Line, tmp_path: Path) -> None:
+    result = run("import", str(tmp_path / "leads.csv"), "--map", "phone=x", "--map", "name= x")
+
+    assert result.exit_code == 2
+    assert "the column “x” twice" in result.output
+
+
 # Looking --------------------------------------------------------------------------------------------------------------
 
 

@@ -1,6 +1,7 @@
 """`python -m dispatcher` as a process: exit codes, one line for an error, never a traceback."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -118,7 +119,33 @@ def test_a_reader_that_has_seen_enough_is_no_error(environment: dict[str, str], 
         complaint = process.stderr.read()
         process.wait(timeout=60)
 
-    assert complaint == ""
+    assert (process.returncode, complaint) == (0, "")
+
+
+@pytest.mark.parametrize(
+    ("last", "code", "complaint"), [("+12025550102", 0, ""), ("12", 1, "1 row refused: .*rejected.csv has each")]
+)
+@pytest.mark.parametrize("form", [(), ("--json",)])
+def test_an_import_whose_reader_has_gone_says_what_was_refused_and_blames_no_file(
+    environment: dict[str, str], tmp_path: Path, last: str, code: int, complaint: str, form: tuple[str, ...]
+) -> None:
+    file = tmp_path / "a.csv"
+    file.write_text(f"phone_number,campaign_id\n+12025550101,42\n{last},42\n")
+    with subprocess.Popen(
+        [*COMMAND, "import", str(file), *form],
+        env={**clean_environment(), **environment},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        told = process.stderr.read()
+        process.wait(timeout=60)
+
+    assert process.returncode == code
+    assert re.search(complaint, told) if complaint and not form else told == ""
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

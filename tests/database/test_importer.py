@@ -1,14 +1,16 @@
 """An import may be planned, cut short and repeated; every row of the file is accounted for."""
 
 import csv
+import errno
 import itertools
+import os
 import re
 import stat
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -20,6 +22,7 @@ from dispatcher.errors import StoreUnavailable
 from dispatcher.importing.importer import Importer, ImportResult
 from dispatcher.importing.plan import Plan
 from dispatcher.importing.refusal import ImportStopped, UnreadableFile
+from dispatcher.importing.rejects import Rejects
 from dispatcher.importing.source import open_source
 from dispatcher.importing.terms import ImportTerms
 from dispatcher.intake.bulk import Bulk
@@ -106,7 +109,8 @@ def test_an_import_is_on_record_with_its_refused_rows(files: Files) -> None:
     )
     assert record == ("leads.csv", "default", "ada@test", 2, 1, 0, 1, True, True)
     assert files.all("SELECT line, field, original FROM dispatcher.import_rejections") == [
-        (5, "phone_number", "12,42,\ufffdx")
+        (5, "phone_number", "12,42,\ufffdx"),
+        (5, "variables.name", "12,42,\ufffdx"),
     ]
 
 
@@ -297,9 +301,26 @@ def test_rows_that_lacked_their_country_are_taken_in_by_the_next_run(files: File
 def test_a_changed_mapping_calls_nobody_twice(files: Files) -> None:
     content = "phone_number,campaign_id,name,allow_dupplicate\n" + f"{phone(1)},42,Ada,true\n"
     files.run(content)
+    planned = files.plan(content, columns={"name": "customer_name"})
     changed = files.run(content, columns={"name": "customer_name"})
     assert (changed.submitted, changed.rejected) == (0, 1)
-    assert files.rejections()[0][1] == "batch_id"
+    [[line, field, reason, remedy, _]] = files.rejections()
+    assert [line, field] == ["2", "row"]
+    assert reason == "was imported before, with other values: it, the mapping or a default has changed since"
+    assert remedy == "import it as a batch of its own with --again, if this person is to be called once more"
+    assert [(str(line), [fault.field, fault.fault]) for line, [fault] in planned.refusals] == [("2", ["row", reason])]
+    [(told,)] = files.all("SELECT reason FROM dispatcher.import_rejections")
+    assert told == f"{reason}; {remedy}"
+
+
+def test_a_row_goes_when_its_columns_say_so(files: Files) -> None:
+    header = "phone_number,campaign_id,not_before,expires_at\n"
+    files.run(f"{header}{phone(1)},42,2040-01-01T10:00+01:00,2041-01-01T10:00Z\n{phone(2)},42,2040-01-01 10:00,\n")
+
+    assert files.all("SELECT due_at = '2040-01-01T09:00Z', expires_at = '2041-01-01T10:00Z' FROM dispatcher.leads") == [
+        (True, True)
+    ]
+    assert [row[:2] for row in files.rejections()] == [["3", "not_before"]]
 
 
 OWN = "phone_number,campaign_id,name,allow_dupplicate\n"
@@ -318,6 +339,26 @@ def test_of_a_mixed_file_only_the_rows_without_a_campaign_go_into_another(files:
     runs = [files.run(content, campaign_id=campaign) for campaign in (None, 7, 7, 8)]
     assert [(run.submitted, run.repeated, run.rejected) for run in runs] == [(1, 0, 1), (1, 1, 0), (0, 2, 0), (1, 1, 0)]
     assert files.all("SELECT campaign_id FROM dispatcher.leads ORDER BY 1") == [(7,), (8,), (42,)]
+
+
+def test_a_changed_row_that_takes_the_default_campaign_is_refused_in_the_same_words(files: Files) -> None:
+    content = f"{OWN}{phone(1)},,Ada,true\n"
+    files.run(content, campaign_id=7)
+    changed = files.run(content, campaign_id=7, columns={"name": "customer_name"})
+    assert (changed.submitted, changed.rejected) == (0, 1)
+    [[_, field, reason, remedy, _]] = files.rejections()
+    assert (field, reason.split(",")[0]) == ("row", "was imported before")
+    assert "--again" in remedy
+
+
+@pytest.mark.parametrize("name", ["leads.csv", "leads.jsonl"])
+def test_a_bad_row_that_takes_the_default_campaign_is_not_told_that_it_lacks_one(
+    database: Database, tmp_path: Path, name: str
+) -> None:
+    bad = '{"phone_number": "12"}\n' if name.endswith("l") else "phone_number,campaign_id\n12,\n"
+    files = Files(database, tmp_path, name)
+    assert files.run(bad, campaign_id=7).rejected == 1
+    assert [row[1] for row in files.rejections()] == ["phone_number"]
 
 
 def test_json_lines_obey_the_same_rule(database: Database, tmp_path: Path) -> None:
@@ -344,6 +385,15 @@ def test_a_plan_stores_nothing_and_shows_nobodys_number(files: Files) -> None:
     assert sample.as_dict(reveal=True)["secondary_contacts"][0]["phone_number"] == phone(2)
     shown = f"{plan!r} {sample.as_dict()}"
     assert not any(secret in shown for secret in (phone(1), phone(2), "Ada"))
+
+
+def test_a_plan_shows_no_number_that_stands_in_the_header(files: Files) -> None:
+    content = f"phone_number,campaign_id,{phone(8)},{phone(9)}\n{phone(1)},42,Ada,Bob\n"
+
+    [sample] = files.plan(content).samples
+
+    assert sample.as_dict()["variables"] == {"‹key 1›": "•••", "‹key 2›": "•••"}
+    assert sample.as_dict(reveal=True)["variables"] == {phone(8): "Ada", phone(9): "Bob"}
 
 
 def test_a_plan_tells_duplicates_of_the_file_from_those_of_the_store(files: Files) -> None:
@@ -407,7 +457,7 @@ def small_chunks() -> Iterator[None]:
 
 
 def _content(drawn: list[Any]) -> str:
-    header = "phone_number,campaign_id,allow_dupplicate,key,name\n"
+    header = "phone_number,campaign_id,allow_dupplicate,idempotency_key,name\n"
     return header + "".join(f"{phone(number)},42,{flag},{key},{name}\n" for number, flag, key, name in drawn)
 
 
@@ -418,3 +468,85 @@ def test_the_refusals_of_an_earlier_import_do_not_outlive_a_corrected_one(files:
     files.run(HEADER + "+14155550100,42,Ada\n")
 
     assert not files.rejected.exists()
+
+
+NOTES = "do not lose this\n"
+CLEAN, REFUSED = HEADER + "+14155550100,42,Ada\n", HEADER + "123,42,Ada\n"
+
+
+@pytest.mark.parametrize("content", [CLEAN, REFUSED])
+def test_a_file_that_is_no_account_of_refused_rows_is_left_alone(files: Files, content: str) -> None:
+    files.rejected.write_text(NOTES)
+
+    with pytest.raises(UnreadableFile, match=r"leads.csv.rejected.csv: it is another file; .* --rejected"):
+        files.run(content)
+
+    assert files.rejected.read_text() == NOTES
+    assert files.all("SELECT count(*) FROM dispatcher.leads, dispatcher.imports") == [(0,)]
+
+
+@pytest.mark.parametrize("content", [CLEAN, REFUSED, "line,field,reason,remedy,original,phone\n,,,,,+14155550100\n"])
+def test_the_file_to_import_never_takes_the_refused_rows(files: Files, tmp_path: Path, content: str) -> None:
+    (tmp_path / "leads.csv").touch()
+    for path in (tmp_path / "leads.csv", tmp_path / "linked.csv"):
+        if not path.exists():
+            path.hardlink_to(tmp_path / "leads.csv")
+        files.rejected = path
+        with pytest.raises(UnreadableFile, match=r"it is the file to import; .* --rejected"):
+            files.run("\ufeff" + content, campaign_id=42)
+
+    assert (tmp_path / "leads.csv").read_text().endswith(content)
+    assert files.all("SELECT count(*) FROM dispatcher.imports") == [(0,)]
+
+
+@pytest.mark.parametrize(
+    "make", [Path.mkdir, os.mkfifo, lambda path: path.symlink_to("/dev/null")], ids=["folder", "pipe", "link"]
+)
+def test_what_is_no_regular_file_takes_no_refused_rows(files: Files, make: Callable[[Path], None]) -> None:
+    make(files.rejected)
+    before = files.rejected.lstat()
+
+    with pytest.raises(UnreadableFile, match="it is no regular file"):
+        files.run(CLEAN)
+
+    assert files.rejected.lstat() == before
+
+
+def test_a_place_where_nothing_can_be_written_is_noticed_before_anything_is_stored(
+    files: Files, tmp_path: Path
+) -> None:
+    files.rejected = tmp_path / "no" / "such" / "folder.csv"
+    with pytest.raises(UnreadableFile, match=r"folder.csv: No such file or directory; .* --rejected"):
+        files.run(CLEAN)
+    files.rejected = tmp_path / ("x" * 300)
+    with pytest.raises(UnreadableFile, match="File name too long"):
+        files.run(CLEAN)
+    assert files.all("SELECT count(*) FROM dispatcher.imports") == [(0,)]
+
+
+def full_at_once(_: Rejects) -> TextIO:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def full_at_the_end(_: Rejects) -> TextIO:
+    return Path("/dev/full").open("w")  # what is written waits in memory first
+
+
+@pytest.mark.parametrize("opens", [full_at_once, full_at_the_end])
+def test_a_disk_that_is_full_blames_the_account_and_says_what_is_stored(
+    files: Files, monkeypatch: pytest.MonkeyPatch, opens: Callable[[Rejects], TextIO]
+) -> None:
+    monkeypatch.setattr(Rejects, "_open", opens)
+    with pytest.raises(UnreadableFile) as refusal:
+        files.run(HEADER + lines(1) + "123,42,Ada\n")
+
+    assert re.search(r"rejected.csv cannot be written: No space left.*rows beside it are stored", str(refusal.value))
+    assert files.all("SELECT count(*) FROM dispatcher.leads") == [(1,)]
+
+
+def test_an_empty_file_may_take_the_refused_rows(files: Files) -> None:
+    files.rejected.touch()
+    files.run(CLEAN)
+    assert files.rejected.exists()
+    files.run(REFUSED)
+    assert [row[0] for row in files.rejections()] == ["2"]
