@@ -173,6 +173,8 @@ def _tunnel(sock: socket.socket, proxy: Proxy, host: str, port: int, exchange: E
         raise ExchangeFailed(WireFault.CONNECT_TIMEOUT, "the proxy did not connect in time") from error
     except (OSError, http.client.HTTPException, TooManyBytes) as error:
         raise ExchangeFailed(WireFault.CONNECTION, f"the proxy failed: {type(error).__name__}") from error
+    finally:
+        response.fp = None  # type: ignore[assignment]  # else, when freed, it flushes a reader that is closed
     reader.raw.end()
     if response.status != http.HTTPStatus.OK or reader.unread():
         raise ExchangeFailed(WireFault.CONNECTION, f"the proxy answered {response.status}")
