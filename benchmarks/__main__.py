@@ -68,15 +68,20 @@ def main() -> None:
 
 
 def commit() -> str:
-    """What was measured."""
-    described = subprocess.run(
-        ["git", "describe", "--always", "--dirty"],  # noqa: S607
+    """What was measured; `-dirty` where it is not as committed, but for what the benchmarks write themselves."""
+    changed = _git("status", "--porcelain", "--", ".", f":!{report.RESULTS}", f":!{report.README}")
+    return (_git("rev-parse", "--short", "HEAD") or "unknown") + ("-dirty" if changed else "")
+
+
+def _git(*arguments: str) -> str:
+    done = subprocess.run(
+        ["git", *arguments],  # noqa: S607
         cwd=ROOT,
         capture_output=True,
         text=True,
         check=False,
     )
-    return described.stdout.strip() or "unknown"
+    return done.stdout.strip()
 
 
 if __name__ == "__main__":
