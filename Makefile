@@ -57,7 +57,7 @@ kill-storm: $(INSTALLED) ## 2000 leads while worker processes are killed all the
 bench: $(INSTALLED) $(BENCH_INSTALLED) ## Measure beside Celery, Procrastinate, PgQueuer and a bare loop (under 10 minutes)
 	$(BIN)/python -m benchmarks
 
-bench-all: $(INSTALLED) $(BENCH_INSTALLED) ## The same with millions of leads and minutes of rate limit (half an hour)
+bench-all: $(INSTALLED) $(BENCH_INSTALLED) ## The same with millions of leads and minutes of rate limit (a quarter of an hour)
 	$(BIN)/python -m benchmarks --all
 
 $(BENCH_INSTALLED): benchmarks/requirements.txt

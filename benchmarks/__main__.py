@@ -40,7 +40,7 @@ LONG: Final[Mapping[str, Measure]] = {
 def main() -> None:
     """Measure, print, keep. Exit 1 if a target was missed."""
     parser = argparse.ArgumentParser(description="How fast the dispatcher is, beside its peers.")
-    parser.add_argument("--all", action="store_true", help="also the long ones (half an hour)")
+    parser.add_argument("--all", action="store_true", help="also the long ones (a quarter of an hour)")
     parser.add_argument("--only", nargs="+", choices=[*QUICK, *LONG], help="only these")
     parser.add_argument("--rounds", type=int, default=3, help="alternating rounds, of which the median counts")
     parser.add_argument(
@@ -69,7 +69,8 @@ def main() -> None:
 
 def commit() -> str:
     """What was measured; `-dirty` where it is not as committed, but for what the benchmarks write themselves."""
-    changed = _git("status", "--porcelain", "--", ".", f":!{report.RESULTS}", f":!{report.README}")
+    own = (f":!{path.relative_to(ROOT)}" for path in (report.RESULTS, report.README))
+    changed = _git("status", "--porcelain", "--", ".", *own)
     return (_git("rev-parse", "--short", "HEAD") or "unknown") + ("-dirty" if changed else "")
 
 
