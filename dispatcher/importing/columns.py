@@ -4,10 +4,10 @@ A lead's own fields are recognised by name, contacts by `contact1_phone`, `conta
 is a variable. An empty cell is a variable left out: a table cannot tell it from a missing one.
 """
 
+import re
 from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
-from difflib import get_close_matches
 from typing import Any, Final
 
 from dispatcher.errors import FieldError, InvalidLead
@@ -21,6 +21,7 @@ from dispatcher.importing.row import Row
 from dispatcher.importing.terms import ImportTerms
 from dispatcher.leads.masking import mask_numbers, safe_name
 
+_SOUNDS_LIKE_PHONE: Final = re.compile(r"phone|mobil|\btel|cell|handy|msisdn|gsm|num(ber|mer|ero)", re.IGNORECASE)
 _TIMES: Final = ("not_before", "expires_at")
 _YES: Final = frozenset({"true", "t", "yes", "y", "1"})
 _NO: Final = frozenset({"false", "f", "no", "n", "0"})
@@ -174,10 +175,9 @@ def _refuse_missing(header: tuple[str, ...], fields: AbstractSet[str], terms: Im
             "Put a line of names above it, e.g. phone_number,campaign_id,name."
         )
     if "phone_number" not in fields:
-        nearest = get_close_matches("phone", [name.casefold() for name in header], n=1, cutoff=0.4)
-        example = next((name for name in header if nearest and name.casefold() == nearest[0]), "Mobile")
+        likely = next((name for name in header if _SOUNDS_LIKE_PHONE.search(name)), "COLUMN")
         raise UnreadableFile(
-            f"There is no column phone_number; say which one it is, e.g. --map 'phone={safe_name(example, 0)}'. "
+            f"There is no column phone_number; say which one it is, e.g. --map 'phone={safe_name(likely, 0)}'. "
             f"{_shown(header)}."
         )
     if "campaign_id" not in fields and terms.campaign_id is None:
