@@ -1,13 +1,21 @@
 """`dispatcher`, also `python -m dispatcher`: exits with 0 (done), 1 (failed or refused), 2 (misused), 130 (Ctrl-C)."""
 
+import errno
 import gc
+import os
 import sys
+from typing import Final, NoReturn
 
 from dispatcher.errors import DispatcherError
+
+_FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
 def main() -> None:
     """Run the command line. Whatever goes wrong is one line on standard error, never a traceback."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed by who started us: what we say goes nowhere
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: PTH123, SIM115 - to the end
     try:
         if sys.argv[1:2] == ["health"]:
             from dispatcher.cli.monitoring import run_probe
@@ -26,15 +34,23 @@ def main() -> None:
         # Whoever reads our output has seen enough, e.g. `| head`.
         sys.stdout = None  # so that the interpreter does not flush into it
         sys.exit(0)
+    except OSError as error:
+        if error.errno not in _FULL:
+            _report(error)
+        _complain(f"The output cannot be written: {error.strerror}.")
     except Exception as error:  # noqa: BLE001 - a traceback helps nobody here, and its values may be a person's
-        where = _where(error)
-        _complain(f"This is a bug of the dispatcher: {type(error).__name__} in {where}. Please report it.")
+        _report(error)
     finally:
         # The interpreter looks for cycles once more before it ends: a quarter of a short command's time.
         gc.freeze()
 
 
-def _complain(message: str) -> None:
+def _report(error: Exception) -> NoReturn:
+    where = _where(error)
+    _complain(f"This is a bug of the dispatcher: {type(error).__name__} in {where}. Please report it.")
+
+
+def _complain(message: str) -> NoReturn:
     sys.stderr.write("".join(character if character.isprintable() else " " for character in message) + "\n")
     sys.exit(1)
 

@@ -12,7 +12,6 @@ from typing import Any, Final
 
 from dispatcher.errors import FieldError, InvalidLead
 from dispatcher.importing.cell import moment_of_cell, whole_of_cell
-from dispatcher.importing.default_campaign import DefaultCampaign
 from dispatcher.importing.faults import all_of
 from dispatcher.importing.field_names import CONTACT, FIELDS
 from dispatcher.importing.number import phone_of_cell
@@ -45,7 +44,7 @@ class Columns:
     contacts: tuple[_Contact, ...]
     nameless: frozenset[int]
     width: int
-    default: DefaultCampaign | None
+    campaign_id: int | None
     country: str | None
 
     def __call__(self, row: Row) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -57,8 +56,6 @@ class Columns:
         given = {name: cells[position] for name, position in self.fields.items() if cells[position]}
         lead = self._lead(given, cells, faults)
         options = _options(given, faults)
-        if self.default is not None:
-            self.default.complete(lead, options, row.line)
         if faults:
             raise InvalidLead(all_of(faults, lead, options))
         return lead, options
@@ -69,6 +66,8 @@ class Columns:
             lead["phone_number"] = self._phone(given["phone_number"], "phone_number", faults)
         if "campaign_id" in given:
             lead["campaign_id"] = whole_of_cell(given["campaign_id"])
+        elif self.campaign_id is not None:
+            lead["campaign_id"] = self.campaign_id
         if "allow_dupplicate" in given:
             lead["allow_dupplicate"] = _flag(given["allow_dupplicate"], faults)
         contacts = [
@@ -136,7 +135,7 @@ def columns_of(header: tuple[str, ...], terms: ImportTerms) -> Columns:
         contacts=tuple(_contact_columns(number, contacts[number]) for number in sorted(contacts)),
         nameless=frozenset(position for position, name in enumerate(header) if not name),
         width=len(header),
-        default=None if terms.campaign_id is None else DefaultCampaign(terms.campaign_id),
+        campaign_id=terms.campaign_id,
         country=terms.country,
     )
 

@@ -5,7 +5,6 @@
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 from typing import Any, Final
 
 from dispatcher.errors import FieldError, InvalidLead
@@ -25,9 +24,9 @@ _REMEDIES: Final = {
 _CHANGED: Final = FieldError(
     "row",
     "was imported before, with other values: it, the mapping or a default has changed since",
-    "import it as a batch of its own with --again, if this person is to be called once more",
+    "import it as a batch of its own with --again, or under another id if it names one, if this person is to be called "
+    "once more",
 )
-_CHANGED_UNDER_ID: Final = replace(_CHANGED, remedy=f"{_CHANGED.remedy}; a row that names an id needs another, too")
 _TYPE: Final = re.compile(r"is of type (\w+), not (.+)")
 _KINDS: Final = {
     "str": "text",
@@ -61,10 +60,8 @@ def in_file_words(faults: Iterable[FieldError]) -> tuple[FieldError, ...]:
 
 
 def _in_file_words(fault: FieldError) -> FieldError:
-    if fault.remedy == admission.CHANGED_REMEDY:
+    if fault.remedy == admission.CHANGED_REMEDY or fault.fault == admission.CHANGED_UNDER_ID:
         return _CHANGED
-    if fault.fault == admission.CHANGED_UNDER_ID:
-        return _CHANGED_UNDER_ID
     found = _TYPE.fullmatch(fault.fault)
     told = fault.fault if found is None else f"is {_kind(found[1])}, not {_kind(found[2])}"
     remedy = _REMEDIES.get(fault.remedy) or re.sub(r"^pass\b", "write", fault.remedy)

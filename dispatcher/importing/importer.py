@@ -13,7 +13,7 @@ from dispatcher.errors import StoreUnavailable
 from dispatcher.importing.faults import in_file_words
 from dispatcher.importing.lead_file import open_leads
 from dispatcher.importing.plan import Plan, Planner
-from dispatcher.importing.refusal import ImportStopped, UnreadableFile
+from dispatcher.importing.refusal import ImportStopped, UnreadableFile, UnwritableRejects
 from dispatcher.importing.rejects import Rejects
 from dispatcher.importing.row import Row
 from dispatcher.importing.running import RunningImport
@@ -92,20 +92,26 @@ class Importer:
     ) -> ImportResult:
         """Import; cut short at any moment, the same again goes on.
 
-        Raises `UnreadableFile`, `StoreUnavailable`, `ImportStopped`; each says how many rows are done, if any, and how
-        to go on. `rejected_path` gets the refused rows, if any; `progress` is called at the beginning and after every
-        chunk, in this thread; `batch_id` is that of an import to go on with, where it is not the one of the file's
-        content: the rows that it has stored must stand where they stood; `stopping` is asked before every row.
+        Raises `UnreadableFile`, `UnwritableRejects`, `StoreUnavailable`, `ImportStopped`; each says how many rows are
+        done, if any, and how to go on. `rejected_path` gets the refused rows, if any; `progress` is called at the
+        beginning and after every chunk, in this thread; `batch_id` is that of an import to go on with, where it is not
+        the one of the file's content: the rows that it has stored must stand where they stood; `stopping` is asked
+        before every row.
         """
         began = self._clock()
         self._refuse_moved_rows(source, terms, batch_id, stopping)
         with open_leads(source, terms, batch_id) as file, closing(Rejects(rejected_path, source)) as rejects:
-            record = RunningImport(self._database, file.batch_id, source.name, terms, self._clock, self._wait)
+            record = RunningImport(self._database, file.ids.batch_id, source.name, terms, self._clock, self._wait)
             rows = _InFlight(_until(stopping, file.rows))
-            done = ImportResult(file.batch_id, form=file.form, encoding=source.encoding)
+            done = ImportResult(file.ids.batch_id, form=file.form, encoding=source.encoding)
             progress(done)
             chunks = self._bulk.stream(
-                rows, account=terms.account, batch_id=file.batch_id, read=file.read, workers=terms.workers
+                rows,
+                account=terms.account,
+                batch_id=file.ids.batch_id,
+                read=file.read,
+                ids=file.ids,
+                workers=terms.workers,
             )
             command = "the same command"
             if terms.again and batch_id is None:
@@ -117,11 +123,15 @@ class Importer:
                         record.add(chunk, _refused(chunk, rows, rejects))
                         progress(done)
                 record.finish()
+                rejects.close()
             except UnreadableFile as error:
                 raise _cut_short(error, done) from None
             except StoreUnavailable as error:
                 why = error.why if isinstance(error, BatchCutShort) else str(error)
                 raise StoreUnavailable(f"{why} {_way_on(done, command)}") from None
+            except UnwritableRejects as error:
+                command += ", with another place for refused rows (--rejected)"
+                raise UnwritableRejects(f"{error} {_way_on(done, command)}") from None
             except _AskedToStop:
                 raise ImportStopped(f"Stopped. {_way_on(done, command)}") from None
             rejects.forget_earlier()

@@ -6,7 +6,6 @@ from typing import Any, Final
 
 from dispatcher.errors import FieldError, InvalidLead
 from dispatcher.importing.cell import moment_of_cell, whole_of_cell
-from dispatcher.importing.default_campaign import DefaultCampaign
 from dispatcher.importing.faults import all_of
 from dispatcher.importing.field_names import CONTACT, FIELDS
 from dispatcher.importing.number import phone_of_cell
@@ -37,7 +36,7 @@ class JsonLeads:
     names   what a key of the line means, where `--map` says it: a field, an option, or the name of a variable
     """
 
-    default: DefaultCampaign | None
+    campaign_id: int | None
     country: str | None
     names: Mapping[str, str]
 
@@ -58,8 +57,8 @@ class JsonLeads:
             for name, value in given.items()
             if name in _OPTIONS
         }
-        if self.default is not None:
-            self.default.complete(lead, options, row.line)
+        if self.campaign_id is not None:
+            lead.setdefault("campaign_id", self.campaign_id)
         if isinstance(lead.get("campaign_id"), str):
             lead["campaign_id"] = whole_of_cell(lead["campaign_id"].strip())
         self._normalise(lead, "phone_number", faults)
@@ -106,8 +105,7 @@ def json_leads(terms: ImportTerms) -> JsonLeads:
                 "secondary_contacts."
             )
     names = {name: FIELDS.get(meaning.casefold(), meaning) for name, meaning in terms.columns.items()}
-    default = None if terms.campaign_id is None else DefaultCampaign(terms.campaign_id)
-    return JsonLeads(default, terms.country, names)
+    return JsonLeads(terms.campaign_id, terms.country, names)
 
 
 def _moment(value: object, name: str, faults: list[FieldError]) -> object:

@@ -15,7 +15,7 @@ from dispatcher.importing.lead_file import LeadFile
 from dispatcher.importing.seen import Seen
 from dispatcher.importing.terms import ImportTerms
 from dispatcher.leads.admission import Birth, decide
-from dispatcher.leads.candidate import BatchIds, Candidate, Rejection, read_items
+from dispatcher.leads.candidate import Candidate, Rejection, read_items
 from dispatcher.leads.masking import mask_phone, safe_name
 from dispatcher.leads.options import check_account
 from dispatcher.store import bulk, campaigns
@@ -95,9 +95,8 @@ class Planner:
 
     def plan(self, file: LeadFile, encoding: str) -> Plan:
         """Read the whole file."""
-        ids = BatchIds.of(self._account, file.batch_id)
         while rows := list(islice(file.rows, _CHUNK_ITEMS)):
-            candidates, rejections = read_items(rows, self._rows, ids, file.read)
+            candidates, rejections = read_items(rows, self._rows, file.ids, file.read)
             births, refused = self._decide(candidates)
             lines = dict(enumerate((row.line for row in rows), self._rows))
             self._count(births, sorted([*rejections, *refused], key=lambda rejection: rejection[0]), lines)
@@ -105,7 +104,7 @@ class Planner:
         with self._database.transaction() as connection:
             queues = campaigns.queued(connection, self._account)
         return Plan(
-            batch_id=file.batch_id,
+            batch_id=file.ids.batch_id,
             form=file.form,
             encoding=encoding,
             rows=self._rows,

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final, TextIO
 
 from dispatcher.errors import FieldError
-from dispatcher.importing.refusal import UnreadableFile
+from dispatcher.importing.refusal import UnreadableFile, UnwritableRejects
 from dispatcher.importing.row import Row
 from dispatcher.importing.source import Source
 from dispatcher.records.spreadsheet import safe_cell
@@ -37,7 +37,7 @@ class Rejects:
         self._check_place()
 
     def add(self, row: Row, faults: Iterable[FieldError]) -> None:
-        """A line for each fault. Raises `UnreadableFile` if the file cannot be written."""
+        """A line for each fault. Raises `UnwritableRejects`."""
         self.count += 1
         try:
             if self._file is None:
@@ -90,11 +90,8 @@ class Rejects:
         with self.path.open("rb") as file:
             return file.read(len(mark)) == mark
 
-    def _unwritable(self, error: OSError) -> UnreadableFile:
-        return UnreadableFile(
-            f"A row was refused, and {self.path} cannot be written: {_why(error)}. The good rows beside it are "
-            "stored; import the file again, with another place for refused rows: --rejected."
-        )
+    def _unwritable(self, error: OSError) -> UnwritableRejects:
+        return UnwritableRejects(f"A row was refused, and {self.path} cannot be written: {_why(error)}.")
 
     def _refused(self, why: str) -> UnreadableFile:
         return UnreadableFile(f"Refused rows cannot go to {self.path}: {why} name another place with --rejected.")

@@ -5,16 +5,14 @@ submit was faster with one of its persons, keys or ids, the chunk is undone and 
 loses nothing: the same items under the same batch id find what is stored already.
 """
 
-import signal
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
-from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import BrokenExecutor, Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
-from multiprocessing import get_context
 from operator import itemgetter
 from typing import Any, Final, Protocol
 from uuid import UUID
@@ -25,9 +23,10 @@ from sqlalchemy.orm import Session
 
 from dispatcher.errors import FieldError, InvalidLead
 from dispatcher.intake.announcement import Announcement
-from dispatcher.intake.chunk import ChunkStore
+from dispatcher.intake.chunk import BatchCutShort, ChunkStore
+from dispatcher.intake.validators import Validators
 from dispatcher.leads.admission import Admission
-from dispatcher.leads.candidate import BatchIds, Candidate, Rejection, read_items
+from dispatcher.leads.candidate import BatchIds, Candidate, Ids, Rejection, read_items
 from dispatcher.leads.options import check_account
 from dispatcher.leads.submission import BatchResult
 from dispatcher.store.database import Database, translated
@@ -116,28 +115,29 @@ class Bulk:
         batch_id: UUID,
         session: Session | Connection | None = None,
         read: Callable[[Any], Any] | None = None,
+        ids: Ids | None = None,
         workers: int = 0,
     ) -> Generator[ChunkResult, None, None]:
         """Submit items chunk by chunk; what is yielded is stored.
 
         read      turns an item into what `submit_many` takes, or raises `InvalidLead`
-        workers   processes that read and validate; items and `read` must then be picklable. 0: this thread does it.
+        ids       those of items that name none; by default by account, batch and index
+        workers   processes that read and validate; items, `read` and `ids` must then be picklable. 0: this thread.
                   They are spawned, so a script that asks for them needs `if __name__ == "__main__"`.
         """
-        ids = BatchIds.of(check_account(account), batch_id)
-        validate = partial(read_items, ids=ids, read=read)
+        own = BatchIds.of(check_account(account), batch_id)
+        validate = partial(read_items, ids=ids or own, read=read)
         with ExitStack() as stack:
             if workers:
-                pool = ProcessPoolExecutor(workers, get_context("spawn"))
-                stack.callback(pool.shutdown, cancel_futures=True)
-                chunks = self._validated_by(pool, workers * _AHEAD, items, validate)
+                validators = stack.enter_context(Validators(workers))
+                chunks = _unbroken(self._validated_by(validators, workers * _AHEAD, items, validate), batch_id)
             else:
                 chunks = self._validated(items, validate)
             if session is None:
-                own = ChunkStore(
+                store = ChunkStore(
                     account, batch_id, self._database.transaction, REPEAT_FOR_SECONDS, self._clock, self._wait
                 )
-                yield from self._stored_beside(chunks, own)
+                yield from self._stored_beside(chunks, store)
             else:
                 yield from self._joined(chunks, session, account, batch_id)
 
@@ -152,14 +152,12 @@ class Bulk:
             yield chunk
 
     def _validated_by(
-        self, pool: Executor, ahead: int, items: Iterable[Any], validate: Callable[..., Any]
+        self, validators: Validators, ahead: int, items: Iterable[Any], validate: Callable[..., Any]
     ) -> Iterator[_Chunk]:
         """The same by processes, some chunks ahead, in order."""
         waiting: list[tuple[int, Future[Any]]] = []
         for start, taken in self._taken(items):
-            with _undisturbed():
-                future = pool.submit(validate, taken, start)
-            waiting.append((start + len(taken), future))
+            waiting.append((start + len(taken), validators.submit(validate, taken, start)))
             if len(waiting) >= ahead:
                 end, future = waiting.pop(0)
                 yield _Chunk(end, *future.result())
@@ -238,14 +236,11 @@ def batch_id_of(given: object) -> UUID:
         raise InvalidLead([FieldError("batch_id", "is not a UUID", remedy)]) from None
 
 
-@contextmanager
-def _undisturbed() -> Iterator[None]:
-    """Processes started herein never see the Ctrl-C that a terminal sends to all: who started them ends them."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+def _unbroken(chunks: Iterator[_Chunk], batch_id: UUID) -> Iterator[_Chunk]:
     try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        yield from chunks
+    except BrokenExecutor:
+        raise BatchCutShort("A process that validates was killed, perhaps for want of memory.", batch_id) from None
 
 
 @contextmanager

@@ -21,6 +21,9 @@ MAX_ITEMS: Final = 2**40
 """The index has 40 bits of a derived id."""
 
 Item = Lead | Mapping[str, Any] | tuple[Lead | Mapping[str, Any], SubmitOptions | Mapping[str, Any]]
+Ids = Callable[[int, int], UUID]
+"""Derives an item's id from its index and its campaign, so that a repetition meets it; ascending with the index."""
+
 Rejection = tuple[int, tuple[FieldError, ...]]
 
 _NO_OPTIONS: Final = SubmitOptions()
@@ -73,8 +76,8 @@ class BatchIds:
         first, second, third = bits >> 34, (bits >> 22) & 0xFFF, bits & 0x3FFFFF
         return cls(first << 80 | _VERSION | second << 64 | _VARIANT | third << 40)
 
-    def __call__(self, index: int) -> UUID:
-        """The id of the item at `index`."""
+    def __call__(self, index: int, _campaign_id: int = 0) -> UUID:
+        """The id of the item at `index`, whatever its campaign."""
         return UUID(int=self.high | index)
 
     @property
@@ -87,9 +90,14 @@ class BatchIds:
         """The index that an id was derived from."""
         return id.int % MAX_ITEMS
 
+    @staticmethod
+    def series(id: UUID) -> int:
+        """What all ids have in common that differ by their index only."""
+        return id.int // MAX_ITEMS
+
 
 def read_items(
-    items: Iterable[Any], first_index: int, ids: BatchIds, read: Callable[[Any], Any] | None = None
+    items: Iterable[Any], first_index: int, ids: Ids, read: Callable[[Any], Any] | None = None
 ) -> tuple[list[Candidate], list[Rejection]]:
     """Validate consecutive items of a batch, each first turned by `read`, if given. Bad items never raise.
 
@@ -105,7 +113,7 @@ def read_items(
     return candidates, rejections
 
 
-def _read(item: object, index: int, ids: BatchIds) -> Candidate:
+def _read(item: object, index: int, ids: Ids) -> Candidate:
     match item:
         case dict():  # most are; asked first, because a pattern of a sequence is slow to say no
             lead, options = Lead.parse(item), _NO_OPTIONS
@@ -115,7 +123,7 @@ def _read(item: object, index: int, ids: BatchIds) -> Candidate:
             lead, options = Lead.parse(cast("Lead", item)), _NO_OPTIONS
     return Candidate(
         index=index,
-        id=options.id or ids(index),
+        id=options.id or ids(index, lead.campaign_id),
         derived_id=options.id is None,
         person=(lead.campaign_id, lead.phone_number),
         variables=orjson.dumps(lead.variables).decode(),

@@ -1,12 +1,13 @@
 """Asking Voicery's list: one page at a time, within the look-ups' share of the rate, and not where there is no list."""
 
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Final, Protocol
 
 from dispatcher.answers.hints import rate_hints
 from dispatcher.answers.listing import Page, read_page
 from dispatcher.answers.reply import Reply
-from dispatcher.broker.limiter import Permits
+from dispatcher.broker.limiter import LimiterUnavailable, Permits
 from dispatcher.errors import DispatcherError
 from dispatcher.logs import events
 from dispatcher.store import accounts
@@ -86,11 +87,12 @@ class LeadList:
         """Let what this answer says about the rate hold for all workers of the account, also those that deliver."""
         throttled = reply.status == 429
         slowdown = rate_hints(reply, datetime.now(UTC)).slowdown(throttled=throttled)
-        if slowdown is None and throttled:
-            slowdown = 0, _THROTTLED_SECONDS
+        if throttled and (slowdown is None or slowdown[0] > 0 or slowdown[1] <= 0):
+            slowdown = 0, _THROTTLED_SECONDS  # refused, and nothing said that would hold anybody back
         if slowdown is not None:
             remaining, reset_seconds = slowdown
-            self._rate.slow(remaining=remaining, reset_seconds=reset_seconds)
+            with suppress(LimiterUnavailable):  # the next permit meets the same Redis; what was answered still counts
+                self._rate.slow(remaining=remaining, reset_seconds=reset_seconds)
 
     def _note_missing(self, status: int) -> None:
         self.missing = True

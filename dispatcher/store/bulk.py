@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from datetime import datetime
 from operator import attrgetter
 from typing import Any, Final
+from uuid import UUID
 
 import psycopg
 from psycopg.rows import tuple_row
@@ -17,7 +18,7 @@ from sqlalchemy.exc import DBAPIError
 
 from dispatcher.errors import NotConfigured
 from dispatcher.leads.admission import Birth, Facts, Held
-from dispatcher.leads.candidate import Candidate
+from dispatcher.leads.candidate import BatchIds, Candidate
 from dispatcher.tables import LIVE_STRICT
 
 Cursor = psycopg.Cursor[tuple[Any, ...]]
@@ -47,10 +48,12 @@ FROM unnest(%s::uuid[]) AS given (id)
 CROSS JOIN LATERAL (SELECT id, account, payload_hash FROM dispatcher.leads WHERE id = given.id LIMIT 1) AS held
 """
 
-# Derived ids are consecutive: one walk along the index.
-_DERIVED_IDS: Final = """
+# Derived ids of one series are consecutive: one walk along the index. Joined to many spans at once, the planner walks
+# through the whole of a growing table instead.
+_SPAN: Final = """
 SELECT id, CASE WHEN account = %s THEN payload_hash END FROM dispatcher.leads WHERE id BETWEEN %s AND %s
 """
+_SPANS: Final = 20  # from more, each id is asked for by itself
 
 _COPY_LEADS: Final = """
 COPY dispatcher.leads (id, account, campaign_id, phone_number, variables, allow_dupplicate, state, priority, due_at,
@@ -68,22 +71,36 @@ def facts(connection: Connection, account: str, candidates: Sequence[Candidate])
     """What the tables hold about these items: their persons' live leads, their keys, their ids, and the time."""
     strict = sorted({candidate.person for candidate in candidates if not candidate.allow_dupplicate})
     keys = [key for candidate in candidates if (key := candidate.options.idempotency_key) is not None]
-    given_ids = [candidate.id for candidate in candidates if not candidate.derived_id]
-    derived_ids: list[Any] = [candidate.id for candidate in candidates if candidate.derived_id] or [None]
-    [(now,)], live, held_keys, held_ids, held_derived_ids = _answers(
+    given_ids, spans = _ids_to_ask(candidates)
+    [(now,)], live, held_keys, *held_ids = _answers(
         connection,
         ("SELECT now()",),
         (_LIVE, [person[0] for person in strict], [person[1] for person in strict], account),
         (_KEYS, keys, account),
         (_IDS, account, given_ids),
-        (_DERIVED_IDS, account, derived_ids[0], derived_ids[-1]),
+        *((_SPAN, account, first, last) for first, last in spans),
     )
     return Facts(
         now,
         {(campaign_id, phone_number): lead_id for campaign_id, phone_number, lead_id in live},
         {key: Held(lead_id, payload_hash) for key, lead_id, payload_hash in held_keys},
-        {lead_id: Held(lead_id, payload_hash) for lead_id, payload_hash in held_ids + held_derived_ids},
+        {lead_id: Held(lead_id, payload_hash) for found in held_ids for lead_id, payload_hash in found},
     )
+
+
+def _ids_to_ask(candidates: Sequence[Candidate]) -> tuple[list[UUID], list[tuple[UUID, UUID]]]:
+    """The ids to ask for one by one, and the first and last of each series of the others."""
+    firsts: dict[int, UUID] = {}
+    lasts: dict[int, UUID] = {}
+    for candidate in candidates:
+        if candidate.derived_id:
+            series = BatchIds.series(candidate.id)
+            firsts.setdefault(series, candidate.id)
+            lasts[series] = candidate.id
+    if len(firsts) > _SPANS:
+        return [candidate.id for candidate in candidates], []
+    given = [candidate.id for candidate in candidates if not candidate.derived_id]
+    return given, [(first, lasts[series]) for series, first in firsts.items()]
 
 
 def insert(connection: Connection, account: str, batch_id: object, now: datetime, births: Sequence[Birth]) -> None:

@@ -38,6 +38,14 @@ _FINISH: Final = text("UPDATE dispatcher.imports SET finished_at = now(), update
 
 _LATEST: Final = text("SELECT * FROM dispatcher.imports ORDER BY id DESC LIMIT :most")
 
+_CAMPAIGNS: Final = text("""
+-- That of a lead which was corrected may be another one today.
+SELECT campaign_id FROM dispatcher.leads WHERE account = :account AND batch_id = :batch_id
+UNION SELECT revision.campaign_id FROM dispatcher.lead_revisions AS revision JOIN dispatcher.leads AS lead
+    ON lead.id = revision.lead_id
+WHERE lead.account = :account AND lead.batch_id = :batch_id
+""")
+
 _LAST_ID: Final = text("""
 SELECT id FROM dispatcher.leads WHERE id BETWEEN :first AND :last ORDER BY id DESC LIMIT 1
 """)
@@ -128,6 +136,11 @@ def rejections(connection: Connection, import_id: int, *, most: int) -> list[Rej
     """The refused rows of one import that were kept, in the order of its lines."""
     rows = connection.execute(_REJECTIONS, {"id": import_id, "most": most})
     return [RejectedField(row.line, row.field, row.reason, row.original) for row in rows]
+
+
+def campaigns(connection: Connection, account: str, batch_id: UUID) -> list[int]:
+    """The campaigns that leads of a batch are in, or were."""
+    return list(connection.execute(_CAMPAIGNS, {"account": account, "batch_id": batch_id}).scalars())
 
 
 def last_id(connection: Connection, first: UUID, last: UUID) -> UUID | None:

@@ -20,6 +20,7 @@ from sqlalchemy.orm import Session
 from dispatcher.errors import IdempotencyConflict, InvalidLead, StoreUnavailable
 from dispatcher.intake.bulk import Bulk
 from dispatcher.intake.submit import Intake
+from dispatcher.leads.candidate import BatchIds, read_items
 from dispatcher.store import bulk as bulk_store
 from dispatcher.store.database import Database
 from tests.database.queue import phone
@@ -438,6 +439,30 @@ def interrupted(item: Any) -> Any:
     """What reads an item while somebody presses Ctrl-C, which a terminal sends to every process."""
     os.kill(os.getpid(), signal.SIGINT)
     return item
+
+
+@pytest.mark.parametrize(("series", "spans"), [(1, 1), (20, 20), (21, 0)])
+def test_every_id_of_a_chunk_is_asked_for_in_few_words(series: int, spans: int) -> None:
+    def by_campaign(index: int, campaign_id: int) -> uuid.UUID:
+        return BatchIds(campaign_id << 80)(index)
+
+    items = [lead for number in range(42) for lead in leads(number, campaign_id=1 + number % series)]
+    candidates, _ = read_items(items, 0, by_campaign)
+    singles, found = bulk_store._ids_to_ask(candidates)
+
+    asked = {candidate.id for candidate in candidates if any(first <= candidate.id <= last for first, last in found)}
+    assert asked | set(singles) == {candidate.id for candidate in candidates}
+    assert (len(found), bool(singles)) == (spans, not spans)
+
+
+def killed(_: Any) -> Any:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_process_that_validates_and_is_killed_ends_the_batch_with_the_way_to_go_on(database: Database) -> None:
+    chunks = Bulk(database, Bell()).stream(leads(1), account="default", batch_id=BATCH, read=killed, workers=1)
+    with pytest.raises(StoreUnavailable, match=f"was killed.*batch_id={BATCH}"):
+        list(chunks)
 
 
 def test_processes_that_validate_leave_ctrl_c_to_who_started_them(database: Database) -> None:

@@ -3,6 +3,7 @@
 import csv
 import errno
 import itertools
+import json
 import os
 import re
 import stat
@@ -21,7 +22,7 @@ from dispatcher.config.rate import parse_rate_limit
 from dispatcher.errors import StoreUnavailable
 from dispatcher.importing.importer import Importer, ImportResult
 from dispatcher.importing.plan import Plan
-from dispatcher.importing.refusal import ImportStopped, UnreadableFile
+from dispatcher.importing.refusal import ImportStopped, UnreadableFile, UnwritableRejects
 from dispatcher.importing.rejects import Rejects
 from dispatcher.importing.source import open_source
 from dispatcher.importing.terms import ImportTerms
@@ -202,7 +203,9 @@ def test_rows_that_took_the_default_campaign_must_not_move_either(files: Files) 
     with pytest.raises(UnreadableFile, match="line 2 "):
         files.run(content(9, 1, 2, 3), campaign_id=7, batch_id=batch)
     with pytest.raises(UnreadableFile, match="line 3 "):
-        files.run(content(1, 2, 3).replace("\n", "\n\n").replace("\n\n", "\n", 1), campaign_id=7, batch_id=batch)
+        files.run(content(1, 3, 2), campaign_id=7, batch_id=batch)
+    with pytest.raises(UnreadableFile, match="line 2 "):
+        files.run(content(1, 2, 3), campaign_id=8, batch_id=batch)
     with pytest.raises(UnreadableFile, match="fewer rows"):
         files.run(content(1, 2), campaign_id=7, batch_id=batch)
     assert files.run(content(1, 2, 3, 4), campaign_id=7, batch_id=batch).submitted == 1
@@ -307,7 +310,7 @@ def test_a_changed_mapping_calls_nobody_twice(files: Files) -> None:
     [[line, field, reason, remedy, _]] = files.rejections()
     assert [line, field] == ["2", "row"]
     assert reason == "was imported before, with other values: it, the mapping or a default has changed since"
-    assert remedy == "import it as a batch of its own with --again, if this person is to be called once more"
+    assert remedy.startswith("import it as a batch of its own with --again, or under another id")
     assert [(str(line), [fault.field, fault.fault]) for line, [fault] in planned.refusals] == [("2", ["row", reason])]
     [(told,)] = files.all("SELECT reason FROM dispatcher.import_rejections")
     assert told == f"{reason}; {remedy}"
@@ -373,7 +376,41 @@ def test_a_file_without_a_column_of_campaigns_is_a_new_batch_in_another_campaign
     content = f"phone_number,name\n{phone(1)},Ada\n"
     first, other, again = (files.run(content, campaign_id=campaign) for campaign in (7, 8, 7))
     assert (first.submitted, other.submitted, again.repeated) == (1, 1, 1)
-    assert first.batch_id == again.batch_id != other.batch_id
+
+
+@pytest.mark.parametrize("campaigns", [1, 20, 21, 60])
+def test_a_file_of_many_campaigns_is_found_stored_when_it_is_repeated(files: Files, campaigns: int) -> None:
+    content = OWN + "".join(f"{phone(number)},{1 + number % campaigns},x,true\n" for number in range(120))
+    assert [(run.submitted, run.repeated) for run in (files.run(content), files.run(content))] == [(120, 0), (0, 120)]
+
+
+MAPPED = {"Kampagne": "campaign_id"}
+
+
+@pytest.mark.parametrize("name", ["leads.csv", "leads.jsonl"])
+@pytest.mark.parametrize("cell", ["", "7", "8"])
+def test_a_column_of_campaigns_that_is_mapped_later_calls_nobody_twice_in_a_campaign(
+    database: Database, tmp_path: Path, name: str, cell: str
+) -> None:
+    """Whoever finds that the campaigns of a file were overlooked repeats the import with --map."""
+    if name.endswith("l"):
+        content = json.dumps(
+            {"phone_number": phone(1), "allow_dupplicate": True, **({"Kampagne": int(cell)} if cell else {})}
+        )
+        overlooked: dict[str, str] = {"Kampagne": "list"}
+    else:
+        content = f"phone_number,Kampagne,allow_dupplicate\n{phone(1)},{cell},true\n"
+        overlooked = {}
+    files = Files(database, tmp_path, name)
+    assert files.run(content, campaign_id=7, columns=overlooked).submitted == 1
+
+    later = files.run(content, campaign_id=7, columns=MAPPED)
+
+    met = {"": (0, 1, 0), "7": (0, 0, 1), "8": (1, 0, 0)}  # the same row; another payload; another campaign
+    assert (later.submitted, later.repeated, later.rejected) == met[cell]
+    with database.transaction() as connection:
+        campaigns = connection.execute(text("SELECT campaign_id FROM dispatcher.leads ORDER BY 1")).scalars().all()
+    assert campaigns == ([7, 8] if cell == "8" else [7])
 
 
 def test_a_plan_stores_nothing_and_shows_nobodys_number(files: Files) -> None:
@@ -537,11 +574,14 @@ def test_a_disk_that_is_full_blames_the_account_and_says_what_is_stored(
     files: Files, monkeypatch: pytest.MonkeyPatch, opens: Callable[[Rejects], TextIO]
 ) -> None:
     monkeypatch.setattr(Rejects, "_open", opens)
-    with pytest.raises(UnreadableFile) as refusal:
+    with pytest.raises(UnwritableRejects) as refusal:
         files.run(HEADER + lines(1) + "123,42,Ada\n")
 
-    assert re.search(r"rejected.csv cannot be written: No space left.*rows beside it are stored", str(refusal.value))
+    assert re.search(r"rejected.csv cannot be written: No space left on device\. The first 2 rows", str(refusal.value))
+    assert str(refusal.value).endswith("run the same command, with another place for refused rows (--rejected).")
     assert files.all("SELECT count(*) FROM dispatcher.leads") == [(1,)]
+    with pytest.raises(UnwritableRejects, match=r"with --batch \S+ instead of --again, with another place"):
+        files.run(HEADER + lines(1) + "123,42,Ada\n", again=True)
 
 
 def test_an_empty_file_may_take_the_refused_rows(files: Files) -> None:

@@ -27,6 +27,7 @@ from dispatcher.importing.number import phone_of_cell
 from dispatcher.importing.refusal import UnreadableFile
 from dispatcher.importing.source import Source, open_source
 from dispatcher.importing.terms import ImportTerms
+from dispatcher.leads.candidate import read_items
 from dispatcher.leads.lead import Lead
 
 ADA, BOB = "+12025550101", "+12025550102"
@@ -639,18 +640,19 @@ def test_a_fault_is_told_in_the_words_of_a_file(lead: Any, options: Any, words: 
 # Batches --------------------------------------------------------------------------------------------------------------
 
 
-def test_a_batch_is_the_content_and_the_campaign_where_no_row_can_name_one(tmp_path: Path) -> None:
-    def batch(content: str, **terms: Any) -> Any:
+def test_the_id_of_a_row_is_of_the_content_the_campaign_it_goes_into_and_its_place(tmp_path: Path) -> None:
+    def ids(content: str, **terms: Any) -> list[Any]:
         with open_source_of(content.encode(), "leads.csv") as source, open_leads(source, ImportTerms(**terms)) as file:
-            return file.batch_id
+            return [one.id for one in read_items(file.rows, 0, file.ids, file.read)[0]]
 
-    bare = f"phone_number\n{ADA}\n"
-    first = batch(TEXT)
-    assert first == batch(TEXT, country="DE")
-    assert first == batch(TEXT, campaign_id=7)
-    assert batch(bare, campaign_id=7) == batch(bare, campaign_id=7, country="DE")
-    assert batch(bare, campaign_id=7) != batch(bare, campaign_id=8)
-    assert first != batch(TEXT + "x")
-    assert first != batch(TEXT, again=True)
-    assert batch(TEXT, again=True) != batch(TEXT, again=True)
-    assert first.version == 8
+    bare = f"phone_number,Kampagne\n{ADA},7\n{BOB},8\n"
+    first = ids(TEXT)
+    assert first == ids(TEXT, country="DE") == ids(TEXT, campaign_id=7)
+    assert ids(bare, campaign_id=7) == ids(bare, campaign_id=7, country="DE")
+    assert set(ids(bare, campaign_id=7)).isdisjoint(ids(bare, campaign_id=8))
+    own = ids(bare, columns={"Kampagne": "campaign_id"})
+    assert (own[0], own[1]) == (ids(bare, campaign_id=7)[0], ids(bare, campaign_id=8)[1])
+    assert set(first).isdisjoint(ids(TEXT + f"{BOB},42,x\n"))
+    assert set(first).isdisjoint(ids(TEXT, again=True))
+    assert set(ids(TEXT, again=True)).isdisjoint(ids(TEXT, again=True))
+    assert {one.version for one in first} == {8}
