@@ -101,13 +101,10 @@ def test_the_driver_adds_nothing_to_what_is_said_of_a_lost_connection(environmen
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_a_reader_that_has_seen_enough_is_no_error(environment: dict[str, str], database_url: str) -> None:
-    database = Database(normal_database_url(database_url))
-    for number in range(100, 120):
-        Rows(database).failed(phone=f"+12025550{number}")
-    database.close()
+def unread(environment: dict[str, str], *arguments: str) -> tuple[int, str]:
+    """How a command ends, and what it says on standard error, when nobody reads its output."""
     with subprocess.Popen(
-        [*COMMAND, "failed", "--json"],
+        [*COMMAND, *arguments],
         env={**clean_environment(), **environment},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -116,10 +113,16 @@ def test_a_reader_that_has_seen_enough_is_no_error(environment: dict[str, str], 
         assert process.stdout is not None
         assert process.stderr is not None
         process.stdout.close()
-        complaint = process.stderr.read()
-        process.wait(timeout=60)
+        told = process.stderr.read()
+        return process.wait(timeout=60), told
 
-    assert (process.returncode, complaint) == (0, "")
+
+def test_a_reader_that_has_seen_enough_is_no_error(environment: dict[str, str], database_url: str) -> None:
+    database = Database(normal_database_url(database_url))
+    for number in range(100, 120):
+        Rows(database).failed(phone=f"+12025550{number}")
+    database.close()
+    assert unread(environment, "failed", "--json") == (0, "")
 
 
 @pytest.mark.parametrize(
@@ -131,20 +134,8 @@ def test_an_import_whose_reader_has_gone_says_what_was_refused_and_blames_no_fil
 ) -> None:
     file = tmp_path / "a.csv"
     file.write_text(f"phone_number,campaign_id\n+12025550101,42\n{last},42\n")
-    with subprocess.Popen(
-        [*COMMAND, "import", str(file), *form],
-        env={**clean_environment(), **environment},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as process:
-        assert process.stdout is not None
-        assert process.stderr is not None
-        process.stdout.close()
-        told = process.stderr.read()
-        process.wait(timeout=60)
-
-    assert process.returncode == code
+    ended, told = unread(environment, "import", str(file), *form)
+    assert ended == code
     assert re.search(complaint, told) if complaint and not form else told == ""
 
 
