@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -99,6 +100,20 @@ def test_the_driver_adds_nothing_to_what_is_said_of_a_lost_connection(environmen
     )
 
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_output_that_was_closed_before_goes_nowhere_and_a_full_disk_is_named() -> None:
+    closed = subprocess.run(
+        ["sh", "-c", f"{shlex.join(COMMAND)} campaigns >&-"], env=clean_environment(), capture_output=True, text=True,
+        timeout=60, check=False,
+    )  # fmt: skip
+    assert (closed.returncode, closed.stderr.split(";")[0]) == (1, "DATABASE_URL is not set")
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [*COMMAND, "--help"], env=clean_environment(), stdout=full, stderr=subprocess.PIPE, text=True, timeout=60,
+            check=False,
+        )  # fmt: skip
+    assert (done.returncode, done.stderr) == (1, "The output cannot be written: No space left on device.\n")
 
 
 def unread(environment: dict[str, str], *arguments: str) -> tuple[int, str]:

@@ -154,6 +154,14 @@ def test_resuming_what_is_open_does_nothing(keeper: GateKeeper) -> None:
     assert keeper.resume(None, "default", actor=ACTOR).opened == ()
 
 
+@pytest.mark.parametrize("campaign_id", [0, -1, 2**63])
+def test_an_impossible_campaign_is_refused(keeper: GateKeeper, campaign_id: int) -> None:
+    with pytest.raises(NotAllowed, match="as Voicery shows it"):
+        keeper.pause(campaign_id, "default", reason=None, actor=ACTOR)
+    with pytest.raises(NotAllowed, match="as Voicery shows it"):
+        keeper.resume(campaign_id, "default", actor=ACTOR)
+
+
 def test_an_impossible_account_is_refused(keeper: GateKeeper) -> None:
     with pytest.raises(NotAllowed):
         keeper.pause(None, "Not An Account", reason=None, actor=ACTOR)

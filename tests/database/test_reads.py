@@ -9,6 +9,7 @@ import pytest
 from dispatcher.answers.outcome import Kind, Reason
 from dispatcher.config.store_url import normal_database_url
 from dispatcher.errors import LeadNotFound
+from dispatcher.operating.campaigns import Campaigns
 from dispatcher.operating.gates import GateKeeper
 from dispatcher.operating.reads import Reads
 from dispatcher.records.overview import Count, RateUse
@@ -86,6 +87,8 @@ def test_the_gate_that_holds_a_lead_is_told_and_another_campaigns_is_not(reads: 
     lead_id = rows.lead("pending")
     keeper.pause(7, "default", reason="other", actor="bob")
     assert "goes as soon as a worker is free" in reads.explain(lead_id)
+    Campaigns(rows.database).limit(42, "default", "2/minute", actor="ada@ops-1")
+    assert "has a limit of its own, 2/minute" in reads.explain(lead_id)
 
     keeper.pause(42, "default", reason="wrong script", actor="ada@ops-1")
 
