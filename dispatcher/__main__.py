@@ -37,6 +37,7 @@ def main() -> None:
     except OSError as error:
         if error.errno not in _FULL:
             _report(error)
+        sys.stdout = None  # so that the interpreter does not flush into it and end with 120
         _complain(f"The output cannot be written: {error.strerror}.")
     except Exception as error:  # noqa: BLE001 - a traceback helps nobody here, and its values may be a person's
         _report(error)
