@@ -17,11 +17,11 @@ import psycopg
 import redis
 
 from benchmarks.contenders import PEERS, ROOT, Contender
-from dispatcher.config.store_url import normal_database_url
+from dispatcher.config.urls import normal_database_url
 from dispatcher.embedded.child import Child, Command
 from dispatcher.embedded.postgres import EmbeddedPostgres
 from dispatcher.embedded.redis import EmbeddedRedis
-from dispatcher.migration import upgrade
+from dispatcher.store.migration import upgrade
 
 _TEMPLATE: Final = "benchmark_template"
 _MAINTENANCE: Final = "postgres"

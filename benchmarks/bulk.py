@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from dispatcher.config.store_url import normal_database_url
+from dispatcher.config.urls import normal_database_url
 from dispatcher.embedded.postgres import EmbeddedPostgres
 from dispatcher.intake.bulk import Bulk
-from dispatcher.migration import upgrade
 from dispatcher.store.database import Database
+from dispatcher.store.migration import upgrade
 
 _COLUMNS = (
     "id, account, campaign_id, phone_number, variables, allow_dupplicate, state, priority, due_at, payload_hash, "

@@ -18,18 +18,15 @@ from sqlalchemy import text
 from starlette.testclient import TestClient
 
 from dispatcher.config.settings import Settings
-from dispatcher.config.store_url import normal_database_url
+from dispatcher.config.urls import normal_database_url
 from dispatcher.console.app import Console, build
+from dispatcher.console.auth import Lobby, People, Person, Role, Sessions, Throttle
 from dispatcher.console.desk import Desk
-from dispatcher.console.login import Lobby
-from dispatcher.console.origin import reached_at
-from dispatcher.console.people import People, Person, Role
+from dispatcher.console.guard import reached_at
 from dispatcher.console.rendering import Renderer
-from dispatcher.console.sessions import Sessions
-from dispatcher.console.throttle import Throttle
 from dispatcher.embedded.postgres import EmbeddedPostgres
-from dispatcher.migration import upgrade
 from dispatcher.store.database import Database
+from dispatcher.store.migration import upgrade
 
 BOUND_MS = 300.0
 BASE = "http://127.0.0.1:8321"

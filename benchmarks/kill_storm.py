@@ -23,12 +23,12 @@ from pathlib import Path
 import psutil
 import psycopg
 
+from dispatcher.api import Dispatcher
 from dispatcher.config.settings import Settings
 from dispatcher.embedded.child import Child, Command
 from dispatcher.embedded.demo import PROFILE
-from dispatcher.embedded.ports import LOOPBACK, accepts_connections, free_port
+from dispatcher.embedded.server import LOOPBACK, accepts_connections, free_port
 from dispatcher.embedded.stack import Stack
-from dispatcher.runtime import Dispatcher
 from dispatcher.sandbox.log import ledger, read_log
 
 REFERENCE = "lead_id"

@@ -10,10 +10,10 @@ from sqlalchemy import create_engine, text
 
 from benchmarks.leads import lead
 from benchmarks.stopwatch import leave, told
+from dispatcher.api import Dispatcher
 from dispatcher.broker.doorbell import Doorbell
 from dispatcher.config.settings import Settings
-from dispatcher.leads.lead import Lead
-from dispatcher.runtime import Dispatcher
+from dispatcher.lead.lead import Lead
 
 _INSERT = text("""
 INSERT INTO dispatcher.leads

@@ -21,9 +21,9 @@ from pathlib import Path
 import redis
 
 from benchmarks.kill_storm import numbers
+from dispatcher.api import Dispatcher
 from dispatcher.config.settings import Settings
 from dispatcher.embedded.stack import Stack
-from dispatcher.runtime import Dispatcher
 
 LIMIT_SECONDS = 2.5
 

@@ -26,20 +26,19 @@ from dispatcher.errors import (
     SchemaOutOfDate,
     StoreUnavailable,
 )
-from dispatcher.leads.contact import Contact
-from dispatcher.leads.lead import Lead
-from dispatcher.leads.options import DEFAULT_ACCOUNT
-from dispatcher.leads.submission import BatchResult, Submission
-from dispatcher.records.record import FailedLead, LeadRecord
+from dispatcher.lead.contact import Contact
+from dispatcher.lead.lead import Lead
+from dispatcher.lead.options import DEFAULT_ACCOUNT, BatchResult, Submission
+from dispatcher.operator.lead_record import FailedLead, LeadRecord
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
     from sqlalchemy.orm import Session
 
-    from dispatcher.leads.candidate import Item
-    from dispatcher.operating.failures import Resolved
-    from dispatcher.operating.gates import Resumed
-    from dispatcher.runtime import Dispatcher
+    from dispatcher.api import Dispatcher
+    from dispatcher.lead.candidate import Item
+    from dispatcher.operator.pause import Resumed
+    from dispatcher.operator.replay import Resolved
 
 __all__ = [
     "BatchResult",
@@ -76,7 +75,7 @@ _default: "Dispatcher | None" = None
 def __getattr__(name: str) -> Any:  # noqa: ANN401 - as a module has it
     # Late: the composition root imports SQLAlchemy, Celery and requests, which a reader of `Lead` does not need.
     if name == "Dispatcher":
-        from dispatcher.runtime import Dispatcher
+        from dispatcher.api import Dispatcher
 
         return Dispatcher
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
@@ -85,7 +84,7 @@ def __getattr__(name: str) -> Any:  # noqa: ANN401 - as a module has it
 def _dispatcher() -> "Dispatcher":
     global _default  # noqa: PLW0603 - the one default Dispatcher
     if _default is None:
-        from dispatcher.runtime import Dispatcher
+        from dispatcher.api import Dispatcher
 
         _default = Dispatcher(Settings.from_environment())
     return _default

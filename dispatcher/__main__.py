@@ -18,7 +18,7 @@ def main() -> None:
             setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: PTH123, SIM115 - to the end
     try:
         if sys.argv[1:2] == ["health"]:
-            from dispatcher.cli.monitoring import run_probe
+            from dispatcher.cli.serve import run_probe
 
             run_probe()
         else:

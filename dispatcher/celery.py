@@ -17,7 +17,7 @@ from kombu.connection import Connection
 from dispatcher.broker.connection import BrokerApp, worker_configuration
 from dispatcher.errors import NotConfigured
 from dispatcher.worker.stopping import Stopping
-from dispatcher.worker.sweep_child import SweepStep, sweep_command
+from dispatcher.worker.sweep_process import SweepStep, sweep_command
 from dispatcher.worker.tasks import Runtimes, WorkerRuntime, register
 
 
@@ -44,7 +44,7 @@ def _log_by_environment(level: int, logfile: str | None) -> None:
 
 
 def _runtime_from_environment(stopping: Stopping) -> WorkerRuntime:
-    from dispatcher.worker.runtime import worker_runtime  # late: built by the first task
+    from dispatcher.worker.deliverer import worker_runtime  # late: built by the first task
 
     return worker_runtime(stopping, main_pid=app.main_pid)
 

@@ -22,12 +22,12 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))  # a script sees its own directory first, where no package of ours is
 TESTS = {
-    "dispatcher.answers.outcome": ("tests/unit/test_outcome.py", "tests/unit/test_outcome_fingerprint.py"),
-    "dispatcher.rules.states": ("tests/unit/test_states.py", "tests/unit/test_guarantees_page.py"),
-    "dispatcher.rules.policy": ("tests/unit/test_policy.py",),
-    "dispatcher.rules.verdict": ("tests/unit/test_verdict.py",),
-    "dispatcher.answers.listing": ("tests/unit/test_listing.py",),
-    "dispatcher.rules.gate": ("tests/unit/test_gate.py",),
+    "dispatcher.decisions.outcome": ("tests/unit/test_outcome.py", "tests/unit/test_outcome_fingerprint.py"),
+    "dispatcher.decisions.states": ("tests/unit/test_states.py", "tests/unit/test_guarantees_page.py"),
+    "dispatcher.decisions.policy": ("tests/unit/test_policy.py",),
+    "dispatcher.decisions.verdict": ("tests/unit/test_verdict.py",),
+    "dispatcher.decisions.listing": ("tests/unit/test_listing.py",),
+    "dispatcher.decisions.gate": ("tests/unit/test_gate.py",),
 }
 WANTED = 0.95
 SECONDS_PER_MUTANT = 300
@@ -163,11 +163,11 @@ def _rebind(changed: str) -> None:
 
 def main(names: Sequence[str]) -> int:
     """Report each module; 0 if enough mutants were noticed in all."""
-    import dispatcher.answers.outcome
-    import dispatcher.rules.states
-    import dispatcher.rules.verdict
+    import dispatcher.decisions.outcome
+    import dispatcher.decisions.states
+    import dispatcher.decisions.verdict
 
-    for owner in (dispatcher.answers.outcome, dispatcher.rules.states, dispatcher.rules.verdict):
+    for owner in (dispatcher.decisions.outcome, dispatcher.decisions.states, dispatcher.decisions.verdict):
         for enum in ("Kind", "Reason", "Scope", "State", "FailureClass", "Step"):
             if hasattr(owner, enum):
                 MEMBERS[enum] = list(getattr(owner, enum).__members__)

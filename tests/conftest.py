@@ -18,10 +18,10 @@ from hypothesis import HealthCheck
 from hypothesis import settings as hypothesis_settings
 
 from dispatcher.config.settings import Settings
-from dispatcher.config.store_url import normal_database_url
+from dispatcher.config.urls import normal_database_url
 from dispatcher.embedded.postgres import EmbeddedPostgres
 from dispatcher.embedded.redis import EmbeddedRedis
-from dispatcher.migration import upgrade
+from dispatcher.store.migration import upgrade
 from tests.support.databases import Databases
 from tests.support.environment import clean_environment
 from tests.support.worker_process import WorkerProcess

@@ -17,10 +17,10 @@ from benchmarks.figure import Check, Figure
 from benchmarks.figures.drains import note
 from benchmarks.leads import CAMPAIGN, NUMBERS, phone_number
 from dispatcher.config.settings import Settings
-from dispatcher.store import claims
-from dispatcher.store.claims import ClaimTerms
+from dispatcher.delivery import claims
+from dispatcher.delivery.claims import ClaimTerms
 from dispatcher.store.database import Database
-from dispatcher.worker.runtime import build_sweep
+from dispatcher.worker.deliverer import build_sweep
 
 _FINISHED: Final = 2_000_000
 _WAITING: Final = 1_000_000

@@ -1,1 +1,1 @@
-"""Alerts: the outbox's use case and the signed webhook."""
+"""Alerts to a webhook."""

@@ -5,21 +5,101 @@ delivery run clears the mark before it looks for leads, so a lead committed befo
 at most `MARK_SECONDS`: a lost message silences a channel for no longer, and the sweep rings again anyway.
 """
 
+import base64
 import json
 import logging
 import os
+import threading
+import time
+import uuid
+import weakref
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.resources import files
-from typing import Final
+from typing import Any, Final, Protocol
 
 import redis
 from redis.commands.core import Script
 
-from dispatcher.broker.breaker import Breaker
 from dispatcher.broker.connection import ALERT, DELIVER, LOOKUP, PREFIX, QUEUE, connect
-from dispatcher.broker.message import Ring
 from dispatcher.failpoint import reach
+
+
+class Breaker:
+    """Open for `open_seconds` after each failure; then one caller may try, and the rest wait for what comes of it.
+
+    The trial has `open_seconds` to report; if it never does, the next caller is the trial. Thread-safe.
+    """
+
+    def __init__(self, open_seconds: float = 5.0, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._open_seconds = open_seconds
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._try_again_at: float | None = None
+
+    def allows(self) -> bool:
+        """Whether this caller may try now. A yes after a failure makes this caller the trial."""
+        if self._try_again_at is None:
+            return True
+        with self._lock:
+            if self._try_again_at is None:
+                return True
+            now = self._clock()
+            if now < self._try_again_at:
+                return False
+            self._try_again_at = now + self._open_seconds
+            return True
+
+    def failed(self) -> bool:
+        """Opens the breaker. Whether it was closed before: the moment to say so in the log, once."""
+        with self._lock:
+            was_closed = self._try_again_at is None
+            self._try_again_at = self._clock() + self._open_seconds
+            return was_closed
+
+    def succeeded(self) -> None:
+        """Closes the breaker."""
+        if self._try_again_at is not None:
+            with self._lock:
+                self._try_again_at = None
+
+
+_EMBED = {"callbacks": None, "errbacks": None, "chain": None, "chord": None}
+
+
+@dataclass(frozen=True, slots=True)
+class Ring:
+    """Which task, for what. It names a channel or an account and nobody else."""
+
+    task: str
+    args: tuple[()] | tuple[str] | tuple[str, int]
+
+    def message(self) -> dict[str, Any]:
+        """A new message that says this and nothing else."""
+        message_id = str(uuid.uuid4())
+        return {
+            "body": base64.b64encode(json.dumps([self.args, {}, _EMBED]).encode()).decode(),
+            "content-type": "application/json",
+            "content-encoding": "utf-8",
+            "headers": {
+                "lang": "py",
+                "task": self.task,
+                "id": message_id,
+                "root_id": message_id,
+                "retries": 0,
+                "timelimit": [None, None],
+                "argsrepr": repr(self.args),
+                "kwargsrepr": "{}",
+                "ignore_result": True,
+            },
+            "properties": {
+                "body_encoding": "base64",
+                "correlation_id": message_id,
+                "delivery_tag": message_id,
+                "delivery_info": {"exchange": "", "routing_key": QUEUE},
+            },
+        }
+
 
 MARK_SECONDS: Final = 5
 
@@ -132,3 +212,86 @@ class Silence:
     def ring(self, _account: str, _campaign_id: int, /) -> bool:
         """Say nothing to anybody."""
         return False
+
+
+REST_SECONDS: Final = 0.005
+"""Between two rings of one thread: a producer's burst of submits of one channel needs few rings."""
+
+_FLUSH_SECONDS: Final = 2.0  # at the end of a process; as long as an unreachable Redis can cost at the most
+_IDLE_SECONDS: Final = 30.0  # then the thread ends; the next ring starts another
+
+Channel = tuple[str, int]
+
+
+class Bell(Protocol):
+    """Rings a channel. Never raises."""
+
+    def ring(self, account: str, campaign_id: int, /) -> bool:
+        """Say that the channel has work."""
+
+
+class Ringer:
+    """A bell that returns at once. Thread-safe and fork-safe; has no thread before its first ring."""
+
+    def __init__(self, bell: Bell) -> None:
+        self._bell = bell
+        self._desk = self._new_desk()
+
+    def ring(self, account: str, campaign_id: int) -> bool:
+        """Ring soon; several rings of one channel that wait are one. Always True: nobody knows yet."""
+        if self._desk.pid != os.getpid():  # the parent's thread and what it has to ring are the parent's
+            self._desk = self._new_desk()
+        desk = self._desk
+        with desk.changed:
+            desk.due[(account, campaign_id)] = None
+            if desk.thread is None:
+                desk.thread = threading.Thread(target=_serve, args=(desk,), name="dispatcher-ringer", daemon=True)
+                desk.thread.start()
+            else:
+                desk.changed.notify()
+        return True
+
+    def flush(self, timeout_seconds: float = _FLUSH_SECONDS) -> bool:
+        """Wait until all is rung. Whether it is."""
+        return _flush(self._desk, timeout_seconds)
+
+    def _new_desk(self) -> "_Desk":
+        desk = _Desk(self._bell.ring)
+        weakref.finalize(self, _flush, desk, _FLUSH_SECONDS)  # at the latest when the process ends
+        return desk
+
+
+@dataclass(slots=True)
+class _Desk:
+    """What one process has to ring: a lock and a thread must not cross a fork."""
+
+    ring: Callable[[str, int], bool]
+    pid: int = field(default_factory=os.getpid)
+    changed: threading.Condition = field(default_factory=threading.Condition)
+    due: dict[Channel, None] = field(default_factory=dict)  # in the order of their rings
+    ringing: bool = False
+    thread: threading.Thread | None = None
+
+
+def _serve(desk: _Desk) -> None:
+    while True:
+        with desk.changed:
+            if not desk.due and not desk.changed.wait_for(lambda: desk.due, timeout=_IDLE_SECONDS):
+                desk.thread = None
+                return
+            channels = list(desk.due)
+            desk.due.clear()
+            desk.ringing = True
+        for account, campaign_id in channels:
+            desk.ring(account, campaign_id)
+        with desk.changed:
+            desk.ringing = False
+            desk.changed.notify_all()
+        time.sleep(REST_SECONDS)
+
+
+def _flush(desk: _Desk, timeout_seconds: float) -> bool:
+    if desk.pid != os.getpid():
+        return True
+    with desk.changed:
+        return desk.changed.wait_for(lambda: not desk.due and not desk.ringing, timeout=timeout_seconds)

@@ -19,8 +19,8 @@ from kombu.transport import redis as kombu_redis
 from kombu.transport.virtual import Message as VirtualMessage
 
 from dispatcher.broker.connection import ALERT, DELIVER, LOOKUP
-from dispatcher.broker.message import Ring
-from dispatcher.leads.options import ACCOUNT_NAME
+from dispatcher.broker.doorbell import Ring
+from dispatcher.lead.options import ACCOUNT_NAME
 
 # kombu's annotations stop at the class line, hence the two `no-untyped-call` below.
 _BODY_MAX_CHARACTERS: Final = 4096  # ours have less than 300

@@ -1,1 +1,1 @@
-"""The command line: thin over `dispatcher.runtime`, one file per group of commands."""
+"""The command line: thin over `dispatcher.api`, one file per group of commands."""

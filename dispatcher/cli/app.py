@@ -6,22 +6,20 @@ import typer
 from typer.core import TyperGroup
 
 from dispatcher.cli import (
-    acting,
+    audit,
     campaigns,
+    decide,
     doctor,
-    importing,
-    keeping,
+    lead_import,
     leads,
-    monitoring,
     operations,
-    reading,
-    records,
-    replaying,
-    running,
+    replay,
+    retention,
     screen,
-    submitting,
-    watching,
-    web,
+    serve,
+    status,
+    submit,
+    tail,
 )
 
 
@@ -44,40 +42,40 @@ app = typer.Typer(
 
 START, GIVE, LOOK, ACT, RUN = "Start", "Give leads", "Look", "Act", "Run by itself"
 
-app.command(rich_help_panel=START)(running.up)
-app.command(rich_help_panel=START)(running.demo)
-app.command(rich_help_panel=START)(running.migrate)
+app.command(rich_help_panel=START)(serve.up)
+app.command(rich_help_panel=START)(serve.demo)
+app.command(rich_help_panel=START)(serve.migrate)
 app.command(rich_help_panel=START)(doctor.doctor)
-app.command(rich_help_panel=GIVE)(submitting.submit)
-app.command("import", rich_help_panel=GIVE)(importing.import_file)
-app.command(rich_help_panel=LOOK)(web.console)
-app.command(rich_help_panel=LOOK)(reading.status)
-app.command(rich_help_panel=LOOK)(reading.show)
-app.command(rich_help_panel=LOOK)(reading.explain)
-app.command(rich_help_panel=LOOK)(reading.failed)
+app.command(rich_help_panel=GIVE)(submit.submit)
+app.command("import", rich_help_panel=GIVE)(lead_import.import_file)
+app.command(rich_help_panel=LOOK)(serve.console)
+app.command(rich_help_panel=LOOK)(status.status)
+app.command(rich_help_panel=LOOK)(status.show)
+app.command(rich_help_panel=LOOK)(status.explain)
+app.command(rich_help_panel=LOOK)(status.failed)
 app.command("list", rich_help_panel=LOOK)(leads.list_leads)
 app.command(rich_help_panel=LOOK)(campaigns.campaigns)
 app.command(rich_help_panel=LOOK)(operations.operations)
-app.command(rich_help_panel=LOOK)(records.imports)
-app.command(rich_help_panel=LOOK)(records.incidents)
-app.command(rich_help_panel=LOOK)(records.audit)
-app.command(rich_help_panel=LOOK)(watching.tail)
-app.command(rich_help_panel=LOOK)(watching.top)
-app.command(rich_help_panel=ACT)(replaying.replay)
+app.command(rich_help_panel=LOOK)(audit.imports)
+app.command(rich_help_panel=LOOK)(audit.incidents)
+app.command(rich_help_panel=LOOK)(audit.audit)
+app.command(rich_help_panel=LOOK)(tail.tail)
+app.command(rich_help_panel=LOOK)(tail.top)
+app.command(rich_help_panel=ACT)(replay.replay)
 app.command(rich_help_panel=ACT)(leads.edit)
-app.command(rich_help_panel=ACT)(acting.lookup)
-app.command(rich_help_panel=ACT)(acting.resolve)
-app.command(rich_help_panel=ACT)(acting.cancel)
-app.command(rich_help_panel=ACT)(acting.pause)
-app.command(rich_help_panel=ACT)(acting.resume)
+app.command(rich_help_panel=ACT)(decide.lookup)
+app.command(rich_help_panel=ACT)(decide.resolve)
+app.command(rich_help_panel=ACT)(decide.cancel)
+app.command(rich_help_panel=ACT)(decide.pause)
+app.command(rich_help_panel=ACT)(decide.resume)
 app.command(rich_help_panel=ACT)(campaigns.limit)
-app.command(rich_help_panel=ACT)(keeping.prune)
-app.command(rich_help_panel=ACT)(keeping.erase)
+app.command(rich_help_panel=ACT)(retention.prune)
+app.command(rich_help_panel=ACT)(retention.erase)
 app.command(
     rich_help_panel=RUN,
     add_help_option=False,
     context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
-)(running.sandbox)
-app.command(rich_help_panel=RUN)(running.sweep)
-app.command(rich_help_panel=RUN)(monitoring.metrics)
-app.command(rich_help_panel=RUN)(monitoring.health)
+)(serve.sandbox)
+app.command(rich_help_panel=RUN)(serve.sweep)
+app.command(rich_help_panel=RUN)(serve.metrics)
+app.command(rich_help_panel=RUN)(serve.health)

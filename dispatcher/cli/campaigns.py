@@ -5,11 +5,11 @@ from typing import Annotated
 
 import typer
 
-from dispatcher.cli import screen, typed
-from dispatcher.cli.opening import opened
-from dispatcher.config.actor import whoami
-from dispatcher.leads.options import DEFAULT_ACCOUNT
-from dispatcher.records import moments
+from dispatcher import moments
+from dispatcher.cli import arguments, screen
+from dispatcher.cli.arguments import opened
+from dispatcher.config.account import whoami
+from dispatcher.lead.options import DEFAULT_ACCOUNT
 
 
 def campaigns(json: screen.Json = False, csv: screen.Csv = False) -> None:
@@ -34,13 +34,13 @@ def limit(
     rate: Annotated[str, typer.Argument(help="E.g. 30/minute, or '5/second; 1000/hour', or off.", show_default=False)],
     campaign: Annotated[
         int,
-        typed.campaign_option("Id of the campaign."),
+        arguments.campaign_option("Id of the campaign."),
     ],
     account: Annotated[str, typer.Option("--account", help="Name of the account.")] = DEFAULT_ACCOUNT,
     dry_run: screen.DryRun = False,
 ) -> None:
     """Give a campaign a limit of its own beside the account's. The next delivery run keeps it, within seconds."""
-    rate = typed.rate_limit(rate)
+    rate = arguments.rate_limit(rate)
     with opened(rehearsing=dry_run) as dispatcher:
         dispatcher.campaigns.limit(campaign, account, rate, actor=whoami())
     off = rate.strip().lower() in {"off", "none", ""}

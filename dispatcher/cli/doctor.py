@@ -1,12 +1,36 @@
 """`doctor`: is everything there that the dispatcher needs, and what to do where it is not."""
 
 from collections.abc import Sequence
-from typing import Annotated
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Annotated, Any
 
 import typer
 
 from dispatcher.cli import screen
-from dispatcher.cli.check import Check, Verdict
+
+
+class Verdict(StrEnum):
+    """What a check came to."""
+
+    GOOD = "good"
+    DOUBTFUL = "doubtful"
+    BAD = "bad"
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One line of the doctor."""
+
+    name: str
+    verdict: Verdict
+    found: str
+    advice: str = ""
+
+    def as_dict(self) -> dict[str, Any]:
+        """As JSON takes it."""
+        return {"name": self.name, "verdict": self.verdict, "found": self.found, "advice": self.advice}
+
 
 _MARKS = {Verdict.GOOD: ("✓", "green"), Verdict.DOUBTFUL: ("!", "yellow"), Verdict.BAD: ("✗", "red")}
 
@@ -21,7 +45,7 @@ def doctor(
     json: screen.Json = False,
 ) -> None:
     """Check settings, Postgres, schema, Redis, token and workers, and say what to do."""
-    from dispatcher.cli.checks import check_everything  # late, as in `opening`
+    from dispatcher.cli.doctor_checks import check_everything  # late, as in `opening`
 
     checks = check_everything(strict=strict, online=online)
     if json:

@@ -6,12 +6,12 @@ from uuid import UUID
 
 import typer
 
+from dispatcher import moments
 from dispatcher.cli import screen
-from dispatcher.cli.opening import opened
-from dispatcher.config.actor import whoami
+from dispatcher.cli.arguments import opened
+from dispatcher.config.account import whoami
 from dispatcher.errors import NotAllowed
-from dispatcher.records import moments
-from dispatcher.records.operation import Operation
+from dispatcher.operator.operation_work import Operation
 
 _REFUSALS_SHOWN = 20
 

@@ -13,7 +13,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from dispatcher.records.spreadsheet import csv_table
+from dispatcher.spreadsheet import csv_table
 
 _PIPED_WIDTH: Final = 200
 """Nobody looks at a pipe through 80 columns, and what is cut off cannot be searched for."""

@@ -3,16 +3,81 @@
 The token comes from the environment or, so that it can be rotated without a restart, from a file read at each use.
 """
 
+import getpass
+import os
 import re
+import socket
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict
 
-from dispatcher.config.base_url import check_base_url
-from dispatcher.config.secret import Secret
+from dispatcher.config.setting import Secret
+from dispatcher.config.urls import check_base_url, is_loopback
 from dispatcher.errors import FieldError, NotConfigured
-from dispatcher.leads.options import ACCOUNT_NAME, DEFAULT_ACCOUNT
+from dispatcher.lead.options import ACCOUNT_NAME, DEFAULT_ACCOUNT
+
+MAX_PERMITS: Final = 100_000  # the limiter remembers each of them
+MAX_WINDOW_SECONDS: Final = 86_400.0
+
+EXAMPLES: Final = "write it like 30/minute, or 100/minute; 20/10 seconds, or off"
+
+_OFF = frozenset({"off", "none"})
+_UNIT_SECONDS = {"second": 1.0, "minute": 60.0, "hour": 3600.0, "day": 86_400.0}
+_WINDOW = re.compile(
+    r"(?P<permits>\d{1,9}) */ *(?P<count>\d{1,6}(?:\.\d{1,3})?)? *(?P<unit>second|minute|hour|day)s?", re.IGNORECASE
+)
+
+
+@dataclass(frozen=True, slots=True)
+class RateWindow:
+    """At most `permits` requests in any `seconds`."""
+
+    permits: int
+    seconds: float
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.permits <= MAX_PERMITS:
+            raise ValueError(f"allows a number of requests that is not between 1 and {MAX_PERMITS}")
+        if not 0 < self.seconds <= MAX_WINDOW_SECONDS:
+            raise ValueError("has a window that is not between 0 seconds and a day")
+
+    def __str__(self) -> str:
+        return f"{self.permits}/{self.seconds:g} seconds"
+
+
+def parse_rate_limit(text: str) -> tuple[RateWindow, ...]:
+    """Read `100/minute; 20/10 seconds`; `off` is no limit, an empty tuple. Raises `ValueError` with the fault."""
+    if text.strip().lower() in _OFF:
+        return ()
+    windows = []
+    for part in re.split("[;,]", text):
+        found = _WINDOW.fullmatch(part.strip())
+        if found is None:
+            raise ValueError("is not a rate limit: so many per second, minute, hour or day")
+        seconds = float(found["count"] or 1) * _UNIT_SECONDS[found["unit"].lower()]
+        windows.append(RateWindow(int(found["permits"]), seconds))
+    return tuple(windows)
+
+
+def binding_of(base_url: str) -> str:
+    """The base URL as an account is bound to it. A sandbox may come back on another port of this machine."""
+    parts = urlsplit(base_url)
+    host = parts.hostname or ""
+    where = host if is_loopback(host) else parts.netloc.lower()
+    return f"{parts.scheme}://{where}{parts.path.rstrip('/')}"
+
+
+def whoami() -> str:
+    """The user of this process at this machine, e.g. `ada@ops-1`."""
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):
+        user = f"uid{os.getuid()}"  # in a container the user often has no name
+    return f"{user}@{socket.gethostname()}"
+
 
 DEFAULT_BASE_URL: Final = "https://app.voicery.ai/api"
 

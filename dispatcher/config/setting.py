@@ -1,8 +1,26 @@
 """How one setting is declared: its default, what it is written in, what it does, its danger, and its bounds."""
 
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
-from pydantic import Field, JsonValue
+from pydantic import Field, JsonValue, SecretStr
+
+
+class Secret(SecretStr):
+    """A token, or a URL that carries a password."""
+
+    def reveal(self) -> str:
+        """The text itself; keep it out of variables that a traceback with locals could print."""
+        return self.get_secret_value()
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a secret is not pickled: it would end up in a file or a queue")
+
+    def __copy__(self) -> "Secret":
+        return self
+
+    def __deepcopy__(self, memo: object) -> "Secret":
+        return self
+
 
 DAY_SECONDS: Final = 86_400.0
 

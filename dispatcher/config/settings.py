@@ -23,16 +23,21 @@ from pydantic import (
     model_validator,
 )
 
-from dispatcher.config.account import AccountSettings
-from dispatcher.config.base_url import check_webhook_url
-from dispatcher.config.environment import UnknownName, read_accounts, read_settings, unknown_names, variable
-from dispatcher.config.rate import RateWindow, parse_rate_limit
-from dispatcher.config.secret import Secret
-from dispatcher.config.setting import DAY_SECONDS, count, days, seconds, setting
-from dispatcher.config.setting_faults import UnusableSettings, contradictions, explain
-from dispatcher.config.store_url import normal_database_url, normal_redis_url
+from dispatcher.config.account import AccountSettings, RateWindow, parse_rate_limit
+from dispatcher.config.environment import (
+    UnknownName,
+    UnusableSettings,
+    contradictions,
+    explain,
+    read_accounts,
+    read_settings,
+    unknown_names,
+    variable,
+)
+from dispatcher.config.setting import DAY_SECONDS, Secret, count, days, seconds, setting
+from dispatcher.config.urls import check_webhook_url, normal_database_url, normal_redis_url
 from dispatcher.errors import FieldError, NotConfigured
-from dispatcher.leads.options import DEFAULT_ACCOUNT
+from dispatcher.lead.options import DEFAULT_ACCOUNT
 
 
 class Settings(BaseModel):

@@ -3,7 +3,7 @@
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from importlib.resources import files
-from typing import Final
+from typing import Final, Literal
 from urllib.parse import urlencode
 
 from starlette.applications import Starlette
@@ -12,16 +12,62 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.routing import Route
 
+from dispatcher.console.auth import Lobby, Person, Role, Session, Sessions
 from dispatcher.console.desk import Desk
-from dispatcher.console.doors import DOORS, Door
-from dispatcher.console.guard import BODY_MOST, Guard
-from dispatcher.console.login import Lobby
-from dispatcher.console.origin import Origin
-from dispatcher.console.people import Person
+from dispatcher.console.guard import BODY_MOST, Guard, Origin
+from dispatcher.console.pages import bulk, campaigns, failed, lead, overview, records
 from dispatcher.console.rendering import Renderer
-from dispatcher.console.sessions import Session, Sessions
 from dispatcher.console.visit import BadRequest, Form, Visit, local
 from dispatcher.errors import DispatcherError, LeadNotFound, NotAllowed, StoreUnavailable
+
+
+@dataclass(frozen=True, slots=True)
+class Door:
+    """`role` is the least that opens it."""
+
+    method: Literal["GET", "POST"]
+    path: str
+    role: Role
+    answer: Callable[[Visit], Response]
+
+
+DOORS: Final = (
+    Door("GET", "/", Role.VIEWER, overview.show),
+    Door("GET", "/search", Role.VIEWER, overview.search),
+    Door("GET", "/failed", Role.VIEWER, failed.causes),
+    Door("GET", "/failed/rows", Role.VIEWER, failed.rows),
+    Door("POST", "/failed/preview", Role.OPERATOR, bulk.preview),
+    Door("POST", "/failed/export", Role.OPERATOR, bulk.export),
+    Door("GET", "/leads/{id}", Role.VIEWER, lead.show),
+    Door("GET", "/leads/{id}/correct", Role.OPERATOR, lead.correction),
+    Door("POST", "/leads/{id}/correct", Role.OPERATOR, lead.correct),
+    Door("POST", "/leads/{id}/replay", Role.OPERATOR, lead.replay),
+    Door("POST", "/leads/{id}/replay-even-if-called", Role.ADMIN, lead.replay_even_if_called),
+    Door("POST", "/leads/{id}/look-up", Role.OPERATOR, lead.look_up),
+    Door("POST", "/leads/{id}/resolve", Role.OPERATOR, lead.resolve),
+    Door("POST", "/leads/{id}/cancel", Role.OPERATOR, lead.cancel),
+    Door("GET", "/campaigns", Role.VIEWER, campaigns.show),
+    Door("POST", "/campaigns/{account}/{campaign}/pause", Role.OPERATOR, campaigns.pause),
+    Door("POST", "/campaigns/{account}/{campaign}/resume", Role.OPERATOR, campaigns.resume),
+    Door("POST", "/campaigns/{account}/{campaign}/limit", Role.ADMIN, campaigns.limit),
+    Door("POST", "/accounts/{account}/pause", Role.ADMIN, campaigns.pause_account),
+    Door("POST", "/accounts/{account}/resume", Role.ADMIN, campaigns.resume_account),
+    Door("GET", "/operations", Role.VIEWER, records.show_all),
+    Door("POST", "/operations", Role.OPERATOR, bulk.start),
+    Door("GET", "/operations/{id}", Role.VIEWER, records.show),
+    Door("POST", "/operations/{id}/stop", Role.OPERATOR, records.stop),
+    Door("GET", "/imports", Role.VIEWER, records.imports),
+    Door("GET", "/imports/{number}", Role.VIEWER, records.one_import),
+    Door("POST", "/imports/{number}/export", Role.OPERATOR, records.export_rejected),
+    Door("GET", "/incidents", Role.VIEWER, records.incidents),
+    Door("POST", "/incidents/seen", Role.OPERATOR, records.seen),
+    Door("GET", "/workers", Role.VIEWER, records.workers),
+    Door("GET", "/audit", Role.VIEWER, records.audit),
+    Door("POST", "/reveal", Role.OPERATOR, records.reveal),
+    Door("POST", "/mask", Role.VIEWER, records.mask),
+    Door("POST", "/theme", Role.VIEWER, records.theme),
+)
+
 
 STATIC: Final = {"console.css": "text/css", "console.js": "text/javascript", "icon.svg": "image/svg+xml"}
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-from dispatcher.records.activity import Activity, Slot
+from dispatcher.operator.activity import Activity, Slot
 
 WIDTH: Final = 720
 HEIGHT: Final = 160

@@ -2,14 +2,14 @@
 
 from dataclasses import dataclass
 
+from dispatcher.api import Dispatcher, LazyBell
 from dispatcher.config.settings import Settings
-from dispatcher.operating.campaigns import Campaigns
-from dispatcher.operating.corrections import Corrections
-from dispatcher.operating.failures import Failures
-from dispatcher.operating.gates import GateKeeper
-from dispatcher.operating.ledgers import Ledgers
-from dispatcher.operating.operations import Operations
-from dispatcher.runtime import Dispatcher, LazyBell
+from dispatcher.operator.campaigns import Campaigns
+from dispatcher.operator.corrections import Corrections
+from dispatcher.operator.ledger import Ledgers
+from dispatcher.operator.operations import Operations
+from dispatcher.operator.pause import GateKeeper
+from dispatcher.operator.replay import Failures
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,14 +1,51 @@
 """Failed leads as a file: CSV for spreadsheets, JSON for programs."""
 
+import json
+import shlex
 from collections.abc import Iterator, Sequence
 from typing import Final
 
 import orjson
 from starlette.responses import Response, StreamingResponse
 
-from dispatcher.records.ledger import RejectedRow
-from dispatcher.records.record import FailedLead
-from dispatcher.records.spreadsheet import csv_table
+from dispatcher.config.urls import endpoint
+from dispatcher.lead.lead import request_body
+from dispatcher.lead.phone import mask_phone
+from dispatcher.operator.lead_record import MASKED, FailedLead, LeadRecord
+from dispatcher.operator.ledger import RejectedRow
+from dispatcher.spreadsheet import csv_table
+
+PATH = "user/lead"
+
+
+def curl(record: LeadRecord, base_url: str, *, reveal: bool) -> str:
+    """`curl` with the token taken from the shell's environment; numbers and variables masked unless revealed."""
+
+    def shown(number: str) -> str:
+        return number if reveal else mask_phone(number)
+
+    def values(variables: dict[str, object]) -> dict[str, object]:
+        return variables if reveal else dict.fromkeys(variables, MASKED)
+
+    body = request_body(
+        phone_number=shown(record.phone_number),
+        campaign_id=record.campaign_id,
+        variables=values(dict(record.variables)),  # type: ignore[arg-type]  # JSON, as it was stored
+        allow_dupplicate=record.allow_dupplicate,
+        secondary_contacts=[
+            (shown(one.phone_number), values(dict(one.variables)))  # type: ignore[misc]  # as above
+            for one in record.contacts
+        ],
+    )
+    return " \\\n  ".join(
+        [
+            f"curl --request POST {shlex.quote(endpoint(base_url, PATH))}",
+            '--header "Authorization: Bearer $VOICERY_API_TOKEN"',
+            "--header 'Content-Type: application/json'",
+            f"--data {shlex.quote(json.dumps(body, ensure_ascii=False))}",
+        ]
+    )
+
 
 COLUMNS: Final = (
     "lead_id",

@@ -7,10 +7,10 @@ from typing import Any, Final
 from urllib.parse import parse_qsl, urlencode
 from uuid import UUID
 
+from dispatcher import moments
 from dispatcher.console.visit import BadRequest
-from dispatcher.records import moments
-from dispatcher.records.failure_filter import FailureFilter, ending_of, variable_of
-from dispatcher.rules.states import FailureClass
+from dispatcher.decisions.states import FailureClass
+from dispatcher.operator.failures import FailureFilter, ending_of, variable_of
 
 _LONGEST_TEXT: Final = 300
 

@@ -9,7 +9,7 @@ from typing import Any, Final
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from starlette.responses import HTMLResponse, Response
 
-from dispatcher.console.people import Role
+from dispatcher.console.auth import Role
 from dispatcher.console.visit import Visit, address
 from dispatcher.console.words import WORDS
 

@@ -9,14 +9,10 @@ import uvicorn
 
 from dispatcher.config.settings import Settings
 from dispatcher.console.app import Console, build
+from dispatcher.console.auth import Lobby, OneTimeKey, People, Sessions, Throttle
 from dispatcher.console.desk import Desk
-from dispatcher.console.guard import Guard
-from dispatcher.console.login import Lobby, OneTimeKey
-from dispatcher.console.origin import Certificate, Origin, reached_at
-from dispatcher.console.people import People
+from dispatcher.console.guard import Certificate, Guard, Origin, reached_at
 from dispatcher.console.rendering import Renderer
-from dispatcher.console.sessions import Sessions
-from dispatcher.console.throttle import Throttle
 
 PORT: Final = 8321
 

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-from dispatcher.answers.outcome import Kind
 from dispatcher.console.words import failure_class, outcome, took
-from dispatcher.records.ledger import AuditRecord
-from dispatcher.records.record import AttemptRecord, LeadRecord
-from dispatcher.rules.states import State
+from dispatcher.decisions.outcome import Kind
+from dispatcher.decisions.states import State
+from dispatcher.operator.lead_record import AttemptRecord, LeadRecord
+from dispatcher.operator.ledger import AuditRecord
 
 _VERDICTS: Final = {
     "match": "found at Voicery",

@@ -10,11 +10,10 @@ from uuid import UUID
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
+from dispatcher import moments
+from dispatcher.console.auth import Person, Role, Session, Sessions
 from dispatcher.console.desk import Desk
-from dispatcher.console.people import Person, Role
-from dispatcher.console.sessions import Session, Sessions
 from dispatcher.errors import LeadNotFound
-from dispatcher.records import moments
 
 FIELDS_MOST: Final = 2000
 

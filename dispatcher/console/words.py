@@ -6,11 +6,11 @@ from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
 
-from dispatcher.answers.outcome import Kind, Reason
-from dispatcher.leads.masking import mask_numbers, mask_phone
-from dispatcher.records.moments import ago, clock, span
-from dispatcher.records.record import MASKED
-from dispatcher.rules.states import FailureClass, State
+from dispatcher.decisions.outcome import Kind, Reason
+from dispatcher.decisions.states import FailureClass, State
+from dispatcher.lead.phone import mask_numbers, mask_phone
+from dispatcher.moments import ago, clock, span
+from dispatcher.operator.lead_record import MASKED
 
 _REASONS: Final[Mapping[str, str]] = {
     Reason.PAUSED: "paused by a person",

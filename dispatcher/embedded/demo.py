@@ -4,7 +4,9 @@ Real Postgres, real Redis, a real `celery -A dispatcher worker`, and the sandbox
 half way. It ends with the account of every lead, and a verdict from the sandbox's own log.
 """
 
+import csv
 import os
+import re
 import shutil
 import signal
 import sys
@@ -14,26 +16,74 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType, MappingProxyType
-from typing import Final
+from typing import Any, Final
 from uuid import UUID
 
 from rich.console import Console
 
+from dispatcher.api import Dispatcher
 from dispatcher.config.settings import Settings
-from dispatcher.embedded.demo_account import UNSETTLED, Account, SandboxView, draw_up
-from dispatcher.embedded.demo_leads import LeadRow, example_file, read_rows
-from dispatcher.embedded.demo_screen import Screen
-from dispatcher.embedded.ports import LOOPBACK, accepts_connections, free_port
+from dispatcher.decisions.states import State
+from dispatcher.embedded.demo_report import UNSETTLED, Account, SandboxView, Screen, draw_up
+from dispatcher.embedded.server import LOOPBACK, accepts_connections, free_port
 from dispatcher.embedded.stack import Stack
 from dispatcher.errors import DispatcherError, InvalidLead
-from dispatcher.operating.reads import Reads
-from dispatcher.records.failure_filter import FailureFilter
-from dispatcher.rules.states import State
-from dispatcher.runtime import Dispatcher
+from dispatcher.operator import failures
+from dispatcher.operator.failures import FailureFilter
+from dispatcher.operator.leads import Reads
 from dispatcher.sandbox.log import read_log
-from dispatcher.store import failures
+
+_PACKAGE: Final = Path(__file__).parent
+_CONTACT: Final = re.compile(r"contact(\d+)_(.+)")
+
+
+@dataclass(frozen=True, slots=True)
+class LeadRow:
+    """One line of the file. `lead` has the keys of `Lead`, with what the cells say, right or wrong."""
+
+    line: int
+    lead: Mapping[str, Any] = field(repr=False)  # a person's data
+
+
+def example_file() -> Path:
+    """The file of examples: inside the wheel, or in a checkout."""
+    packaged = _PACKAGE / "leads.csv"
+    return packaged if packaged.is_file() else _PACKAGE.parents[1] / "examples" / "leads.csv"
+
+
+def read_rows(path: Path) -> Iterator[LeadRow]:
+    """The rows of a CSV file, in order; empty cells are left out."""
+    with path.open(newline="", encoding="utf-8") as file:
+        reader = csv.DictReader(file)
+        for cells in reader:
+            filled = {name: text for name, text in cells.items() if text}
+            yield LeadRow(reader.line_num, _lead(filled))
+
+
+def _lead(cells: Mapping[str, str]) -> dict[str, Any]:
+    lead: dict[str, Any] = {"variables": {}}
+    contacts: dict[int, dict[str, Any]] = {}
+    for name, text in cells.items():
+        contact = _CONTACT.fullmatch(name)
+        if name == "phone_number":
+            lead[name] = text
+        elif name == "campaign_id":
+            lead[name] = int(text) if text.isdecimal() else text
+        elif contact is None:
+            lead["variables"][name] = text
+        else:
+            person = contacts.setdefault(int(contact[1]), {"variables": {}})
+            if contact[2] == "phone":
+                person["phone_number"] = text
+            else:
+                person["variables"][contact[2]] = text
+    if contacts:
+        lead["secondary_contacts"] = [contacts[number] for number in sorted(contacts)]
+    return lead
+
 
 PROFILE: Final[Mapping[str, str]] = MappingProxyType(
     {

@@ -8,11 +8,9 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from dispatcher.embedded.binaries import redis_server
 from dispatcher.embedded.child import Child, Command
-from dispatcher.embedded.ports import LOOPBACK
-from dispatcher.embedded.server import POLL_SECONDS, EmbeddedServer
-from dispatcher.embedded.store_directory import StoreDirectory
+from dispatcher.embedded.postgres import redis_server
+from dispatcher.embedded.server import LOOPBACK, POLL_SECONDS, EmbeddedServer, StoreDirectory
 
 
 class EmbeddedRedis(EmbeddedServer):

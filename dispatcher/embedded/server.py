@@ -1,15 +1,120 @@
 """What the embedded servers have in common: one child process in one directory, ours alone while it runs."""
 
+import fcntl
 import os
+import random
+import secrets
 import shutil
+import socket
 import time
 from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import ClassVar, Final, Self
 
 from dispatcher.embedded.child import Child, Command, StackError
-from dispatcher.embedded.ports import free_port
-from dispatcher.embedded.store_directory import StoreDirectory
+from dispatcher.embedded.system_user import SystemUser, directory_elsewhere
+
+LOOPBACK: Final = "127.0.0.1"
+
+_PORTS: Final = range(15000, 30000)
+"""Below the ephemeral ports of Linux (32768 up) and macOS (49152 up): a client's outgoing connection can neither take
+the port while a server restarts, nor, retrying against nobody, connect to itself."""
+
+
+def is_free(port: int) -> bool:
+    """Whether a server could listen there now."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the servers do: TIME_WAIT is no obstacle
+        try:
+            probe.bind((LOOPBACK, port))
+        except OSError:
+            return False
+        return True
+
+
+def free_port(preferred: int | None = None) -> int:
+    """The preferred port if it is free, else any."""
+    if preferred is not None and is_free(preferred):
+        return preferred
+    for port in random.SystemRandom().sample(_PORTS, len(_PORTS)):
+        if is_free(port):
+            return port
+    raise OSError(f"No free port between {_PORTS.start} and {_PORTS.stop}")
+
+
+def accepts_connections(port: int) -> bool:
+    """Whether a server listens there now."""
+    with socket.socket() as probe:
+        probe.settimeout(1.0)
+        return probe.connect_ex((LOOPBACK, port)) == 0
+
+
+class StoreDirectory:
+    """A private directory of one server, at the place asked for or, if its user cannot reach that, elsewhere."""
+
+    def __init__(self, asked_for: Path, user: SystemUser | None) -> None:
+        self.user = user
+        self.path = self._place(asked_for.absolute())
+
+    def _place(self, asked_for: Path) -> Path:
+        if self.user is None:
+            asked_for.mkdir(parents=True, exist_ok=True)
+            asked_for.chmod(0o700)
+            return asked_for
+        moved = asked_for / "moved-to"
+        if moved.exists():
+            elsewhere = Path(moved.read_text().strip())
+            if elsewhere.is_dir():
+                return elsewhere
+        self.user.own(asked_for)
+        if self.user.can_enter(asked_for):
+            return asked_for
+        elsewhere = directory_elsewhere(f"{asked_for.name}.")
+        self.user.own(elsewhere)
+        moved.write_text(f"{elsewhere}\n")
+        return elsewhere
+
+    def lock(self) -> int:
+        """Take the lock; it is held as long as any process has the returned descriptor open.
+
+        Raises:
+            StackError: another process runs the server of this directory.
+        """
+        descriptor = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(descriptor)
+            raise StackError(
+                f"The server in {self.path} is already running, started by another process; stop that one first "
+                "(Ctrl-C where it runs), or work with the URLs it has printed."
+            ) from None
+        return descriptor
+
+    def password(self) -> str:
+        """The password of the server, generated once; the file is for its owner alone."""
+        remembered = self.recall("password")
+        if remembered is None:
+            remembered = secrets.token_urlsafe(24)
+            self.remember("password", remembered)
+        return remembered
+
+    def recall(self, name: str) -> str | None:
+        """What was remembered under this name."""
+        path = self.path / name
+        return path.read_text().strip() if path.exists() else None
+
+    def remember(self, name: str, value: str) -> Path:
+        """Keep a value over restarts, readable by the server's user alone."""
+        path, draft = self.path / name, self.path / f"{name}.new"
+        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with os.fdopen(descriptor, "w") as file:
+            file.write(f"{value}\n")
+        if self.user is not None:
+            os.chown(draft, self.user.uid, self.user.gid)
+        draft.rename(path)
+        return path
+
 
 POLL_SECONDS: Final = 0.02
 

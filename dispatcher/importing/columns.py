@@ -7,18 +7,96 @@ is a variable. An empty cell is a variable left out: a table cannot tell it from
 import re
 from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
+from phonenumbers import SUPPORTED_REGIONS as REGIONS
+from phonenumbers import NumberParseException, PhoneNumberFormat, format_number, parse
+
 from dispatcher.errors import FieldError, InvalidLead
-from dispatcher.importing.cell import moment_of_cell, whole_of_cell
-from dispatcher.importing.faults import all_of
-from dispatcher.importing.field_names import CONTACT, FIELDS
-from dispatcher.importing.number import phone_of_cell
-from dispatcher.importing.refusal import UnreadableFile
-from dispatcher.importing.row import Row
-from dispatcher.importing.terms import ImportTerms
-from dispatcher.leads.masking import mask_numbers, safe_name
+from dispatcher.importing.rejects import all_of
+from dispatcher.importing.source import Row, UnreadableFile, moment_of_cell, whole_of_cell
+from dispatcher.lead.options import DEFAULT_ACCOUNT
+from dispatcher.lead.phone import mask_numbers, safe_name
+
+FIELDS: Final = {
+    "phone_number": "phone_number",
+    "phone": "phone_number",
+    "campaign_id": "campaign_id",
+    "campaign": "campaign_id",
+    "allow_dupplicate": "allow_dupplicate",
+    "allow_duplicate": "allow_dupplicate",
+    "priority": "priority",
+    "idempotency_key": "idempotency_key",
+    "not_before": "not_before",
+    "expires_at": "expires_at",
+}
+"""In small letters → the field of a lead, or the option of `submit`."""
+
+CONTACT: Final = re.compile(r"contact([1-9]\d?)_(.+)", re.IGNORECASE | re.DOTALL)
+
+
+_SCIENTIFIC: Final = re.compile(r"[+-]?\d+(?:[.,]\d*)?[eE]\+?\d+")
+_WITH_FRACTION: Final = re.compile(r"(\+?\d{5,})[.,]0+")
+_NATIONAL: Final = re.compile(r"[0-9 .\-()/\u00a0\u2009\u202f\u2010-\u2013]+")
+
+
+def known_country(code: str) -> bool:
+    """Whether `--country` takes this: two letters, as in ISO 3166."""
+    return code.upper() in REGIONS
+
+
+def phone_of_cell(cell: str, field: str, country: str | None) -> str | FieldError:
+    """The number with its `+`, where the cell or the default country says it; else the cell as it is.
+
+    An apostrophe before it (a spreadsheet's mark for text) and a `.0` behind it are dropped; `00` becomes `+`.
+    """
+    text = cell.strip().removeprefix("'").strip()
+    if _SCIENTIFIC.fullmatch(text):
+        return FieldError(
+            field,
+            "is in scientific notation: the spreadsheet has dropped digits",
+            "format the column as text in the original, enter the number again, and export once more",
+        )
+    fraction = _WITH_FRACTION.fullmatch(text)
+    if fraction is not None:
+        text = fraction[1]
+    if text.startswith("00"):
+        return "+" + text[2:].lstrip()
+    if text.startswith("+") or not _NATIONAL.fullmatch(text):
+        return text
+    if country is None:
+        remedy = "write it with + and the country code, or name the numbers' country: --country DE"
+        return FieldError(field, "does not start with + and the country code", remedy)
+    try:
+        return format_number(parse(text, country.upper()), PhoneNumberFormat.E164)
+    except NumberParseException:
+        return FieldError(
+            field, f"cannot be a phone number of {country.upper()}", "write it with + and the country code"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class ImportTerms:
+    """Frozen, and the same for the plan and the import.
+
+    account      whose leads these are
+    campaign_id  of rows that name none; None: every row must
+    country      two letters: whose numbers those without a country code are; None: such numbers are refused
+    columns      what a column means, by its header: `{"Mobile": "phone_number", "First name": "customer_name"}`
+    again        import rows once more that an earlier import of this file took in
+    actor        who imports, for the record
+    workers      processes that read and validate, beside this one; 0: none
+    """
+
+    account: str = DEFAULT_ACCOUNT
+    campaign_id: int | None = None
+    country: str | None = None
+    columns: Mapping[str, str] = field(default_factory=dict)
+    again: bool = False
+    actor: str = ""
+    workers: int = 0
+
 
 _SOUNDS_LIKE_PHONE: Final = re.compile(r"phone|mobil|\btel|cell|handy|msisdn|gsm|num(ber|mer|ero)", re.IGNORECASE)
 _TIMES: Final = ("not_before", "expires_at")
@@ -109,11 +187,11 @@ def columns_of(header: tuple[str, ...], terms: ImportTerms) -> Columns:
     meanings = _mapped(header, terms.columns)
     by_name = {name.casefold(): position for position, name in enumerate(header)}
     taken = {FIELDS.get(meaning.casefold(), meaning) for meaning in meanings.values()}
-    for name, field in FIELDS.items():
+    for name, field_name in FIELDS.items():
         position = by_name.get(name)
-        if position is not None and position not in meanings and field not in taken:
-            meanings[position] = field
-            taken.add(field)
+        if position is not None and position not in meanings and field_name not in taken:
+            meanings[position] = field_name
+            taken.add(field_name)
     _refuse_missing(header, taken, terms)
     _refuse_doubles(header)
     fields: dict[str, int] = {}

@@ -5,15 +5,11 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from dispatcher.errors import FieldError, InvalidLead
-from dispatcher.importing.cell import moment_of_cell, whole_of_cell
-from dispatcher.importing.faults import all_of
-from dispatcher.importing.field_names import CONTACT, FIELDS
-from dispatcher.importing.number import phone_of_cell
-from dispatcher.importing.refusal import UnreadableFile
-from dispatcher.importing.row import Row
-from dispatcher.importing.terms import ImportTerms
-from dispatcher.leads.json_text import read_json
-from dispatcher.leads.masking import safe_name
+from dispatcher.importing.columns import CONTACT, FIELDS, ImportTerms, phone_of_cell
+from dispatcher.importing.rejects import all_of
+from dispatcher.importing.source import Row, UnreadableFile, moment_of_cell, whole_of_cell
+from dispatcher.lead.phone import safe_name
+from dispatcher.lead.variables import read_json
 
 _OPTIONS: Final = frozenset({"id", "idempotency_key", "priority", "not_before", "expires_at"})
 _TIMES: Final = frozenset({"not_before", "expires_at"})

@@ -1,25 +1,171 @@
 """What an import would do, told by the same rules and without storing anything."""
 
 import json
+import math
+import sqlite3
 from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, Final
 from uuid import UUID
 
-from dispatcher.config.rate import RateWindow
+from dispatcher.config.account import RateWindow, parse_rate_limit
 from dispatcher.errors import FieldError
-from dispatcher.importing.faults import in_file_words
-from dispatcher.importing.forecast import Forecast, forecast
+from dispatcher.importing.columns import ImportTerms
 from dispatcher.importing.lead_file import LeadFile
-from dispatcher.importing.seen import Seen
-from dispatcher.importing.terms import ImportTerms
-from dispatcher.leads.admission import Birth, decide
-from dispatcher.leads.candidate import Candidate, Rejection, read_items
-from dispatcher.leads.masking import mask_phone, safe_name
-from dispatcher.leads.options import check_account
-from dispatcher.store import bulk, campaigns
+from dispatcher.importing.rejects import in_file_words
+from dispatcher.intake import copying
+from dispatcher.lead.candidate import Birth, Candidate, Facts, Held, Rejection, decide, read_items
+from dispatcher.lead.options import check_account
+from dispatcher.lead.phone import mask_phone, safe_name
+from dispatcher.operator import campaigns
+from dispatcher.operator.campaigns import Queued
 from dispatcher.store.database import Database
+
+_WINDOW_MARGIN: Final = 1.02  # the limiter's windows are so much longer than announced
+_HALVINGS: Final = 30
+
+
+@dataclass(frozen=True, slots=True)
+class Forecast:
+    """How an account's campaigns would send what waits in them and what is new.
+
+    waiting            leads that wait already in campaigns that nobody has paused
+    finish_in_seconds  until the last of the new ones is sent; None where no limit applies
+    paused             what an operator holds back of the new ones: `account`, or `campaign 8`; the time then counts
+                       from when it is resumed
+    """
+
+    waiting: int = 0
+    finish_in_seconds: float | None = None
+    paused: tuple[str, ...] = ()
+
+
+def forecast(new: Mapping[int, int], queues: Sequence[Queued], windows: Sequence[RateWindow]) -> Forecast:
+    """`new` are leads by campaign, `queues` what waits in the account, `windows` the account's."""
+    account_paused = any(queue.paused for queue in queues if queue.campaign_id is None)
+    channels = {queue.campaign_id: queue for queue in queues if queue.campaign_id is not None}
+    going = {
+        campaign_id: channel.waiting
+        for campaign_id, channel in channels.items()
+        if account_paused or campaign_id in new or not channel.paused
+    }
+    lines = {
+        campaign_id: _Line(
+            going.get(campaign_id, 0) + new.get(campaign_id, 0),
+            _per_second(_own_windows(channels.get(campaign_id))),
+        )
+        for campaign_id in {*going, *new}
+    }
+    total = _per_second(windows)
+    finish = 0.0
+    for campaign_id in sorted(new, key=lambda one: lines[one].leads, reverse=True):
+        finish = max(finish, _seconds(campaign_id, lines, total, known=finish))
+    paused = [f"campaign {one}" for one in sorted(new) if one in channels and channels[one].paused]
+    return Forecast(
+        waiting=sum(going.values()),
+        finish_in_seconds=finish or None,
+        paused=(*(["account"] if account_paused and new else []), *paused),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Line:
+    """What one campaign has to send, and how many a second its own limit allows."""
+
+    leads: int
+    per_second: float
+
+
+def _seconds(campaign_id: int, lines: Mapping[int, _Line], total: float, *, known: float) -> float:
+    """Until the last of a campaign is sent; anything up to `known` where it is not later than that."""
+    own = lines[campaign_id]
+    others = [line for one, line in lines.items() if one != campaign_id and line.leads]
+
+    def needed(seconds: float) -> float:
+        return (own.leads + sum(min(line.leads, own.leads, seconds * line.per_second) for line in others)) / total
+
+    alone = own.leads / own.per_second
+    latest = needed(math.inf)
+    if latest <= max(alone, known) or needed(latest) == latest:
+        return max(alone, latest)
+    earliest = own.leads / total
+    for _ in range(_HALVINGS):  # `needed` grows ever slower: it meets the time itself once
+        middle = (earliest + latest) / 2
+        earliest, latest = (middle, latest) if needed(middle) > middle else (earliest, middle)
+    return max(alone, latest)
+
+
+def _own_windows(queue: Queued | None) -> Sequence[RateWindow]:
+    return () if queue is None or queue.rate_limit is None else parse_rate_limit(queue.rate_limit)
+
+
+def _per_second(windows: Sequence[RateWindow]) -> float:
+    return min((window.permits / (window.seconds * _WINDOW_MARGIN) for window in windows), default=math.inf)
+
+
+_TABLES: Final = """
+CREATE TABLE persons (
+    campaign_id INTEGER, phone_number TEXT, id BLOB, PRIMARY KEY (campaign_id, phone_number)
+) WITHOUT ROWID;
+CREATE TABLE held (name BLOB PRIMARY KEY, id BLOB, payload_hash TEXT) WITHOUT ROWID;
+"""
+
+
+class Seen:
+    """Adds to the facts of a chunk what earlier chunks decided."""
+
+    def __init__(self) -> None:
+        # The empty name is a temporary database: in memory while small, on disk beyond, gone at the end.
+        self._database = sqlite3.connect("", isolation_level=None)
+        self._database.executescript("PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF;" + _TABLES)
+
+    def complete(self, facts: Facts, candidates: Iterable[Candidate]) -> None:
+        """Add what these items meet of earlier ones; what the store holds comes first."""
+        for candidate in candidates:
+            key = candidate.options.idempotency_key
+            if key is not None and key not in facts.keys and (held := self._held(key)) is not None:
+                facts.keys[key] = held
+            if not candidate.derived_id and candidate.id not in facts.ids:
+                held = self._held(candidate.id.bytes)
+                if held is not None:
+                    facts.ids[candidate.id] = held
+            if not candidate.allow_dupplicate and candidate.person not in facts.live:
+                found = self._one("SELECT id FROM persons WHERE campaign_id = ? AND phone_number = ?", candidate.person)
+                if found is not None:
+                    facts.live[candidate.person] = UUID(bytes=found[0])
+
+    def add(self, births: Iterable[Birth]) -> None:
+        """Remember what a chunk would have stored."""
+        persons: list[tuple[int, str, bytes]] = []
+        held: list[tuple[str | bytes, bytes, str]] = []
+        for birth in births:
+            candidate = birth.candidate
+            own = (candidate.id.bytes, candidate.payload_hash)
+            if birth.duplicate_of is None and not candidate.allow_dupplicate:
+                persons.append((*candidate.person, candidate.id.bytes))
+            if not candidate.derived_id:
+                held.append((candidate.id.bytes, *own))
+            if candidate.options.idempotency_key is not None:
+                held.append((candidate.options.idempotency_key, *own))
+        self._database.execute("BEGIN")
+        self._database.executemany("INSERT OR IGNORE INTO persons VALUES (?, ?, ?)", persons)
+        self._database.executemany("INSERT OR IGNORE INTO held VALUES (?, ?, ?)", held)
+        self._database.execute("COMMIT")
+
+    def close(self) -> None:
+        """Drop it."""
+        self._database.close()
+
+    def _held(self, name: str | bytes) -> Held | None:
+        found = self._one("SELECT id, payload_hash FROM held WHERE name = ?", (name,))
+        return None if found is None else Held(UUID(bytes=found[0]), found[1])
+
+    def _one(self, statement: str, values: tuple[object, ...]) -> tuple[bytes, str] | None:
+        row: tuple[bytes, str] | None = self._database.execute(statement, values).fetchone()
+        return row
+
 
 SAMPLES: Final = 3
 REJECTED_SAMPLES: Final = 10
@@ -126,7 +272,7 @@ class Planner:
         if not candidates:
             return [], []
         with self._database.transaction() as connection:
-            facts = bulk.facts(connection, self._account, candidates)
+            facts = copying.facts(connection, self._account, candidates)
         stored = set(facts.live.values())
         self._seen.complete(facts, candidates)
         admission = decide(candidates, facts)

@@ -8,6 +8,7 @@ import codecs
 import gzip
 import io
 import os
+import re
 import shutil
 import sys
 import tempfile
@@ -15,11 +16,63 @@ import zlib
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from hashlib import sha256
 from pathlib import Path
 from typing import IO, Final, cast
 
-from dispatcher.importing.refusal import UnreadableFile
+from dispatcher.errors import DispatcherError, FieldError
+
+
+class UnreadableFile(DispatcherError):
+    """The message names the line or column and the way out, and what was imported before it, if anything was."""
+
+
+class UnwritableRejects(DispatcherError):
+    """The account of refused rows cannot be written. The message says why, and in the end how far it came."""
+
+
+class ImportStopped(DispatcherError):
+    """Somebody asked it to stop. The message says how many rows are done and how to go on."""
+
+
+TIME_REMEDY: Final = "write the date, the time and its distance from UTC, e.g. 2026-11-23T14:00+01:00"
+
+_WHOLE: Final = re.compile(r"([+-]?\d{1,19})(?:\.0+)?")
+
+
+def whole_of_cell(cell: str) -> int | str:
+    """The number; what is none stays as it is, so that the lead or its options name the fault."""
+    found = _WHOLE.fullmatch(cell)
+    return cell if found is None else int(found[1])
+
+
+def moment_of_cell(cell: str, field: str) -> datetime | FieldError:
+    """The time, written in ISO 8601. One without its zone is refused: nobody knows whose clock was meant."""
+    try:
+        moment = datetime.fromisoformat(cell)
+    except ValueError:
+        return FieldError(field, "is not a time in ISO 8601", TIME_REMEDY)
+    if moment.utcoffset() is None:
+        return FieldError(field, "has no time zone", TIME_REMEDY)
+    return moment
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """`line` is 1-based, the first of the row's; `text` as it stood; `cells` of a table, empty for a line of JSON.
+
+    `fault` says why the row's cells cannot be told apart, or are not to be trusted.
+    """
+
+    line: int
+    text: str
+    cells: tuple[str, ...] = ()
+    fault: FieldError | None = None
+
+    def __repr__(self) -> str:
+        return f"Row(line={self.line})"
+
 
 STDIN: Final = "-"
 

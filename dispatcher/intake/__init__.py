@@ -1,1 +1,1 @@
-"""Taking leads in, one by one or by the million."""
+"""Taking leads in: `submit` and `submit_many`."""

@@ -7,9 +7,9 @@ loses nothing: the same items under the same batch id find what is stored alread
 
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import BrokenExecutor, Future, ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
@@ -21,15 +21,87 @@ import uuid_utils.compat
 from sqlalchemy import Connection
 from sqlalchemy.orm import Session
 
-from dispatcher.errors import FieldError, InvalidLead
-from dispatcher.intake.announcement import Announcement
-from dispatcher.intake.chunk import BatchCutShort, ChunkStore
+from dispatcher.errors import FieldError, InvalidLead, StoreUnavailable
+from dispatcher.intake import copying
+from dispatcher.intake.submit import Announcement
 from dispatcher.intake.validators import Validators
-from dispatcher.leads.admission import Admission
-from dispatcher.leads.candidate import BatchIds, Candidate, Ids, Rejection, read_items
-from dispatcher.leads.options import check_account
-from dispatcher.leads.submission import BatchResult
-from dispatcher.store.database import Database, translated
+from dispatcher.lead.candidate import Admission, BatchIds, Candidate, Ids, Rejection, decide, read_items
+from dispatcher.lead.options import BatchResult, check_account
+from dispatcher.store.database import Database, StatementRefused, TryAgain, translated
+
+_TRIES: Final = 5
+_PAUSE_SECONDS: Final = 0.1
+
+_UNIQUE_VIOLATION: Final = "23505"
+_CLASSES_OF_A_ROW: Final = frozenset({"22", "23"})  # SQLSTATE: data exception, integrity violation
+
+
+class BatchCutShort(StoreUnavailable):
+    """A chunk could not be stored; `why` alone is for callers who say in words of their own how to go on."""
+
+    def __init__(self, why: str, batch_id: UUID) -> None:
+        self.why = why
+        super().__init__(f"{why} Part of the batch may be stored: repeat it with batch_id={batch_id}.")
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkStore:
+    """Stores the chunks of one batch. Raises `BatchCutShort`, which names the batch id to go on with.
+
+    transaction          opens a transaction, or a savepoint in the caller's; its errors are those of `Database`
+    repeat_for_seconds   how long to repeat when Postgres was away or did not acknowledge a commit; 0 in a savepoint
+    """
+
+    account: str
+    batch_id: UUID
+    transaction: Callable[[], AbstractContextManager[Connection]]
+    repeat_for_seconds: float
+    clock: Callable[[], float]
+    wait: Callable[[float], None]
+
+    def store(self, candidates: Sequence[Candidate]) -> Admission:
+        """Decide and write; from fresh facts when somebody was faster, in halves when five times did not help."""
+        give_up = self.clock() + self.repeat_for_seconds
+        unsure: Admission | None = None
+        tries = 0
+        while True:
+            admission: Admission | None = None
+            try:
+                with self.transaction() as connection:
+                    facts = copying.facts(connection, self.account, candidates)
+                    admission = decide(candidates, facts)
+                    copying.insert(connection, self.account, self.batch_id, facts.now, admission.births)
+            except TryAgain:
+                tries += 1
+                if tries == _TRIES:
+                    raise self._unavailable("Postgres kept refusing a lock; find the long transaction.") from None
+            except StatementRefused as refusal:
+                tries += 1
+                if tries == _TRIES or refusal.sqlstate != _UNIQUE_VIOLATION:
+                    return self._store_halves(candidates, refusal)
+            except StoreUnavailable as error:
+                unsure = admission or unsure  # written, and perhaps committed
+                if self.clock() >= give_up:
+                    raise self._unavailable(str(error)) from None
+                self.wait(_PAUSE_SECONDS)
+            else:
+                return admission if unsure is None else admission.confirming(unsure)
+
+    def _store_halves(self, candidates: Sequence[Candidate], refusal: StatementRefused) -> Admission:
+        """So that a person whom many submit at once, or a row that Postgres refuses, stops no other."""
+        if len(candidates) > 1:
+            middle = len(candidates) // 2
+            return self.store(candidates[:middle]).followed_by(self.store(candidates[middle:]))
+        if refusal.sqlstate == _UNIQUE_VIOLATION:
+            raise self._unavailable("Too many submits of one number at once.") from None
+        if refusal.sqlstate is None or refusal.sqlstate[:2] not in _CLASSES_OF_A_ROW:
+            raise self._unavailable(f"{refusal}.") from None
+        fault = FieldError("lead", str(refusal), "tell the maintainers: validation should have refused it")
+        return Admission(rejections=[(candidates[0].index, (fault,))])
+
+    def _unavailable(self, why: str) -> BatchCutShort:
+        return BatchCutShort(why, self.batch_id)
+
 
 CHUNK_ITEMS: Final = 2000
 """Items that are validated, decided and committed together."""

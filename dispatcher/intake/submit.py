@@ -3,23 +3,227 @@
 import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import replace
-from typing import Any, Final, TypeVar
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Any, Final, Protocol, TypeVar
+from uuid import UUID
 
+import orjson
 import uuid_utils.compat
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Row, event, text
 from sqlalchemy.orm import Session
 
 from dispatcher.errors import FieldError, IdempotencyConflict, InvalidLead, StoreUnavailable
 from dispatcher.failpoint import reach
-from dispatcher.intake.announcement import Announcement, Bell
-from dispatcher.leads.lead import Lead
-from dispatcher.leads.options import SubmitOptions, check_account
-from dispatcher.leads.submission import Submission
+from dispatcher.lead.lead import Lead
+from dispatcher.lead.options import Submission, SubmitOptions, check_account
 from dispatcher.logs.tracing import submitting
-from dispatcher.migration import check
-from dispatcher.store import submissions
 from dispatcher.store.database import Database, OtherSchema, StatementRefused, TryAgain, translated
+from dispatcher.store.migration import check
+from dispatcher.store.schema import LIVE_STRICT
+from dispatcher.store.statement import HotStatement
+
+_KEY: Final = "dispatcher.announcement"
+
+
+class Bell(Protocol):
+    """Says that a channel has work. May fail silently: the sweep rings too."""
+
+    def ring(self, account: str, campaign_id: int) -> bool:
+        """Whether the bell is now rung."""
+        ...
+
+
+class Announcement:
+    """The channels that a session's next commit announces. One for each session, kept in its `info`.
+
+    A savepoint that is rolled back may leave a channel here: a ring too many is harmless.
+    """
+
+    def __init__(self, session: Session, bell: Bell) -> None:
+        self._bell = bell
+        self._channels: dict[tuple[str, int], None] = {}
+        event.listen(session, "after_commit", self._committed)
+        event.listen(session, "after_rollback", self._rolled_back)
+
+    @classmethod
+    def of(cls, session: Session, bell: Bell) -> "Announcement":
+        """The announcement of this session and bell, made by the first call."""
+        known: dict[Bell, Announcement] = session.info.setdefault(_KEY, {})
+        if bell not in known:
+            known[bell] = cls(session, bell)
+        return known[bell]
+
+    def add(self, account: str, campaign_id: int) -> None:
+        """Ring this channel after the commit."""
+        self._channels[account, campaign_id] = None
+
+    def _committed(self, session: Session) -> None:
+        # Also called when a savepoint is released, while nobody else can see anything yet.
+        if session.in_nested_transaction():
+            return
+        channels, self._channels = self._channels, {}
+        for account, campaign_id in channels:
+            self._bell.ring(account, campaign_id)
+
+    def _rolled_back(self, session: Session) -> None:
+        if not session.in_nested_transaction():
+            self._channels.clear()
+
+
+_LIVE: Final = f"""
+    SELECT id FROM dispatcher.leads
+    WHERE NOT :allow_dupplicate AND account = :account AND campaign_id = :campaign_id AND phone_number = :phone_number
+      AND {LIVE_STRICT}
+    LIMIT 1
+"""
+
+# Most leads have neither a key nor contacts nor times: half the parameters, and a tenth less work for Postgres.
+_SUBMIT_PLAIN = HotStatement(f"""
+INSERT INTO dispatcher.leads
+    (id, account, campaign_id, phone_number, variables, allow_dupplicate, state, priority, due_at, duplicate_of,
+    payload_hash, finished_at)
+SELECT :id, :account, :campaign_id, :phone_number, CAST(:variables AS jsonb), :allow_dupplicate,
+    CASE WHEN live.id IS NULL THEN 'pending' ELSE 'duplicate' END, :priority, now(), live.id,
+    :payload_hash, CASE WHEN live.id IS NOT NULL THEN now() END
+FROM (SELECT 1) AS one LEFT JOIN ({_LIVE}) AS live ON true
+ON CONFLICT DO NOTHING
+RETURNING id AS lead_id, state, duplicate_of, true AS created, payload_hash
+""")
+
+_SUBMIT = HotStatement(f"""
+WITH held AS (
+    SELECT key.lead_id, key.payload_hash, key.state, key.duplicate_of FROM dispatcher.idempotency_keys AS key
+    WHERE key.account = :account AND key.key = CAST(:key AS text)
+), live AS ({_LIVE}), born AS (
+    INSERT INTO dispatcher.leads (id, account, campaign_id, phone_number, variables, allow_dupplicate, state, priority,
+        due_at, expires_at, duplicate_of, idempotency_key, payload_hash, finished_at)
+    SELECT :id, :account, :campaign_id, :phone_number, CAST(:variables AS jsonb), :allow_dupplicate,
+        CASE WHEN live.id IS NULL THEN 'pending' ELSE 'duplicate' END, :priority,
+        greatest(now(), coalesce(CAST(:not_before_at AS timestamptz), now() + CAST(:not_before_in AS interval), now())),
+        coalesce(CAST(:expires_at AS timestamptz), now() + CAST(:expires_in AS interval)),
+        live.id, CAST(:key AS text), :payload_hash, CASE WHEN live.id IS NOT NULL THEN now() END
+    FROM (SELECT 1) AS one LEFT JOIN live ON true
+    WHERE NOT EXISTS (SELECT FROM held)
+    -- Also for the id itself: a repeated submit finds its first one below.
+    ON CONFLICT DO NOTHING
+    RETURNING id, state, duplicate_of
+), kept AS (
+    -- No ON CONFLICT: of two at once with one key, the second fails as a whole and then finds the first.
+    INSERT INTO dispatcher.idempotency_keys (account, key, lead_id, payload_hash, state, duplicate_of)
+    SELECT :account, CAST(:key AS text), born.id, :payload_hash, born.state, born.duplicate_of
+    FROM born WHERE CAST(:key AS text) IS NOT NULL
+), contacts AS (
+    INSERT INTO dispatcher.lead_contacts (lead_id, position, account, phone_number, variables)
+    SELECT born.id, contact.position, :account, contact.phone_number, contact.variables
+    FROM born CROSS JOIN jsonb_to_recordset(CAST(:contacts AS jsonb))
+        AS contact (position smallint, phone_number text, variables jsonb)
+)
+SELECT id AS lead_id, state, duplicate_of, true AS created, :payload_hash AS payload_hash FROM born
+UNION ALL
+SELECT lead_id, state, duplicate_of, false, payload_hash FROM held
+""")
+
+_FIND = text("""
+-- As the first submission was answered: a lead that Voicery refused as a duplicate later was born pending. A lead of
+-- another account is never this one, whatever it says.
+SELECT id AS lead_id, CASE WHEN born_duplicate THEN 'duplicate' ELSE 'pending' END AS state,
+    CASE WHEN born_duplicate THEN duplicate_of END AS duplicate_of, false AS created,
+    CASE WHEN account = :account THEN payload_hash ELSE '' END AS payload_hash
+FROM dispatcher.leads CROSS JOIN LATERAL (SELECT state = 'duplicate' AND attempt_id IS NULL AS born_duplicate) AS birth
+WHERE id = :id
+""")
+
+NO_CONTACTS: Final = "[]"
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A valid lead with all that its row needs. The repr names no person."""
+
+    id: UUID
+    account: str
+    lead: Lead
+    options: SubmitOptions
+
+    def __repr__(self) -> str:
+        return f"Entry(id={self.id}, account={self.account!r}, campaign_id={self.lead.campaign_id})"
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """The row that stands for a submission: a new one, or the first one of the same key or id."""
+
+    lead_id: UUID
+    state: str
+    duplicate_of: UUID | None
+    created: bool
+    payload_hash: str
+
+
+def submit(connection: Connection, entry: Entry, payload_hash: str) -> Stored | None:
+    """Store the lead with its contacts and key, in one statement. None: another one was faster; `find`, then again."""
+    parameters = _plain_parameters(entry, payload_hash)
+    if _is_plain(entry):
+        rows = _SUBMIT_PLAIN.rows(connection, parameters)
+    else:
+        rows = _SUBMIT.rows(connection, parameters | _other_parameters(entry))
+    return _stored(rows[0]) if rows else None
+
+
+def find(connection: Connection, entry: Entry) -> Stored | None:
+    """The row with the submission's own id, if an earlier try of the same submission got through."""
+    row = connection.execute(_FIND, {"id": entry.id, "account": entry.account}).first()
+    return None if row is None else _stored(row)
+
+
+def contacts_json(lead: Lead) -> str:
+    """The secondary contacts as a JSON array of rows."""
+    if not lead.secondary_contacts:
+        return NO_CONTACTS
+    rows: list[Any] = [
+        {"position": position, "phone_number": contact.phone_number, "variables": contact.variables}
+        for position, contact in enumerate(lead.secondary_contacts)
+    ]
+    return orjson.dumps(rows).decode()
+
+
+def _is_plain(entry: Entry) -> bool:
+    options = entry.options
+    extras = (options.idempotency_key, options.not_before, options.expires_at, entry.lead.secondary_contacts or None)
+    return extras == (None, None, None, None)
+
+
+def _plain_parameters(entry: Entry, payload_hash: str) -> dict[str, object]:
+    lead = entry.lead
+    return {
+        "id": entry.id,
+        "account": entry.account,
+        "campaign_id": lead.campaign_id,
+        "phone_number": lead.phone_number,
+        "variables": orjson.dumps(lead.variables).decode(),
+        "allow_dupplicate": lead.allow_dupplicate,
+        "priority": entry.options.priority,
+        "payload_hash": payload_hash,
+    }
+
+
+def _other_parameters(entry: Entry) -> dict[str, object]:
+    options = entry.options
+    not_before, expires_at = options.not_before, options.expires_at
+    return {
+        "not_before_at": not_before if isinstance(not_before, datetime) else None,
+        "not_before_in": not_before if isinstance(not_before, timedelta) else None,
+        "expires_at": expires_at if isinstance(expires_at, datetime) else None,
+        "expires_in": expires_at if isinstance(expires_at, timedelta) else None,
+        "key": options.idempotency_key,
+        "contacts": contacts_json(entry.lead),
+    }
+
+
+def _stored(row: Row[Any]) -> Stored:
+    return Stored(row.lead_id, row.state, row.duplicate_of, row.created, row.payload_hash)
+
 
 REPEAT_FOR_SECONDS: Final = 2.0
 """So long is a submit repeated under its own id when its commit was not acknowledged."""
@@ -72,7 +276,7 @@ class Intake:
             tell(stored.lead_id, stored.state)
         return Submission(stored.lead_id, stored.state, stored.created, stored.duplicate_of)
 
-    def _store_durably(self, entry: submissions.Entry) -> submissions.Stored:
+    def _store_durably(self, entry: Entry) -> Stored:
         """Store in a transaction of our own; repeat under the same id while nobody can tell if it was committed.
 
         Raises `SchemaOutOfDate` at once: then nothing was stored.
@@ -101,31 +305,29 @@ class Intake:
 
     def _store(
         self,
-        entry: submissions.Entry,
+        entry: Entry,
         connection: Connection,
         savepoint: Callable[[], AbstractContextManager[Any]],
-    ) -> submissions.Stored:
+    ) -> Stored:
         """One statement; more only when another transaction was faster with the same id, key or person."""
         payload_hash = entry.lead.payload_hash()
         for _ in range(_RACES):
             try:
                 with translated(), savepoint():
-                    stored = submissions.submit(connection, entry, payload_hash)
+                    stored = submit(connection, entry, payload_hash)
             except TryAgain:
                 continue
             except StatementRefused as refusal:
                 if refusal.constraint != "idempotency_keys_pkey":
                     raise StoreUnavailable(f"The lead could not be stored: {refusal}.", entry.id) from None
                 continue
-            stored = stored or submissions.find(connection, entry)
+            stored = stored or find(connection, entry)
             if stored is not None:
                 return _same_payload(stored, payload_hash)
         raise StoreUnavailable("Too many submits of this number at once; submit it again.", entry.id)
 
 
-def valid_entry(
-    lead: Lead | Mapping[str, Any], options: SubmitOptions | Mapping[str, Any], account: str
-) -> submissions.Entry:
+def valid_entry(lead: Lead | Mapping[str, Any], options: SubmitOptions | Mapping[str, Any], account: str) -> Entry:
     """The lead with its options, ready to be stored. Raises `InvalidLead` with the faults of all three arguments."""
     faults: list[FieldError] = []
 
@@ -141,14 +343,14 @@ def valid_entry(
     valid_account = checked(check_account, account)
     if valid_lead is None or valid_options is None or valid_account is None:
         raise InvalidLead(faults)
-    return submissions.Entry(valid_options.id or uuid_utils.compat.uuid7(), valid_account, valid_lead, valid_options)
+    return Entry(valid_options.id or uuid_utils.compat.uuid7(), valid_account, valid_lead, valid_options)
 
 
-def _is_news(stored: submissions.Stored) -> bool:
+def _is_news(stored: Stored) -> bool:
     return stored.created and stored.state == "pending"
 
 
-def _same_payload(stored: submissions.Stored, payload_hash: str) -> submissions.Stored:
+def _same_payload(stored: Stored, payload_hash: str) -> Stored:
     if stored.payload_hash != payload_hash:
         raise IdempotencyConflict(stored.lead_id)
     return stored

@@ -6,8 +6,7 @@ from typing import Any
 
 import orjson
 
-from dispatcher.sandbox.book import LeadBook, StoredContact, StoredLead
-from dispatcher.sandbox.creation import Invalid
+from dispatcher.sandbox.book import Invalid, LeadBook, StoredContact, StoredLead
 from dispatcher.sandbox.options import DuplicateForm, SandboxOptions
 
 

@@ -21,9 +21,8 @@ from dispatcher.sandbox.answer import (
     unauthenticated,
     wrong_method,
 )
-from dispatcher.sandbox.book import LeadBook, StoredLead
+from dispatcher.sandbox.book import Creation, Invalid, LeadBook, StoredLead, read_creation
 from dispatcher.sandbox.control import CONTROL_PREFIX, Control
-from dispatcher.sandbox.creation import Creation, Invalid, read_creation
 from dispatcher.sandbox.delivery import deliver
 from dispatcher.sandbox.fault import SILENT, Call, FaultName, Rule
 from dispatcher.sandbox.listing import LeadList

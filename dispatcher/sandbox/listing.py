@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from urllib.parse import urlencode
 
 from dispatcher.sandbox.answer import Answer, LeadWriter, invalid, json_answer
-from dispatcher.sandbox.book import LeadBook, Search, StoredLead, digits_of
-from dispatcher.sandbox.creation import Invalid
+from dispatcher.sandbox.book import Invalid, LeadBook, Search, StoredLead, digits_of
 from dispatcher.sandbox.fault import FaultName, Rule
 
 _DATE = re.compile(r"\d{4}-\d{2}-\d{2}")

@@ -2,10 +2,25 @@
 
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Final
 
 from sqlalchemy import Connection, text
 
 from dispatcher.store.statement import HotStatement
+
+WAITING_CHANNELS: Final = """
+channel AS (
+    -- A loose index scan: one probe a channel. The query that begins with it is RECURSIVE.
+    (SELECT account, campaign_id FROM dispatcher.leads WHERE state = 'pending' ORDER BY account, campaign_id LIMIT 1)
+    UNION ALL
+    SELECT following.account, following.campaign_id
+    FROM channel CROSS JOIN LATERAL (
+        SELECT lead.account, lead.campaign_id FROM dispatcher.leads AS lead
+        WHERE lead.state = 'pending' AND (lead.account, lead.campaign_id) > (channel.account, channel.campaign_id)
+        ORDER BY lead.account, lead.campaign_id LIMIT 1
+    ) AS following
+)
+"""
 
 _READ = HotStatement("""
 SELECT account.base_url, coalesce(account.watermark_off, false) AS watermark_off,

@@ -6,6 +6,7 @@ its pool and its transactions stay SQLAlchemy's.
 
 import re
 from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
 from typing import Any, Final, TypeAlias
 
 import psycopg
@@ -65,3 +66,16 @@ def together(connection: Connection, first: Call, second: Call) -> tuple[Sequenc
         if driver.closed:
             connection.invalidate()
         raise
+
+
+Start = datetime | timedelta | None
+
+START: Final = "greatest(now(), coalesce(CAST(:at AS timestamptz), now() + CAST(:delay AS interval), now()))"
+
+
+def start_values(not_before: Start) -> dict[str, Any]:
+    """What `START` binds."""
+    return {
+        "at": not_before if isinstance(not_before, datetime) else None,
+        "delay": not_before if isinstance(not_before, timedelta) else None,
+    }

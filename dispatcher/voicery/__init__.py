@@ -1,1 +1,1 @@
-"""One HTTP exchange with Voicery, as a value: `client.VoiceryClient` makes a `dispatcher.answers.reply.Reply` of it."""
+"""One HTTP exchange with Voicery: `VoiceryClient` returns a `Reply`, and never raises for what the peer does."""

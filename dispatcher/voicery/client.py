@@ -9,15 +9,13 @@ from urllib.parse import urlsplit
 
 import requests
 
-from dispatcher.answers.reply import BodyFault, Reply, WireFault
-from dispatcher.answers.storable import storable_text
-from dispatcher.config.base_url import check_base_url, endpoint
+from dispatcher.config.urls import check_base_url, endpoint
+from dispatcher.decisions.evidence import storable_text
+from dispatcher.decisions.reply import BodyFault, Reply, WireFault
 from dispatcher.errors import NotConfigured
-from dispatcher.voicery.answer import Answer
-from dispatcher.voicery.body import parse_body
-from dispatcher.voicery.exchange import Exchange, ExchangeFailed
-from dispatcher.voicery.origin import Origin, Proxy, tls_context
-from dispatcher.voicery.token import BearerAuth, Secret
+from dispatcher.voicery.connection import Origin, Proxy, tls_context
+from dispatcher.voicery.exchange import Answer, Exchange, ExchangeFailed
+from dispatcher.voicery.request import BearerAuth, Secret, parse_body
 from dispatcher.voicery.transport import LeanRequest, OriginAdapter
 
 LEAD_BODY_CAP: Final = 256 * 1024

@@ -14,11 +14,10 @@ import requests
 from requests.adapters import BaseAdapter
 from requests.exceptions import InvalidHeader
 
-from dispatcher.answers.reply import WireFault
+from dispatcher.decisions.reply import WireFault
 from dispatcher.hub import elsewhere
-from dispatcher.voicery.connection import Connection
+from dispatcher.voicery.connection import Connection, Origin
 from dispatcher.voicery.exchange import Exchange, ExchangeFailed
-from dispatcher.voicery.origin import Origin
 
 _CHANGING: Final = ("Authorization", "Content-Length")
 

@@ -269,7 +269,7 @@ CREATE TABLE dispatcher.audit_log (
 );
 """
 
-# The doubled % is the driver's escape. Native code decides; the function runs only to refuse. The pairs are `dispatcher.rules.states.LEGAL_MOVES` (tested equal).
+# The doubled % is the driver's escape. Native code decides; the function runs only to refuse. The pairs are `dispatcher.decisions.states.LEGAL_MOVES` (tested equal).
 TRIGGER = """
 CREATE FUNCTION dispatcher.refuse_illegal_move() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN

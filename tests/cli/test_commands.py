@@ -12,7 +12,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from dispatcher.cli.app import app
-from dispatcher.config.store_url import normal_database_url
+from dispatcher.config.urls import normal_database_url
 from dispatcher.errors import DispatcherError
 from dispatcher.store.database import Database
 from tests.support.rows import ADA, BOB, Rows

@@ -11,15 +11,13 @@ import psycopg
 import pytest
 from typer.testing import CliRunner
 
-from dispatcher.answers.reply import Reply
-from dispatcher.cli import store_checks
+from dispatcher.cli import doctor_stores
 from dispatcher.cli.app import app
-from dispatcher.cli.check import Check, Verdict
-from dispatcher.cli.checks import judge_greeting
-from dispatcher.cli.store_checks import judge_doorbells
-from dispatcher.records.health import Pulse
-from dispatcher.store import server
-from dispatcher.store.server import Limits, LongTransaction, TableSize
+from dispatcher.cli.doctor import Check, Verdict
+from dispatcher.cli.doctor_checks import judge_greeting
+from dispatcher.cli.doctor_stores import Limits, LongTransaction, TableSize, judge_doorbells
+from dispatcher.decisions.reply import Reply
+from dispatcher.operator.health import Pulse
 
 
 @pytest.fixture
@@ -64,7 +62,7 @@ def test_a_name_that_is_no_setting_is_an_error_only_if_strict(
 def test_a_transaction_that_stays_open_is_found(
     doctor: Any, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(store_checks, "LONG_SECONDS", 0.0)
+    monkeypatch.setattr(doctor_stores, "LONG_SECONDS", 0.0)
     with psycopg.connect(database_url, application_name="a-report") as connection:
         connection.execute("SELECT 1")
         found = doctor()
@@ -83,17 +81,19 @@ def test_a_transaction_that_stays_open_is_found(
 def test_bloat_is_many_dead_rows_and_a_large_share(
     monkeypatch: pytest.MonkeyPatch, table: TableSize, verdict: Verdict
 ) -> None:
-    monkeypatch.setattr(server, "table_sizes", lambda _: [table])
+    monkeypatch.setattr(doctor_stores, "table_sizes", lambda _: [table])
 
-    (check,) = store_checks.bloat(None)  # type: ignore[arg-type]
+    (check,) = doctor_stores.bloat(None)  # type: ignore[arg-type]
 
     assert check.verdict is verdict
 
 
 def test_a_server_without_autovacuum_or_free_connections_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(server, "limits", lambda _: Limits(autovacuum=False, connections=100, connected=95))
+    monkeypatch.setattr(
+        doctor_stores, "server_limits", lambda _: Limits(autovacuum=False, connections=100, connected=95)
+    )
 
-    checks = list(store_checks.limits(None))  # type: ignore[arg-type]
+    checks = list(doctor_stores.limits(None))  # type: ignore[arg-type]
 
     assert [(check.name, check.verdict) for check in checks] == [
         ("Autovacuum", Verdict.BAD),
@@ -166,9 +166,9 @@ def test_what_voicery_answers_is_judged(status: int, verdict: Verdict) -> None:
 
 
 def test_a_long_transaction_is_named_with_its_cure(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(server, "long_transactions", lambda *_, **__: [LongTransaction(7, "psql", "idle", 7200)])
+    monkeypatch.setattr(doctor_stores, "long_transactions", lambda *_, **__: [LongTransaction(7, "psql", "idle", 7200)])
 
-    (check,) = store_checks.transactions(None)  # type: ignore[arg-type]
+    (check,) = doctor_stores.transactions(None)  # type: ignore[arg-type]
 
     assert "pid 7" in check.found
     assert "pg_terminate_backend(7)" in check.advice

@@ -12,12 +12,12 @@ import pytest
 from sqlalchemy import text
 from typer.testing import CliRunner, Result
 
-from dispatcher.cli import filters as cli_filters
+from dispatcher.cli import failed as cli_filters
 from dispatcher.cli.app import app
-from dispatcher.config.store_url import normal_database_url
+from dispatcher.config.urls import normal_database_url
 from dispatcher.console import filters as console_filters
 from dispatcher.errors import DispatcherError, NotAllowed
-from dispatcher.records.failure_filter import FailureFilter
+from dispatcher.operator.failures import FailureFilter
 from dispatcher.store.database import Database
 from tests.support.rows import ADA, BOB, Rows
 

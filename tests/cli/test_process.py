@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from dispatcher.config.store_url import normal_database_url
+from dispatcher.config.urls import normal_database_url
 from dispatcher.store.database import Database
 from tests.support.environment import clean_environment
 from tests.support.rows import Rows
@@ -68,7 +68,7 @@ def test_a_refused_lead_names_every_fault_and_not_the_number(environment: dict[s
 
 def test_a_bug_is_one_line_that_says_where() -> None:
     script = (
-        "import dispatcher.cli.reading as reading\n"
+        "import dispatcher.cli.status as reading\n"
         "def bad(): raise ZeroDivisionError('+12025550101')\n"
         "reading.opened = bad\n"
         "from dispatcher.__main__ import main\nimport sys\nsys.argv = ['dispatcher', 'status']\nmain()\n"
@@ -80,13 +80,13 @@ def test_a_bug_is_one_line_that_says_where() -> None:
 
     assert done.returncode == 1
     assert done.stderr.count("\n") == 1
-    assert "bug of the dispatcher: ZeroDivisionError in dispatcher.cli.reading:" in done.stderr
+    assert "bug of the dispatcher: ZeroDivisionError in dispatcher.cli.status:" in done.stderr
     assert "2025550101" not in done.stderr
 
 
 def test_the_driver_adds_nothing_to_what_is_said_of_a_lost_connection(environment: dict[str, str]) -> None:
     script = (
-        "import logging\nfrom dispatcher.cli.opening import opened\n"
+        "import logging\nfrom dispatcher.cli.arguments import opened\n"
         "with opened():\n    logging.getLogger('psycopg').warning('error ignored')\n"
     )
 

@@ -9,18 +9,14 @@ from urllib.parse import quote_plus
 import pytest
 from starlette.testclient import TestClient
 
-from dispatcher.config.secret import Secret
+from dispatcher.config.setting import Secret
 from dispatcher.config.settings import Settings
-from dispatcher.config.store_url import normal_database_url
+from dispatcher.config.urls import normal_database_url
 from dispatcher.console.app import Console, build
+from dispatcher.console.auth import Lobby, OneTimeKey, People, Person, Role, Session, Sessions, Throttle, hash_password
 from dispatcher.console.desk import Desk
-from dispatcher.console.guard import Guard
-from dispatcher.console.login import Lobby, OneTimeKey
-from dispatcher.console.origin import Origin, reached_at
-from dispatcher.console.people import People, Person, Role, hash_password
+from dispatcher.console.guard import Guard, Origin, reached_at
 from dispatcher.console.rendering import Renderer
-from dispatcher.console.sessions import Session, Sessions
-from dispatcher.console.throttle import Throttle
 from dispatcher.store.database import Database
 from tests.support.rows import Rows
 

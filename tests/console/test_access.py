@@ -5,12 +5,10 @@ from typing import Any
 
 import pytest
 
-from dispatcher.config.secret import Secret
-from dispatcher.console.doors import DOORS, Door
-from dispatcher.console.guard import HEADERS, POLICY
-from dispatcher.console.origin import reached_at
-from dispatcher.console.people import People, Role, hash_password
-from dispatcher.console.sessions import LONGEST_SECONDS
+from dispatcher.config.setting import Secret
+from dispatcher.console.app import DOORS, Door
+from dispatcher.console.auth import LONGEST_SECONDS, People, Role, hash_password
+from dispatcher.console.guard import HEADERS, POLICY, reached_at
 from dispatcher.errors import NotConfigured
 from tests.console.conftest import BASE, PASSWORD, Browser, Seat
 from tests.support.rows import Rows

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from dispatcher.console.people import Role
+from dispatcher.console.auth import Role
 from dispatcher.errors import NotAllowed
-from dispatcher.records.operation import OperationKind
+from dispatcher.operator.operation_work import OperationKind
 from dispatcher.store.database import Database
 from tests.console.conftest import Browser, Seat, hidden
 from tests.support.rows import ADA, BOB, Rows

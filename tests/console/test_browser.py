@@ -15,8 +15,8 @@ import uvicorn
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
-from dispatcher.console.origin import reached_at
-from dispatcher.console.people import Role
+from dispatcher.console.auth import Role
+from dispatcher.console.guard import reached_at
 from tests.console.conftest import PASSWORD, Seat
 from tests.support.rows import Rows
 from tests.support.waiting import wait_until

@@ -6,7 +6,7 @@ from typing import Any
 
 from sqlalchemy import Engine, event, text
 
-from dispatcher.console.people import Role
+from dispatcher.console.auth import Role
 from dispatcher.store.database import Database
 from tests.console.conftest import Seat
 from tests.support.rows import ADA, Rows

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from dispatcher.config.store_url import normal_database_url
+from dispatcher.config.urls import normal_database_url
 from dispatcher.store.database import Database
 from tests.database.queue import Queue
 

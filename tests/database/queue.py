@@ -8,12 +8,12 @@ from typing import Any
 import uuid_utils.compat
 from sqlalchemy import text
 
-from dispatcher.answers.outcome import Kind
-from dispatcher.rules.states import FailureClass, State
-from dispatcher.store import claims, results
-from dispatcher.store.claims import Claim, Claimed, ClaimTerms
+from dispatcher.decisions.outcome import Kind
+from dispatcher.decisions.states import FailureClass, State
+from dispatcher.delivery import claims, results
+from dispatcher.delivery.claims import Claim, Claimed, ClaimTerms
+from dispatcher.delivery.results import Recorded, Result
 from dispatcher.store.database import Database
-from dispatcher.store.results import Recorded, Result
 
 TERMS = ClaimTerms(account="default", campaign_id=42, worker="test:1", lease_seconds=90.0, park_seconds=30.0)
 

@@ -12,15 +12,15 @@ import pytest
 import requests
 from sqlalchemy import text
 
-from dispatcher.alerts.alerting import GIVE_UP_AFTER, Alerting
-from dispatcher.alerts.webhook import Webhook
-from dispatcher.answers.outcome import Reason
-from dispatcher.config.secret import Secret
-from dispatcher.records.alert import Alert
-from dispatcher.rules.gate import Gate, GateLimits, closed
-from dispatcher.store import alerts, gates
+from dispatcher.alerts import alerts
+from dispatcher.alerts.alerting import GIVE_UP_AFTER, Alerting, Webhook
+from dispatcher.alerts.alerts import Alert
+from dispatcher.config.setting import Secret
+from dispatcher.decisions.gate import Gate, GateLimits, closed
+from dispatcher.decisions.outcome import Reason
+from dispatcher.delivery import gates
+from dispatcher.store.audit import IncidentKind, open_incident
 from dispatcher.store.database import Database
-from dispatcher.store.incidents import IncidentKind, open_incident
 from tests.database.queue import Queue
 
 SECRET = "a-secret-of-the-tests"

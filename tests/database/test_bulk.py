@@ -18,10 +18,10 @@ from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from dispatcher.errors import IdempotencyConflict, InvalidLead, StoreUnavailable
+from dispatcher.intake import copying as bulk_store
 from dispatcher.intake.bulk import Bulk
 from dispatcher.intake.submit import Intake
-from dispatcher.leads.candidate import BatchIds, read_items
-from dispatcher.store import bulk as bulk_store
+from dispatcher.lead.candidate import BatchIds, read_items
 from dispatcher.store.database import Database
 from tests.database.queue import phone
 

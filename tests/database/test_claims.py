@@ -9,8 +9,8 @@ from dataclasses import replace
 import pytest
 from sqlalchemy import Connection, text
 
-from dispatcher.operating.gates import GateKeeper
-from dispatcher.store import claims, gates
+from dispatcher.delivery import claims, gates
+from dispatcher.operator.pause import GateKeeper
 from dispatcher.store.database import Database, TryAgain
 from tests.database.queue import TERMS, Queue, accepted, ids, phone, unknown
 from tests.support.waiting import wait_until

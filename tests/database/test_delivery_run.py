@@ -8,18 +8,17 @@ from typing import Any
 
 import pytest
 
-from dispatcher.answers.outcome import Rules
-from dispatcher.answers.reply import Reply, WireFault
 from dispatcher.broker.limiter import LimiterUnavailable, Permits
 from dispatcher.config.settings import Settings
-from dispatcher.delivery.finished import Finished
-from dispatcher.delivery.recording import Recorder
-from dispatcher.delivery.run import DeliveryRun, Job, RunTerms, request_body
-from dispatcher.delivery.slots import Slots
+from dispatcher.decisions.gate import GateLimits
+from dispatcher.decisions.outcome import Rules
+from dispatcher.decisions.policy import Budget
+from dispatcher.decisions.reply import Reply, WireFault
+from dispatcher.delivery.claims import Claimed
+from dispatcher.delivery.delivery import DeliveryRun, Job, RunTerms, Slots, request_body
+from dispatcher.delivery.recorder import Recorder
+from dispatcher.delivery.results import Finished
 from dispatcher.errors import StoreUnavailable
-from dispatcher.rules.gate import GateLimits
-from dispatcher.rules.policy import Budget
-from dispatcher.store.claims import Claimed
 from dispatcher.store.database import Database
 from tests.database.queue import TERMS, Queue, phone
 

@@ -5,12 +5,11 @@ import uuid
 import pytest
 from sqlalchemy import text
 
-from dispatcher.config.store_url import normal_database_url
+from dispatcher.config.urls import normal_database_url
 from dispatcher.errors import IdempotencyConflict, InvalidLead, NotAllowed
 from dispatcher.intake.submit import Intake
-from dispatcher.operating.erasure import Erasure
-from dispatcher.store.database import Database
-from dispatcher.store.rehearsal import Rehearsal
+from dispatcher.operator.erasure import Erasure
+from dispatcher.store.database import Database, Rehearsal
 from tests.database.queue import Queue, accepted, phone, rejected, unknown
 
 ADA, BOB = phone(1), phone(2)

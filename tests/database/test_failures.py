@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
-from dispatcher.config.store_url import normal_database_url
+from dispatcher.config.urls import normal_database_url
+from dispatcher.decisions.states import FailureClass
 from dispatcher.errors import LeadNotFound, NotAllowed
-from dispatcher.operating.failures import Failures
-from dispatcher.records.failure_filter import FailureFilter
-from dispatcher.rules.states import FailureClass
+from dispatcher.operator.failures import FailureFilter
+from dispatcher.operator.replay import Failures
 from dispatcher.store.database import Database
 from tests.support.rows import ADA, BOB, Rows
 from tests.support.waiting import wait_until

@@ -7,12 +7,12 @@ from collections.abc import Iterator
 import pytest
 import uuid_utils.compat
 
-from dispatcher.answers.outcome import Reason
-from dispatcher.config.store_url import normal_database_url
+from dispatcher.config.urls import normal_database_url
+from dispatcher.decisions.outcome import Reason
+from dispatcher.delivery import claims
+from dispatcher.delivery.claims import ClaimTerms
 from dispatcher.errors import NotAllowed
-from dispatcher.operating.gates import GateKeeper
-from dispatcher.store import claims
-from dispatcher.store.claims import ClaimTerms
+from dispatcher.operator.pause import GateKeeper
 from dispatcher.store.database import Database
 from tests.support.rows import BOB, Rows
 from tests.support.waiting import wait_until

@@ -18,18 +18,18 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import text
 
-from dispatcher.config.rate import parse_rate_limit
+from dispatcher.config.account import parse_rate_limit
 from dispatcher.errors import StoreUnavailable
+from dispatcher.importing import imports
+from dispatcher.importing.columns import ImportTerms
 from dispatcher.importing.importer import Importer, ImportResult
 from dispatcher.importing.plan import Plan
-from dispatcher.importing.refusal import ImportStopped, UnreadableFile, UnwritableRejects
 from dispatcher.importing.rejects import Rejects
-from dispatcher.importing.source import open_source
-from dispatcher.importing.terms import ImportTerms
+from dispatcher.importing.source import ImportStopped, UnreadableFile, UnwritableRejects, open_source
+from dispatcher.intake import copying
 from dispatcher.intake.bulk import Bulk
-from dispatcher.operating.campaigns import Campaigns
-from dispatcher.operating.gates import GateKeeper
-from dispatcher.store import bulk, imports
+from dispatcher.operator.campaigns import Campaigns
+from dispatcher.operator.pause import GateKeeper
 from dispatcher.store.database import Database
 from tests.database.queue import phone
 
@@ -266,14 +266,14 @@ def test_a_note_of_progress_outlasts_a_blip_and_counts_once(
 def test_a_store_that_gives_up_says_how_many_rows_are_done_in_words_of_the_command(
     files: Files, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    insert = bulk.insert
+    insert = copying.insert
 
     def away(connection: Any, account: Any, batch_id: Any, now: Any, births: Any) -> None:
         insert(connection, account, batch_id, now, births)
         if births[0].candidate.index >= 4:
             raise StoreUnavailable("Postgres is away.")
 
-    monkeypatch.setattr(bulk, "insert", away)
+    monkeypatch.setattr(copying, "insert", away)
     with pytest.raises(StoreUnavailable) as given_up:
         files.run(HEADER + lines(*range(20)))
     assert str(given_up.value) == "Postgres is away. The first 4 rows are done; to go on, run the same command."

@@ -14,15 +14,14 @@ import pytest
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
-from dispatcher.config.secret import Secret
+from dispatcher.config.setting import Secret
 from dispatcher.errors import NotConfigured
-from dispatcher.monitoring.probe import probe
-from dispatcher.monitoring.scrape import Scrape
-from dispatcher.monitoring.server import MetricsServer, Pages
-from dispatcher.records.health import Health
-from dispatcher.records.overview import RateUse
-from dispatcher.records.tally import Tally
-from dispatcher.store import imports, tallies
+from dispatcher.importing import imports
+from dispatcher.metrics.server import MetricsServer, Pages, Scrape, probe
+from dispatcher.operator.health import Health
+from dispatcher.operator.overview import RateUse
+from dispatcher.store import counters
+from dispatcher.store.counters import Tally
 from dispatcher.store.database import Database
 from tests.database.queue import Queue
 
@@ -85,7 +84,7 @@ def test_counters_of_all_processes_add_up_and_survive_them(database: Database) -
         tally = Tally()  # another process each time
         tally.attempt(outcome, seconds)
         with database.transaction() as connection:
-            tallies.add(connection, "default", tally)
+            counters.add(connection, "default", tally)
     text = scrape(database).text()
 
     assert value(text, "dispatcher_attempts_total", account="default", outcome="accepted") == 2
@@ -117,7 +116,7 @@ def test_processes_that_count_at_once_lose_nothing(database: Database) -> None:
             tally.add("runs", "deliver")
             tally.attempt("accepted", 0.1)
             with database.transaction() as connection:
-                tallies.add(connection, "default", tally)
+                counters.add(connection, "default", tally)
 
     threads = [threading.Thread(target=count) for _ in range(6)]
     for thread in threads:

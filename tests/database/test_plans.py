@@ -19,15 +19,18 @@ import pytest
 import uuid_utils.compat
 from sqlalchemy import Connection, text
 
-from dispatcher.answers.outcome import Kind
-from dispatcher.config.store_url import normal_database_url
-from dispatcher.leads.lead import Lead
-from dispatcher.leads.options import SubmitOptions
-from dispatcher.rules.states import State
-from dispatcher.store import claims, pruning, pulse, results, submissions, sweeps
-from dispatcher.store.claims import Claim, Claimed
+from dispatcher.config.urls import normal_database_url
+from dispatcher.decisions.outcome import Kind
+from dispatcher.decisions.states import State
+from dispatcher.delivery import claims, results
+from dispatcher.delivery.claims import Claim, Claimed
+from dispatcher.delivery.results import Result
+from dispatcher.intake import submit
+from dispatcher.lead.lead import Lead
+from dispatcher.lead.options import SubmitOptions
+from dispatcher.operator import health, retention
 from dispatcher.store.database import Database
-from dispatcher.store.results import Result
+from dispatcher.sweep import repairs as sweeps
 from tests.database.queue import TERMS, accepted, ids, phone, result
 from tests.support.databases import Databases
 
@@ -37,7 +40,7 @@ FINISHED: Final = 50_000
 CHANNELS: Final = 20
 BATCH: Final = 8
 PRUNED: Final = 20
-PLACE: Final = pruning.since(datetime(2000, 1, 1, tzinfo=UTC))
+PLACE: Final = retention.since(datetime(2000, 1, 1, tzinfo=UTC))
 
 SIZES: Final = {"scheduled": SCHEDULED, "due": DUE, "finished": FINISHED, "channels": CHANNELS}
 GROW: Final = (
@@ -116,9 +119,9 @@ class Meter:
         return {row.name: (row.scans, row.returned, row.fetched, row.blocks) for row in rows}
 
 
-def entry(number: int, **options: Any) -> submissions.Entry:
+def entry(number: int, **options: Any) -> submit.Entry:
     lead = Lead.parse({"phone_number": phone(number), "campaign_id": 42, "variables": {"name": "Ada"}})
-    return submissions.Entry(uuid_utils.compat.uuid7(), "default", lead, SubmitOptions.parse(options))
+    return submit.Entry(uuid_utils.compat.uuid7(), "default", lead, SubmitOptions.parse(options))
 
 
 def run_of(connection: Connection) -> dict[str, Touched]:
@@ -151,15 +154,19 @@ def alone(connection: Connection) -> dict[str, Touched]:
     """What is a transaction of its own."""
     meter = Meter(connection)
     return {
-        "submit": meter(lambda: submissions.submit(connection, entry(1), "hash")),
-        "submit with a key": meter(lambda: submissions.submit(connection, entry(2, idempotency_key="key"), "hash")),
+        "submit": meter(lambda: submit.submit(connection, entry(1), "hash")),
+        "submit with a key": meter(lambda: submit.submit(connection, entry(2, idempotency_key="key"), "hash")),
         "take": meter(lambda: sweeps.take(connection, "one", hold_seconds=5)),
         "due_channels": meter(lambda: sweeps.due_channels(connection)),
         "due_lookups": meter(lambda: sweeps.due_lookups(connection)),
         "leases_run_out": meter(lambda: sweeps.leases_run_out(connection)),
         "expired": meter(lambda: sweeps.expired(connection)),
-        "prune": meter(lambda: pruning.leads(connection, PLACE, pruning.now(connection), failed=False, most=PRUNED)),
-        "pulse": meter(lambda: pulse.read(connection)),
+        "prune": meter(
+            lambda: retention.prune_leads(
+                connection, PLACE, retention.database_now(connection), failed=False, most=PRUNED
+            )
+        ),
+        "pulse": meter(lambda: health.read(connection)),
     }
 
 

@@ -15,14 +15,15 @@ import psycopg
 import pytest
 from typer.testing import CliRunner
 
+from dispatcher.api import Dispatcher
 from dispatcher.cli.app import app
 from dispatcher.config.settings import Settings
-from dispatcher.config.store_url import normal_database_url
+from dispatcher.config.urls import normal_database_url
 from dispatcher.errors import StoreUnavailable
-from dispatcher.migration import current, upgrade
-from dispatcher.runtime import Dispatcher
-from dispatcher.store import doubts, sweeps
+from dispatcher.lookup import doubts
 from dispatcher.store.database import Database
+from dispatcher.store.migration import current, upgrade
+from dispatcher.sweep import repairs
 from tests.database.queue import Queue, accepted, phone, unknown
 from tests.support.pooler import SERVER_SESSIONS, find_pgbouncer, pooled
 
@@ -84,7 +85,7 @@ def test_leases_end_and_leads_in_doubt_are_taken_for_a_look_up(queue: Queue) -> 
     queue.run("UPDATE dispatcher.leads SET lease_until = now() - interval '1 s' WHERE id = :id", id=lost.lead_id)
 
     with queue.database.transaction() as connection:
-        sweeps.end_leases(connection, [lost.lead_id], settle_seconds=0.0)
+        repairs.end_leases(connection, [lost.lead_id], settle_seconds=0.0)
         taken = doubts.take_due(connection, "default", most=9, hold_seconds=60.0)
 
     assert {one.lead_id for one in taken} == {lost.lead_id, doubtful.lead_id}

@@ -7,12 +7,11 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection
 
-from dispatcher.operating.pruning import Pruner, Pruning, Retention
-from dispatcher.store import pruning
-from dispatcher.store.activity import first_id
+from dispatcher.operator import retention
+from dispatcher.operator.activity import first_id
+from dispatcher.operator.retention import Place, Pruner, Pruning, Retention, Slice
 from dispatcher.store.database import Database, StatementRefused
-from dispatcher.store.pruning import Place, Slice
-from dispatcher.sweep import Sweep
+from dispatcher.sweep.sweep import Sweep
 from tests.database.queue import Queue
 
 RETENTION = Retention(leads=timedelta(days=90), responses=timedelta(days=30), keys=timedelta(days=400))
@@ -208,13 +207,13 @@ def test_a_later_pass_finds_what_has_become_old_since(queue: Queue, pruner: Prun
 def test_a_slice_looks_at_no_more_than_it_may_and_the_next_goes_on_behind_it(queue: Queue, database: Database) -> None:
     kept = [ended(queue, number, 400, "failed") for number in range(5)]
     gone = [ended(queue, number, 400) for number in range(5, 12)]
-    place: Place | None = pruning.since(datetime(2000, 1, 1, tzinfo=UTC))
+    place: Place | None = retention.since(datetime(2000, 1, 1, tzinfo=UTC))
     slices: list[Slice] = []
 
     while place is not None:
         with database.transaction() as connection:
-            before = pruning.now(connection) - timedelta(days=90)
-            slices.append(pruning.leads(connection, place, before, failed=False, most=3))
+            before = retention.database_now(connection) - timedelta(days=90)
+            slices.append(retention.prune_leads(connection, place, before, failed=False, most=3))
         place = slices[-1].following
 
     assert max(one.pruned for one in slices) <= 3
@@ -269,7 +268,7 @@ def test_a_row_that_cannot_be_pruned_costs_the_pass_and_no_more_than_one_try_an_
     def refuse(_connection: Connection, *_: Any, **__: Any) -> Slice:
         raise StatementRefused("23503", "a_foreign_key_of_somebody")
 
-    monkeypatch.setattr(pruning, "leads", refuse)
+    monkeypatch.setattr(retention, "prune_leads", refuse)
     pruner = Pruning(database, RETENTION)
 
     with pytest.raises(StatementRefused):

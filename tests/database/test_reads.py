@@ -6,15 +6,15 @@ from typing import Any
 
 import pytest
 
-from dispatcher.answers.outcome import Kind, Reason
-from dispatcher.config.store_url import normal_database_url
+from dispatcher.config.urls import normal_database_url
+from dispatcher.decisions.outcome import Kind, Reason
+from dispatcher.decisions.states import FailureClass, State
 from dispatcher.errors import LeadNotFound
-from dispatcher.operating.campaigns import Campaigns
-from dispatcher.operating.gates import GateKeeper
-from dispatcher.operating.reads import Reads
-from dispatcher.records.overview import Count, RateUse
-from dispatcher.rules.states import FailureClass, State
-from dispatcher.store import overview as overview_store
+from dispatcher.operator import overview as overview_store
+from dispatcher.operator.campaigns import Campaigns
+from dispatcher.operator.leads import Reads
+from dispatcher.operator.overview import Count, RateUse
+from dispatcher.operator.pause import GateKeeper
 from dispatcher.store.database import Database
 from tests.support.rows import ADA, BOB, Rows
 

@@ -9,16 +9,16 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection, text
 
-from dispatcher.answers.answer import CreatedContact
-from dispatcher.answers.hints import RateHints
-from dispatcher.answers.outcome import Kind, Outcome, Reason, Scope, Signal
-from dispatcher.delivery.finished import Finished
-from dispatcher.delivery.recording import NOTICE, STILL_IN_DOUBT, Recorder
+from dispatcher.decisions.gate import GateLimits
+from dispatcher.decisions.hints import RateHints
+from dispatcher.decisions.outcome import Kind, Outcome, Reason, Scope, Signal
+from dispatcher.decisions.policy import Budget
+from dispatcher.decisions.reply import CreatedContact
+from dispatcher.delivery import results
+from dispatcher.delivery.claims import Claimed, ClaimTerms
+from dispatcher.delivery.recorder import NOTICE, STILL_IN_DOUBT, Recorder
+from dispatcher.delivery.results import Finished
 from dispatcher.errors import StoreUnavailable
-from dispatcher.rules.gate import GateLimits
-from dispatcher.rules.policy import Budget
-from dispatcher.store import results
-from dispatcher.store.claims import Claimed, ClaimTerms
 from dispatcher.store.database import Database, StatementRefused
 from tests.database.queue import TERMS, Queue, ids
 

@@ -6,15 +6,15 @@ from typing import Any
 
 import pytest
 
-from dispatcher.answers.outcome import Kind
-from dispatcher.answers.reply import Reply, WireFault
 from dispatcher.broker.limiter import Permits
-from dispatcher.resolution.conclusion import LookUpTerms
-from dispatcher.resolution.run import Resolution
-from dispatcher.rules.gate import GateLimits
-from dispatcher.rules.states import State
-from dispatcher.rules.verdict import OnUnknown, Step, Verdict
-from dispatcher.store.claims import Claimed
+from dispatcher.decisions.gate import GateLimits
+from dispatcher.decisions.outcome import Kind
+from dispatcher.decisions.reply import Reply, WireFault
+from dispatcher.decisions.states import State
+from dispatcher.decisions.verdict import OnUnknown, Step, Verdict
+from dispatcher.delivery.claims import Claimed
+from dispatcher.lookup.conclusion import LookUpTerms
+from dispatcher.lookup.lookup import Resolution
 from tests.database.queue import Queue, accepted, phone, result, unknown
 
 SETTLE = 10.0

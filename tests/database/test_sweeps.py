@@ -9,9 +9,9 @@ from sqlalchemy import Connection, text
 
 from dispatcher.broker.limiter import LimiterUnavailable
 from dispatcher.errors import StoreUnavailable
-from dispatcher.store import sweeps
 from dispatcher.store.database import Database, StatementRefused
-from dispatcher.sweep import Sweep
+from dispatcher.sweep import repairs
+from dispatcher.sweep.sweep import Sweep
 from tests.database.queue import Queue, phone, unknown
 
 
@@ -211,7 +211,7 @@ def test_the_sweep_outlives_a_store_that_fails(sweeper: Sweeper, fault: Exceptio
 
 def due(database: Database) -> list[tuple[str, int]]:
     with database.autocommit() as connection:
-        return sweeps.due_channels(connection)
+        return repairs.due_channels(connection)
 
 
 def served(queue: Queue, campaign_id: int, seconds_ago: int) -> None:
@@ -345,7 +345,7 @@ def test_an_idle_sweep_is_one_statement(queue: Queue, database: Database, sweepe
 
 def test_served_counts_claims_and_remembers_when(queue: Queue, database: Database) -> None:
     def note(connection: Connection) -> None:
-        sweeps.served(connection, "default", 42, "w:1", 3)
+        repairs.served(connection, "default", 42, "w:1", 3)
 
     database.again(note)
     database.again(note)

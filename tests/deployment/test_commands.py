@@ -13,8 +13,8 @@ import psycopg
 import pytest
 
 from dispatcher.embedded.child import Child, Command
-from dispatcher.embedded.ports import free_port
 from dispatcher.embedded.redis import EmbeddedRedis
+from dispatcher.embedded.server import free_port
 from tests.deployment.files import ROOT, commands, compose, dockerfile, example_variables
 from tests.support.environment import clean_environment
 from tests.support.waiting import wait_until
@@ -140,7 +140,7 @@ def test_the_steps_of_the_dockerfile_make_an_environment_that_works(tmp_path: Pa
     shutil.rmtree(source)
     python = tmp_path / "app" / "bin" / "python"
     asked = (
-        "import dispatcher, aiohttp; from dispatcher import migration; from dispatcher.embedded.demo_leads import *;"
+        "import dispatcher, aiohttp; from dispatcher.store import migration; from dispatcher.embedded.demo import *;"
         "print(dispatcher.__file__, migration.head(), len(list(read_rows(example_file()))))"
     )
     answer = subprocess.run([python, "-c", asked], check=True, cwd=tmp_path, capture_output=True, text=True).stdout

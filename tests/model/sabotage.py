@@ -5,9 +5,9 @@ from dataclasses import replace
 from types import MappingProxyType
 from typing import Final
 
-from dispatcher.rules import verdict
-from dispatcher.rules.states import State
-from dispatcher.rules.verdict import Circumstances, Decision, Doubt, Judgement, LookUp, Verdict
+from dispatcher.decisions import verdict
+from dispatcher.decisions.states import State
+from dispatcher.decisions.verdict import Circumstances, Decision, Doubt, Judgement, LookUp, Verdict
 from tests.model.simulation import SOUND, Sabotage
 
 

@@ -9,15 +9,15 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from random import Random
 
-from dispatcher.answers.hints import rate_hints
-from dispatcher.answers.outcome import Kind, Outcome, Reason, Rules, Scope, Sent, classify
-from dispatcher.answers.reply import Reply, WireFault
 from dispatcher.config.settings import Settings
-from dispatcher.rules import gate, verdict
-from dispatcher.rules.gate import Gate, GateLimits, GateState
-from dispatcher.rules.policy import Budget, Past, Standing, after_attempt
-from dispatcher.rules.states import FailureClass, State
-from dispatcher.rules.verdict import Circumstances, Decision, Doubt, Judgement, LookUp, OnUnknown, Step, Verdict
+from dispatcher.decisions import gate, verdict
+from dispatcher.decisions.gate import Gate, GateLimits, GateState
+from dispatcher.decisions.hints import rate_hints
+from dispatcher.decisions.outcome import Kind, Outcome, Reason, Rules, Scope, Sent, classify
+from dispatcher.decisions.policy import Budget, Past, Standing, after_attempt
+from dispatcher.decisions.reply import Reply, WireFault
+from dispatcher.decisions.states import FailureClass, State
+from dispatcher.decisions.verdict import Circumstances, Decision, Doubt, Judgement, LookUp, OnUnknown, Step, Verdict
 from tests.model.store import Attempt, Broken, Lead, Store
 from tests.model.voicery import CAMPAIGN, Post, Trouble, Voicery
 

@@ -3,11 +3,11 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from dispatcher.answers.outcome import Kind, Outcome
-from dispatcher.rules.gate import Gate
-from dispatcher.rules.policy import Move
-from dispatcher.rules.states import FailureClass, State, may_move
-from dispatcher.rules.verdict import LookUp
+from dispatcher.decisions.gate import Gate
+from dispatcher.decisions.outcome import Kind, Outcome
+from dispatcher.decisions.policy import Move
+from dispatcher.decisions.states import FailureClass, State, may_move
+from dispatcher.decisions.verdict import LookUp
 
 
 class Broken(AssertionError):

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from random import Random
 
-from dispatcher.answers.listing import ListedLead, Page
-from dispatcher.answers.reply import BodyFault, Reply, WireFault
+from dispatcher.decisions.listing import ListedLead, Page
+from dispatcher.decisions.reply import BodyFault, Reply, WireFault
 
 CAMPAIGN = 42
 

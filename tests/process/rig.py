@@ -13,10 +13,10 @@ import psycopg
 import requests
 from psycopg import sql
 
+from dispatcher.api import Dispatcher
 from dispatcher.config.settings import Settings
 from dispatcher.embedded.child import Child, Command
-from dispatcher.embedded.ports import LOOPBACK, accepts_connections, free_port
-from dispatcher.runtime import Dispatcher
+from dispatcher.embedded.server import LOOPBACK, accepts_connections, free_port
 from dispatcher.sandbox.log import Entry, ledger, read_log
 from tests.support.environment import clean_environment
 from tests.support.waiting import wait_until

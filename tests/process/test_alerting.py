@@ -11,9 +11,9 @@ import pytest
 import redis
 from sqlalchemy.exc import ProgrammingError
 
+from dispatcher.api import Dispatcher
 from dispatcher.config.settings import Settings
 from dispatcher.embedded.redis import EmbeddedRedis
-from dispatcher.runtime import Dispatcher
 from tests.process.conftest import StartSandbox
 from tests.process.rig import Rig
 from tests.support.waiting import wait_until

@@ -10,8 +10,8 @@ import psutil
 import pytest
 import redis
 
+from dispatcher.api import Dispatcher
 from dispatcher.config.settings import Settings
-from dispatcher.runtime import Dispatcher
 from tests.process.rig import CAMPAIGN, Rig
 from tests.support.waiting import wait_until
 from tests.support.worker_process import WorkerProcess

@@ -10,7 +10,9 @@ from dispatcher.celery import WorkerApp
 from dispatcher.worker.stopping import Stopping
 
 LOG = Path(os.environ["STUB_LOG"])
-SLEEPER = "import sys, time; from dispatcher.worker.parent import die_with; die_with(int(sys.argv[1])); time.sleep(600)"
+SLEEPER = (
+    "import sys, time; from dispatcher.worker.stopping import die_with; die_with(int(sys.argv[1])); time.sleep(600)"
+)
 
 
 def note(what: str) -> None:

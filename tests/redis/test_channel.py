@@ -3,9 +3,8 @@
 import pytest
 
 from dispatcher.broker.connection import connect
-from dispatcher.broker.limiter import Limiter
-from dispatcher.config.rate import parse_rate_limit
-from dispatcher.delivery.channel import ChannelRate
+from dispatcher.broker.limiter import ChannelRate, Limiter
+from dispatcher.config.account import parse_rate_limit
 
 from .conftest import RedisServer
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from dispatcher.broker.connection import connect
 from dispatcher.broker.limiter import MARGIN, Limiter, LimiterUnavailable, Permits
-from dispatcher.config.rate import RateWindow as Window
+from dispatcher.config.account import RateWindow as Window
 
 from .conftest import RedisServer
 

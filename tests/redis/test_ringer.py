@@ -5,7 +5,7 @@ import sys
 import textwrap
 import threading
 
-from dispatcher.broker.ringer import Ringer
+from dispatcher.broker.doorbell import Ringer
 
 
 class Bell:
@@ -56,7 +56,7 @@ def test_rings_of_one_channel_that_wait_are_one_and_none_is_forgotten() -> None:
 def test_a_process_that_ends_at_once_has_rung() -> None:
     code = """
         import time
-        from dispatcher.broker.ringer import Ringer
+        from dispatcher.broker.doorbell import Ringer
 
         class Bell:
             def ring(self, account, campaign_id):
@@ -74,7 +74,7 @@ def test_a_process_that_ends_at_once_has_rung() -> None:
 def test_a_forked_child_rings_for_itself_and_not_for_its_parent() -> None:
     code = """
         import os, threading
-        from dispatcher.broker.ringer import Ringer
+        from dispatcher.broker.doorbell import Ringer
 
         parent_may_ring = threading.Event()
 

@@ -14,15 +14,15 @@ from typing import Any, Self
 
 import psycopg
 
+from dispatcher.api import Dispatcher
 from dispatcher.config.settings import Settings
-from dispatcher.config.store_url import normal_database_url
+from dispatcher.config.urls import normal_database_url
 from dispatcher.embedded.child import Child, Command
 from dispatcher.embedded.postgres import EmbeddedPostgres
 from dispatcher.embedded.redis import EmbeddedRedis
-from dispatcher.migration import upgrade
-from dispatcher.runtime import Dispatcher
 from dispatcher.sandbox.log import Entry
 from dispatcher.sandbox.server import Sandbox
+from dispatcher.store.migration import upgrade
 from tests.faults.invariants import check
 from tests.support.environment import clean_environment
 

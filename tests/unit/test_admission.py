@@ -5,9 +5,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from dispatcher.importing.importer import _InFlight
-from dispatcher.importing.row import Row
-from dispatcher.leads.admission import Admission, Facts, Held, decide
-from dispatcher.leads.candidate import BatchIds, read_items
+from dispatcher.importing.source import Row
+from dispatcher.lead.candidate import Admission, BatchIds, Facts, Held, decide, read_items
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 ADA, BOB = "+12025550101", "+12025550102"

@@ -9,10 +9,10 @@ from uuid import UUID
 import pytest
 
 from dispatcher.alerts.alerting import wait_seconds
-from dispatcher.config.base_url import check_webhook_url
+from dispatcher.alerts.alerts import Alert, AlertKind, signature
 from dispatcher.config.settings import Settings
+from dispatcher.config.urls import check_webhook_url
 from dispatcher.errors import NotConfigured
-from dispatcher.records.alert import Alert, AlertKind, signature
 
 LEAD = UUID("01890b1c-1234-7567-8901-123456789012")
 AT = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)

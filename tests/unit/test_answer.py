@@ -6,10 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dispatcher.answers.answer import CreatedContact, created_data, match_contacts, same_number, usable_id
-from dispatcher.answers.outcome import Kind, Rules, Sent, classify
-from dispatcher.answers.reply import Reply
 from dispatcher.config.settings import Settings
+from dispatcher.decisions.outcome import Kind, Rules, Sent, classify
+from dispatcher.decisions.reply import CreatedContact, Reply, created_data, match_contacts, same_number, usable_id
 
 RULES = Rules(duplicate=Settings.model_fields["duplicate_rule"].default)
 DATA = {"id": 7}

@@ -4,10 +4,10 @@ from typing import Any
 
 import pytest
 
-from dispatcher.answers.reply import Reply
 from dispatcher.broker.limiter import LimiterUnavailable, Permits
+from dispatcher.decisions.reply import Reply
 from dispatcher.errors import DispatcherError
-from dispatcher.resolution.asking import LeadList, NoPermit
+from dispatcher.lookup.asking import LeadList, NoPermit
 
 
 class Rate:

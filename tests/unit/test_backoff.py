@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dispatcher.rules import backoff
-from dispatcher.rules.backoff import delay_seconds, wait_seconds
+from dispatcher.decisions import policy
+from dispatcher.decisions.policy import delay_seconds, wait_seconds
 
 DOCS = Path(__file__).parents[2] / "docs"
 
@@ -81,7 +81,7 @@ def test_counting_from_zero_is_a_bug(count: int) -> None:
         wait_seconds(count, base_seconds=1, max_seconds=1)
 
 
-@pytest.mark.parametrize("text", [backoff.__doc__ or "", *(page.read_text() for page in DOCS.glob("guarantees.md"))])
+@pytest.mark.parametrize("text", [policy.__doc__ or "", *(page.read_text() for page in DOCS.glob("guarantees.md"))])
 def test_the_documents_state_the_numbers_of_the_code(text: str) -> None:
     lead = ", ".join(f"{delay_seconds(n, base_seconds=2, max_seconds=900, uniform=highest):g}" for n in range(1, 12))
     gate = ", ".join(f"{wait_seconds(n, base_seconds=5, max_seconds=300):g}" for n in range(1, 9))

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dispatcher.config.base_url import check_base_url, endpoint, is_loopback
+from dispatcher.config.urls import check_base_url, endpoint, is_loopback
 
 GOOD = [
     "https://app.voicery.ai/api",

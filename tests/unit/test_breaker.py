@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from dispatcher.broker.breaker import Breaker
+from dispatcher.broker.doorbell import Breaker
 
 
 @dataclass

@@ -8,10 +8,10 @@ from uuid import UUID, uuid4
 import pytest
 
 from dispatcher import InvalidLead, Lead
-from dispatcher.embedded.demo_account import SandboxView, draw_up
-from dispatcher.embedded.demo_leads import example_file, read_rows
-from dispatcher.records.record import LeadRecord
-from dispatcher.rules.states import FailureClass, State
+from dispatcher.decisions.states import FailureClass, State
+from dispatcher.embedded.demo import example_file, read_rows
+from dispatcher.embedded.demo_report import SandboxView, draw_up
+from dispatcher.operator.lead_record import LeadRecord
 from dispatcher.sandbox.log import Effect, Entry
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)

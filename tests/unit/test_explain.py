@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from dispatcher.answers.outcome import Kind, Reason
-from dispatcher.operating.explain import explain
-from dispatcher.records.overview import GateRecord
-from dispatcher.records.record import AttemptRecord, FailedLead, LeadRecord
-from dispatcher.rules.gate import GateState
-from dispatcher.rules.states import FailureClass, Resolution, State
+from dispatcher.decisions.gate import GateState
+from dispatcher.decisions.outcome import Kind, Reason
+from dispatcher.decisions.states import FailureClass, Resolution, State
+from dispatcher.operator.explain import explain
+from dispatcher.operator.lead_record import AttemptRecord, FailedLead, LeadRecord
+from dispatcher.operator.overview import GateRecord
 
 NOW = datetime(2026, 11, 23, 14, 10, 0, tzinfo=UTC)
 LEAD_ID = uuid.UUID(int=1)

@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
-from dispatcher.config.rate import parse_rate_limit
-from dispatcher.importing.forecast import forecast
-from dispatcher.store.campaigns import Queued
+from dispatcher.config.account import parse_rate_limit
+from dispatcher.importing.plan import forecast
+from dispatcher.operator.campaigns import Queued
 
 ACCOUNT = parse_rate_limit("100/minute; 20/10 seconds")  # 1.634 leads a second
 MINUTE = 61.2

@@ -7,8 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dispatcher.answers.outcome import Reason
-from dispatcher.rules.gate import (
+from dispatcher.decisions.gate import (
     BAD_PROBES_BEFORE_A_LEAD,
     Gate,
     GateLimits,
@@ -19,6 +18,7 @@ from dispatcher.rules.gate import (
     after_refusal,
     closed,
 )
+from dispatcher.decisions.outcome import Reason
 
 LIMITS = GateLimits()
 OPEN = Gate("default", 42)

@@ -5,10 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from dispatcher.rules.backoff import wait_seconds
-from dispatcher.rules.gate import GateLimits
-from dispatcher.rules.policy import Budget
-from dispatcher.rules.states import BIRTH_STATES, FINAL_STATES, LEGAL_MOVES
+from dispatcher.decisions.gate import GateLimits
+from dispatcher.decisions.policy import Budget, wait_seconds
+from dispatcher.decisions.states import BIRTH_STATES, FINAL_STATES, LEGAL_MOVES
 
 ROOT = Path(__file__).parents[2]
 GUARANTEES = (ROOT / "docs/guarantees.md").read_text()

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dispatcher.answers.hints import RateHints, rate_hints
-from dispatcher.answers.reply import Reply
+from dispatcher.decisions.hints import RateHints, rate_hints
+from dispatcher.decisions.reply import Reply
 
 NOW = datetime(2026, 11, 23, 12, 0, 0, tzinfo=UTC)
 

@@ -21,14 +21,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dispatcher.errors import FieldError, InvalidLead
-from dispatcher.importing.faults import all_of, in_file_words
+from dispatcher.importing.columns import ImportTerms, phone_of_cell
 from dispatcher.importing.lead_file import open_leads
-from dispatcher.importing.number import phone_of_cell
-from dispatcher.importing.refusal import UnreadableFile
-from dispatcher.importing.source import Source, open_source
-from dispatcher.importing.terms import ImportTerms
-from dispatcher.leads.candidate import read_items
-from dispatcher.leads.lead import Lead
+from dispatcher.importing.rejects import all_of, in_file_words
+from dispatcher.importing.source import Source, UnreadableFile, open_source
+from dispatcher.lead.candidate import read_items
+from dispatcher.lead.lead import Lead
 
 ADA, BOB = "+12025550101", "+12025550102"
 WITH_BOB = {"phone_number": BOB, "campaign_id": 42}

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dispatcher.leads.json_text import read_json
+from dispatcher.lead.variables import read_json
 
 
 @pytest.mark.parametrize("number", [2**63 - 1, 2**64, -(2**63) - 1, 12345678901234567890123])

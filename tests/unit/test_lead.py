@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dispatcher.errors import InvalidLead
-from dispatcher.leads.contact import Contact
-from dispatcher.leads.lead import Lead, request_body
+from dispatcher.lead.contact import Contact
+from dispatcher.lead.lead import Lead, request_body
 
 NUMBER = "+12025550100"
 OTHER = "+12025550101"

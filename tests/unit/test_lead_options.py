@@ -7,7 +7,7 @@ from uuid import UUID
 import pytest
 
 from dispatcher.errors import InvalidLead
-from dispatcher.leads.options import SubmitOptions, check_account
+from dispatcher.lead.options import SubmitOptions, check_account
 
 ID = UUID("0197c0de-0000-7000-8000-000000000001")
 NOON = datetime(2030, 1, 1, 12, tzinfo=UTC)

@@ -6,8 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dispatcher.errors import FieldError
-from dispatcher.leads.masking import mask_numbers, mask_phone, safe_name
-from dispatcher.leads.phone import canonical_phone
+from dispatcher.lead.phone import canonical_phone, mask_numbers, mask_phone, safe_name
 
 
 def fault(value: object) -> str:

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dispatcher.leads.variables import MAX_BYTES, _plain_copy, _Walk, check_variables
+from dispatcher.lead.variables import MAX_BYTES, _plain_copy, _Walk, check_variables
 
 NAMES = st.sampled_from(["a", "name", "é", "", "nul\0", "x" * 3000]) | st.text(max_size=3)
 PLAIN = st.sampled_from(["Ada", "", "é", "nul\0", "\ud800", "x" * 3000, 0, -1, 2**63, True, None, 1.5]) | st.integers()

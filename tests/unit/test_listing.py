@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from dispatcher.answers.listing import read_page
-from dispatcher.answers.reply import BodyFault, Reply, WireFault
+from dispatcher.decisions.listing import read_page
+from dispatcher.decisions.reply import BodyFault, Reply, WireFault
 
 ROW = {
     "id": 7,

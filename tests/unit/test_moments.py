@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dispatcher.records import moments
+from dispatcher import moments
 
 NOW = datetime(2026, 11, 23, 14, 10, 5, tzinfo=UTC)
 

@@ -6,8 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from phonenumbers import COUNTRY_CODE_TO_REGION_CODE, PhoneNumberFormat, PhoneNumberType
 
-from dispatcher.leads.numbering import is_canonical
-from dispatcher.leads.phone import _parsed
+from dispatcher.lead.phone import _parsed, is_canonical
 
 COUNTRY_CODES = sorted(COUNTRY_CODE_TO_REGION_CODE)
 

@@ -6,9 +6,8 @@ from pathlib import Path
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from dispatcher.monitoring.metrics import exposition
-from dispatcher.records.figures import Figures
-from dispatcher.records.overview import Overview
+from dispatcher.metrics.metrics import Figures, exposition
+from dispatcher.operator.overview import Overview
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "operations.md").read_text()

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dispatcher.answers.outcome import IN_DOUBT, Kind, Outcome, Reason, Rules, Scope, Sent, Signal, classify
-from dispatcher.answers.reply import BodyFault, Reply, WireFault
 from dispatcher.config.settings import Settings
+from dispatcher.decisions.outcome import IN_DOUBT, Kind, Outcome, Reason, Rules, Scope, Sent, Signal, classify
+from dispatcher.decisions.reply import BodyFault, Reply, WireFault
 
 DUPLICATE = Settings.model_fields["duplicate_rule"].default
 RULES = Rules(duplicate=DUPLICATE)

@@ -4,8 +4,8 @@ import re
 
 import pytest
 
-from dispatcher.answers.outcome import IN_DOUBT, Kind, Outcome, Rules, Sent, classify
-from dispatcher.answers.reply import Reply, WireFault
+from dispatcher.decisions.outcome import IN_DOUBT, Kind, Outcome, Rules, Sent, classify
+from dispatcher.decisions.reply import Reply, WireFault
 
 SENT = Sent(42, "+12025550101")
 RULES = Rules(re.compile("duplicate"), safe_statuses=frozenset({503}))

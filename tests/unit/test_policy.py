@@ -6,11 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dispatcher.answers.outcome import IN_DOUBT, Kind, Outcome, Rules, Sent, classify
-from dispatcher.answers.reply import BodyFault, Reply, WireFault
 from dispatcher.config.settings import Settings
-from dispatcher.rules.policy import HELD_SECONDS, Budget, Move, Past, Standing, after_attempt
-from dispatcher.rules.states import LEGAL_MOVES, FailureClass, State
+from dispatcher.decisions.outcome import IN_DOUBT, Kind, Outcome, Rules, Sent, classify
+from dispatcher.decisions.policy import HELD_SECONDS, Budget, Move, Past, Standing, after_attempt
+from dispatcher.decisions.reply import BodyFault, Reply, WireFault
+from dispatcher.decisions.states import LEGAL_MOVES, FailureClass, State
 
 BUDGET = Budget()
 FRESH = Standing(attempts=1, age_seconds=0.0)

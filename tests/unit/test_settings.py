@@ -16,11 +16,9 @@ from hypothesis import strategies as st
 from rich.console import Console
 from rich.traceback import Traceback
 
-from dispatcher.config.account import AccountSettings
-from dispatcher.config.environment import variable
-from dispatcher.config.rate import RateWindow, parse_rate_limit
-from dispatcher.config.secret import Secret
-from dispatcher.config.setting_faults import UnusableSettings
+from dispatcher.config.account import AccountSettings, RateWindow, parse_rate_limit
+from dispatcher.config.environment import UnusableSettings, variable
+from dispatcher.config.setting import Secret
 from dispatcher.config.settings import Settings
 from dispatcher.errors import NotConfigured
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from dispatcher.delivery.slots import Slots
+from dispatcher.delivery.delivery import Slots
 from dispatcher.hub import READABLE, ready
 
 PATIENCE = 10.0

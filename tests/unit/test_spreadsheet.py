@@ -5,7 +5,7 @@ import io
 
 import pytest
 
-from dispatcher.records.spreadsheet import csv_table, safe_cell
+from dispatcher.spreadsheet import csv_table, safe_cell
 
 
 @pytest.mark.parametrize(

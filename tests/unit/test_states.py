@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from dispatcher.rules.states import BIRTH_STATES, FINAL_STATES, LEGAL_MOVES, LIVE_STATES, State, may_move
-from dispatcher.tables import LIVE
+from dispatcher.decisions.states import BIRTH_STATES, FINAL_STATES, LEGAL_MOVES, LIVE_STATES, State, may_move
+from dispatcher.store.schema import LIVE
 
 MIGRATION = Path(__file__).parents[2] / "migrations" / "versions" / "0001_initial.py"
 

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dispatcher.answers.listing import ListedLead, Page
-from dispatcher.answers.outcome import Kind
-from dispatcher.rules.verdict import (
+from dispatcher.decisions.listing import ListedLead, Page
+from dispatcher.decisions.outcome import Kind
+from dispatcher.decisions.verdict import (
     Circumstances,
     Decision,
     Doubt,

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dispatcher.answers.reply import BodyFault
-from dispatcher.answers.storable import storable
-from dispatcher.voicery.body import TEXT_CAP, parse_body
+from dispatcher.decisions.evidence import storable
+from dispatcher.decisions.reply import BodyFault
+from dispatcher.voicery.request import TEXT_CAP, parse_body
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters(), max_size=8),

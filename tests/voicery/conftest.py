@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from dispatcher.answers.reply import Reply
+from dispatcher.decisions.reply import Reply
 from dispatcher.hub import Hub
 from dispatcher.voicery.client import VoiceryClient
 

@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from dispatcher.answers.reply import BodyFault, Reply, WireFault
+from dispatcher.decisions.reply import BodyFault, Reply, WireFault
 from tests.voicery.conftest import SOON_SECONDS, MakeClient
 from tests.voicery.peer import ACCEPTED, Call, Peer, answer, answering, answering_once
 

@@ -11,11 +11,11 @@ from typing import Any
 import psutil
 import pytest
 
-from dispatcher.answers.reply import BodyFault, WireFault
+from dispatcher.decisions.reply import BodyFault, WireFault
 from dispatcher.errors import NotConfigured
 from dispatcher.voicery import client as client_module
 from dispatcher.voicery.client import VoiceryClient
-from dispatcher.voicery.token import BearerAuth
+from dispatcher.voicery.request import BearerAuth
 from tests.voicery.conftest import SOON_SECONDS, TOKEN, Authority, MakeClient
 from tests.voicery.peer import Call, Peer, answer, answering, answering_once
 

@@ -5,7 +5,7 @@ import threading
 
 import pytest
 
-from dispatcher.answers.reply import WireFault
+from dispatcher.decisions.reply import WireFault
 from tests.support.waiting import wait_until
 from tests.voicery.conftest import Authority, MakeClient
 from tests.voicery.peer import Call, Peer, answer, answering, answering_once

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from dispatcher.answers.reply import WireFault
+from dispatcher.decisions.reply import WireFault
 from tests.voicery.conftest import SOON_SECONDS, Authority, MakeClient
 from tests.voicery.peer import Call, Peer, answer, answering
 

@@ -8,15 +8,15 @@ from uuid import UUID
 
 from starlette.responses import Response
 
+from dispatcher import moments
 from dispatcher.console import export as files
 from dispatcher.console import filters
+from dispatcher.console.auth import Role
 from dispatcher.console.filters import Filters
-from dispatcher.console.people import Role
 from dispatcher.console.visit import BadRequest, Form, Visit, start_of
 from dispatcher.errors import NotAllowed
-from dispatcher.records import moments
-from dispatcher.records.failure_filter import FailureFilter
-from dispatcher.records.operation import OperationKind
+from dispatcher.operator.failures import FailureFilter
+from dispatcher.operator.operation_work import OperationKind
 
 TYPED_ABOVE: Final = 100
 """More leads than this, and the number has to be typed."""

@@ -4,7 +4,7 @@ from starlette.responses import Response
 
 from dispatcher.console.visit import BadRequest, Visit
 from dispatcher.errors import NotAllowed
-from dispatcher.leads.options import ACCOUNT_NAME
+from dispatcher.lead.options import ACCOUNT_NAME
 
 
 def show(visit: Visit) -> Response:

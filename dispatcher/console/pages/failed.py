@@ -7,10 +7,10 @@ from starlette.responses import Response
 
 from dispatcher.console import filters
 from dispatcher.console.visit import BadRequest, Visit
-from dispatcher.records.failure_group import advice
-from dispatcher.records.overview import Count
-from dispatcher.records.record import FailedLead
-from dispatcher.rules.states import FailureClass
+from dispatcher.decisions.states import FailureClass
+from dispatcher.operator.failures import advice
+from dispatcher.operator.lead_record import FailedLead
+from dispatcher.operator.overview import Count
 
 PAGE_ROWS: Final = 50
 

@@ -7,13 +7,13 @@ from uuid import UUID
 
 from starlette.responses import Response
 
-from dispatcher.console.curl import curl
+from dispatcher.console.export import curl
 from dispatcher.console.timeline import timeline
 from dispatcher.console.visit import BadRequest, Visit, start_of
 from dispatcher.errors import InvalidLead, NotAllowed, NotConfigured
-from dispatcher.operating.failures import Resolved
-from dispatcher.records.operation import OperationKind
-from dispatcher.records.record import FailedLead, LeadRecord
+from dispatcher.operator.lead_record import FailedLead, LeadRecord
+from dispatcher.operator.operation_work import OperationKind
+from dispatcher.operator.replay import Resolved
 
 _TOO_LONG = 20_000
 

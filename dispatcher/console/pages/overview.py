@@ -6,9 +6,9 @@ from starlette.responses import Response
 
 from dispatcher.console.chart import chart
 from dispatcher.console.visit import Visit
-from dispatcher.records.activity import Activity
-from dispatcher.records.overview import Overview, RateUse
-from dispatcher.rules.states import State
+from dispatcher.decisions.states import State
+from dispatcher.operator.activity import Activity
+from dispatcher.operator.overview import Overview, RateUse
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,9 +6,31 @@ from typing import Final
 from starlette.responses import Response
 
 from dispatcher.console import export
+from dispatcher.console.auth import REVEAL_SECONDS
 from dispatcher.console.visit import BadRequest, Visit
 from dispatcher.errors import NotAllowed
-from dispatcher.records.ledger import ImportRecord
+from dispatcher.operator.ledger import ImportRecord
+
+
+def show_all(visit: Visit) -> Response:
+    """The newest first."""
+    return visit.page("operations.html", operations=visit.desk.operations.latest())
+
+
+def show(visit: Visit) -> Response:
+    """One, with its progress and what was refused."""
+    operation = visit.desk.operations.get(visit.id())
+    return visit.page("operation.html", operation=operation, refusals=visit.desk.operations.refusals(operation.id))
+
+
+def stop(visit: Visit) -> Response:
+    """Do no more of it."""
+    stopped = visit.desk.operations.stop(visit.id(), actor=visit.actor)
+    visit.say(
+        "Stopped; what was done stays done." if stopped else "It was over already.", "good" if stopped else "note"
+    )
+    return visit.go(f"/operations/{visit.id()}")
+
 
 PAGE_ROWS: Final = 100
 SHOWN_REJECTIONS: Final = 200
@@ -82,3 +104,29 @@ def audit(visit: Visit) -> Response:
     )
     following = lines[PAGE_ROWS - 1].id if len(lines) > PAGE_ROWS else None
     return visit.page("audit.html", lines=lines[:PAGE_ROWS], given=given, following=following)
+
+
+def reveal(visit: Visit) -> Response:
+    """Show numbers and variables for a while. Audited."""
+    visit.desk.ledgers.note(visit.actor, "reveal", "numbers", {"seconds": REVEAL_SECONDS, "page": _page(visit)})
+    visit.sessions.reveal(visit.session)
+    return visit.go(visit.form.get("return", "/"))
+
+
+def mask(visit: Visit) -> Response:
+    """Mask them again."""
+    visit.sessions.mask(visit.session)
+    return visit.go(visit.form.get("return", "/"))
+
+
+def theme(visit: Visit) -> Response:
+    """Light, dark, or as the system has it."""
+    wanted = visit.form.get("theme")
+    if wanted in {"auto", "light", "dark"}:
+        visit.session.theme = wanted
+    return visit.go(visit.form.get("return", "/"))
+
+
+def _page(visit: Visit) -> str:
+    """Where it was asked for, without the query: that may hold a number."""
+    return visit.form.get("return", "/").split("?")[0][:200]

@@ -1,1 +1,0 @@
-"""What Voicery answered, as values: replies, outcomes, hints and listings. Pure."""

@@ -1,0 +1,120 @@
+"""What was written down: `incidents`, `audit`, `imports`."""
+
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import Annotated, Any
+from uuid import UUID
+
+import typer
+
+from dispatcher import moments
+from dispatcher.cli import arguments, screen
+from dispatcher.cli.arguments import opened
+from dispatcher.config.account import whoami
+from dispatcher.lead.phone import mask_numbers
+
+Limit = Annotated[int, typer.Option("--limit", min=1, max=10_000, help="At most so many, the newest first.")]
+
+
+def incidents(
+    seen: Annotated[
+        list[int] | None, typer.Option("--seen", metavar="ID", help="Mark as seen.", show_default=False)
+    ] = None,
+    limit: Limit = 50,
+    dry_run: screen.DryRun = False,
+    json: screen.Json = False,
+    csv: screen.Csv = False,
+) -> None:
+    """List what must never happen and did, those that nobody has seen first."""
+    with opened(rehearsing=dry_run) as dispatcher:
+        if seen:
+            count = dispatcher.ledgers.see(seen, actor=whoami())
+            screen.say(("✓ ", "green"), f"{screen.plural(count, 'incident')} marked as seen.")
+            return
+        found = dispatcher.ledgers.incidents(most=limit)
+    if screen.emit_list((_plain(one) for one in found), json=json, csv=csv):
+        return
+    for one in found:
+        mark = ("! ", "bold red") if one.seen_at is None else ("  ", "")
+        about = "" if one.lead_id is None else f"  lead {one.lead_id}"
+        screen.say(mark, f"{one.id}  {one.kind}{about}  ", (moments.clock(one.at), "dim"))
+        screen.indented(one.message)
+    if not found:
+        screen.say(("✓ ", "green"), "Nothing has happened that must not.")
+
+
+def audit(
+    subject: Annotated[
+        str | None, typer.Option("--subject", help="Id of a lead, or account:default/campaign:42.")
+    ] = None,
+    actor: Annotated[str | None, typer.Option("--actor", help="Who did it.")] = None,
+    action: Annotated[str | None, typer.Option("--action", help="What was done, e.g. replay.")] = None,
+    since: Annotated[str | None, typer.Option("--since", help=f"At or after, {moments.PAST_HELP}.")] = None,
+    limit: Limit = 50,
+    json: screen.Json = False,
+    csv: screen.Csv = False,
+) -> None:
+    """List who did what, the newest first."""
+    earliest = None if since is None else arguments.past(since, datetime.now(UTC), "--since")
+    with opened() as dispatcher:
+        found = dispatcher.ledgers.audit(subject=subject, actor=actor, action=action, most=limit)
+    found = [one for one in found if earliest is None or one.at >= earliest]
+    if screen.emit_list((_plain(one) for one in found), json=json, csv=csv):
+        return
+    for one in found:
+        detail = ", ".join(f"{name}={value}" for name, value in one.detail.items() if value not in (None, "", {}, []))
+        screen.say(
+            (moments.clock(one.at), "dim"),
+            f"  {one.actor}  ",
+            (one.action, "bold"),
+            f"  {one.subject}  {mask_numbers(detail)}",
+        )
+    if not found:
+        screen.say("Nothing matches.")
+
+
+def imports(
+    id: Annotated[
+        int | None, typer.Argument(metavar="[ID]", help="One import: the rows it refused.", show_default=False)
+    ] = None,
+    limit: Limit = 20,
+    json: screen.Json = False,
+    csv: screen.Csv = False,
+    reveal: screen.Reveal = False,
+) -> None:
+    """List the files that were imported, or the rows that one of them refused."""
+    with opened() as dispatcher:
+        if id is not None:
+            rejected = dispatcher.ledgers.rejected_rows(id)
+            rows = [asdict(one) | {"original": one.original if reveal else "•••"} for one in rejected]
+            if not screen.emit_list(rows, json=json, csv=csv):
+                for row in rows:
+                    screen.say(f"line {row['line']}  {row['field']}: {row['reason']}  ", (str(row["original"]), "dim"))
+            return
+        found = dispatcher.ledgers.imports(most=limit)
+    if screen.emit_list((_plain(one) for one in found), json=json, csv=csv):
+        return
+    for one in found:
+        end = "" if one.finished_at is not None else ", not finished"
+        screen.say(
+            (str(one.id), "bold"),
+            f"  {one.file_name}: {screen.number(one.submitted)} submitted, {screen.number(one.duplicates)} duplicates,"
+            f" {screen.number(one.repeated)} repeated, {screen.number(one.rejected)} refused{end}  ",
+            (f"by {one.actor} {moments.clock(one.started_at)}", "dim"),
+        )
+    if not found:
+        screen.say("Nothing has been imported yet.")
+
+
+def _plain(record: Any) -> dict[str, Any]:  # noqa: ANN401 - any of the dataclasses of `ledger`
+    return {name: _json(value) for name, value in asdict(record).items()}
+
+
+def _json(value: Any) -> Any:  # noqa: ANN401
+    match value:
+        case datetime():
+            return value.isoformat()
+        case UUID():
+            return str(value)
+        case _:
+            return value

@@ -1,0 +1,297 @@
+"""What `import` prints: the plan, and the account of every row."""
+
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Annotated, Any, Final
+from uuid import UUID
+
+import orjson
+import typer
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from dispatcher import moments
+from dispatcher.cli import arguments, screen
+from dispatcher.cli.arguments import opened
+from dispatcher.config.account import whoami
+from dispatcher.importing.columns import ImportTerms, known_country
+from dispatcher.importing.importer import Importer, ImportResult
+from dispatcher.importing.plan import Forecast, Plan
+from dispatcher.importing.source import STDIN, ImportStopped, Source, open_source
+from dispatcher.lead.options import DEFAULT_ACCOUNT
+from dispatcher.lead.phone import safe_name
+
+
+def plan_dict(plan: Plan, *, reveal: bool) -> dict[str, Any]:
+    """The plan as JSON takes it."""
+    return {
+        "batch_id": str(plan.batch_id),
+        "form": plan.form,
+        "encoding": plan.encoding,
+        "rows": plan.rows,
+        "submitted": plan.submitted,
+        "duplicates_in_file": plan.duplicates_in_file,
+        "duplicates_in_store": plan.duplicates_in_store,
+        "repeated": plan.repeated,
+        "rejected": plan.rejected,
+        "waiting": plan.forecast.waiting,
+        "finish_in_seconds": plan.forecast.finish_in_seconds,
+        "paused": list(plan.forecast.paused),
+        "samples": [sample.as_dict(reveal=reveal) for sample in plan.samples],
+        "refusals": [
+            {"line": line, "field": fault.field, "reason": fault.fault, "remedy": fault.remedy}
+            for line, faults in plan.refusals
+            for fault in faults
+        ],
+    }
+
+
+def show_plan(plan: Plan, *, reveal: bool) -> None:
+    """Print the plan."""
+    _show_form(plan.form, plan.encoding)
+    screen.say(f"{screen.plural(plan.rows, 'row')}, of which the import would")
+    screen.say(("  deliver ", "green"), screen.plural(plan.submitted, "lead"))
+    screen.say(("  not call ", "magenta"), screen.plural(plan.duplicates_in_file, "duplicate"), " within the file")
+    screen.say(("  not call ", "magenta"), screen.plural(plan.duplicates_in_store, "duplicate"), " of leads we have")
+    screen.say(("  skip ", "cyan"), screen.plural(plan.repeated, "row"), " imported before")
+    screen.say(("  refuse ", "red"), screen.plural(plan.rejected, "row"))
+    for line, faults in plan.refusals:
+        for fault in faults:
+            screen.say(f"    line {line}: {fault}")
+    if plan.submitted:
+        _show_forecast(plan.forecast)
+    for sample in plan.samples:
+        shown = sample.as_dict(reveal=reveal)
+        screen.say(f"  line {shown.pop('line')} → {orjson.dumps(shown).decode()}")
+    screen.say("Nothing was stored. Leave out --plan to import it.")
+
+
+def _show_forecast(seen: Forecast) -> None:
+    if seen.finish_in_seconds is not None:
+        finish = datetime.now(UTC) + timedelta(seconds=seen.finish_in_seconds)
+        waiting = f"; {screen.plural(seen.waiting, 'lead')} of the account wait already" if seen.waiting else ""
+        screen.say(
+            f"At the rate limits the last is sent in about {moments.span(seen.finish_in_seconds)}, at "
+            f"{moments.clock(finish)} UTC (if campaigns take turns and nothing else comes{waiting})."
+        )
+    for name in seen.paused:
+        screen.warn(
+            ("! ", "yellow"), f"The {name} is paused: nothing of it is sent, nor its time begins, until resumed."
+        )
+
+
+def result_dict(result: ImportResult, rejected_path: Path) -> dict[str, Any]:
+    """The account of an import as JSON takes it."""
+    return {
+        "batch_id": str(result.batch_id),
+        "form": result.form,
+        "encoding": result.encoding,
+        "rows": result.rows,
+        "submitted": result.submitted,
+        "duplicates": result.duplicates,
+        "repeated": result.repeated,
+        "rejected": result.rejected,
+        "rejected_file": str(rejected_path) if result.rejected else None,
+        "seconds": round(result.seconds, 3),
+    }
+
+
+def show_result(result: ImportResult, rejected_path: Path) -> None:
+    """Print the account of an import. What was refused is told even if nobody reads the rest."""
+    with screen.reader_may_leave():
+        _show_stored(result)
+    if result.rejected:
+        count = screen.plural(result.rejected, "row")
+        screen.warn(("✗ ", "red"), f"{count} refused: {rejected_path} has each with its reason.")
+
+
+def _show_stored(result: ImportResult) -> None:
+    _show_form(result.form, result.encoding)
+    speed = f"{result.rows_per_second:,.0f} rows/s, batch {result.batch_id}"
+    screen.say(("✓ ", "green"), f"{screen.plural(result.submitted, 'lead')} stored ({speed}).")
+    if result.duplicates:
+        screen.say(("= ", "magenta"), f"{screen.plural(result.duplicates, 'duplicate')}: nobody is called for these.")
+    if result.repeated:
+        screen.say(("= ", "cyan"), f"{screen.plural(result.repeated, 'row')} had been imported before.")
+
+
+def _show_form(form: str, encoding: str) -> None:
+    guessed = encoding in {"cp1252", "latin-1"}
+    note = " (a guess: it is not UTF-8; check names with accents)" if guessed else ""
+    left_out = " Empty cells are variables left out." if form.startswith("table") else ""
+    screen.say(f"Read as {form}, {encoding}{note}.{left_out}")
+
+
+_BY_CTRL_C: Final = 130  # 128 and the number of the signal, as shells count
+
+
+def import_file(
+    file: Annotated[
+        str,
+        typer.Argument(
+            help="CSV or TSV with a header phone_number,campaign_id,<variables…>, or JSON Lines with the keys of a "
+            "lead and of its options; gzip is fine; - is standard input.",
+            show_default=False,
+        ),
+    ],
+    plan: Annotated[bool, typer.Option("--plan", help="Only say what would happen; nothing is stored.")] = False,
+    column: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--map",
+            metavar="FIELD=COLUMN",
+            help="Which column, or top-level key of JSON Lines, is which, e.g. phone=Mobile; FIELD may be a variable's "
+            "name.",
+            show_default=False,
+        ),
+    ] = None,
+    country: Annotated[
+        str | None,
+        typer.Option(
+            "--country", metavar="DE", help="Country of numbers that are written without one.", show_default=False
+        ),
+    ] = None,
+    campaign: Annotated[
+        int | None,
+        arguments.campaign_option("Campaign of rows that name none."),
+    ] = None,
+    account: Annotated[str, typer.Option("--account", help="Name of the account.")] = DEFAULT_ACCOUNT,
+    rejected: Annotated[
+        Path | None,
+        typer.Option("--rejected", help="Where refused rows go; FILE.rejected.csv by default.", show_default=False),
+    ] = None,
+    again: Annotated[
+        bool, typer.Option("--again", help="Also rows that an earlier import of this very file has stored.")
+    ] = False,
+    batch: Annotated[
+        UUID | None,
+        typer.Option(
+            "--batch",
+            help="Id of a batch to go on with, if the file has changed since: at its end, or where rows were refused. "
+            "With rows that are stored moved or changed, nothing is imported.",
+            show_default=False,
+        ),
+    ] = None,
+    workers: Annotated[
+        int, typer.Option("--workers", min=0, max=64, help="More processes that validate; 0 is none.")
+    ] = 0,
+    reveal: screen.Reveal = False,
+    json: screen.Json = False,
+) -> None:
+    """Make every lead of a file durable. Refused rows go to FILE.rejected.csv, and the exit code is then 1.
+
+    The same file again, into the same campaign, stores nothing twice: an import that was cut short is simply repeated.
+    Ctrl-C ends it cleanly and says how to go on.
+
+    Columns of a table that are no variables (an empty cell is left out):
+    phone_number or phone; campaign_id or campaign; priority, 0 to 9;
+    idempotency_key; allow_dupplicate or allow_duplicate, true or false,
+    yes or no, 1 or 0; not_before and expires_at, as 2026-11-23T14:00+01:00;
+    contact1_phone and contact1_NAME, contact2_phone, …
+    """
+    terms = ImportTerms(
+        account=account,
+        campaign_id=campaign,
+        country=_country(country),
+        columns=_columns(column or []),
+        again=again,
+        actor=whoami(),
+        workers=workers,
+    )
+    with opened() as dispatcher, _surveyed(file) as source:
+        importer = dispatcher.importer()
+        if plan:
+            planned = importer.plan(source, terms, batch)
+            if json:
+                screen.emit(plan_dict(planned, reveal=reveal))
+            else:
+                show_plan(planned, reveal=reveal)
+            refused = planned.rejected
+        else:
+            path = rejected or _rejected_path(file)
+            result = _run(importer, source, terms, path, batch, quiet=json)
+            with screen.reader_may_leave():
+                if json:
+                    screen.emit(result_dict(result, path))
+                else:
+                    show_result(result, path)
+            refused = result.rejected
+    if refused:
+        screen.fail()
+
+
+@contextmanager
+def _surveyed(file: str) -> Iterator[Source]:
+    with ExitStack() as stack:
+        try:
+            source = stack.enter_context(open_source(file))
+        except KeyboardInterrupt:
+            screen.warn("Stopped. No row was done.")
+            raise typer.Exit(_BY_CTRL_C) from None
+        yield source
+
+
+def _run(
+    importer: Importer, source: Source, terms: ImportTerms, path: Path, batch: UUID | None, *, quiet: bool
+) -> ImportResult:
+    columns = (
+        TextColumn("{task.completed:,.0f} rows"),
+        BarColumn(),
+        TextColumn("{task.fields[rate]:,.0f} rows/s"),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    hidden = quiet or not sys.stderr.isatty()
+    with (
+        _ctrl_c() as asked_to_stop,
+        Progress(*columns, console=screen.error_console(), disable=hidden, transient=True) as progress,
+    ):
+        task = progress.add_task("import", total=source.lines, rate=0.0)
+
+        def show(done: ImportResult) -> None:
+            if terms.again and batch is None and not done.rows:
+                screen.warn(f"Batch {done.batch_id}; if this is cut short, go on with --batch instead of --again.")
+            progress.update(task, completed=done.rows, rate=done.rows_per_second)
+
+        try:
+            return importer.run(source, terms, path, show, batch, asked_to_stop.is_set)
+        except ImportStopped as stopped:
+            progress.stop()
+            screen.warn(str(stopped))
+            raise typer.Exit(_BY_CTRL_C) from None
+
+
+@contextmanager
+def _ctrl_c() -> Iterator[threading.Event]:
+    """Set by Ctrl-C, which then breaks nothing off in the middle of a row."""
+    asked = threading.Event()
+    before = signal.signal(signal.SIGINT, lambda _number, _frame: asked.set())
+    try:
+        yield asked
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _rejected_path(file: str) -> Path:
+    return Path("stdin.rejected.csv") if file == STDIN else Path(file + ".rejected.csv")
+
+
+def _country(code: str | None) -> str | None:
+    if code is not None and not known_country(code):
+        raise typer.BadParameter("--country takes the two letters of a country, e.g. DE")
+    return code
+
+
+def _columns(given: list[str]) -> dict[str, str]:
+    columns: dict[str, str] = {}
+    for one in given:
+        field, equals, name = one.partition("=")
+        if not equals or not field.strip() or not name.strip():
+            raise typer.BadParameter("--map is written FIELD=COLUMN, e.g. phone=Mobile")
+        if columns.setdefault(name.strip(), field.strip()) != field.strip():
+            raise typer.BadParameter(f"--map names the column “{safe_name(name.strip(), 0)}” twice; keep one of them")
+    return columns

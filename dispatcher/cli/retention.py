@@ -1,0 +1,93 @@
+"""`prune` and `erase`: what is kept no longer."""
+
+import sys
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Final
+
+import typer
+
+from dispatcher.cli import arguments, screen
+from dispatcher.cli.arguments import opened
+from dispatcher.config.account import whoami
+
+FORGOTTEN: Final = "Who is forgotten counts as new: the same people, submitted or imported again, are called again."
+
+
+def prune(
+    older_than: Annotated[
+        str | None,
+        typer.Option(
+            "--older-than",
+            help="What ended longer ago, e.g. 30d; by default DISPATCHER_RETENTION_DAYS.",
+            show_default=False,
+        ),
+    ] = None,
+    failed: Annotated[bool, typer.Option("--failed", help="Failed leads too, dealt with or not.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only count them.")] = False,
+    yes: screen.Yes = False,
+    json: screen.Json = False,
+) -> None:
+    """Delete leads that ended long ago, with their attempts. The sweep does it too, but never to a failed one."""
+    with opened() as dispatcher:
+        age = timedelta(days=dispatcher.settings.retention_days) if older_than is None else _age(older_than)
+        seen = dispatcher.pruner.preview(age, failed=failed)
+        total = seen.ended + seen.failed
+        told = {"ended": seen.ended, "failed": seen.failed, "failed_open": seen.open, "dry_run": dry_run}
+        if total and not dry_run:
+            undone = f", {screen.number(seen.open)} of which nobody has dealt with" if seen.open else ""
+            beside = f" ({screen.number(seen.failed)} failed{undone})" if seen.failed else ""
+            screen.confirm(f"Delete {screen.plural(total, 'lead')}{beside}? {FORGOTTEN}", yes=yes)
+            total = sum(dispatcher.pruner.prune(age, failed=failed, actor=whoami()))
+    if json:
+        screen.emit({**told, "leads": total})
+        return
+    verb = "would be deleted" if dry_run else "deleted"
+    screen.say(("✓ ", "green"), f"{screen.plural(total, 'lead')} {verb}.")
+    if dry_run and total:
+        screen.say(("! ", "yellow"), FORGOTTEN)
+    if dry_run and seen.open:
+        screen.say(("! ", "yellow"), f"{screen.number(seen.open)} of them failed and nobody has dealt with them.")
+
+
+def erase(
+    phone: Annotated[
+        str, typer.Argument(metavar="PHONE", help="The number; - reads it from standard input, unseen by others.")
+    ] = "-",
+    dry_run: screen.DryRun = False,
+    yes: screen.Yes = False,
+    json: screen.Json = False,
+) -> None:
+    """Erase a person: every lead, attempt, failure and note with the number. Refused while a lead is on its way."""
+    number = sys.stdin.readline().strip() if phone == "-" else phone
+    if not dry_run:
+        screen.confirm("Erase this person for good?", yes=yes)
+    with opened(rehearsing=dry_run) as dispatcher:
+        erased = dispatcher.erasure.erase(number, actor=whoami())
+    if json:
+        screen.emit(
+            {
+                "leads": [str(one) for one in erased.leads],
+                "beside": [str(one) for one in erased.beside],
+                "rows": dict(erased.rows),
+                "voicery_ids": [{"account": account, "id": one} for account, one in erased.voicery_ids],
+                "dry_run": dry_run,
+            }
+        )
+        return
+    verb = "would be erased" if dry_run else "erased"
+    screen.say(("✓ ", "green"), f"{screen.plural(len(erased.leads), 'lead')} {verb}.")
+    if erased.beside:
+        screen.say(f"The number was taken out of {screen.plural(len(erased.beside), 'lead')} of others.")
+    if erased.voicery_ids:
+        screen.say(("! ", "yellow"), "Voicery keeps its own copy; delete it there, with DELETE /user/leads/{id}:")
+        for account, voicery_id in erased.voicery_ids:
+            screen.indented(f"{voicery_id}  (account {account})")
+    screen.say(("Backups of the database hold the person until they expire.", "dim"))
+
+
+def _age(text: str) -> timedelta:
+    now = datetime.now(UTC)
+    age = now - arguments.past(text, now, "--older-than")
+    if age <= timedelta(0):
+        raise typer.BadParameter("it lies ahead; write e.g. 30d", param_hint="--older-than")
+    return age

@@ -1,0 +1,192 @@
+"""The command that serves the web console."""
+
+import os
+import signal
+import socket
+import sys
+import threading
+from pathlib import Path
+from types import FrameType
+from typing import Annotated
+
+import typer
+
+from dispatcher.cli import screen
+from dispatcher.errors import NotConfigured
+
+
+def console(
+    host: Annotated[str, typer.Option("--host", help="Where to listen; others than this machine need a login.")] = (
+        "127.0.0.1"
+    ),
+    port: Annotated[int, typer.Option("--port", min=1, max=65_535, help="Port to listen on.")] = 8321,
+    certificate: Annotated[
+        Path | None, typer.Option("--tls-certificate", help="A PEM file: serve https.", exists=True, dir_okay=False)
+    ] = None,
+    key: Annotated[
+        Path | None, typer.Option("--tls-key", help="The certificate's key, PEM.", exists=True, dir_okay=False)
+    ] = None,
+    hash: Annotated[  # the option's name
+        str | None,
+        typer.Option("--hash", metavar="NAME:ROLE", help="Ask for a password, print a line for the users, and end."),
+    ] = None,
+) -> None:
+    """Serve the web console. Without users it opens by a one-time link, printed here, and to this machine alone."""
+    try:
+        from dispatcher.console.auth import Role, hash_password
+        from dispatcher.console.guard import Certificate
+        from dispatcher.console.serve import Address, serve
+    except ModuleNotFoundError as missing:
+        if missing.name is None or missing.name.startswith("dispatcher"):
+            raise
+        raise NotConfigured("The console is an extra: pip install 'voicery-dispatcher[console]'.") from None
+    from dispatcher.config.settings import Settings
+
+    if hash is not None:
+        name, _, role = hash.partition(":")
+        if not name or role not in set(Role):
+            raise typer.BadParameter(f"write NAME:ROLE with a role of {', '.join(Role)}", param_hint="--hash")
+        password = typer.prompt("Password", hide_input=True, confirmation_prompt=True)
+        typer.echo(f"{name}:{role}:{hash_password(password)}")
+        return
+    if (certificate is None) != (key is None):
+        raise typer.BadParameter("give both --tls-certificate and --tls-key, or neither", param_hint="--tls-key")
+    tls = Certificate(certificate, key) if certificate is not None and key is not None else None
+    serve(Settings.from_environment(), Address(host, port, tls), typer.echo)
+
+
+def health(
+    within: Annotated[float, typer.Option("--within", min=1, help="Seconds that things may be old.")] = 60.0,
+    here: Annotated[bool, typer.Option("--here", help="A worker of this machine must have been seen.")] = False,
+    json: screen.Json = False,
+) -> None:
+    """Prove that what is due is being taken: exit 0 if so, else 1 with the reasons. For container probes."""
+    from dispatcher.config.settings import Settings
+    from dispatcher.metrics.server import probe
+    from dispatcher.store.database import Database
+
+    settings = Settings.from_environment()
+    database = Database(settings.require_database_url(), name="dispatcher-health", pool_size=1, pooler=settings.pooler)
+    try:
+        found = probe(database, within_seconds=within, host=socket.gethostname() if here else None)
+    finally:
+        database.close()
+    if json:
+        screen.emit(found.as_dict())
+    elif found.ok:
+        screen.say(("✓ ", "green"), "Healthy: what is due is being taken.")
+    for fault in () if json else found.faults:
+        screen.say(("✗ ", "red"), fault)
+    if not found.ok:
+        screen.fail()
+
+
+def metrics(
+    host: Annotated[str, typer.Option("--host", help="Another than loopback needs a token.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="0 takes any free one.")] = 9464,
+) -> None:
+    """Serve /metrics for Prometheus, /healthz and /readyz, until it is stopped. One for the whole deployment is enough.
+
+    With DISPATCHER_METRICS_TOKEN set, /metrics answers only to that bearer token.
+    """
+    from dispatcher.api import Dispatcher
+    from dispatcher.config.settings import Settings
+    from dispatcher.logs.setup import configure_from
+    from dispatcher.metrics.server import MetricsServer, Pages, probe, scrape
+
+    settings = Settings.from_environment()
+    settings.require_database_url()
+    configure_from(settings)
+    dispatcher = Dispatcher(settings)
+    pages = Pages(scrape(dispatcher, settings).text, lambda: probe(dispatcher.database))
+    with MetricsServer(host, port, pages, settings.metrics_token) as server:
+        screen.say(f"Figures at http://{host}:{server.server_port}/metrics")
+
+        def end(_number: int, _frame: FrameType | None) -> None:
+            threading.Thread(target=server.shutdown).start()  # from this thread it would wait for itself
+
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, end)
+        server.serve_forever()
+    dispatcher.close()
+
+
+def run_probe() -> None:
+    """`dispatcher health` without the other commands, which take most of a second to load."""
+    probing = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+    probing.command()(health)
+    probing(sys.argv[2:], prog_name="dispatcher health")
+
+
+def up() -> None:
+    """Run Postgres, Redis and a worker on this machine, until Ctrl-C.
+
+    Without VOICERY_API_TOKEN a sandbox stands in Voicery's place and nobody is called. Data is kept in .dispatcher/.
+    """
+    from dispatcher.embedded.up import run_up
+
+    run_up(os.environ, screen.console())
+
+
+def demo() -> None:
+    """Watch real leads go through the real machinery against a misbehaving Voicery, in under a minute."""
+    from dispatcher.embedded.demo import run_demo
+
+    raise typer.Exit(run_demo(screen.console()))
+
+
+def migrate() -> None:
+    """Bring the database to this version's schema. Safe to repeat, and safe when two run at once."""
+    from dispatcher.config.settings import Settings
+    from dispatcher.store.database import translated
+    from dispatcher.store.migration import upgrade
+
+    url = Settings.from_environment().require_database_url()
+    with translated():
+        before, after = upgrade(url)
+    if before == after:
+        screen.say(("✓ ", "green"), f"The schema is up to date (revision {after}).")
+    else:
+        screen.say(("✓ ", "green"), f"The schema is now at revision {after}" + (f", was {before}." if before else "."))
+
+
+def sandbox(context: typer.Context) -> None:
+    """Serve a stand-in for the Voicery API, with faults on demand; `dispatcher sandbox --help` lists its flags."""
+    from dispatcher.sandbox.__main__ import main
+
+    raise typer.Exit(main(context.args))
+
+
+def sweep(
+    once: Annotated[bool, typer.Option("--once", help="One round, then end.")] = False,
+    parent: Annotated[
+        int | None,
+        typer.Option("--parent", min=1, help="Live no longer than this process; every worker passes its own."),
+    ] = None,
+) -> None:
+    """Repair periodically: ring for due leads, end leases, expire, reopen gates. Every worker runs one by itself."""
+    from dispatcher.config.settings import Settings
+    from dispatcher.logs.setup import configure_from
+    from dispatcher.worker.deliverer import build_sweep
+    from dispatcher.worker.stopping import die_with
+
+    if parent is not None:
+        die_with(parent)
+    settings = Settings.from_environment()
+    configure_from(settings)
+    sweeper = build_sweep(settings, main_pid=parent or os.getpid())
+    if once:
+        swept = sweeper.once()
+        screen.say("Swept." if swept else "Another sweeper is at work; nothing was done.")
+        return
+    ending = threading.Event()
+
+    def wait(seconds: float) -> None:
+        ending.wait(seconds)
+
+    def end(_number: int, _frame: FrameType | None) -> None:
+        ending.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, end)
+    sweeper.run(stopping=ending.is_set, wait=wait)

@@ -1,0 +1,192 @@
+"""Which base URLs may be given the token and people's numbers, and how an endpoint's path is joined to one.
+
+The base URL comes from the operator alone; the rules guard against a mistyped or smuggled one (security: S8). Names
+are not resolved here: a name that resolves to a wrong machine fails at its certificate.
+"""
+
+import re
+from ipaddress import IPv4Address, IPv6Address, ip_address
+from typing import Final
+from urllib.parse import SplitResult, urlsplit
+
+MAX_LENGTH: Final = 2048
+
+_LABEL: Final = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
+_PATH: Final = re.compile(r"[A-Za-z0-9._~/-]*")
+
+
+def check_base_url(url: str, *, allow_http: bool = False) -> list[str]:
+    """Every fault of `url` as a base URL, in plain words and without repeating it; empty if it may be used.
+
+    `allow_http` admits plain http to any host; without it http is for loopback only.
+    """
+    if not url or len(url) > MAX_LENGTH:
+        return [f"must have between 1 and {MAX_LENGTH} characters"]
+    if not url.isascii():
+        return ["must be ASCII; write an international host name in its xn-- form"]
+    if not url.isprintable() or " " in url or "\\" in url:
+        return ["must not contain spaces, control characters or backslashes"]
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:
+        return ["is not a URL; write it like https://app.voicery.ai/api"]
+    return [
+        *_scheme_faults(parts, allow_http=allow_http),
+        *_authority_faults(parts, port),
+        *_path_faults(parts, url),
+    ]
+
+
+def check_webhook_url(url: str, *, allow_http: bool = False) -> list[str]:
+    """As `check_base_url`, for an address that may carry a query, as webhooks do."""
+    address, _, query = url.partition("?")
+    if any(not "!" <= character <= "~" or character in "#\\" for character in query):
+        return ["must not contain spaces, control characters, backslashes or a fragment"]
+    return check_base_url(address, allow_http=allow_http)
+
+
+def endpoint(base_url: str, path: str) -> str:
+    """The URL of `path` (relative, no leading slash) under `base_url`, whether or not that ends with a slash."""
+    return f"{base_url.rstrip('/')}/{path}"
+
+
+def is_loopback(host: str) -> bool:
+    """Whether `host`, as written, can only be this machine."""
+    if host == "localhost":
+        return True
+    address = _address(host)
+    return address is not None and address.is_loopback
+
+
+def _scheme_faults(parts: SplitResult, *, allow_http: bool) -> list[str]:
+    match parts.scheme:
+        case "https":
+            return []
+        case "http" if allow_http or is_loopback(parts.hostname or ""):
+            return []
+        case "http":
+            return ["must be https: the token and phone numbers would travel in the clear (http is for loopback only)"]
+        case _:
+            return ["must begin with https://"]
+
+
+def _authority_faults(parts: SplitResult, port: int | None) -> list[str]:
+    faults = []
+    if "@" in parts.netloc:
+        faults.append("must not contain a user name or password")
+    if port == 0 or parts.netloc.endswith(":"):
+        faults.append("must have a port between 1 and 65535, or none")
+    if not parts.hostname:
+        return [*faults, "must name a host"]
+    if "%" in parts.netloc or ("[" in parts.netloc and _address(parts.hostname) is None):
+        return [*faults, "must name a valid host"]
+    return faults + _host_faults(parts.hostname)
+
+
+def _host_faults(host: str) -> list[str]:
+    address = _address(host)
+    if address is not None:
+        if address.is_link_local or address.is_multicast or address.is_unspecified:
+            return ["must not name a link-local, multicast or unspecified address"]
+        return []
+    labels = host.split(".")
+    if len(host) > 253 or not all(_LABEL.fullmatch(label) for label in labels):
+        return ["must name a valid host"]
+    if labels[-1].isdigit() or labels[-1].startswith("0x"):
+        # `2130706433`, `127.1` and `0x7f.1` are addresses to the resolver, and not to whoever reads the setting.
+        return ["must write an IP address in its usual form"]
+    return []
+
+
+def _path_faults(parts: SplitResult, url: str) -> list[str]:
+    faults = []
+    if "?" in url or "#" in url:
+        faults.append("must not contain a query or a fragment")
+    if not _PATH.fullmatch(parts.path):
+        faults.append("must have a path of plain letters, digits and - . _ ~ /")
+    segments = parts.path.removesuffix("/").split("/")[1:]
+    if any(segment in {"", ".", ".."} for segment in segments):
+        faults.append("must not have empty, . or .. parts in its path")
+    return faults
+
+
+def _address(host: str) -> IPv4Address | IPv6Address | None:
+    try:
+        address = ip_address(host)
+    except ValueError:
+        return None
+    if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
+        return address.ipv4_mapped
+    return address
+
+
+_SCHEME: Final = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.\-]*)://(?P<rest>.*)", re.DOTALL)
+_POSTGRES: Final = frozenset({"postgres", "postgresql", "postgresql+psycopg"})
+_REDIS: Final = {"redis": "redis", "rediss": "rediss", "unix": "unix", "redis+socket": "unix"}
+_POSTGRES_HOST: Final = re.compile(r"(?:[^@]*@)?(?:\[[^\]/?]+\]|[^\[\]/:?@]*)(?::\d*)?(?:[/?]|$)", re.ASCII)
+_REDIS_PATH: Final = re.compile(r"/?|/\d{1,5}")
+
+
+def normal_database_url(url: str) -> str:
+    """`postgres://…` and `postgresql://…` become `postgresql+psycopg://…`, which names the driver that we install."""
+    scheme, rest = _split(url)
+    if scheme.startswith("postgresql+") and scheme not in _POSTGRES:
+        raise ValueError("names another driver than psycopg 3; write postgresql://")
+    if scheme not in _POSTGRES:
+        raise ValueError("is not a Postgres address; the dispatcher needs Postgres 14 or newer")
+    if _POSTGRES_HOST.match(rest) is None and "," not in rest:
+        raise ValueError("has no usable host and port; percent-encode / ? # @ : [ ] in the password")
+    return f"postgresql+psycopg://{rest}"
+
+
+def normal_redis_url(url: str) -> str:
+    """`redis://`, `rediss://` (TLS) or `unix://` of one Redis server; clusters and sentinels are refused."""
+    scheme, rest = _split(url)
+    _refuse_many(scheme, rest)
+    match _REDIS.get(scheme):
+        case None:
+            raise ValueError("is not a Redis address; write redis://, rediss:// or unix://")
+        case "unix":
+            if not rest.startswith("/") and "@/" not in rest:
+                raise ValueError("names no socket; write unix:///path/of/redis.sock")
+            return f"unix://{rest}"
+        case normal:
+            _check_server(f"{normal}://{rest}")
+            return f"{normal}://{rest}"
+
+
+def _refuse_many(scheme: str, rest: str) -> None:
+    """Celery cannot use a cluster as its broker, and would say so only by strange errors."""
+    address, _, query = rest.partition("?")
+    host = address.rpartition("@")[2]
+    if "sentinel" in scheme:
+        raise ValueError("names a Redis sentinel, which is not supported; give the address of the server itself")
+    # AWS names the entry to a cluster `clustercfg.…`.
+    if (
+        "cluster" in scheme
+        or "cluster" in query.lower()
+        or "," in host
+        or ";" in host
+        or host.startswith("clustercfg.")
+    ):
+        raise ValueError("names a Redis cluster or several servers, which Celery cannot use; give the address of one")
+
+
+def _check_server(url: str) -> None:
+    try:
+        parts = urlsplit(url)
+        host, _ = parts.hostname, parts.port
+    except ValueError:
+        raise ValueError("has no usable host and port; percent-encode / ? # @ : in the password") from None
+    if not host:
+        raise ValueError("names no host")
+    if _REDIS_PATH.fullmatch(parts.path) is None:
+        raise ValueError("has a path that is not the number of a database")
+
+
+def _split(url: str) -> tuple[str, str]:
+    found = _SCHEME.fullmatch(url)
+    if found is None or not url.isprintable() or " " in url:
+        raise ValueError("is not an address of the form scheme://user:password@host:port/name")
+    return found["scheme"].lower(), found["rest"]

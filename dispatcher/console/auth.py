@@ -1,0 +1,352 @@
+"""Failed logins cost time: who keeps guessing waits longer and longer."""
+
+import getpass
+import hashlib
+import hmac
+import re
+import secrets
+import threading
+import time
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from hashlib import sha256
+from pathlib import Path
+from typing import Final
+
+from dispatcher.config.setting import Secret
+from dispatcher.errors import NotConfigured
+
+FREE_FAILURES: Final = 5
+_FIRST_WAIT_SECONDS: Final = 5.0
+_LONGEST_WAIT_SECONDS: Final = 900.0
+_FORGET_SECONDS: Final = 3600.0
+_MOST: Final = 10_000
+
+
+class Throttle:
+    """Counts failures by key (a name, an address). Thread-safe."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._failures: dict[str, tuple[int, float]] = {}  # how many in a row, and when the last was
+
+    def wait_seconds(self, *keys: str) -> float:
+        """How long these have to wait before their next try; 0.0 if they need not."""
+        now = self._clock()
+        with self._lock:
+            return max(0.0, *(self._until(key) - now for key in keys))
+
+    def failed(self, *keys: str) -> None:
+        """Count a failure."""
+        now = self._clock()
+        with self._lock:
+            if len(self._failures) > _MOST:
+                old = [key for key, (_, at) in self._failures.items() if now - at > _FORGET_SECONDS]
+                for key in old or list(self._failures)[: _MOST // 2]:
+                    del self._failures[key]
+            for key in keys:
+                count, at = self._failures.get(key, (0, now))
+                self._failures[key] = (1 if now - at > _FORGET_SECONDS else count + 1, now)
+
+    def succeeded(self, *keys: str) -> None:
+        """Forget their failures."""
+        with self._lock:
+            for key in keys:
+                self._failures.pop(key, None)
+
+    def _until(self, key: str) -> float:
+        count, at = self._failures.get(key, (0, 0.0))
+        if count < FREE_FAILURES:
+            return 0.0
+        return at + min(_LONGEST_WAIT_SECONDS, _FIRST_WAIT_SECONDS * 2.0 ** min(count - FREE_FAILURES, 20))
+
+
+PASSWORD_LENGTH: Final = 12
+"""The shortest password that `hash_password` takes (OWASP ASVS 5.0.0, 6.2.1 asks for 8, better 15)."""
+
+_COST: Final = 15  # N = 2**15, r = 8, p = 1: 32 MiB and about 100 ms (RFC 7914; OWASP password storage)
+_BLOCK: Final = 8
+_MEMORY: Final = 64 * 1024 * 1024
+_NAME: Final = re.compile(r"[A-Za-z0-9._@-]{1,64}")
+
+
+class Role(StrEnum):
+    """What somebody may do; each includes the ones before it."""
+
+    VIEWER = "viewer"
+    """Reads; numbers stay masked."""
+    OPERATOR = "operator"
+    """Acts on leads and campaigns, reveals numbers, exports."""
+    ADMIN = "admin"
+    """Sets limits, pauses whole accounts, and takes the risk of a second call."""
+
+    def includes(self, other: "Role") -> bool:
+        """Whether this role may do what `other` may."""
+        ranks = list(Role)
+        return ranks.index(self) >= ranks.index(other)
+
+
+@dataclass(frozen=True, slots=True)
+class Person:
+    """Somebody who may log in. The name is what the audit log shows."""
+
+    name: str
+    role: Role
+
+
+class People:
+    """The users of the environment and of the users file, which is read again at each login."""
+
+    def __init__(self, users: Secret | None, path: Path | None) -> None:
+        """Raise `NotConfigured` for a line that is not `name:role:hash`, naming the line and showing nothing of it."""
+        self._users = users
+        self._path = path
+        self._known = self._read()
+
+    @property
+    def anyone(self) -> bool:
+        """Whether there is anybody who could log in with a password."""
+        return bool(self._known)
+
+    def check(self, name: str, password: str) -> Person | None:
+        """The person, if name and password are right. An unknown name takes as long as a wrong password."""
+        self._known = self._read()
+        person, expected = self._known.get(name, (None, _NOBODY))
+        right = _matches(password, expected)
+        return person if right else None
+
+    def role_of(self, name: str) -> Role | None:
+        """The role that this person has now; None if they are no longer listed."""
+        known = self._known.get(name)
+        return None if known is None else known[0].role
+
+    def _read(self) -> Mapping[str, tuple[Person, str]]:
+        lines: list[str] = self._users.reveal().split() if self._users is not None else []
+        if self._path is not None:
+            try:
+                lines += self._path.read_text(encoding="utf-8").splitlines()
+            except (OSError, UnicodeDecodeError) as error:
+                raise NotConfigured(
+                    f"DISPATCHER_CONSOLE_USERS_FILE cannot be read ({type(error).__name__}); "
+                    "give the path of a text file."
+                ) from None
+        return dict(_people(lines))
+
+
+def hash_password(password: str) -> str:
+    """`scrypt.15.8.1.<salt>.<hash>`, without characters that a shell or a compose file would expand."""
+    if len(password) < PASSWORD_LENGTH:
+        raise NotConfigured(f"A password of the console has at least {PASSWORD_LENGTH} characters.")
+    salt = secrets.token_bytes(16)
+    return f"scrypt.{_COST}.{_BLOCK}.1.{_text(salt)}.{_text(_scrypt(password, salt, _COST))}"
+
+
+def _people(lines: Iterable[str]) -> Iterable[tuple[str, tuple[Person, str]]]:
+    for number, line in enumerate(lines, 1):
+        stripped = line.strip()
+        if not stripped or stripped.startswith("#"):
+            continue
+        name, _, rest = stripped.partition(":")
+        role, _, hashed = rest.partition(":")
+        if _NAME.fullmatch(name) is None or role not in set(Role) or not _well_formed(hashed):
+            raise NotConfigured(
+                f"User {number} of the console is not name:role:hash with the role viewer, operator or admin; "
+                "`dispatcher console --hash NAME:ROLE` writes such a line."
+            )
+        yield name, (Person(name, Role(role)), hashed)
+
+
+def _well_formed(hashed: str) -> bool:
+    parts = hashed.split(".")
+    return (
+        len(parts) == 6 and parts[0] == "scrypt" and parts[1] in {"14", "15", "16", "17"} and parts[2:4] == ["8", "1"]
+    )
+
+
+def _matches(password: str, hashed: str) -> bool:
+    _, cost, _, _, salt, expected = hashed.split(".")
+    return hmac.compare_digest(_scrypt(password, _bytes(salt), int(cost)), _bytes(expected))
+
+
+def _scrypt(password: str, salt: bytes, cost: int) -> bytes:
+    memory = max(_MEMORY, 2 * 128 * _BLOCK * 2**cost)
+    return hashlib.scrypt(password.encode(), salt=salt, n=2**cost, r=_BLOCK, p=1, maxmem=memory, dklen=32)
+
+
+def _text(raw: bytes) -> str:
+    return urlsafe_b64encode(raw).decode().rstrip("=")
+
+
+def _bytes(text: str) -> bytes:
+    return urlsafe_b64decode(text + "=" * (-len(text) % 4))
+
+
+_NOBODY: Final = f"scrypt.{_COST}.{_BLOCK}.1.{_text(bytes(16))}.{_text(bytes(32))}"
+"""What an unknown name is compared with: no password has this hash, and comparing takes as long as any."""
+
+
+LONGEST_SECONDS: Final = 12 * 3600.0
+"""A session ends after this, however busy: a working day."""
+
+REVEAL_SECONDS: Final = 600.0
+"""Numbers that were revealed are masked again after this."""
+
+_MOST_SESSIONS: Final = 1000  # more are ended, the idlest first: memory is not for those who log in again and again
+
+
+@dataclass(slots=True)
+class Session:
+    """One browser of one person. Times are of a monotonic clock, in seconds."""
+
+    person: Person
+    started: float
+    seen: float
+    csrf: str = field(default_factory=lambda: secrets.token_urlsafe(32), repr=False)
+    by_key: bool = False  # entered with the one-time link of the terminal
+    revealed_until: float = 0.0
+    theme: str = "auto"
+    notices: list[tuple[str, str]] = field(default_factory=list)  # (kind, sentence), shown once
+
+    def knows(self, token: str) -> bool:
+        """Whether this is the session's CSRF token; takes as long for any."""
+        return hmac.compare_digest(self.csrf.encode(), token.encode())
+
+
+class Sessions:
+    """All sessions of this process. Thread-safe. `idle_seconds` without a request end one."""
+
+    def __init__(self, idle_seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self._idle_seconds = idle_seconds
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._by_hash: dict[bytes, Session] = {}
+
+    def begin(self, person: Person, *, by_key: bool = False) -> tuple[str, Session]:
+        """A new session with a cookie of its own: what an attacker planted before the login is worth nothing."""
+        cookie, now = secrets.token_urlsafe(32), self._clock()
+        session = Session(person, now, now, by_key=by_key)
+        with self._lock:
+            self._drop_ended(now)
+            if len(self._by_hash) >= _MOST_SESSIONS:
+                del self._by_hash[min(self._by_hash, key=lambda one: self._by_hash[one].seen)]
+            self._by_hash[_hash(cookie)] = session
+        return cookie, session
+
+    def find(self, cookie: str | None) -> Session | None:
+        """The live session of a cookie, which counts as seen now."""
+        if not cookie:
+            return None
+        now = self._clock()
+        with self._lock:
+            session = self._by_hash.get(_hash(cookie))
+            if session is None:
+                return None
+            if self._ended(session, now):
+                del self._by_hash[_hash(cookie)]
+                return None
+            session.seen = now
+            return session
+
+    def end(self, cookie: str | None) -> None:
+        """Forget a session."""
+        with self._lock:
+            self._by_hash.pop(_hash(cookie or ""), None)
+
+    def reveal(self, session: Session) -> None:
+        """Show numbers in this session for `REVEAL_SECONDS`."""
+        session.revealed_until = self._clock() + REVEAL_SECONDS
+
+    def mask(self, session: Session) -> None:
+        """Mask numbers again."""
+        session.revealed_until = 0.0
+
+    def revealed(self, session: Session) -> bool:
+        """Whether this session sees numbers now."""
+        return self._clock() < session.revealed_until
+
+    def _ended(self, session: Session, now: float) -> bool:
+        return now - session.seen > self._idle_seconds or now - session.started > LONGEST_SECONDS
+
+    def _drop_ended(self, now: float) -> None:
+        for key in [key for key, session in self._by_hash.items() if self._ended(session, now)]:
+            del self._by_hash[key]
+
+
+def _hash(cookie: str) -> bytes:
+    """The cookie itself is kept nowhere: a dump of this process opens no session."""
+    return sha256(cookie.encode()).digest()
+
+
+TOO_MANY: Final = "Too many failed logins. Wait {seconds:.0f} s and try again."
+WRONG: Final = "Name or password is wrong."
+SPENT: Final = "That link has been used or is not the latest; the console prints the next one in its terminal."
+
+
+class OneTimeKey:
+    """The way in where no users are set: whoever started the console reads it in the terminal, as of a notebook.
+
+    Each key opens one session; `announce` is told of the next at once.
+    """
+
+    def __init__(self, announce: Callable[[str], None]) -> None:
+        self._announce = announce
+        self._lock = threading.Lock()
+        self._key = secrets.token_urlsafe(24)
+
+    def print(self) -> None:
+        """Tell the current key."""
+        self._announce(self._key)
+
+    def use(self, key: str) -> Person | None:
+        """The person of this machine, if this is the key; it opens nothing a second time."""
+        with self._lock:
+            if not hmac.compare_digest(self._key.encode(), key.encode()):
+                return None
+            self._key = secrets.token_urlsafe(24)
+        self.print()
+        return Person(_local_name(), Role.ADMIN)
+
+
+class Lobby:
+    """Decides who comes in. Thread-safe; at most two passwords are checked at once, for the memory they take."""
+
+    def __init__(self, people: People, key: OneTimeKey | None, throttle: Throttle) -> None:
+        self.people = people
+        self.key = key
+        self.throttle = throttle
+        self._few = threading.BoundedSemaphore(2)
+
+    def enter(self, name: str, password: str, source: str) -> Person | str:
+        """The person, or why not. `source` is the address that asks."""
+        keys = (f"name:{name}", f"source:{source}")
+        wait = self.throttle.wait_seconds(*keys)
+        if wait:
+            return TOO_MANY.format(seconds=wait)
+        with self._few:
+            person = self.people.check(name, password)
+        if person is None:
+            self.throttle.failed(*keys)
+            return WRONG
+        self.throttle.succeeded(*keys)
+        return person
+
+    def enter_by_key(self, key: str, source: str) -> Person | str:
+        """The person at this machine, or why not."""
+        wait = self.throttle.wait_seconds(f"key:{source}")
+        if wait:
+            return TOO_MANY.format(seconds=wait)
+        person = self.key.use(key) if self.key is not None else None
+        if person is None:
+            self.throttle.failed(f"key:{source}")
+            return SPENT
+        return person
+
+
+def _local_name() -> str:
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):
+        return "local"

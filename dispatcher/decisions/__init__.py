@@ -1,0 +1,1 @@
+"""Pure decisions: what an answer means, what happens next. No I/O."""

@@ -1,0 +1,135 @@
+"""One gate as a value: what closes it, how long it waits, what opens it (design section 9).
+
+A gate belongs to an account (`campaign_id` None) or to a channel. It is *open*, *closed* or *probing*; while probing
+one lead at a time may be claimed. Nothing here reads a clock or a database: `gates` and `store` do.
+
+    open     --signal, often enough-->  closed     (waits)
+    closed   --wait over, list answers-->  probing (or after three bad probes)
+    probing  --acceptance-->  open                 (the wait starts over)
+    probing  --failure-->  closed                  (for longer)
+    any      --pause-->  closed(paused)            (only a person resumes)
+"""
+
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import Final
+
+from dispatcher.decisions.outcome import Reason
+from dispatcher.decisions.policy import wait_seconds
+
+BAD_PROBES_BEFORE_A_LEAD: Final = 3
+"""After so many failed probes of the list endpoint a single lead is tried anyway: the list alone may be broken."""
+
+CHANNELS_BEFORE_ACCOUNT: Final = 3
+"""So many channels of an account closed for one reason close the account."""
+
+
+class GateState(StrEnum):
+    """Whether leads flow."""
+
+    OPEN = "open"
+    CLOSED = "closed"
+    PROBING = "probing"
+
+
+@dataclass(frozen=True, slots=True)
+class GateLimits:
+    """The settings a gate depends on; durations in seconds."""
+
+    wait_seconds: float = 5.0
+    wait_max_seconds: float = 300.0
+    outage_after: int = 5
+    rejecting_after: int = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """`failures`, `refusals`, `closings` count since the last acceptance; `probes` since the gate closed."""
+
+    account: str
+    campaign_id: int | None
+    state: GateState = GateState.OPEN
+    reason: Reason | None = None
+    failures: int = 0
+    refusals: int = 0
+    refusal: str | None = None
+    closings: int = 0
+    probes: int = 0
+    wait_seconds: float | None = None  # set by a change: how long from now it stays closed; None: for a person to open
+    by: str | None = None
+    note: str | None = None
+
+    @property
+    def untroubled(self) -> bool:
+        """Whether an acceptance has nothing to reset: then its row is not written."""
+        return self.state is GateState.OPEN and not (self.failures or self.refusals or self.closings)
+
+
+def after_acceptance(gate: Gate) -> Gate:
+    """Open a probing gate and forget what was counted. A closed one stays closed: that lead was on its way before."""
+    match gate.state:
+        case GateState.OPEN | GateState.PROBING:
+            return Gate(gate.account, gate.campaign_id)
+        case GateState.CLOSED:
+            return gate
+
+
+def after_failure(
+    gate: Gate, reason: Reason, limits: GateLimits, *, message: str, retry_after_seconds: float | None = None
+) -> Gate:
+    """Count one failure of `reason`; close the gate where that is enough. A closed gate keeps its reason."""
+    if gate.state is GateState.CLOSED:
+        return gate
+    counted = replace(gate, failures=gate.failures + 1)
+    enough = gate.state is GateState.PROBING or reason is not Reason.OUTAGE or counted.failures >= limits.outage_after
+    if not enough:
+        return counted
+    return closed(counted, reason, limits, message=message, retry_after_seconds=retry_after_seconds)
+
+
+def after_refusal(gate: Gate, fingerprint: str, limits: GateLimits, *, message: str) -> Gate:
+    """Count equal refusals in a row: many of them are a wrong setting, not many wrong leads.
+
+    A refusal is an answer too: it ends a row of failures, and opens a gate that probes for anything but refusals.
+    """
+    if gate.state is GateState.CLOSED:
+        return gate
+    refusals = gate.refusals + 1 if gate.refusal == fingerprint else 1
+    if refusals >= limits.rejecting_after:
+        counted = replace(gate, refusals=refusals, refusal=fingerprint)
+        return closed(counted, Reason.REJECTING, limits, message=message)
+    if gate.state is GateState.PROBING and gate.reason is Reason.REJECTING:
+        return replace(Gate(gate.account, gate.campaign_id), refusals=1, refusal=fingerprint, closings=gate.closings)
+    return replace(after_acceptance(gate), refusals=refusals, refusal=fingerprint)
+
+
+def closed(
+    gate: Gate, reason: Reason, limits: GateLimits, *, message: str, retry_after_seconds: float | None = None
+) -> Gate:
+    """The gate, closed for the next wait of its series, or for as long as Voicery asked if that is longer."""
+    closings = gate.closings + 1
+    wait = wait_seconds(closings, base_seconds=limits.wait_seconds, max_seconds=limits.wait_max_seconds)
+    if retry_after_seconds is not None:
+        wait = retry_after_seconds if reason is Reason.THROTTLED else max(wait, retry_after_seconds)
+    return replace(
+        gate,
+        state=GateState.CLOSED,
+        reason=reason,
+        closings=closings,
+        probes=0,
+        wait_seconds=wait,
+        by=None,
+        note=message,
+    )
+
+
+def after_probe(gate: Gate, *, answered: bool, limits: GateLimits) -> Gate:
+    """The list endpoint was asked on behalf of a closed gate: let one lead try, or wait longer."""
+    if gate.state is not GateState.CLOSED or gate.reason is Reason.PAUSED:
+        return gate
+    probes = gate.probes + 1
+    if answered or probes >= BAD_PROBES_BEFORE_A_LEAD:
+        return replace(gate, state=GateState.PROBING, probes=probes, wait_seconds=None)
+    closings = gate.closings + 1
+    wait = wait_seconds(closings, base_seconds=limits.wait_seconds, max_seconds=limits.wait_max_seconds)
+    return replace(gate, closings=closings, probes=probes, wait_seconds=wait)

@@ -1,0 +1,97 @@
+"""One page of Voicery's list of leads, read defensively (`voicery-api.md`, sister docs: Laravel pagination)."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from dispatcher.decisions.reply import Reply, is_number, usable_id
+
+_DIGITS: Final = re.compile(r"\d{1,18}", re.ASCII)
+
+DEFAULT_PER_PAGE: Final = 15
+"""The list's own page size (sister docs): what it answers if it does not heed `per_page`."""
+
+
+@dataclass(frozen=True, slots=True)
+class ListedLead:
+    """A row of the list. `voicery_lead_id` None: an id that is no integer. `variables` None: not echoed.
+
+    `phone_number` is empty where the row names none that can be read.
+    """
+
+    voicery_lead_id: int | None
+    campaign_id: int | None
+    phone_number: str
+    status: str | None = None
+    variables: Mapping[str, object] | None = None
+    contacts: tuple[object, ...] = ()
+
+    def __repr__(self) -> str:
+        return f"ListedLead(voicery_lead_id={self.voicery_lead_id}, campaign_id={self.campaign_id})"
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """`complete`: these are all the rows that the query has. `last_page` is 1-based, None where it was not said."""
+
+    rows: tuple[ListedLead, ...]
+    complete: bool
+    last_page: int | None = None
+
+
+def read_page(reply: Reply, *, per_page: int) -> Page | None:
+    """The page in a reply to the list endpoint; None unless it is a whole 200 answer that we understand."""
+    if reply.status != 200 or reply.body_fault is not None:
+        return None
+    body = reply.body
+    envelope: Mapping[str, object] = body if isinstance(body, Mapping) else {}
+    rows = body
+    if isinstance(rows, Mapping):
+        rows = rows.get("data")
+    if isinstance(rows, Mapping):
+        envelope, rows = rows, rows.get("data")
+    if not isinstance(rows, list) or not all(isinstance(row, Mapping) for row in rows):
+        return None
+    meta = envelope.get("meta")
+    counts = meta if isinstance(meta, Mapping) else envelope
+    last_page = _count(counts.get("last_page"))
+    return Page(tuple(_row(row) for row in rows), _is_complete(counts, len(rows), per_page), last_page)
+
+
+def _is_complete(counts: Mapping[Any, object], rows: int, per_page: int) -> bool:
+    """Whether no further page exists. Where nothing says so, a page as short as Voicery's default was not cut."""
+    last_page, total = _count(counts.get("last_page")), _count(counts.get("total"))
+    if any(
+        counts.get(name) is not None and _count(counts[name]) is None for name in ("last_page", "total", "per_page")
+    ):
+        return False
+    if (last_page is not None and last_page > 1) or (total is not None and total > rows):
+        return False
+    if counts.get("next_page_url") or counts.get("next_cursor"):
+        return False
+    if last_page is not None or total is not None:
+        return True
+    return rows < min(per_page, _count(counts.get("per_page")) or DEFAULT_PER_PAGE)
+
+
+def _row(row: Mapping[str, object]) -> ListedLead:
+    campaign = row.get("campaign")
+    nested = campaign.get("id") if isinstance(campaign, Mapping) else None
+    number, status = row.get("phone_number"), row.get("status")
+    variables, contacts = row.get("variables"), row.get("secondary_contacts")
+    return ListedLead(
+        voicery_lead_id=usable_id(row.get("id")),
+        campaign_id=usable_id(row.get("campaign_id")) or usable_id(nested),
+        phone_number=str(number) if is_number(number) else "",
+        status=status[:100] if isinstance(status, str) else None,
+        variables=variables if isinstance(variables, Mapping) else None,
+        contacts=tuple(contacts) if isinstance(contacts, list) else (),
+    )
+
+
+def _count(value: object) -> int | None:
+    """A count, also one written as text, as older answers write their ids."""
+    if isinstance(value, str) and _DIGITS.fullmatch(value):
+        return int(value)
+    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None

@@ -1,0 +1,353 @@
+"""What recording tells the log, once it is committed: a value to call then."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+from uuid import UUID
+
+from sqlalchemy import Connection
+
+from dispatcher.decisions.gate import Gate, GateLimits, GateState
+from dispatcher.decisions.outcome import Kind, Outcome
+from dispatcher.decisions.policy import NO_PAST, Budget, Past, Standing, Uniform, after_attempt
+from dispatcher.decisions.states import FailureClass, State
+from dispatcher.delivery import claims, gates, results
+from dispatcher.delivery.claims import Claim, Claimed, ClaimTerms
+from dispatcher.delivery.gates import fold_into_gates
+from dispatcher.delivery.results import Finished, Result
+from dispatcher.errors import StoreUnavailable
+from dispatcher.failpoint import reach
+from dispatcher.logs import events
+from dispatcher.store import accounts
+from dispatcher.store.database import Database, StatementRefused, TryAgain
+from dispatcher.store.statement import together
+
+
+def attempt(finished: Finished, row: Result) -> Callable[[], None]:
+    """The canonical event: one for each attempt, with these keys."""
+    return lambda: events.note(
+        "attempt.finished",
+        lead_id=str(row.lead_id),
+        attempt_id=str(row.attempt_id),
+        account=row.account,
+        campaign_id=finished.claimed.campaign_id,
+        attempt=finished.claimed.attempts,
+        outcome=row.outcome.value,
+        state=row.state.value,
+        http_status=row.http_status,
+        duration_ms=round((finished.ended_at - finished.started_at) * 1000, 1),
+        retry_in_seconds=row.due_in,
+        voicery_lead_id=row.voicery_lead_id,
+    )
+
+
+def late_answer(row: Result, *, adopted: bool) -> Callable[[], None]:
+    """A result that came after its lease; `adopted`: it was still of use."""
+    return lambda: events.warn(
+        "lease.lost",
+        lead_id=str(row.lead_id),
+        attempt_id=str(row.attempt_id),
+        outcome=row.outcome.value,
+        adopted=adopted,
+    )
+
+
+def gate_moved(gate: Gate) -> Callable[[], None]:
+    """A gate that opened, closed or began to probe."""
+    tell = events.note if gate.state is GateState.OPEN else events.warn
+    return lambda: tell(
+        f"gate.{'opened' if gate.state is GateState.OPEN else gate.state.value}",
+        account=gate.account,
+        campaign_id=gate.campaign_id,
+        reason=gate.reason.value if gate.reason else None,
+        wait_seconds=gate.wait_seconds,
+    )
+
+
+NOTICE: Final = "The answer could not be stored as it came and was replaced by this notice."
+STILL_IN_DOUBT: Final = "But an earlier POST of it, whose outcome is not known, may have worked: look it up."
+_TRIES: Final = 5
+_LOCKED: Final = "Postgres kept refusing a lock; find the long transaction and end it."
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """What one turn did. `drained`: it asked for more leads than were due. `full`: it met as many as it asked for."""
+
+    opened: tuple[Claimed, ...] = ()
+    drained: bool = False
+    full: bool = False
+
+
+class Recorder:
+    """Records and claims for one delivery run. `clock` counts seconds and does not stand still while suspended."""
+
+    def __init__(
+        self,
+        database: Database,
+        terms: ClaimTerms,
+        *,
+        budget: Budget,
+        limits: GateLimits,
+        settle_seconds: float,
+        uniform: Uniform,
+        clock: Callable[[], float],
+        bind_to: str | None = None,
+    ) -> None:
+        """`bind_to`: the base URL that the first acceptance binds the account to; None if it is bound."""
+        self._bind_to = bind_to
+        self._database = database
+        self._terms = terms
+        self._budget = budget
+        self._limits = limits
+        self._settle_seconds = settle_seconds
+        self._uniform = uniform
+        self._clock = clock
+        self._kept: list[Finished] = []
+        self._in_limbo: tuple[UUID, ...] = ()
+        self._troubled = True  # until a claim says otherwise
+
+    @property
+    def owes(self) -> int:
+        """Attempts that are finished and not yet stored, and claims that may or may not have been committed."""
+        return len(self._kept) + len(self._in_limbo)
+
+    def abandon(self) -> None:
+        """Forget what could not be stored: the leases run out, and look-ups find out what happened."""
+        self._kept.clear()
+        self._in_limbo = ()
+
+    def turn(self, finished: Sequence[Finished], attempt_ids: Sequence[UUID]) -> Turn:
+        """Record `finished` and all that is still kept, then claim a lead for each of `attempt_ids`.
+
+        Raises `StoreUnavailable`; what is not recorded is then kept for the next turn, and nothing may be POSTed.
+        """
+        self._kept.extend(finished)
+        self._settle_limbo()
+        claim = self._at_once(attempt_ids)
+        if claim is None:
+            if self._kept:
+                reach("record.before")
+                self._record_kept()
+                reach("record.after")
+            if not attempt_ids:
+                return Turn()
+            reach("claim.before")
+            claim = self._claim(attempt_ids)
+        if claim.opened:
+            reach("claim.after")
+        self._troubled = claim.troubled
+        asked = len(attempt_ids)
+        return Turn(claim.opened, drained=claim.touched < asked, full=asked <= claim.touched)
+
+    def _at_once(self, attempt_ids: Sequence[UUID]) -> Claim | None:
+        """Record and claim in one transaction; None where the claim, or both, must go the long way.
+
+        What was recorded by then is out of `_kept`; a claim that was not acknowledged is in limbo, as after any claim.
+        """
+        if not attempt_ids or not self._kept or not self._all_plain():
+            return None
+        rows = [self._result(one, gate_closed=False) for one in self._kept]
+        reach("record.before")
+        reach("claim.before")
+        try:
+            with self._database.autocommit() as connection:
+                recorded, claimed = together(
+                    connection, results.recording(rows), claims.claiming(self._terms, attempt_ids)
+                )
+            self._settle(rows, results.recorded_of(recorded))
+            self._record_kept()
+        except (TryAgain, StatementRefused):
+            return None
+        except StoreUnavailable:
+            self._in_limbo = tuple(attempt_ids)
+            raise
+        reach("record.after")
+        claim = claims.claim_of(self._terms, claimed)
+        return None if claim.probing and not claim.touched else claim
+
+    # Claiming ---------------------------------------------------------------------------------------------------------
+
+    def _claim(self, attempt_ids: Sequence[UUID]) -> Claim:
+        for _ in range(_TRIES):
+            try:
+                with self._database.autocommit() as connection:
+                    claim = claims.claim(connection, self._terms, attempt_ids)
+                if not claim.probing or claim.touched:
+                    return claim
+                with self._database.transaction() as connection:
+                    return self._claim_probe(connection, attempt_ids[:1])
+            except TryAgain:
+                continue
+            except StatementRefused as refusal:
+                # The run ends as if nothing were due, but what is on its way is still recorded.
+                events.alarm("claim.refused", sqlstate=refusal.sqlstate, constraint=refusal.constraint)
+                return Claim(troubled=True)
+            except StoreUnavailable:
+                # Whether it was committed is not known: the next turn asks, and nothing is POSTed before.
+                self._in_limbo = tuple(attempt_ids)
+                raise
+        raise StoreUnavailable(_LOCKED)
+
+    def _claim_probe(self, connection: Connection, attempt_ids: Sequence[UUID]) -> Claim:
+        """While a gate probes, one lead of its scope may be on its way; the gate's row, locked, is the turnstile."""
+        claims.hold_pauses(connection, self._terms.account)
+        pair = gates.lock(connection, self._terms.account, self._terms.campaign_id)
+        if any(gate.state is GateState.CLOSED for gate in pair):
+            return Claim(troubled=True)
+        account, channel = pair
+        if account.state is GateState.PROBING:
+            taken = gates.sending(connection, account.account, None)
+        else:
+            taken = channel.state is GateState.PROBING and gates.sending(
+                connection, channel.account, channel.campaign_id
+            )
+        if taken:
+            return Claim(troubled=True)
+        return claims.claim(connection, self._terms, attempt_ids, probing=True)
+
+    def _settle_limbo(self) -> None:
+        """Give back what a claim opened that was not acknowledged: it was not sent, so it is not in doubt."""
+        if self._in_limbo:
+            released = self._database.again(lambda connection: claims.release(connection, self._in_limbo))
+            self._in_limbo = ()
+            events.note("claim.released", leads=released)
+
+    # Recording --------------------------------------------------------------------------------------------------------
+
+    def _record_kept(self) -> None:
+        """All together; then, if Postgres refuses something, one by one; then without the words it will not take."""
+        if not self._kept or self._record_plainly():
+            return
+        if self._attempt_record(self._kept):
+            self._kept.clear()
+            return
+        for finished in list(self._kept):
+            plain = replace(finished, outcome=_without_words(finished.outcome))
+            if not self._attempt_record([finished]) and not self._attempt_record([plain]):
+                # Its lease runs out, the sweep makes it unknown, and a look-up finds out what happened.
+                events.alarm("recording.abandoned", lead_id=str(finished.claimed.lead_id))
+            self._kept.remove(finished)
+
+    def _record_plainly(self) -> bool:
+        """The common case in one round trip: accepted leads, and gates that have nothing to learn from it.
+
+        False leaves what was not recorded to the long way; recording is fenced, so it may overlap.
+        """
+        if not self._all_plain():
+            return False
+        rows = [self._result(one, gate_closed=False) for one in self._kept]
+        try:
+            with self._database.autocommit() as connection:
+                recorded = results.record(connection, rows)
+        except (TryAgain, StatementRefused):
+            return False
+        self._settle(rows, recorded)
+        return not self._kept
+
+    def _all_plain(self) -> bool:
+        return not self._troubled and self._bind_to is None and all(map(_is_plain, self._kept))
+
+    def _settle(self, rows: Sequence[results.Result], recorded: results.Recorded) -> None:
+        """Tell of what is stored, and keep what is not."""
+        left = []
+        for one, row in zip(self._kept, rows, strict=True):
+            if row.attempt_id in recorded.attempt_ids:
+                attempt(one, row)()
+            else:
+                left.append(one)
+        self._kept = left
+
+    def _attempt_record(self, finished: Sequence[Finished]) -> bool:
+        """Whether Postgres took them. Raises `StoreUnavailable` where only time can tell."""
+        for _ in range(_TRIES):
+            try:
+                with self._database.transaction() as connection:
+                    notes = self._record(connection, finished)
+            except TryAgain:
+                continue
+            except StatementRefused as refusal:
+                events.alarm("recording.refused", sqlstate=refusal.sqlstate, constraint=refusal.constraint)
+                return False
+            for tell in notes:
+                tell()
+            return True
+        raise StoreUnavailable(_LOCKED)
+
+    def _record(self, connection: Connection, finished: Sequence[Finished]) -> list[Callable[[], None]]:
+        """Gates, then leads, then attempts. Returns what to tell the log once this is committed."""
+        notes: list[Callable[[], None]] = []
+        folded = fold_into_gates(connection, self._terms.account, self._terms.campaign_id, finished, self._limits)
+        self._troubled = self._troubled or folded.troubled
+        notes.extend(gate_moved(gate) for gate in folded.moved)
+        rows = [self._result(one, gate_closed=folded.closed, past=_past(connection, one)) for one in finished]
+        recorded = results.record(connection, rows)
+        if self._bind_to is not None and any(one.outcome.kind is Kind.ACCEPTED for one in finished):
+            accounts.bind(connection, self._terms.account, self._bind_to)
+            notes.append(self._bound)
+        missing = [row for row in rows if row.attempt_id not in recorded.attempt_ids]
+        if missing:
+            known = results.already_recorded(connection, missing)
+            for row in missing:
+                if row.attempt_id not in known:
+                    adopted = results.use_late(connection, row)
+                    notes.append(late_answer(row, adopted=adopted))
+        notes.extend(attempt(one, row) for one, row in zip(finished, rows, strict=True))
+        return notes
+
+    def _result(self, finished: Finished, *, gate_closed: bool, past: Past = NO_PAST) -> results.Result:
+        claimed, outcome = finished.claimed, finished.outcome
+        standing = Standing(claimed.attempts, claimed.age_seconds, past)
+        move = after_attempt(outcome, standing, self._budget, gate_closed=gate_closed, uniform=self._uniform)
+        if move.failure_class is FailureClass.OUTCOME_UNKNOWN:
+            outcome = replace(
+                outcome,
+                message=f"{outcome.message} {STILL_IN_DOUBT}",
+                fingerprint=f"outcome_unknown:{outcome.fingerprint}",
+            )
+        due_in = move.due_in_seconds
+        if due_in is not None and finished.hints.retry_after_seconds is not None:
+            due_in = max(due_in, finished.hints.retry_after_seconds)
+        return results.Result(
+            lead_id=claimed.lead_id,
+            attempt_id=claimed.attempt_id,
+            account=claimed.account,
+            state=move.state,
+            outcome=outcome.kind,
+            message=outcome.message,
+            ended_ago=max(0.0, self._clock() - finished.ended_at),
+            settle=self._settle_seconds if move.state is State.UNKNOWN else 0.0,
+            failure_class=move.failure_class,
+            due_in=due_in,
+            give_back=move.give_back,
+            voicery_lead_id=outcome.voicery_lead_id,
+            voicery_status=outcome.voicery_status,
+            contacts=outcome.contacts,
+            http_status=outcome.http_status,
+            fingerprint=outcome.fingerprint,
+            response=outcome.response,
+            evidence=outcome.evidence,
+        )
+
+    def _bound(self) -> None:
+        self._bind_to = None
+
+
+def _without_words(outcome: Outcome) -> Outcome:
+    """The outcome without any text that came from Voicery: ids and decisions remain."""
+    contacts = tuple(replace(contact, voicery_status=None) for contact in outcome.contacts)
+    return replace(
+        outcome, response=NOTICE, message=NOTICE, fingerprint="", evidence={}, voicery_status=None, contacts=contacts
+    )
+
+
+def _is_plain(finished: Finished) -> bool:
+    """Accepted, and with nothing to store but the lead's own id and status."""
+    return finished.outcome.kind is Kind.ACCEPTED and not finished.outcome.contacts
+
+
+def _past(connection: Connection, finished: Finished) -> Past:
+    """Asked only where the policy may want to know."""
+    if finished.outcome.kind not in (Kind.DUPLICATE, Kind.REJECTED, Kind.NOT_SENT, Kind.BUG):
+        return NO_PAST
+    return results.past(connection, finished.claimed.lead_id, finished.claimed.attempt_id)

@@ -1,0 +1,331 @@
+"""Results: what an attempt turned out to be, written under the fence of that attempt (design sections 4 and 5)."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+from uuid import UUID
+
+import orjson
+from sqlalchemy import Connection, text
+
+from dispatcher.decisions.hints import NO_HINTS, RateHints
+from dispatcher.decisions.outcome import Kind, Outcome
+from dispatcher.decisions.policy import Past
+from dispatcher.decisions.reply import CreatedContact
+from dispatcher.decisions.states import FailureClass, State
+from dispatcher.delivery.claims import Claimed
+from dispatcher.store.audit import IncidentKind, open_incident
+from dispatcher.store.database import StatementRefused
+from dispatcher.store.statement import Call, HotStatement
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """One attempt whose wire is done. `ended_at` and `started_at` are readings of the recorder's clock."""
+
+    claimed: Claimed
+    outcome: Outcome
+    ended_at: float
+    started_at: float
+    hints: RateHints = NO_HINTS
+
+    @property
+    def slowdown(self) -> tuple[int, float] | None:
+        """What the answer says about the rate: so many requests are left for so many seconds; None if nothing."""
+        return self.hints.slowdown(throttled=self.outcome.kind is Kind.THROTTLED)
+
+
+_RECORD = HotStatement("""
+WITH result AS MATERIALIZED (
+    SELECT * FROM jsonb_to_recordset(CAST(:results AS jsonb)) AS result (
+        lead_id uuid, attempt_id uuid, account text, state text, failure_class text, due_in float8, give_back boolean,
+        voicery_lead_id bigint, voicery_status text, message text, outcome text, http_status smallint,
+        fingerprint text, response text, evidence jsonb, ended_ago float8, settle float8
+    )
+), settled AS (
+    -- A 2xx with an id that another lead of ours holds: Voicery handed back the existing lead. A subquery, because only
+    -- an index probe a result can answer it; a join is planned over the whole table where statistics are stale.
+    SELECT result.*, now() - make_interval(secs => result.ended_ago) AS ended_at,
+        (SELECT other.id FROM dispatcher.leads AS other
+         WHERE other.account = result.account AND other.voicery_lead_id = result.voicery_lead_id
+           AND other.id <> result.lead_id LIMIT 1) AS held_by
+    FROM result
+), final AS (
+    SELECT settled.*, CASE WHEN held_by IS NULL THEN settled.state ELSE 'duplicate' END AS entering FROM settled
+), moved AS (
+    -- `unknown` is left too: the lease ran out, but this is the true outcome of the very attempt that is in doubt.
+    UPDATE dispatcher.leads AS lead
+    SET state = final.entering,
+        failure_class = final.failure_class,
+        due_at = CASE final.entering
+            WHEN 'pending' THEN now() + make_interval(secs => final.due_in)
+            WHEN 'unknown' THEN final.ended_at + make_interval(secs => final.settle)
+            ELSE lead.due_at END,
+        attempts = lead.attempts - CASE WHEN final.give_back THEN 1 ELSE 0 END,
+        lease_until = NULL,
+        voicery_lead_id = CASE WHEN final.entering = 'accepted' THEN final.voicery_lead_id END,
+        voicery_status = CASE WHEN final.entering = 'accepted' THEN final.voicery_status END,
+        duplicate_of = CASE WHEN final.entering = 'duplicate' THEN final.held_by END,
+        last_error = CASE WHEN final.entering = 'accepted' THEN NULL ELSE final.message END,
+        finished_at = CASE WHEN final.entering IN ('accepted', 'duplicate', 'failed') THEN now() END,
+        updated_at = now()
+    FROM final
+    WHERE lead.id = ANY (ARRAY(SELECT lead_id FROM final)) AND lead.id = final.lead_id
+      AND lead.attempt_id = final.attempt_id
+      -- By the array, and with no partial index that fits, the primary key is the way, however many are in doubt.
+      AND (lead.state || '' = 'sending' OR (lead.state || '' = 'unknown' AND final.entering <> 'unknown'))
+    RETURNING lead.id, lead.attempt_id, lead.attempts, lead.allow_dupplicate, final.held_by, final.voicery_lead_id
+), surprise AS (
+    INSERT INTO dispatcher.incidents (kind, lead_id, message, evidence)
+    SELECT 'id_already_held', moved.id,
+        'Voicery answered with the id of another lead although duplicates were allowed.',
+        jsonb_build_object('voicery_lead_id', moved.voicery_lead_id, 'held_by', moved.held_by)
+    FROM moved WHERE moved.held_by IS NOT NULL AND moved.allow_dupplicate
+), ended AS (
+    UPDATE dispatcher.lead_attempts AS attempt
+    SET ended_at = final.ended_at,
+        finished_at = CASE WHEN final.entering = 'unknown' THEN NULL ELSE now() END,
+        outcome = final.outcome, http_status = final.http_status, error = final.message, response = final.response,
+        evidence = attempt.evidence || final.evidence
+    FROM final JOIN moved USING (attempt_id)
+    WHERE attempt.id = ANY (ARRAY(SELECT attempt_id FROM moved)) AND attempt.id = final.attempt_id
+      AND attempt.finished_at IS NULL
+), failed AS (
+    INSERT INTO dispatcher.failed_leads (lead_id, account, campaign_id, phone_number, failure_class, http_status,
+        fingerprint, message, response, attempts)
+    SELECT final.lead_id, attempt.account, attempt.campaign_id, attempt.phone_number, final.failure_class,
+        final.http_status, final.fingerprint, final.message, final.response, moved.attempts
+    FROM final JOIN moved USING (attempt_id) JOIN dispatcher.lead_attempts AS attempt ON attempt.id = final.attempt_id
+    WHERE final.entering = 'failed'
+)
+SELECT attempt_id, held_by FROM moved
+""")
+
+_RECORD_CONTACTS = text("""
+UPDATE dispatcher.lead_contacts AS contact
+SET voicery_lead_id = created.voicery_lead_id, voicery_status = created.voicery_status
+FROM jsonb_to_recordset(CAST(:created AS jsonb)) AS created (
+    lead_id uuid, position smallint, voicery_lead_id bigint, voicery_status text
+)
+WHERE contact.lead_id = created.lead_id AND contact.position = created.position
+""")
+
+_CONFIRM = text("""
+SELECT result.attempt_id
+FROM jsonb_to_recordset(CAST(:results AS jsonb)) AS result (lead_id uuid, attempt_id uuid, outcome text)
+JOIN dispatcher.lead_attempts AS attempt ON attempt.id = result.attempt_id
+WHERE attempt.outcome = result.outcome AND attempt.error IS DISTINCT FROM 'lease_expired'
+""")
+
+_PAST = text("""
+SELECT count(*) FILTER (WHERE outcome = 'bug') AS bugs,
+    coalesce(bool_or(outcome IN ('unknown', 'created_id_unknown')), false) AS in_doubt,
+    coalesce(bool_or(
+        outcome IN ('unknown', 'created_id_unknown') AND (evidence -> 'proof') IS DISTINCT FROM 'true'::jsonb
+    ), false) AS unproven
+FROM dispatcher.lead_attempts WHERE lead_id = :lead_id AND id <> :attempt_id
+""")
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """One finished attempt as it is to be written. Durations in seconds. The repr names no person."""
+
+    lead_id: UUID
+    attempt_id: UUID
+    account: str
+    state: State
+    outcome: Kind
+    message: str
+    ended_ago: float  # since the wire was done
+    settle: float  # from there until an unknown lead is first looked up
+    failure_class: FailureClass | None = None
+    due_in: float | None = None
+    give_back: bool = False
+    voicery_lead_id: int | None = None
+    voicery_status: str | None = None
+    contacts: tuple[CreatedContact, ...] = ()
+    http_status: int | None = None
+    fingerprint: str = ""
+    response: str = field(default="", repr=False)
+    evidence: Mapping[str, object] = field(default_factory=dict, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """The attempts whose result is now stored; `held_by` names, for some, the lead that already has their id."""
+
+    attempt_ids: frozenset[UUID]
+    held_by: Mapping[UUID, UUID]
+
+
+def record(connection: Connection, results: Sequence[Result]) -> Recorded:
+    """Write the results of attempts that are still theirs to write; the others are missing from the answer."""
+    statement, parameters = recording(results)
+    recorded = recorded_of(statement.rows(connection, parameters))
+    record_contacts(connection, [result for result in results if result.attempt_id in recorded.attempt_ids])
+    return recorded
+
+
+def recording(results: Sequence[Result]) -> Call:
+    """What `record` sends first; the ids of contacts are another statement."""
+    return _RECORD, {"results": json_text([_row(result) for result in results])}
+
+
+def recorded_of(rows: Sequence[Any]) -> Recorded:
+    """What the rows of `recording` say."""
+    return Recorded(
+        frozenset(row.attempt_id for row in rows),
+        {row.attempt_id: row.held_by for row in rows if row.held_by is not None},
+    )
+
+
+def record_contacts(connection: Connection, results: Sequence[Result]) -> None:
+    """Write the ids that Voicery gave to the secondary contacts of leads that it accepted."""
+    created = [
+        {
+            "lead_id": result.lead_id,
+            "position": contact.position,
+            "voicery_lead_id": contact.voicery_lead_id,
+            "voicery_status": contact.voicery_status,
+        }
+        for result in results
+        for contact in result.contacts
+    ]
+    if created:
+        connection.execute(_RECORD_CONTACTS, {"created": json_text(created)})
+
+
+def already_recorded(connection: Connection, results: Sequence[Result]) -> frozenset[UUID]:
+    """Of results that `record` did not take: the attempts that hold this very outcome, by an unacknowledged commit."""
+    rows = [{"lead_id": one.lead_id, "attempt_id": one.attempt_id, "outcome": one.outcome} for one in results]
+    return frozenset(row.attempt_id for row in connection.execute(_CONFIRM, {"results": json_text(rows)}))
+
+
+def past(connection: Connection, lead_id: UUID, attempt_id: UUID) -> Past:
+    """What the attempts of this lead but this one leave behind."""
+    row = connection.execute(_PAST, {"lead_id": lead_id, "attempt_id": attempt_id}).one()
+    return Past(row.in_doubt, row.unproven, row.bugs)
+
+
+def json_text(value: object) -> str:
+    """`value` as JSON. What cannot be written is refused as Postgres would refuse it, for the same treatment."""
+    try:
+        return orjson.dumps(value).decode()
+    except orjson.JSONEncodeError:
+        raise StatementRefused("22P05", None) from None
+
+
+def _row(result: Result) -> dict[str, Any]:
+    return {
+        "lead_id": result.lead_id,
+        "attempt_id": result.attempt_id,
+        "account": result.account,
+        "state": result.state,
+        "failure_class": result.failure_class,
+        "due_in": result.due_in,
+        "give_back": result.give_back,
+        "voicery_lead_id": result.voicery_lead_id,
+        "voicery_status": result.voicery_status,
+        "message": result.message,
+        "outcome": result.outcome,
+        "http_status": result.http_status,
+        "fingerprint": result.fingerprint,
+        "response": result.response,
+        "evidence": result.evidence,
+        "ended_ago": result.ended_ago,
+        "settle": result.settle,
+    }
+
+
+_WITHDRAW = text("""
+-- It waits to be sent again, which this answer makes needless: taken as by a claim, and accepted in this transaction.
+UPDATE dispatcher.leads AS lead
+SET state = 'sending', lease_until = now(), updated_at = now()
+WHERE lead.id = :lead_id AND lead.attempt_id = :attempt_id AND lead.state = 'pending'
+  AND NOT EXISTS (SELECT FROM dispatcher.leads AS other
+                  WHERE other.account = lead.account AND other.voicery_lead_id = :voicery_lead_id)
+""")
+
+_ADOPT = text("""
+-- `sending` with an attempt that is over: withdrawn just now. A dismissed failure no longer stands for its person.
+WITH found AS (
+    UPDATE dispatcher.leads AS lead
+    SET state = 'accepted', failure_class = NULL, voicery_lead_id = :voicery_lead_id, voicery_status = :voicery_status,
+        lease_until = NULL, last_error = NULL, finished_at = now(), updated_at = now()
+    WHERE lead.id = :lead_id AND lead.attempt_id = :attempt_id
+      AND (lead.state = 'sending'
+           OR (lead.state = 'failed' AND lead.failure_class = 'outcome_unknown' AND lead.resolved_at IS NULL))
+      AND NOT EXISTS (SELECT FROM dispatcher.leads AS other
+                      WHERE other.account = lead.account AND other.voicery_lead_id = :voicery_lead_id)
+    RETURNING lead.id
+), closed AS (
+    UPDATE dispatcher.failed_leads AS failure
+    SET resolved_at = now(), resolution = 'found', resolved_by = 'dispatcher', note = 'Voicery answered late.'
+    FROM found WHERE failure.lead_id = found.id AND failure.resolved_at IS NULL
+), known AS (
+    UPDATE dispatcher.lead_attempts AS attempt
+    SET outcome = 'accepted', finished_at = coalesce(attempt.finished_at, now())
+    FROM found WHERE attempt.id = :attempt_id
+)
+SELECT id FROM found
+""")
+
+_STANDS = text("""
+SELECT state, voicery_lead_id FROM dispatcher.leads WHERE id = :lead_id AND attempt_id = :attempt_id
+""")
+
+_NOTE = text("""
+UPDATE dispatcher.lead_attempts
+SET evidence = evidence || jsonb_build_object('late_answer', CAST(:answer AS jsonb)),
+    -- Still in doubt: now we know that Voicery said yes, so it will never be sent again, only looked up for its id.
+    outcome = CASE WHEN finished_at IS NULL AND :outcome = 'created_id_unknown' THEN :outcome ELSE outcome END
+WHERE id = :attempt_id
+RETURNING finished_at
+""")
+
+_CALLED: Final = frozenset({Kind.ACCEPTED, Kind.CREATED_ID_UNKNOWN})
+
+
+def use_late(connection: Connection, result: Result) -> bool:
+    """Keep the answer on its attempt; adopt the id where the fence allows, else open an incident. True if adopted."""
+    answer = {"outcome": result.outcome, "message": result.message, "voicery_lead_id": result.voicery_lead_id}
+    noted = connection.execute(
+        _NOTE, {"attempt_id": result.attempt_id, "answer": json_text(answer), "outcome": result.outcome}
+    ).first()
+    in_doubt = noted is not None and noted.finished_at is None
+    if in_doubt or result.outcome not in _CALLED:
+        return False
+    if _adopt(connection, result):
+        return True
+    if _is_known(connection, result):
+        return False
+    open_incident(
+        connection,
+        IncidentKind.LATE_ANSWER,
+        result.lead_id,
+        "Voicery accepted a POST of this lead after its outcome had been decided; the person may be called twice.",
+        answer | {"attempt_id": str(result.attempt_id)},
+    )
+    return False
+
+
+def _adopt(connection: Connection, result: Result) -> bool:
+    if result.voicery_lead_id is None:
+        return False
+    lead = {
+        "lead_id": result.lead_id,
+        "attempt_id": result.attempt_id,
+        "voicery_lead_id": result.voicery_lead_id,
+    }
+    connection.execute(_WITHDRAW, lead)
+    if connection.execute(_ADOPT, lead | {"voicery_status": result.voicery_status}).first() is None:
+        return False
+    record_contacts(connection, [result])
+    return True
+
+
+def _is_known(connection: Connection, result: Result) -> bool:
+    """Whether a look-up has already found what this answer speaks of."""
+    lead = connection.execute(_STANDS, {"lead_id": result.lead_id, "attempt_id": result.attempt_id}).first()
+    return lead is not None and lead.state == "accepted" and result.voicery_lead_id in {None, lead.voicery_lead_id}

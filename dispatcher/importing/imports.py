@@ -1,0 +1,157 @@
+"""The record of imports: what was imported by whom, how it ended, and which rows were refused."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+from uuid import UUID
+
+from sqlalchemy import Connection, text
+
+from dispatcher.decisions.evidence import storable_text
+from dispatcher.operator.ledger import ImportRecord
+from dispatcher.store import counters
+from dispatcher.store.counters import IMPORT_ROWS, Tally
+
+MAX_REJECTIONS: Final = 10_000
+"""So many refused rows of one import are kept; FILE.rejected.csv has all of them."""
+
+MAX_ORIGINAL: Final = 2000
+"""So many characters of a refused row are kept."""
+
+_BEGIN: Final = text("""
+INSERT INTO dispatcher.imports (batch_id, file_name, account, actor) VALUES (:batch_id, :file_name, :account, :actor)
+RETURNING id
+""")
+
+_ADD: Final = text("""
+UPDATE dispatcher.imports SET submitted = submitted + :submitted, duplicates = duplicates + :duplicates,
+    repeated = repeated + :repeated, rejected = rejected + :rejected, updated_at = now()
+WHERE id = :id AND submitted + duplicates + repeated + rejected = :before
+""")
+
+_REJECT: Final = text("""
+INSERT INTO dispatcher.import_rejections (import_id, line, field, reason, original)
+VALUES (:import_id, :line, :field, :reason, :original)
+""")
+
+_FINISH: Final = text("UPDATE dispatcher.imports SET finished_at = now(), updated_at = now() WHERE id = :id")
+
+_LATEST: Final = text("SELECT * FROM dispatcher.imports ORDER BY id DESC LIMIT :most")
+
+_CAMPAIGNS: Final = text("""
+-- That of a lead which was corrected may be another one today.
+SELECT campaign_id FROM dispatcher.leads WHERE account = :account AND batch_id = :batch_id
+UNION SELECT revision.campaign_id FROM dispatcher.lead_revisions AS revision JOIN dispatcher.leads AS lead
+    ON lead.id = revision.lead_id
+WHERE lead.account = :account AND lead.batch_id = :batch_id
+""")
+
+_LAST_ID: Final = text("""
+SELECT id FROM dispatcher.leads WHERE id BETWEEN :first AND :last ORDER BY id DESC LIMIT 1
+""")
+
+_PAYLOADS: Final = text("""
+-- Earlier versions too: the row of a lead that was corrected still says what it said.
+SELECT id, payload_hash FROM dispatcher.leads WHERE id BETWEEN :first AND :last
+UNION ALL SELECT lead_id, payload_hash FROM dispatcher.lead_revisions WHERE lead_id BETWEEN :first AND :last
+""")
+
+_REJECTIONS: Final = text("""
+SELECT line, field, reason, original FROM dispatcher.import_rejections WHERE import_id = :id ORDER BY id LIMIT :most
+""")
+
+
+@dataclass(frozen=True, slots=True)
+class RejectedField:
+    """One fault of one refused row. The repr names no person."""
+
+    line: int
+    field: str
+    reason: str
+    original: str
+
+    def __repr__(self) -> str:
+        return f"RejectedField(line={self.line}, field={self.field!r})"
+
+
+def begin(connection: Connection, batch_id: UUID, file_name: str, account: str, actor: str) -> int:
+    """Note the start of an import; its id."""
+    values = {
+        "batch_id": batch_id,
+        "file_name": storable_text(file_name),
+        "account": account,
+        "actor": storable_text(actor),
+    }
+    return int(connection.execute(_BEGIN, values).scalar_one())
+
+
+def add(
+    connection: Connection,
+    import_id: int,
+    *,
+    before: int,
+    submitted: int,
+    duplicates: int,
+    repeated: int,
+    rejected: int,
+    fields: Sequence[RejectedField] = (),
+) -> None:
+    """Add what became of some rows, to this import and to what all imports together have done.
+
+    `before` is how many rows were added before: where these have been added as well, a repetition does nothing.
+    """
+    counts = {"submitted": submitted, "duplicates": duplicates, "repeated": repeated, "rejected": rejected}
+    if not connection.execute(_ADD, {"id": import_id, "before": before, **counts}).rowcount:
+        return
+    tally = Tally()
+    for result, count in counts.items():
+        if count:
+            tally.add(IMPORT_ROWS, result, count)
+    counters.add(connection, counters.NO_ACCOUNT, tally)
+    if fields:
+        rows = [
+            {
+                "import_id": import_id,
+                "line": field.line,
+                "field": storable_text(field.field),
+                "reason": storable_text(field.reason),
+                "original": storable_text(field.original)[:MAX_ORIGINAL],
+            }
+            for field in fields
+        ]
+        connection.execute(_REJECT, rows)
+
+
+def finish(connection: Connection, import_id: int) -> None:
+    """Note the end of an import; one without an end was cut short."""
+    connection.execute(_FINISH, {"id": import_id})
+
+
+def latest(connection: Connection, *, most: int) -> list[ImportRecord]:
+    """The imports, the newest first."""
+    return [ImportRecord(**row) for row in connection.execute(_LATEST, {"most": most}).mappings()]
+
+
+def rejections(connection: Connection, import_id: int, *, most: int) -> list[RejectedField]:
+    """The refused rows of one import that were kept, in the order of its lines."""
+    rows = connection.execute(_REJECTIONS, {"id": import_id, "most": most})
+    return [RejectedField(row.line, row.field, row.reason, row.original) for row in rows]
+
+
+def campaigns(connection: Connection, account: str, batch_id: UUID) -> list[int]:
+    """The campaigns that leads of a batch are in, or were."""
+    return list(connection.execute(_CAMPAIGNS, {"account": account, "batch_id": batch_id}).scalars())
+
+
+def last_id(connection: Connection, first: UUID, last: UUID) -> UUID | None:
+    """The greatest id of a lead between these two; None if there is none."""
+    found: UUID | None = connection.execute(_LAST_ID, {"first": first, "last": last}).scalar()
+    return found
+
+
+def payloads(connection: Connection, first: UUID, last: UUID) -> dict[UUID, set[str]]:
+    """The leads whose ids are between these two, with the hashes of all that their payloads have been."""
+    found: dict[UUID, set[str]] = {}
+    for lead_id, payload_hash in connection.execute(_PAYLOADS, {"first": first, "last": last}):
+        found.setdefault(lead_id, set()).add(payload_hash)
+    return found

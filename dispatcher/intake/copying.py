@@ -1,0 +1,184 @@
+"""Many leads at once: one read of what the tables hold about them, then `COPY` (design sections 3 and 8).
+
+This speaks to psycopg itself: SQLAlchemy has no `COPY`. Statements are not prepared: a plan is cheap beside thousands
+of rows, and one made for an empty table would be kept while the batch fills it.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+from operator import attrgetter
+from typing import Any, Final
+from uuid import UUID
+
+import psycopg
+from psycopg.rows import tuple_row
+from sqlalchemy import Connection
+from sqlalchemy.exc import DBAPIError
+
+from dispatcher.errors import NotConfigured
+from dispatcher.lead.candidate import BatchIds, Birth, Candidate, Facts, Held
+from dispatcher.store.schema import LIVE_STRICT
+
+Cursor = psycopg.Cursor[tuple[Any, ...]]
+
+# LATERAL with LIMIT: one probe of the index per row, whatever the planner believes about the table's size.
+_LIVE: Final = f"""
+SELECT given.campaign_id, given.phone_number, live.id
+FROM unnest(%s::bigint[], %s::text[]) AS given (campaign_id, phone_number)
+CROSS JOIN LATERAL (
+    SELECT id FROM dispatcher.leads
+    WHERE account = %s AND campaign_id = given.campaign_id AND phone_number = given.phone_number AND {LIVE_STRICT}
+    LIMIT 1
+) AS live
+"""
+
+_KEYS: Final = """
+SELECT given.key, held.lead_id, held.payload_hash
+FROM unnest(%s::text[]) AS given (key)
+CROSS JOIN LATERAL (
+    SELECT lead_id, payload_hash FROM dispatcher.idempotency_keys WHERE account = %s AND key = given.key LIMIT 1
+) AS held
+"""
+
+_IDS: Final = """
+SELECT held.id, CASE WHEN held.account = %s THEN held.payload_hash END
+FROM unnest(%s::uuid[]) AS given (id)
+CROSS JOIN LATERAL (SELECT id, account, payload_hash FROM dispatcher.leads WHERE id = given.id LIMIT 1) AS held
+"""
+
+# Derived ids of one series are consecutive: one walk along the index. Joined to many spans at once, the planner walks
+# through the whole of a growing table instead.
+_SPAN: Final = """
+SELECT id, CASE WHEN account = %s THEN payload_hash END FROM dispatcher.leads WHERE id BETWEEN %s AND %s
+"""
+_SPANS: Final = 20  # from more, each id is asked for by itself
+
+_COPY_LEADS: Final = """
+COPY dispatcher.leads (id, account, campaign_id, phone_number, variables, allow_dupplicate, state, priority, due_at,
+    expires_at, duplicate_of, idempotency_key, payload_hash, batch_id, finished_at) FROM STDIN
+"""
+_COPY_KEYS: Final = """
+COPY dispatcher.idempotency_keys (account, key, lead_id, payload_hash, state, duplicate_of) FROM STDIN
+"""
+_COPY_CONTACTS: Final = """
+COPY dispatcher.lead_contacts (lead_id, position, account, phone_number, variables) FROM STDIN
+"""
+
+
+def facts(connection: Connection, account: str, candidates: Sequence[Candidate]) -> Facts:
+    """What the tables hold about these items: their persons' live leads, their keys, their ids, and the time."""
+    strict = sorted({candidate.person for candidate in candidates if not candidate.allow_dupplicate})
+    keys = [key for candidate in candidates if (key := candidate.options.idempotency_key) is not None]
+    given_ids, spans = _ids_to_ask(candidates)
+    [(now,)], live, held_keys, *held_ids = _answers(
+        connection,
+        ("SELECT now()",),
+        (_LIVE, [person[0] for person in strict], [person[1] for person in strict], account),
+        (_KEYS, keys, account),
+        (_IDS, account, given_ids),
+        *((_SPAN, account, first, last) for first, last in spans),
+    )
+    return Facts(
+        now,
+        {(campaign_id, phone_number): lead_id for campaign_id, phone_number, lead_id in live},
+        {key: Held(lead_id, payload_hash) for key, lead_id, payload_hash in held_keys},
+        {lead_id: Held(lead_id, payload_hash) for found in held_ids for lead_id, payload_hash in found},
+    )
+
+
+def _ids_to_ask(candidates: Sequence[Candidate]) -> tuple[list[UUID], list[tuple[UUID, UUID]]]:
+    """The ids to ask for one by one, and the first and last of each series of the others."""
+    firsts: dict[int, UUID] = {}
+    lasts: dict[int, UUID] = {}
+    for candidate in candidates:
+        if candidate.derived_id:
+            series = BatchIds.series(candidate.id)
+            firsts.setdefault(series, candidate.id)
+            lasts[series] = candidate.id
+    if len(firsts) > _SPANS:
+        return [candidate.id for candidate in candidates], []
+    given = [candidate.id for candidate in candidates if not candidate.derived_id]
+    return given, [(first, lasts[series]) for series, first in firsts.items()]
+
+
+def insert(connection: Connection, account: str, batch_id: object, now: datetime, births: Sequence[Birth]) -> None:
+    """Store new leads with their contacts and keys, in the order campaign, phone number, so that two never deadlock.
+
+    A unique violation says that somebody was faster with a person, a key or an id: undo, ask `facts`, decide again.
+    """
+    ordered = sorted(births, key=attrgetter("candidate.person"))
+    with _driver(connection) as driver, driver.cursor() as cursor:
+        _copy(cursor, _COPY_LEADS, _lead_rows(account, batch_id, now, ordered))
+        contacts = [birth.candidate for birth in ordered if birth.candidate.contacts]
+        if contacts:
+            _copy(cursor, _COPY_CONTACTS, _contact_rows(account, contacts))
+        keyed = [birth for birth in ordered if birth.candidate.options.idempotency_key is not None]
+        if keyed:
+            _copy(cursor, _COPY_KEYS, sorted(_key_rows(account, keyed), key=lambda row: str(row[1])))
+
+
+def _lead_rows(account: str, batch_id: object, now: datetime, births: Iterable[Birth]) -> Iterator[tuple[Any, ...]]:
+    for birth in births:
+        candidate, duplicate_of = birth.candidate, birth.duplicate_of
+        yield (
+            candidate.id,
+            account,
+            *candidate.person,
+            candidate.variables,
+            candidate.allow_dupplicate,
+            "pending" if duplicate_of is None else "duplicate",
+            candidate.options.priority,
+            birth.due_at,
+            birth.expires_at,
+            duplicate_of,
+            candidate.options.idempotency_key,
+            candidate.payload_hash,
+            batch_id,
+            None if duplicate_of is None else now,
+        )
+
+
+def _contact_rows(account: str, candidates: Iterable[Candidate]) -> Iterator[tuple[Any, ...]]:
+    for candidate in candidates:
+        for position, (phone_number, variables) in enumerate(candidate.contacts):
+            yield candidate.id, position, account, phone_number, variables
+
+
+def _key_rows(account: str, births: Iterable[Birth]) -> Iterator[tuple[Any, ...]]:
+    for birth in births:
+        candidate = birth.candidate
+        state = "pending" if birth.duplicate_of is None else "duplicate"
+        key = candidate.options.idempotency_key
+        yield account, key, candidate.id, candidate.payload_hash, state, birth.duplicate_of
+
+
+@contextmanager
+def _driver(connection: Connection) -> Iterator[psycopg.Connection[Any]]:
+    """The driver inside SQLAlchemy's transaction; its errors look as if SQLAlchemy had raised them."""
+    driver = connection.connection.driver_connection
+    if not isinstance(driver, psycopg.Connection):
+        raise NotConfigured(
+            "submit_many needs a session of the driver psycopg 3: create_engine('postgresql+psycopg://…')."
+        )
+    try:
+        yield driver
+    except psycopg.Error as error:
+        raise DBAPIError(None, None, error, hide_parameters=True, connection_invalidated=driver.closed) from None
+
+
+def _answers(connection: Connection, *questions: tuple[Any, ...]) -> list[list[tuple[Any, ...]]]:
+    """The rows of each statement with its parameters, all in one round trip."""
+    with _driver(connection) as driver:
+        with driver.pipeline():
+            cursors = [
+                driver.cursor(row_factory=tuple_row).execute(statement, parameters, prepare=False)
+                for statement, *parameters in questions
+            ]
+        return [cursor.fetchall() for cursor in cursors]
+
+
+def _copy(cursor: Cursor, statement: str, rows: Iterable[tuple[Any, ...]]) -> None:
+    with cursor.copy(statement) as copy:
+        for row in rows:
+            copy.write_row(row)

@@ -1,0 +1,1 @@
+"""A lead and what belongs to it: validation, phone numbers, variables, options."""

@@ -1,0 +1,289 @@
+"""The items of a batch, validated and flat: what `submit_many` needs of each, cheap to hand to another process.
+
+The id of an item that brings none is derived from (account, batch, index), so that a repeated run of the same batch
+meets the leads of the first one instead of making new ones.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from hashlib import sha256
+from typing import Any, Final, cast
+from uuid import UUID
+
+import orjson
+
+from dispatcher.errors import FieldError, InvalidLead
+from dispatcher.lead.lead import Lead
+from dispatcher.lead.options import SubmitOptions
+
+MAX_ITEMS: Final = 2**40
+"""The index has 40 bits of a derived id."""
+
+Item = Lead | Mapping[str, Any] | tuple[Lead | Mapping[str, Any], SubmitOptions | Mapping[str, Any]]
+Ids = Callable[[int, int], UUID]
+"""Derives an item's id from its index and its campaign, so that a repetition meets it; ascending with the index."""
+
+Rejection = tuple[int, tuple[FieldError, ...]]
+
+_NO_OPTIONS: Final = SubmitOptions()
+_VERSION: Final = 8 << 76  # RFC 9562: version 8 is the layout of one's own
+_VARIANT: Final = 2 << 62
+
+
+@dataclass(slots=True)  # one for each item of a batch, and a frozen one takes four times as long to fill
+class Candidate:
+    """One valid item of a batch. The repr names no person."""
+
+    index: int
+    id: UUID
+    derived_id: bool
+    person: tuple[int, str]  # campaign and phone number: one live lead of these with `allow_dupplicate` false
+    variables: str  # JSON
+    allow_dupplicate: bool
+    contacts: tuple[tuple[str, str], ...]  # phone number, variables as JSON
+    payload_hash: str
+    options: SubmitOptions
+
+    def __repr__(self) -> str:
+        return f"Candidate(index={self.index}, id={self.id}, campaign_id={self.campaign_id})"
+
+    @property
+    def campaign_id(self) -> int:
+        """In which campaign the lead calls."""
+        return self.person[0]
+
+    @property
+    def phone_number(self) -> str:
+        """Whom it calls first, in E.164 form."""
+        return self.person[1]
+
+
+@dataclass(frozen=True, slots=True)
+class BatchIds:
+    """Derives the ids of a batch's items: UUIDv8, 82 bits of SHA-256 over account and batch, then the index.
+
+    They ascend with the index, so that they fill one place of the primary key's index, and leads that are due at the
+    same moment go out in the order of the batch.
+    """
+
+    high: int  # above the index, with version and variant in place
+
+    @classmethod
+    def of(cls, account: str, batch_id: UUID) -> "BatchIds":
+        """The ids of this account's batch."""
+        bits = int.from_bytes(sha256(f"{account}:{batch_id}".encode()).digest()[:11]) >> 6
+        first, second, third = bits >> 34, (bits >> 22) & 0xFFF, bits & 0x3FFFFF
+        return cls(first << 80 | _VERSION | second << 64 | _VARIANT | third << 40)
+
+    def __call__(self, index: int, _campaign_id: int = 0) -> UUID:
+        """The id of the item at `index`, whatever its campaign."""
+        return UUID(int=self.high | index)
+
+    @property
+    def last(self) -> UUID:
+        """The greatest there can be."""
+        return self(MAX_ITEMS - 1)
+
+    @staticmethod
+    def place(id: UUID) -> int:
+        """The index that an id was derived from."""
+        return id.int % MAX_ITEMS
+
+    @staticmethod
+    def series(id: UUID) -> int:
+        """What all ids have in common that differ by their index only."""
+        return id.int // MAX_ITEMS
+
+
+def read_items(
+    items: Iterable[Any], first_index: int, ids: Ids, read: Callable[[Any], Any] | None = None
+) -> tuple[list[Candidate], list[Rejection]]:
+    """Validate consecutive items of a batch, each first turned by `read`, if given. Bad items never raise.
+
+    `read` says that an item is bad by raising `InvalidLead`.
+    """
+    candidates: list[Candidate] = []
+    rejections: list[Rejection] = []
+    for index, item in enumerate(items, first_index):
+        try:
+            candidates.append(_read(item if read is None else read(item), index, ids))
+        except InvalidLead as refusal:
+            rejections.append((index, refusal.errors))
+    return candidates, rejections
+
+
+def _read(item: object, index: int, ids: Ids) -> Candidate:
+    match item:
+        case dict():  # most are; asked first, because a pattern of a sequence is slow to say no
+            lead, options = Lead.parse(item), _NO_OPTIONS
+        case (given, given_options):
+            lead, options = _both(cast("Lead", given), cast("SubmitOptions", given_options))
+        case _:
+            lead, options = Lead.parse(cast("Lead", item)), _NO_OPTIONS
+    return Candidate(
+        index=index,
+        id=options.id or ids(index, lead.campaign_id),
+        derived_id=options.id is None,
+        person=(lead.campaign_id, lead.phone_number),
+        variables=orjson.dumps(lead.variables).decode(),
+        allow_dupplicate=lead.allow_dupplicate,
+        contacts=_contacts(lead),
+        payload_hash=lead.payload_hash(),
+        options=options,
+    )
+
+
+def _contacts(lead: Lead) -> tuple[tuple[str, str], ...]:
+    if not lead.secondary_contacts:
+        return ()
+    return tuple(
+        (contact.phone_number, orjson.dumps(contact.variables).decode()) for contact in lead.secondary_contacts
+    )
+
+
+def _both(given: Lead, given_options: SubmitOptions) -> tuple[Lead, SubmitOptions]:
+    """The lead and its options; the faults of both at once."""
+    try:
+        lead = Lead.parse(given)
+    except InvalidLead as refusal:
+        faults = refusal.errors
+        try:
+            SubmitOptions.parse(given_options)
+        except InvalidLead as second:
+            faults += second.errors
+        raise InvalidLead(faults) from None
+    return lead, SubmitOptions.parse(given_options)
+
+
+def earliest(options: SubmitOptions, now: datetime) -> datetime:
+    """When the lead is due, by the database's `now`."""
+    return now if options.not_before is None else max(now, _moment(options.not_before, now) or now)
+
+
+def latest(options: SubmitOptions, now: datetime) -> datetime | None:
+    """When it expires, by the database's `now`."""
+    return _moment(options.expires_at, now)
+
+
+def _moment(given: datetime | timedelta | None, now: datetime) -> datetime | None:
+    return now + given if isinstance(given, timedelta) else given
+
+
+_OTHER_PAYLOAD: Final = "which was submitted with another payload"
+CHANGED_UNDER_ID: Final = f"is that of a lead {_OTHER_PAYLOAD}"
+CHANGED_REMEDY: Final = "submit changed items as a batch of their own"
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A lead that already has an item's key or id. `payload_hash` is None where it is another account's."""
+
+    lead_id: UUID
+    payload_hash: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What the tables say about a chunk of items; `decide` adds what it decides."""
+
+    now: datetime
+    live: dict[tuple[int, str], UUID] = field(default_factory=dict)  # (campaign, phone number) → the lead
+    keys: dict[str, Held] = field(default_factory=dict)
+    ids: dict[UUID, Held] = field(default_factory=dict)
+
+
+@dataclass(slots=True)  # not frozen for the reason of `Candidate`
+class Birth:
+    """A lead to be stored: pending, or at once the duplicate of another."""
+
+    candidate: Candidate
+    due_at: datetime
+    expires_at: datetime | None
+    duplicate_of: UUID | None
+
+
+@dataclass(frozen=True, slots=True)
+class Admission:
+    """What becomes of each item of a chunk."""
+
+    births: list[Birth] = field(default_factory=list)
+    repeated: list[UUID] = field(default_factory=list)
+    rejections: list[Rejection] = field(default_factory=list)
+
+    @property
+    def campaign_ids(self) -> set[int]:
+        """The channels that have work by this."""
+        return {birth.candidate.campaign_id for birth in self.births if birth.duplicate_of is None}
+
+    def followed_by(self, other: "Admission") -> "Admission":
+        """This one's items, then the other's."""
+        return Admission(
+            self.births + other.births,
+            self.repeated + other.repeated,
+            self.rejections + other.rejections,
+        )
+
+    def confirming(self, unsure: "Admission") -> "Admission":
+        """The same, where leads that `unsure` wrote and this one found are new leads after all."""
+        found = set(self.repeated)
+        births = [birth for birth in unsure.births if birth.candidate.id in found]
+        ours = {birth.candidate.id for birth in births}
+        repeated = []
+        for lead_id in self.repeated:
+            if lead_id in ours:
+                ours.remove(lead_id)  # once: the item itself; again would be a real repetition of it
+            else:
+                repeated.append(lead_id)
+        return Admission(self.births + births, repeated, self.rejections)
+
+
+def decide(candidates: Iterable[Candidate], facts: Facts) -> Admission:
+    """Decide about items in their order, each as `submit` would after those before it.
+
+    The key is asked first, then the id; only a lead that is neither held counts as new, and only then do its key and
+    its id become held, and its person, unless the lead allows duplicates, gets a live lead.
+    """
+    admission = Admission()
+    for candidate in candidates:
+        held = _holder(candidate, facts)
+        if held is None:
+            admission.births.append(_born(candidate, facts))
+        elif held.payload_hash == candidate.payload_hash:
+            admission.repeated.append(held.lead_id)
+        else:
+            admission.rejections.append((candidate.index, (_conflict(candidate, held, facts),)))
+    return admission
+
+
+def _holder(candidate: Candidate, facts: Facts) -> Held | None:
+    key = candidate.options.idempotency_key
+    held = facts.keys.get(key) if key is not None else None
+    return held or facts.ids.get(candidate.id)
+
+
+def _born(candidate: Candidate, facts: Facts) -> Birth:
+    duplicate_of = None if candidate.allow_dupplicate else facts.live.get(candidate.person)
+    key = candidate.options.idempotency_key
+    if key is not None or not candidate.derived_id:
+        held = Held(candidate.id, candidate.payload_hash)
+        facts.ids[candidate.id] = held
+        if key is not None:
+            facts.keys[key] = held
+    if duplicate_of is None and not candidate.allow_dupplicate:
+        facts.live[candidate.person] = candidate.id
+    options = candidate.options
+    return Birth(candidate, earliest(options, facts.now), latest(options, facts.now), duplicate_of)
+
+
+def _conflict(candidate: Candidate, held: Held, facts: Facts) -> FieldError:
+    key = candidate.options.idempotency_key
+    if key is not None and key in facts.keys:
+        fault = f"belongs to lead {held.lead_id}, {_OTHER_PAYLOAD}"
+        return FieldError("idempotency_key", fault, "submit a changed lead under a key of its own")
+    if held.payload_hash is None:
+        return FieldError("id", "belongs to a lead of another account", "submit it under an id of its own")
+    if candidate.derived_id:
+        fault = f"is item {candidate.index} of this batch, {_OTHER_PAYLOAD}"
+        return FieldError("batch_id", fault, CHANGED_REMEDY)
+    return FieldError("id", CHANGED_UNDER_ID, "submit it under an id of its own")

@@ -1,0 +1,1 @@
+"""Look-ups: what became of a POST whose answer was lost."""

@@ -1,0 +1,107 @@
+"""Asking Voicery's list: one page at a time, within the look-ups' share of the rate, and not where there is no list."""
+
+from contextlib import suppress
+from datetime import UTC, datetime
+from typing import Final, Protocol
+
+from dispatcher.broker.limiter import LimiterUnavailable, Permits
+from dispatcher.decisions.hints import rate_hints
+from dispatcher.decisions.listing import Page, read_page
+from dispatcher.decisions.reply import Reply
+from dispatcher.errors import DispatcherError
+from dispatcher.logs import events
+from dispatcher.store import accounts
+from dispatcher.store.database import Database
+
+PER_PAGE: Final = 100
+LIST_OFF_SECONDS: Final = 3600.0
+"""A list endpoint that is missing (404, 405) is not asked again for this long."""
+
+_THROTTLED_SECONDS: Final = 10.0  # a 429 of the list that does not say for how long
+
+
+class Client(Protocol):
+    """Asks the list endpoint; never raises."""
+
+    def list_leads(self, *, campaign_id: int, phone_number: str | None, page: int, per_page: int) -> Reply:
+        """One page; `per_page` at most 100."""
+
+
+class Rate(Protocol):
+    """The look-ups' share of the account's permits. Raises `LimiterUnavailable`."""
+
+    def take_lookup(self, *, leads_wait: bool) -> Permits:
+        """One permit, or none; a smaller share while leads wait."""
+
+    def slow(self, *, remaining: int, reset_seconds: float) -> None:
+        """Slow all workers of the account."""
+
+
+class NoPermit(DispatcherError):
+    """The rate allows no look-up now; `next_in_seconds` from now it may."""
+
+    def __init__(self, next_in_seconds: float) -> None:
+        self.next_in_seconds = next_in_seconds
+        super().__init__(f"The rate limit allows no look-up for another {next_in_seconds:.0f} s; ask again then.")
+
+
+class LeadList:
+    """The list of one account, for one pass.
+
+    `missing`: there is no such endpoint, as far as is known. `down`: the last question met no answer, or a 5xx.
+    """
+
+    def __init__(self, database: Database, client: Client, rate: Rate, *, account: str) -> None:
+        self._database = database
+        self._client = client
+        self._rate = rate
+        self._account = account
+        self.leads_wait = True
+        self.missing = False
+        self.down = False
+
+    def page(self, campaign_id: int, phone_number: str | None, *, page: int = 1) -> Page | None:
+        """One page; None where the list cannot be had. Raises `NoPermit` or `LimiterUnavailable`."""
+        if self.missing:
+            return None
+        permits = self._rate.take_lookup(leads_wait=self.leads_wait)
+        if not permits.granted:
+            raise NoPermit(permits.next_in_seconds)
+        # Digits only: the list matches partially, and may hold numbers with or without their plus.
+        digits = None if phone_number is None else phone_number.removeprefix("+")
+        reply = self._client.list_leads(campaign_id=campaign_id, phone_number=digits, page=page, per_page=PER_PAGE)
+        self.down = reply.status is None or reply.status >= 500
+        if reply.status in (404, 405):
+            self._note_missing(reply.status)
+        self._slow_everyone(reply)
+        return read_page(reply, per_page=PER_PAGE)
+
+    def newest(self, campaign_id: int) -> Page | None:
+        """The page with the campaign's newest leads, whichever end of the list that is."""
+        first = self.page(campaign_id, None)
+        if first is None or first.complete or not _oldest_first(first) or first.last_page is None:
+            return first
+        return self.page(campaign_id, None, page=first.last_page)
+
+    def _slow_everyone(self, reply: Reply) -> None:
+        """Let what this answer says about the rate hold for all workers of the account, also those that deliver."""
+        throttled = reply.status == 429
+        slowdown = rate_hints(reply, datetime.now(UTC)).slowdown(throttled=throttled)
+        if throttled and (slowdown is None or slowdown[0] > 0 or slowdown[1] <= 0):
+            slowdown = 0, _THROTTLED_SECONDS  # refused, and nothing said that would hold anybody back
+        if slowdown is not None:
+            remaining, reset_seconds = slowdown
+            with suppress(LimiterUnavailable):  # the next permit meets the same Redis; what was answered still counts
+                self._rate.slow(remaining=remaining, reset_seconds=reset_seconds)
+
+    def _note_missing(self, status: int) -> None:
+        self.missing = True
+        events.warn("list.missing", account=self._account, http_status=status)
+        self._database.again(
+            lambda connection: accounts.switch_list_off(connection, self._account, seconds=LIST_OFF_SECONDS)
+        )
+
+
+def _oldest_first(page: Page) -> bool:
+    ids = [row.voicery_lead_id for row in page.rows if row.voicery_lead_id is not None]
+    return len(ids) > 1 and ids == sorted(ids)

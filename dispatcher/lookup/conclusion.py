@@ -1,0 +1,177 @@
+"""Conclusions: what follows from one look-up, decided and written under a lock on the lead (design section 7).
+
+Between the question to Voicery's list and its answer another look-up, a late answer or a person may have changed what
+was true; so the evidence is read again once the lead's row is held.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final, Protocol
+
+from sqlalchemy import Connection
+
+from dispatcher.decisions.outcome import Kind
+from dispatcher.decisions.reply import match_contacts
+from dispatcher.decisions.states import State
+from dispatcher.decisions.verdict import Circumstances, Decision, Judgement, LookUp, OnUnknown, Step, Verdict, decide
+from dispatcher.failpoint import reach
+from dispatcher.logs import events
+from dispatcher.lookup import doubts
+from dispatcher.lookup.doubts import InDoubt
+from dispatcher.store import audit
+from dispatcher.store.audit import IncidentKind
+from dispatcher.store.database import Database, StatementRefused
+
+_ONE_LIVE: Final = "leads_one_live"
+
+
+class Bell(Protocol):
+    """Rings a channel. Never raises."""
+
+    def ring(self, account: str, campaign_id: int) -> bool:
+        """Say that the channel has work."""
+
+
+@dataclass(frozen=True, slots=True)
+class LookUpTerms:
+    """The settings that look-ups depend on; durations in seconds."""
+
+    on_unknown: OnUnknown
+    settle_seconds: float
+    unknown_for_seconds: float
+    reference_variable: str | None
+    run_for_seconds: float
+    hold_seconds: float = 120.0  # leads that a killed run had taken are due again after this
+
+
+class Conclusions:
+    """Decides what look-ups mean for leads, and writes it down."""
+
+    def __init__(self, database: Database, bell: Bell, terms: LookUpTerms) -> None:
+        self._database = database
+        self._bell = bell
+        self._terms = terms
+
+    def conclude(self, doubt: InDoubt, judgement: Judgement, look: LookUp) -> Decision:
+        """Take the step that the evidence allows, and keep the evidence. Raises `StoreUnavailable`."""
+        reach("lookup.before_decision")
+        try:
+            decision = self._database.again(lambda connection: self._decide(connection, doubt, judgement, look))
+        except StatementRefused as refusal:
+            decision = self._overtaken(doubt, judgement, look, refusal)
+        reach("lookup.after_decision")
+        if decision.step is Step.RESEND:
+            self._bell.ring(doubt.account, doubt.campaign_id)
+        if decision.step is Step.FAIL:
+            events.warn("lead.outcome_unknown", lead_id=str(doubt.lead_id), campaign_id=doubt.campaign_id)
+        return decision
+
+    def _decide(self, connection: Connection, doubt: InDoubt, judgement: Judgement, look: LookUp) -> Decision:
+        """One decision, made and written while the lead and its attempt are held."""
+        now = doubts.hold(connection, doubt)
+        if now is None:
+            return Decision(Step.STAY, "It was decided elsewhere meanwhile.")
+        earlier = _earlier(now)
+        decision = decide(look, earlier, self._circumstances(now))
+        if now.state is not State.UNKNOWN and decision.step is not Step.ACCEPT:
+            decision = Decision(Step.STAY, "It has failed; only a person sends it again.", proof=decision.proof)
+        doubts.note(connection, now, _evidence(now, judgement, look, decision))
+        if judgement.several or (
+            judgement.verdict is Verdict.POSSIBLE and not any(one.verdict is Verdict.POSSIBLE for one in earlier)
+        ):
+            self._report(connection, now, judgement)
+        self._move(connection, now, judgement, decision)
+        return decision
+
+    def _overtaken(self, doubt: InDoubt, judgement: Judgement, look: LookUp, refusal: StatementRefused) -> Decision:
+        """Postgres refused the acceptance: its id is another lead's now, or another lead stands for this person."""
+        events.warn("lookup.overtaken", lead_id=str(doubt.lead_id), constraint=refusal.constraint)
+        found = judgement.row.voicery_lead_id if judgement.row is not None else None
+        twice = refusal.constraint == _ONE_LIVE
+        why = "Voicery has it, and another lead of ours stands for this person." if twice else "Look again."
+        decision = Decision(Step.STAY, why)
+
+        def keep(connection: Connection) -> None:
+            now = doubts.hold(connection, doubt)
+            if now is None:
+                return
+            doubts.note(connection, now, _evidence(now, judgement, look, decision))
+            if twice and "called_twice" not in now.evidence:
+                doubts.note(connection, now, {"called_twice": found})
+                audit.open_incident(connection, IncidentKind.CALLED_TWICE, now.lead_id, why, {"voicery_lead_id": found})
+            doubts.look_again(connection, now, seconds=self._terms.settle_seconds)
+
+        self._database.again(keep)
+        return decision
+
+    def _circumstances(self, doubt: InDoubt) -> Circumstances:
+        return Circumstances(
+            kind=Kind(doubt.outcome),
+            on_unknown=self._terms.on_unknown,
+            allow_dupplicate=doubt.allow_dupplicate,
+            resends=doubt.resends,
+            ended_at=doubt.ended_at,
+            settle_seconds=self._terms.settle_seconds,
+            unknown_for_seconds=self._terms.unknown_for_seconds,
+            reference_sent=self._terms.reference_variable is not None,
+        )
+
+    def _move(self, connection: Connection, doubt: InDoubt, judgement: Judgement, decision: Decision) -> None:
+        match decision.step:
+            case Step.ACCEPT if judgement.row is not None and judgement.row.voicery_lead_id is not None:
+                contacts, _ = match_contacts(list(judgement.row.contacts), doubt.contacts)
+                doubts.accept(
+                    connection,
+                    doubt,
+                    voicery_lead_id=judgement.row.voicery_lead_id,
+                    voicery_status=judgement.row.status,
+                    contacts=contacts,
+                    why=decision.why,
+                )
+            case Step.RESEND:
+                doubts.resend(connection, doubt)
+            case Step.DUPLICATE:
+                doubts.duplicate(connection, doubt, decision.why)
+            case Step.FAIL:
+                doubts.fail(connection, doubt, decision.why, cause=f"{doubt.outcome}:{judgement.verdict}")
+            case Step.AGAIN | Step.ACCEPT:
+                doubts.look_again(connection, doubt, seconds=decision.again_in_seconds)
+            case Step.STAY:
+                pass
+
+    def _report(self, connection: Connection, doubt: InDoubt, judgement: Judgement) -> None:
+        found = judgement.row.voicery_lead_id if judgement.row is not None else None
+        if judgement.several:
+            kind, message = IncidentKind.CALLED_TWICE, "Voicery holds more than one lead that matches this one."
+        else:
+            kind, message = IncidentKind.POSSIBLE_MATCH, "Voicery holds a lead of this person that may be this one."
+        audit.open_incident(connection, kind, doubt.lead_id, message, {"voicery_lead_id": found})
+        events.alarm(f"incident.{kind.value}", lead_id=str(doubt.lead_id), voicery_lead_id=found)
+
+
+def _earlier(doubt: InDoubt) -> list[LookUp]:
+    kept = doubt.evidence.get("lookups", [])
+    return [
+        LookUp(
+            at=datetime.fromisoformat(one["at"]),
+            verdict=Verdict(one["verdict"]),
+            control=bool(one.get("control")),
+            control_reference=bool(one.get("control_reference")),
+        )
+        for one in kept
+    ]
+
+
+def _evidence(doubt: InDoubt, judgement: Judgement, look: LookUp, decision: Decision) -> dict[str, object]:
+    this: dict[str, object] = {
+        "at": look.at.isoformat(),
+        "verdict": look.verdict.value,
+        "control": look.control,
+        "control_reference": look.control_reference,
+        "step": decision.step.value,
+    }
+    if judgement.row is not None:
+        this["voicery_lead_id"] = judgement.row.voicery_lead_id
+        this["by_reference"] = judgement.by_reference
+    lookups = [*doubt.evidence.get("lookups", []), this]
+    return {"lookups": lookups, "proof": decision.proof, "decision": decision.step.value, "why": decision.why}

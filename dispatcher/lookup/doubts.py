@@ -1,0 +1,339 @@
+"""Doubts: leads whose POST may have worked, and what look-ups make of them (design section 7)."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from typing import Any, Final
+from uuid import UUID
+
+import orjson
+from sqlalchemy import Connection, Row, text
+
+from dispatcher.decisions.reply import CreatedContact
+from dispatcher.decisions.states import State
+from dispatcher.store.schema import LIVE_STRICT
+
+# A look-up covers the lead's whole past: the smallest watermark of its attempts in doubt, and the last of their ends.
+_DOUBT: Final = """
+    lead.id AS lead_id, attempt.id AS attempt_id, lead.account, lead.campaign_id, lead.phone_number, lead.state,
+    lead.variables, lead.allow_dupplicate, lead.resends, attempt.outcome, attempt.started_at, attempt.evidence,
+    coalesce(attempt.ended_at, attempt.started_at) AS ended_at,
+    (SELECT min(past.watermark) FROM dispatcher.lead_attempts AS past
+     WHERE past.lead_id = lead.id AND (past.id = attempt.id OR past.outcome IN ('unknown', 'created_id_unknown'))
+    ) AS watermark,
+    (SELECT array_agg(contact.phone_number ORDER BY contact.position) FROM dispatcher.lead_contacts AS contact
+     WHERE contact.lead_id = lead.id) AS contacts
+"""
+
+_TAKE_DUE = text(f"""
+WITH due AS MATERIALIZED (
+    SELECT id FROM dispatcher.leads
+    WHERE state = 'unknown' AND account = :account AND due_at <= now()
+    ORDER BY due_at
+    LIMIT :most
+    FOR UPDATE SKIP LOCKED
+), lead AS (
+    -- Moved ahead while it is being looked up: another run skips it, and it is due again if this process dies.
+    UPDATE dispatcher.leads AS lead SET due_at = now() + make_interval(secs => :hold_seconds)
+    FROM due WHERE lead.id = due.id
+    RETURNING lead.*
+)
+SELECT {_DOUBT}, now() AS now FROM lead JOIN dispatcher.lead_attempts AS attempt ON attempt.id = lead.attempt_id
+ORDER BY lead.campaign_id, lead.id
+""")
+
+_TAKE_NAMED = text(f"""
+SELECT {_DOUBT}, now() AS now
+FROM dispatcher.leads AS lead JOIN dispatcher.lead_attempts AS attempt ON attempt.id = lead.attempt_id
+WHERE lead.id = ANY (CAST(:ids AS uuid[]))
+  AND (lead.state IN ('unknown', 'duplicate') OR (lead.state = 'failed' AND lead.failure_class = 'outcome_unknown'))
+""")
+
+_HOLD = text("""
+-- Attempt and lead as they are now, until the transaction ends: a late answer writes the attempt, all else the lead.
+SELECT lead.state, lead.resends, attempt.outcome, attempt.evidence
+FROM dispatcher.leads AS lead JOIN dispatcher.lead_attempts AS attempt ON attempt.id = lead.attempt_id
+WHERE lead.id = :lead_id AND lead.attempt_id = :attempt_id
+  AND (lead.state = 'unknown' OR (lead.state = 'failed' AND lead.failure_class = 'outcome_unknown'))
+FOR NO KEY UPDATE
+""")
+
+_UNKNOWN_IDS = text("""
+SELECT id FROM dispatcher.leads
+WHERE state = 'unknown' AND (CAST(:account AS text) IS NULL OR account = :account) ORDER BY due_at LIMIT :most
+""")
+
+_POSTPONE = text("""
+UPDATE dispatcher.leads SET due_at = now() + make_interval(secs => :seconds)
+WHERE id = ANY (CAST(:ids AS uuid[])) AND state = 'unknown'
+""")
+
+_BOUND = text("""
+SELECT voicery_lead_id FROM dispatcher.leads
+WHERE account = :account AND voicery_lead_id = ANY (CAST(:ids AS bigint[])) AND id <> :lead_id
+UNION
+SELECT voicery_lead_id FROM dispatcher.lead_contacts
+WHERE account = :account AND voicery_lead_id = ANY (CAST(:ids AS bigint[]))
+""")
+
+_CONTROL = text("""
+-- The earliest lead whose accepted POST began after the given time: the newest may not be listed yet.
+SELECT lead.id, lead.campaign_id, lead.phone_number, lead.voicery_lead_id
+FROM dispatcher.leads AS lead
+JOIN dispatcher.lead_attempts AS attempt ON attempt.id = lead.attempt_id
+WHERE lead.account = :account AND lead.voicery_lead_id IS NOT NULL AND lead.state = 'accepted'
+  AND (CAST(:campaign_id AS bigint) IS NULL OR lead.campaign_id = :campaign_id)
+  AND lead.finished_at > CAST(:after AS timestamptz) AND attempt.started_at > CAST(:after AS timestamptz)
+  AND attempt.outcome = 'accepted'
+ORDER BY lead.finished_at
+LIMIT 1
+""")
+
+_NOTE = text("""
+UPDATE dispatcher.lead_attempts
+SET evidence = evidence || CAST(:evidence AS jsonb)
+WHERE id = :attempt_id
+""")
+
+_AGAIN = text("""
+UPDATE dispatcher.leads SET due_at = now() + make_interval(secs => :seconds), updated_at = now()
+WHERE id = :lead_id AND state = 'unknown' AND attempt_id = :attempt_id
+""")
+
+_ACCEPT = text("""
+WITH moved AS (
+    UPDATE dispatcher.leads
+    SET state = 'accepted', failure_class = NULL, voicery_lead_id = :voicery_lead_id, voicery_status = :voicery_status,
+        last_error = NULL, resolved_at = NULL, finished_at = now(), updated_at = now()
+    WHERE id = :lead_id AND attempt_id = :attempt_id
+      AND (state = 'unknown' OR (state = 'failed' AND failure_class = 'outcome_unknown'))
+    RETURNING id
+), closed AS (
+    UPDATE dispatcher.lead_attempts AS attempt
+    SET finished_at = coalesce(attempt.finished_at, now()), outcome = 'accepted'
+    FROM moved WHERE attempt.id = :attempt_id
+), found AS (
+    UPDATE dispatcher.failed_leads AS failure
+    SET resolved_at = now(), resolution = 'found', resolved_by = 'dispatcher', note = :why
+    FROM moved WHERE failure.lead_id = moved.id AND failure.resolved_at IS NULL
+)
+SELECT id FROM moved
+""")
+
+_ACCEPT_CONTACTS = text("""
+UPDATE dispatcher.lead_contacts AS contact
+SET voicery_lead_id = created.voicery_lead_id, voicery_status = created.voicery_status
+FROM jsonb_to_recordset(CAST(:created AS jsonb)) AS created (
+    position smallint, voicery_lead_id bigint, voicery_status text
+)
+WHERE contact.lead_id = :lead_id AND contact.position = created.position
+""")
+
+_RESEND = text("""
+WITH moved AS (
+    UPDATE dispatcher.leads
+    SET state = 'pending', due_at = now(), resends = resends + 1, updated_at = now()
+    WHERE id = :lead_id AND attempt_id = :attempt_id AND state = 'unknown' AND resends = 0
+    RETURNING id
+)
+UPDATE dispatcher.lead_attempts AS attempt SET finished_at = now()
+FROM moved WHERE attempt.id = :attempt_id AND attempt.finished_at IS NULL
+RETURNING moved.id
+""")
+
+_DUPLICATE = text(f"""
+WITH moved AS (
+    UPDATE dispatcher.leads AS lead
+    SET state = 'duplicate', finished_at = now(), updated_at = now(), last_error = :why,
+        duplicate_of = (SELECT other.id FROM dispatcher.leads AS other
+                        WHERE other.account = lead.account AND other.campaign_id = lead.campaign_id
+                          AND other.phone_number = lead.phone_number AND other.id <> lead.id AND {LIVE_STRICT} LIMIT 1)
+    WHERE lead.id = :lead_id AND lead.attempt_id = :attempt_id AND lead.state = 'unknown'
+    RETURNING lead.id
+)
+UPDATE dispatcher.lead_attempts AS attempt SET finished_at = now()
+FROM moved WHERE attempt.id = :attempt_id AND attempt.finished_at IS NULL
+RETURNING moved.id
+""")
+
+_FAIL = text("""
+WITH moved AS (
+    UPDATE dispatcher.leads
+    SET state = 'failed', failure_class = 'outcome_unknown', last_error = :why, finished_at = now(), updated_at = now()
+    WHERE id = :lead_id AND attempt_id = :attempt_id AND state = 'unknown'
+    RETURNING id, account, campaign_id, phone_number, attempts
+), closed AS (
+    UPDATE dispatcher.lead_attempts AS attempt SET finished_at = now()
+    FROM moved WHERE attempt.id = :attempt_id AND attempt.finished_at IS NULL
+)
+INSERT INTO dispatcher.failed_leads (lead_id, account, campaign_id, phone_number, failure_class, http_status,
+    fingerprint, message, response, attempts)
+SELECT moved.id, moved.account, moved.campaign_id, moved.phone_number, 'outcome_unknown', attempt.http_status,
+    'outcome_unknown:' || :cause, :why, attempt.response, moved.attempts
+FROM moved JOIN dispatcher.lead_attempts AS attempt ON attempt.id = :attempt_id
+RETURNING lead_id
+""")
+
+
+@dataclass(frozen=True, slots=True)
+class InDoubt:
+    """A lead to be looked up, with the attempt that is in doubt. Times are the database's. The repr names no person."""
+
+    lead_id: UUID
+    attempt_id: UUID
+    account: str
+    campaign_id: int
+    phone_number: str = field(repr=False)
+    state: State
+    variables: Mapping[str, object] = field(repr=False)
+    contacts: tuple[str, ...] = field(repr=False)
+    allow_dupplicate: bool
+    resends: int
+    outcome: str
+    started_at: datetime
+    ended_at: datetime
+    watermark: int
+    evidence: Mapping[str, Any] = field(repr=False)
+    now: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Control:
+    """A lead of ours that a list worth believing must show."""
+
+    lead_id: UUID
+    campaign_id: int
+    phone_number: str = field(repr=False)
+    voicery_lead_id: int
+
+
+def take_due(connection: Connection, account: str, *, most: int, hold_seconds: float) -> list[InDoubt]:
+    """Unknown leads whose next look-up is due, held for this run for `hold_seconds`."""
+    rows = connection.execute(_TAKE_DUE, {"account": account, "most": most, "hold_seconds": hold_seconds})
+    return [_in_doubt(row) for row in rows]
+
+
+def take_named(connection: Connection, ids: Sequence[UUID]) -> list[InDoubt]:
+    """Those of the leads that a look-up can tell something about.
+
+    In doubt (unknown, or failed as `outcome_unknown`), or refused by Voicery as duplicates.
+    """
+    return [_in_doubt(row) for row in connection.execute(_TAKE_NAMED, {"ids": list(ids)})]
+
+
+def hold(connection: Connection, doubt: InDoubt) -> InDoubt | None:
+    """The doubt as it is now, locked until the transaction ends; None if it has been settled meanwhile."""
+    row = connection.execute(_HOLD, _fence(doubt)).first()
+    if row is None:
+        return None
+    return replace(
+        doubt,
+        state=State(row.state),
+        resends=row.resends,
+        outcome=row.outcome or "unknown",
+        evidence=row.evidence,
+    )
+
+
+def unknown_ids(connection: Connection, account: str | None, *, most: int) -> list[UUID]:
+    """The unknown leads, the next to be looked up first."""
+    return [row.id for row in connection.execute(_UNKNOWN_IDS, {"account": account, "most": most})]
+
+
+def postpone(connection: Connection, ids: Sequence[UUID], *, seconds: float) -> None:
+    """Look these up later: the rate allows no look-up now."""
+    connection.execute(_POSTPONE, {"ids": list(ids), "seconds": seconds})
+
+
+def bound(connection: Connection, account: str, ids: Sequence[int], lead_id: UUID) -> frozenset[int]:
+    """Those of the Voicery ids that are another lead's, or a contact's, of ours."""
+    if not ids:
+        return frozenset()
+    rows = connection.execute(_BOUND, {"account": account, "ids": list(ids), "lead_id": lead_id})
+    return frozenset(row.voicery_lead_id for row in rows)
+
+
+def control(connection: Connection, doubt: InDoubt, *, settle_seconds: float) -> Control | None:
+    """A lead of the same account that was accepted after this attempt ended.
+
+    Best of the same campaign, and best a settle time later: by then ours exists too, if it ever will.
+    """
+    settled = doubt.ended_at + timedelta(seconds=settle_seconds)
+    for campaign_id in (doubt.campaign_id, None):
+        for after in (settled, doubt.ended_at):
+            where = {"account": doubt.account, "campaign_id": campaign_id, "after": after}
+            if (row := connection.execute(_CONTROL, where).first()) is not None:
+                return Control(row.id, row.campaign_id, row.phone_number, row.voicery_lead_id)
+    return None
+
+
+def note(connection: Connection, doubt: InDoubt, evidence: Mapping[str, object]) -> None:
+    """Keep on the attempt what a look-up found and what was decided."""
+    connection.execute(_NOTE, {"attempt_id": doubt.attempt_id, "evidence": orjson.dumps(evidence).decode()})
+
+
+def look_again(connection: Connection, doubt: InDoubt, *, seconds: float) -> bool:
+    """The next look-up in so many seconds."""
+    return bool(connection.execute(_AGAIN, _fence(doubt) | {"seconds": seconds}).rowcount)
+
+
+def accept(
+    connection: Connection,
+    doubt: InDoubt,
+    *,
+    voicery_lead_id: int,
+    voicery_status: str | None,
+    contacts: Sequence[CreatedContact],
+    why: str,
+) -> bool:
+    """Letters i and n: it was found at Voicery."""
+    found = {"voicery_lead_id": voicery_lead_id, "voicery_status": voicery_status, "why": why}
+    if connection.execute(_ACCEPT, _fence(doubt) | found).first() is None:
+        return False
+    if contacts:
+        created = [
+            {"position": one.position, "voicery_lead_id": one.voicery_lead_id, "voicery_status": one.voicery_status}
+            for one in contacts
+        ]
+        connection.execute(_ACCEPT_CONTACTS, {"lead_id": doubt.lead_id, "created": orjson.dumps(created).decode()})
+    return True
+
+
+def resend(connection: Connection, doubt: InDoubt) -> bool:
+    """Letter j: back to pending, at most once in a lead's life."""
+    return connection.execute(_RESEND, _fence(doubt)).first() is not None
+
+
+def duplicate(connection: Connection, doubt: InDoubt, why: str) -> bool:
+    """Letter p: Voicery has this person already, and not provably by us."""
+    return connection.execute(_DUPLICATE, _fence(doubt) | {"why": why}).first() is not None
+
+
+def fail(connection: Connection, doubt: InDoubt, why: str, *, cause: str) -> bool:
+    """Letter k: held for a person to decide."""
+    return connection.execute(_FAIL, _fence(doubt) | {"why": why, "cause": cause}).first() is not None
+
+
+def _fence(doubt: InDoubt) -> dict[str, Any]:
+    return {"lead_id": doubt.lead_id, "attempt_id": doubt.attempt_id}
+
+
+def _in_doubt(row: Row[Any]) -> InDoubt:
+    return InDoubt(
+        lead_id=row.lead_id,
+        attempt_id=row.attempt_id,
+        account=row.account,
+        campaign_id=row.campaign_id,
+        phone_number=row.phone_number,
+        state=State(row.state),
+        variables=row.variables,
+        contacts=tuple(row.contacts or ()),
+        allow_dupplicate=row.allow_dupplicate,
+        resends=row.resends,
+        outcome=row.outcome or "unknown",
+        started_at=row.started_at,
+        ended_at=row.ended_at,
+        watermark=row.watermark,
+        evidence=row.evidence,
+        now=row.now,
+    )

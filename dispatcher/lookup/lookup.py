@@ -1,0 +1,344 @@
+"""Probing: a closed gate whose wait is over asks Voicery's list whether it answers this account at all (section 9)."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Final, Protocol
+from uuid import UUID
+
+from sqlalchemy import Connection
+
+from dispatcher.broker.limiter import LimiterUnavailable
+from dispatcher.decisions.gate import Gate, GateLimits, GateState, after_probe, closed
+from dispatcher.decisions.listing import ListedLead, Page
+from dispatcher.decisions.outcome import Reason
+from dispatcher.decisions.reply import same_number
+from dispatcher.decisions.states import State
+from dispatcher.decisions.verdict import Decision, Doubt, Judgement, LookUp, Step, Verdict, judge
+from dispatcher.delivery import gates
+from dispatcher.failpoint import reach
+from dispatcher.logs import events
+from dispatcher.lookup import doubts
+from dispatcher.lookup.asking import Client, LeadList, NoPermit, Rate
+from dispatcher.lookup.conclusion import Conclusions, LookUpTerms
+from dispatcher.lookup.doubts import Control, InDoubt
+from dispatcher.store import accounts
+from dispatcher.store.counters import LOOKUPS, Tally
+from dispatcher.store.database import Database
+
+
+class ProbeBell(Protocol):
+    """Rings a channel. Never raises."""
+
+    def ring(self, account: str, campaign_id: int) -> bool:
+        """Say that the channel has work."""
+
+
+def probe_gates(database: Database, leads: LeadList, bell: ProbeBell, limits: GateLimits, account: str) -> None:
+    """Let each gate of the account that is due try one lead, or wait longer. Raises as `LeadList.page`."""
+    with database.autocommit() as connection:
+        waiting = gates.waiting_for_probe(connection, account)
+        any_campaign = accounts.any_campaign(connection, account)
+    for campaign_id in waiting:
+        ask_about = campaign_id or any_campaign
+        answered = _answers(leads, ask_about)
+        probed = _move(database, account, campaign_id, limits, answered=answered)
+        if campaign_id is not None and not leads.missing:
+            if answered:
+                _relieve(database, account, campaign_id, limits)
+            elif leads.down:
+                _spread(database, account, campaign_id, limits)
+        events.note("gate.probed", account=account, campaign_id=campaign_id, answered=answered)
+        if probed.state is GateState.PROBING and ask_about is not None:
+            bell.ring(account, ask_about)
+
+
+def _answers(leads: LeadList, campaign_id: int | None) -> bool:
+    """Whether a lead may try: the list answers, or there is none to ask."""
+    if leads.missing or campaign_id is None:
+        return True
+    return leads.page(campaign_id, None) is not None or leads.missing
+
+
+def _move(database: Database, account: str, campaign_id: int | None, limits: GateLimits, *, answered: bool) -> Gate:
+    def move(connection: Connection) -> Gate:
+        gate = gates.lock_one(connection, account, campaign_id)
+        probed = after_probe(gate, answered=answered, limits=limits)
+        if probed != gate:
+            gates.save(connection, probed)
+        return probed
+
+    return database.again(move)
+
+
+def _spread(database: Database, account: str, campaign_id: int, limits: GateLimits) -> None:
+    """Close the account for an outage that its list shares with one of its campaigns, unless others get through."""
+
+    def spread(connection: Connection) -> bool:
+        of_account, of_channel = gates.lock(connection, account, campaign_id)
+        down = of_channel.reason is Reason.OUTAGE and of_account.state is GateState.OPEN
+        if not down or gates.accepted_since_closed(connection, account, campaign_id):
+            return False
+        why = f"Campaign {campaign_id} is held back, and Voicery's list does not answer either."
+        gates.save(connection, closed(of_account, Reason.OUTAGE, limits, message=why))
+        return True
+
+    if database.again(spread):
+        events.warn("gate.closed", account=account, campaign_id=None, reason=Reason.OUTAGE.value)
+
+
+def _relieve(database: Database, account: str, campaign_id: int, limits: GateLimits) -> None:
+    """Let an account that an outage closed try a lead too: the list has just answered one of its campaigns."""
+
+    def relieve(connection: Connection) -> bool:
+        of_account, _ = gates.lock(connection, account, campaign_id)
+        if of_account.state is not GateState.CLOSED or of_account.reason is not Reason.OUTAGE:
+            return False
+        gates.save(connection, after_probe(of_account, answered=True, limits=limits))
+        return True
+
+    if database.again(relieve):
+        events.note("gate.probing", account=account, campaign_id=None, reason=Reason.OUTAGE.value)
+
+
+PAGES_PAY_FROM: Final = 4
+"""From so many doubts of one campaign, its newest page is read first: it may prove presence for several at once."""
+
+_AT_ONCE: Final = 50
+
+
+class Bell(Protocol):
+    """The doorbells. Never raises."""
+
+    def ring(self, account: str, campaign_id: int) -> bool:
+        """Say that the channel has work."""
+
+    def clear_lookup(self, account: str) -> None:
+        """Say that somebody is looking."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What became of one look-up."""
+
+    lead_id: UUID
+    verdict: Verdict
+    decision: Decision
+    voicery_lead_id: int | None = None
+
+
+class Resolution:
+    """Look-ups of one account. Make one for each run: it remembers, for its pass, what the controls said."""
+
+    def __init__(
+        self,
+        database: Database,
+        client: Client,
+        rate: Rate,
+        bell: Bell,
+        *,
+        account: str,
+        terms: LookUpTerms,
+        limits: GateLimits,
+        clock: Callable[[], float],
+        stopping: Callable[[], bool],
+    ) -> None:
+        """`clock` counts seconds and does not stand still while suspended."""
+        self._database = database
+        self._list = LeadList(database, client, rate, account=account)
+        self._bell = bell
+        self._conclusions = Conclusions(database, bell, terms)
+        self._account = account
+        self._terms = terms
+        self._limits = limits
+        self._clock = clock
+        self._stopping = stopping
+        self._watermark_off = False
+        self._controls: dict[UUID, tuple[bool, bool]] = {}
+        self._taken_at = 0.0
+        self.tally = Tally()
+        """What this pass has counted."""
+
+    def run(self) -> int:
+        """Probe gates and look up what is due, for a few seconds. Returns how many leads were looked up."""
+        self._bell.clear_lookup(self._account)
+        self._look_around()
+        ends_at = self._clock() + self._terms.run_for_seconds
+        looked_up = 0
+        try:
+            probe_gates(self._database, self._list, self._bell, self._limits, self._account)
+            while not self._stopping() and self._clock() < ends_at:
+                batch = self._take(
+                    lambda connection: doubts.take_due(
+                        connection, self._account, most=_AT_ONCE, hold_seconds=self._terms.hold_seconds
+                    )
+                )
+                if not batch:
+                    break
+                looked_up += self._resolve_all(batch, ends_at)
+        except (NoPermit, LimiterUnavailable):
+            # The sweep rings again; the leads that were taken have been put back.
+            return looked_up
+        return looked_up
+
+    def look_up(self, ids: Sequence[UUID]) -> list[Finding]:
+        """Look these up now, due or not, one after the other. Those whose outcome is known are left out.
+
+        A lead that Voicery refused as a duplicate is looked for too, to learn which one Voicery has; it stays as it is.
+        Raises `LimiterUnavailable` or `NoPermit` where the rate forbids it.
+        """
+        self._look_around()
+        return [finding for lead_id in ids if (finding := self._look_up(lead_id)) is not None]
+
+    def _look_up(self, lead_id: UUID) -> Finding | None:
+        taken = self._take(lambda connection: doubts.take_named(connection, [lead_id]))
+        if not taken:
+            return None
+        return self._find_existing(taken[0]) if taken[0].state is State.DUPLICATE else self._resolve(taken[0])
+
+    # A pass -----------------------------------------------------------------------------------------------------------
+
+    def _look_around(self) -> None:
+        with self._database.transaction() as connection:
+            self._list.leads_wait = accounts.leads_wait(connection, self._account)
+            account = accounts.read(connection, self._account)
+        self._list.missing = account.list_off_until is not None
+        self._watermark_off = account.watermark_off
+
+    def _take(self, take: Callable[[Connection], list[InDoubt]]) -> list[InDoubt]:
+        taken = self._database.again(take)
+        if taken:
+            reach("lookup.taken")
+        self._taken_at = self._clock()  # afterwards, so that `_now` is never ahead of the database
+        return taken
+
+    def _resolve_all(self, batch: Sequence[InDoubt], ends_at: float) -> int:
+        done = 0
+        left = list(batch)
+        try:
+            pages = self._newest_pages(batch)
+            while left and not self._stopping() and self._clock() < ends_at:
+                self._resolve(left[0], pages.get(left[0].campaign_id))
+                left.pop(0)
+                done += 1
+        except (NoPermit, LimiterUnavailable) as refusal:
+            wait = refusal.next_in_seconds if isinstance(refusal, NoPermit) else 1.0
+            self._put_back(left, seconds=wait)
+            raise
+        self._put_back(left, seconds=0.0)
+        return done
+
+    def _put_back(self, left: Sequence[InDoubt], *, seconds: float) -> None:
+        if left:
+            ids = sorted(doubt.lead_id for doubt in left)
+            self._database.again(lambda connection: doubts.postpone(connection, ids, seconds=seconds))
+
+    def _newest_pages(self, batch: Sequence[InDoubt]) -> Mapping[int, Page]:
+        """For campaigns with several doubts: one page without a number, which can prove presence, never absence."""
+        counts: dict[int, int] = {}
+        for doubt in batch:
+            counts[doubt.campaign_id] = counts.get(doubt.campaign_id, 0) + 1
+        pages: dict[int, Page] = {}
+        for campaign_id, count in counts.items():
+            if count >= PAGES_PAY_FROM and (page := self._list.newest(campaign_id)) is not None:
+                pages[campaign_id] = page
+        return pages
+
+    # One lead ---------------------------------------------------------------------------------------------------------
+
+    def _resolve(self, doubt: InDoubt, newest: Page | None = None) -> Finding:
+        asked_at = self._now(doubt)
+        judgement = Judgement(Verdict.UNAVAILABLE)
+        if newest is not None and not doubt.resends:  # after a resend there may be two of it, on different pages
+            judgement = self._judge(doubt, newest)
+        if judgement.verdict is not Verdict.MATCH:
+            judgement = self._judge(doubt, self._list.page(doubt.campaign_id, doubt.phone_number))
+        control, control_reference = self._control(doubt) if judgement.verdict is Verdict.ABSENT else (False, False)
+        look = LookUp(asked_at, judgement.verdict, control, control_reference)
+        decision = self._conclusions.conclude(doubt, judgement, look)
+        events.note(
+            "lookup.finished",
+            lead_id=str(doubt.lead_id),
+            account=doubt.account,
+            campaign_id=doubt.campaign_id,
+            verdict=judgement.verdict.value,
+            control=control,
+            step=decision.step.value,
+        )
+        self.tally.add(LOOKUPS, judgement.verdict.value)
+        found = judgement.row.voicery_lead_id if judgement.row is not None else None
+        return Finding(doubt.lead_id, judgement.verdict, decision, found)
+
+    def _now(self, doubt: InDoubt) -> datetime:
+        """The database's time: when the lead was taken, and what has passed here since."""
+        return doubt.now + timedelta(seconds=max(0.0, self._clock() - self._taken_at))
+
+    def _judge(self, doubt: InDoubt, page: Page | None) -> Judgement:
+        ids = [row.voicery_lead_id for row in page.rows if row.voicery_lead_id is not None] if page is not None else []
+        if page is not None and len(ids) < len(page.rows) and not self._watermark_off:
+            self._switch_watermark_off("an id at Voicery is no integer")
+        with self._database.autocommit() as connection:
+            bound = doubts.bound(connection, doubt.account, ids, doubt.lead_id)
+        return judge(self._as_sent(doubt), page, bound)
+
+    def _as_sent(self, doubt: InDoubt) -> Doubt:
+        name = self._terms.reference_variable
+        variables = dict(doubt.variables)
+        if name is not None:
+            variables[name] = str(doubt.lead_id)
+        return Doubt(
+            campaign_id=doubt.campaign_id,
+            phone_number=doubt.phone_number,
+            variables=variables,
+            watermark=None if self._watermark_off else doubt.watermark,
+            reference=None if name is None else (name, str(doubt.lead_id)),
+        )
+
+    def _control(self, doubt: InDoubt) -> tuple[bool, bool]:
+        """Whether the list shows a lead that it must show; and whether that row carries its own reference."""
+        with self._database.autocommit() as connection:
+            known = doubts.control(connection, doubt, settle_seconds=self._terms.settle_seconds)
+        if known is None:
+            return False, False
+        if known.lead_id not in self._controls:
+            self._controls[known.lead_id] = self._ask_for(known)
+        if known.voicery_lead_id <= doubt.watermark and not self._watermark_off:
+            self._switch_watermark_off("a later lead has a smaller id")
+        return self._controls[known.lead_id]
+
+    def _ask_for(self, known: Control) -> tuple[bool, bool]:
+        page = self._list.page(known.campaign_id, known.phone_number)
+        for row in page.rows if page is not None else ():
+            if row.voicery_lead_id == known.voicery_lead_id:
+                return True, self._carries_reference(row, known.lead_id)
+        return False, False
+
+    def _carries_reference(self, row: ListedLead, lead_id: UUID) -> bool:
+        name = self._terms.reference_variable
+        return name is not None and row.variables is not None and row.variables.get(name) == str(lead_id)
+
+    def _switch_watermark_off(self, why: str) -> None:
+        self._watermark_off = True
+        events.warn("watermark.off", account=self._account, why=why)
+        self._database.again(lambda connection: accounts.switch_watermark_off(connection, self._account))
+
+    def _find_existing(self, doubt: InDoubt) -> Finding:
+        """Which lead Voicery has of the person of a duplicate; kept as evidence, nothing else changes."""
+        page = self._list.page(doubt.campaign_id, doubt.phone_number)
+        rows = page.rows if page is not None else ()
+        ids = [
+            row.voicery_lead_id
+            for row in rows
+            if row.voicery_lead_id is not None
+            and row.campaign_id == doubt.campaign_id
+            and same_number(row.phone_number, doubt.phone_number)
+        ]
+        if page is None:
+            return Finding(doubt.lead_id, Verdict.UNAVAILABLE, Decision(Step.STAY, "The list could not be had."))
+        if not ids:
+            verdict = Verdict.ABSENT if page.complete else Verdict.UNAVAILABLE
+            return Finding(doubt.lead_id, verdict, Decision(Step.STAY, "Voicery's list shows no lead of this person."))
+        found = min(ids)
+        self._database.again(lambda connection: doubts.note(connection, doubt, {"existing_voicery_lead_id": found}))
+        why = f"Voicery has this person in this campaign as its lead {found}."
+        return Finding(doubt.lead_id, Verdict.POSSIBLE, Decision(Step.STAY, why), found)

@@ -1,0 +1,201 @@
+"""Three pages for machines, over plain HTTP: `/metrics`, `/healthz`, `/readyz`. Loopback, or with a token.
+
+/metrics   the figures for Prometheus
+/healthz   200 while this process answers
+/readyz    200 while what is due is being taken, else 503 with the reasons
+"""
+
+import hmac
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Final
+
+import orjson
+import redis
+from sqlalchemy import Connection, text
+
+from dispatcher.api import Dispatcher
+from dispatcher.broker.connection import PREFIX, QUEUE, connect
+from dispatcher.config.setting import Secret
+from dispatcher.config.settings import Settings
+from dispatcher.config.urls import is_loopback
+from dispatcher.errors import DispatcherError, NotConfigured, StoreUnavailable
+from dispatcher.metrics.metrics import CONTENT_TYPE, Figures, exposition
+from dispatcher.operator import health, overview
+from dispatcher.operator.health import WITHIN_SECONDS, Health, judge
+from dispatcher.operator.overview import RateUse
+from dispatcher.store import counters
+from dispatcher.store.database import Database, StatementRefused, TryAgain
+
+
+def probe(database: Database, *, within_seconds: float = WITHIN_SECONDS, host: str | None = None) -> Health:
+    """How the queue does now. Never raises: a store that cannot be asked, or has another schema, is unhealthy.
+
+    `host`: a worker of this machine must have been seen.
+    """
+    try:
+        with database.autocommit() as connection:
+            return judge(health.read(connection, host), within_seconds=within_seconds, host=host)
+    except DispatcherError as error:
+        return Health(None, (str(error),))
+    except (TryAgain, StatementRefused):
+        return Health(None, ("Postgres refused the question; see `dispatcher doctor`.",))
+
+
+_AGES = text("""
+SELECT
+    (SELECT CAST(extract(epoch FROM now() - min(ended_at)) AS float8) FROM dispatcher.lead_attempts
+     WHERE finished_at IS NULL AND ended_at IS NOT NULL) AS unknown_age,
+    (SELECT count(*) FROM dispatcher.alerts WHERE done_at IS NULL) AS alerts_unsent,
+    (SELECT CAST(extract(epoch FROM now() - min(at)) AS float8) FROM dispatcher.alerts
+     WHERE done_at IS NULL) AS alert_age
+""")
+
+_INCIDENTS = text("SELECT kind, count(*) AS unseen FROM dispatcher.incidents WHERE seen_at IS NULL GROUP BY kind")
+
+
+def read_figures(connection: Connection) -> Figures:
+    """Everything that Postgres knows; Redis' part is left out."""
+    ages = connection.execute(_AGES).one()
+    return Figures(
+        overview=overview.read(connection),
+        counted=tuple(counters.read(connection)),
+        unknown_age_seconds=max(0.0, ages.unknown_age or 0.0),
+        incidents={row.kind: row.unseen for row in connection.execute(_INCIDENTS)},
+        alerts_unsent=ages.alerts_unsent,
+        alert_age_seconds=max(0.0, ages.alert_age or 0.0),
+    )
+
+
+KEPT_SECONDS: Final = 5.0
+"""A reading is used for so long: two Prometheus servers and an impatient person cost one reading."""
+
+
+class Scrape:
+    """Answers scrapes. Thread-safe.
+
+    `rate_use` says how much of the rate limit is used, `doorbells` how many messages wait; None without Redis.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        *,
+        rate_use: Callable[[], tuple[RateUse, ...] | None],
+        doorbells: Callable[[], int | None],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._database = database
+        self._rate_use = rate_use
+        self._doorbells = doorbells
+        self._clock = clock
+        self._reading = threading.Lock()
+        self._text = b""
+        self._read_at = float("-inf")
+
+    def text(self) -> bytes:
+        """The exposition. Never raises: an absent store is a figure."""
+        with self._reading:
+            if self._clock() - self._read_at >= KEPT_SECONDS:
+                self._text = exposition(self._figures())
+                self._read_at = self._clock()
+            return self._text
+
+    def _figures(self) -> Figures | None:
+        try:
+            with self._database.transaction() as connection:
+                read = read_figures(connection)
+        except (StoreUnavailable, TryAgain, StatementRefused):
+            return None
+        overview = replace(read.overview, rate=self._rate_use())
+        return replace(read, overview=overview, doorbells=self._doorbells())
+
+
+def scrape(dispatcher: Dispatcher, settings: Settings) -> Scrape:
+    """The figures of everything that these settings lead to."""
+    return Scrape(dispatcher.database, rate_use=dispatcher.rate_use, doorbells=lambda: doorbells_waiting(settings))
+
+
+def doorbells_waiting(settings: Settings) -> int | None:
+    """How many messages wait for a worker; None if Redis cannot be asked."""
+    if settings.redis_url is None:
+        return None
+    try:
+        with connect(settings.redis_url.reveal()) as client:
+            return int(client.llen(PREFIX + QUEUE))
+    except redis.RedisError:
+        return None
+
+
+_IDLE_SECONDS: Final = 10.0  # a connection that says nothing is closed
+
+
+@dataclass(frozen=True, slots=True)
+class Pages:
+    """What the three pages show. Neither function raises."""
+
+    metrics: Callable[[], bytes]
+    health: Callable[[], Health]
+
+
+class MetricsServer(ThreadingHTTPServer):
+    """Serves until `shutdown`. Raises `NotConfigured` for an address that others can reach without a token."""
+
+    daemon_threads = True
+
+    def __init__(self, host: str, port: int, pages: Pages, token: Secret | None = None) -> None:
+        if not is_loopback(host) and token is None:
+            raise NotConfigured(
+                f"Others could read the figures at {host}; set DISPATCHER_METRICS_TOKEN, which Prometheus sends as "
+                "a bearer token, or serve them at 127.0.0.1."
+            )
+        self.pages = pages
+        self.token = token
+        super().__init__((host, port), _Handler)
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: MetricsServer
+    timeout = _IDLE_SECONDS
+    server_version = "dispatcher"
+    sys_version = ""
+
+    def do_GET(self) -> None:
+        """Answer one page. Probes need no token: they tell no figure."""
+        match self.path.partition("?")[0]:
+            case "/metrics" if not self._may_read():
+                self._answer(HTTPStatus.UNAUTHORIZED, "text/plain", b"A bearer token is needed.\n")
+            case "/metrics":
+                self._answer(HTTPStatus.OK, CONTENT_TYPE, self.server.pages.metrics())
+            case "/healthz":
+                self._answer(HTTPStatus.OK, "text/plain", b"ok\n")
+            case "/readyz":
+                health = self.server.pages.health()
+                status = HTTPStatus.OK if health.ok else HTTPStatus.SERVICE_UNAVAILABLE
+                self._answer(status, "application/json", orjson.dumps(health.as_dict()))
+            case _:
+                self._answer(HTTPStatus.NOT_FOUND, "text/plain", b"There are /metrics, /healthz and /readyz.\n")
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Nothing: a scrape every few seconds is no news."""
+
+    def _may_read(self) -> bool:
+        if self.server.token is None:
+            return True
+        given = self.headers.get("Authorization", "")
+        return hmac.compare_digest(given.encode(), f"Bearer {self.server.token.reveal()}".encode())
+
+    def _answer(self, status: HTTPStatus, content_type: str, body: bytes) -> None:
+        self.send_response(status)
+        self.send_header("Content-Type", content_type)
+        self.send_header("Content-Length", str(len(body)))
+        self.send_header("Cache-Control", "no-store")
+        self.send_header("X-Content-Type-Options", "nosniff")
+        if status is HTTPStatus.UNAUTHORIZED:
+            self.send_header("WWW-Authenticate", "Bearer")
+        self.end_headers()
+        self.wfile.write(body)

@@ -1,1 +1,0 @@
-"""Figures and probes for machines."""

@@ -1,0 +1,1 @@
+"""An operator's reads and decisions, each with its SQL."""

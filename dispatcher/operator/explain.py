@@ -1,0 +1,267 @@
+"""Why a lead is where it is, and what happens next, in plain words. Pure; names no person.
+
+For example: "It is not known whether it arrived: sent 14:02:11, no answer in 20 s; looked up 14:04:15: not there. It is
+looked up at 14:06:20; nobody sends it again before its absence is proven. (Times are UTC.)"
+"""
+
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from typing import Final, assert_never
+
+from dispatcher.decisions.gate import GateState
+from dispatcher.decisions.outcome import Kind, Reason
+from dispatcher.decisions.states import FailureClass, State
+from dispatcher.operator.failures import advice
+from dispatcher.operator.lead_record import AttemptRecord, FailedLead, LeadRecord, LookUp
+from dispatcher.operator.overview import GateRecord
+
+ATTEMPTS_TOLD: Final = 3
+"""Of a long history the latest so many attempts are told."""
+
+_VERDICTS: Final = {
+    "match": "found",
+    "possible": "something that may be this lead, and may not",
+    "absent": "not there",
+    "unavailable": "the list could not be had",
+}
+
+
+def explain(record: LeadRecord, gates: Sequence[GateRecord] = (), rate_limit: str | None = None) -> str:
+    """One short paragraph. `gates`: those that hold it back, its account's first. `rate_limit`: its campaign's own."""
+    return " ".join([*_sentences(record, gates, rate_limit, record.read_at), "(Times are UTC.)"])
+
+
+def _sentences(record: LeadRecord, gates: Sequence[GateRecord], rate_limit: str | None, now: datetime) -> Iterator[str]:
+    match record.state:
+        case State.PENDING:
+            return _pending(record, gates, rate_limit, now)
+        case State.SENDING:
+            return _sending(record, now)
+        case State.UNKNOWN:
+            return _unknown(record, gates, now)
+        case State.ACCEPTED:
+            return _accepted(record, now)
+        case State.DUPLICATE:
+            return _duplicate(record, now)
+        case State.FAILED:
+            return _failed(record, now)
+        case State.CANCELLED:
+            return _cancelled(record, now)
+        case _ as never:
+            assert_never(never)
+
+
+# One for each state ---------------------------------------------------------------------------------------------------
+
+
+def _pending(record: LeadRecord, gates: Sequence[GateRecord], rate_limit: str | None, now: datetime) -> Iterator[str]:
+    if record.history:
+        yield f"{_capital(_tale(record, now))}."
+    else:
+        yield f"It was submitted at {_clock(record.created_at, now)} and has not been sent."
+    shut = next(iter(gates), None)
+    if record.expires_at is not None and record.expires_at <= now:
+        yield f"It expired at {_clock(record.expires_at, now)}; the sweep is about to mark it as failed."
+    elif shut is not None:
+        yield _held(shut, now)
+    elif record.waits_behind is not None:
+        yield f"It waits for lead {record.waits_behind} of the same person, which is on its way."
+    elif record.due_at > now:
+        yield f"It goes at {_clock(record.due_at, now)}, in {_span((record.due_at - now).total_seconds())}."
+    else:
+        yield "It goes as soon as a worker is free and the rate limit allows; `dispatcher status` shows both."
+        if rate_limit is not None:
+            yield f"Its campaign also has a limit of its own, {rate_limit}; `dispatcher limit` changes it."
+
+
+def _sending(record: LeadRecord, now: datetime) -> Iterator[str]:
+    worker = record.history[-1].worker if record.history else None
+    yield f"Worker {worker or 'unknown'} claimed it at {_clock(_started(record), now)} and has not reported yet."
+    yield (
+        f"If nothing is heard by {_clock(record.lease_until, now)}, it becomes unknown and is looked up; "
+        "it is never simply sent again."
+    )
+
+
+def _unknown(record: LeadRecord, gates: Sequence[GateRecord], now: datetime) -> Iterator[str]:
+    yield f"It is not known whether it arrived: {_tale(record, now)}."
+    latest = record.history[-1] if record.history else None
+    if any(one.verdict == "possible" for one in (latest.look_ups if latest else ())):
+        yield "A person should compare: `dispatcher show` has the evidence, `dispatcher resolve` decides."
+    if gates and gates[0].reason is not Reason.PAUSED:
+        yield f"{_capital(gates[0].scope)} is held back ({gates[0].reason}), which may delay look-ups."
+    when = f"at {_clock(record.due_at, now)}" if record.due_at > now else "at the next opportunity"
+    if latest is not None and latest.outcome is Kind.CREATED_ID_UNKNOWN:
+        yield f"It is looked up {when} to learn its id; it is never sent again."
+    else:
+        yield f"It is looked up {when}; nobody sends it again before its absence is proven."
+
+
+def _accepted(record: LeadRecord, now: datetime) -> Iterator[str]:
+    when = _clock(record.finished_at, now)
+    if record.voicery_lead_id is None:
+        yield f"A person resolved it as accepted at {when}{_said(record)}"
+    else:
+        status = f", status {record.voicery_status}" if record.voicery_status else ""
+        yield f"Voicery accepted it at {when} as its lead {record.voicery_lead_id}{status}."
+    if len(record.history) > 1 or (record.history and record.history[-1].look_ups):
+        yield f"How: {_tale(record, now)}."
+    yield "Nothing more happens here."
+
+
+def _cancelled(record: LeadRecord, now: datetime) -> Iterator[str]:
+    when = _clock(record.finished_at, now)
+    if any(attempt.in_doubt for attempt in record.history):
+        yield f"It was cancelled at {when} before it was sent again: {_tale(record, now)}."
+    else:
+        yield f"It was cancelled at {when}; nobody was called."
+
+
+def _duplicate(record: LeadRecord, now: datetime) -> Iterator[str]:
+    when = _clock(record.finished_at, now)
+    if record.duplicate_of is not None and not record.history:
+        yield f"When it was submitted at {when}, lead {record.duplicate_of} already stood for this person."
+    elif record.duplicate_of is not None:
+        yield f"Voicery answered at {when} with the id of lead {record.duplicate_of}, which stands for this person."
+    else:
+        yield f"Voicery refused it at {when} as a duplicate: it has a lead of this person in this campaign already."
+    if any(attempt.in_doubt for attempt in record.history):
+        yield f"That may be its own earlier POST: {_tale(record, now)}."
+    yield "Nobody is called because of this one."
+
+
+def _failed(record: LeadRecord, now: datetime) -> Iterator[str]:
+    latest = record.failures[-1] if record.failures else None
+    cause = (latest.message if latest else record.last_error) or "no cause was stored"
+    yield f"It failed at {_clock(record.finished_at, now)} ({record.failure_class}): {_ended(cause)}"
+    if record.failure_class is FailureClass.OUTCOME_UNKNOWN and record.history:
+        yield f"What happened: {_tale(record, now)}."
+    if record.resolved_at is not None:
+        yield f"{_decided(latest)} at {_clock(record.resolved_at, now)}{_note(latest)} Nothing more happens."
+    else:
+        yield f"{advice(record.failure_class) if record.failure_class else ''} Nothing happens by itself.".lstrip()
+
+
+# What happened --------------------------------------------------------------------------------------------------------
+
+
+def _tale(record: LeadRecord, now: datetime) -> str:
+    told = record.history[-ATTEMPTS_TOLD:]
+    untold = len(record.history) - len(told)
+    parts = [f"after {untold} earlier attempt{'s' if untold > 1 else ''}"] if untold else []
+    for place, attempt in enumerate(told):
+        parts += _attempt(attempt, now, again=bool(untold) or place > 0)
+    return "; ".join(parts)
+
+
+def _attempt(attempt: AttemptRecord, now: datetime, *, again: bool) -> Iterator[str]:
+    verb = "sent again" if again else "sent"
+    match attempt.outcome:
+        case Kind.NOT_SENT | Kind.BUG | Kind.GIVEN_BACK:
+            verb = "tried again" if again else "tried"
+        case _:
+            pass
+    yield f"{verb} {_clock(attempt.started_at, now)}, {_ending(attempt)}"
+    for place, look_up in enumerate(attempt.look_ups):
+        yield _look_up(look_up, now, again=place > 0)
+
+
+def _ending(attempt: AttemptRecord) -> str:
+    took = None if attempt.ended_at is None else (attempt.ended_at - attempt.started_at).total_seconds()
+    match attempt.outcome:
+        case None:
+            return "no report yet"
+        case Kind.ACCEPTED:
+            return "accepted"
+        case Kind.CREATED_ID_UNKNOWN:
+            return "Voicery said yes but gave no id"
+        case Kind.UNKNOWN if attempt.error == "lease_expired":
+            return "its worker died or froze"
+        case Kind.UNKNOWN if attempt.http_status is not None:
+            return f"HTTP {attempt.http_status}"
+        case Kind.UNKNOWN if took is not None:
+            return f"no answer in {_span(took)}" if _silent(attempt) else f"{_clause(attempt)} after {_span(took)}"
+        case _:
+            return _clause(attempt)
+
+
+def _look_up(look_up: LookUp, now: datetime, *, again: bool) -> str:
+    verb = "again" if again else "looked up"
+    fresh = ", list fresh" if look_up.control and look_up.verdict == "absent" else ""
+    return f"{verb} {_clock(look_up.at, now)}: {_VERDICTS.get(look_up.verdict, look_up.verdict)}{fresh}"
+
+
+def _silent(attempt: AttemptRecord) -> bool:
+    return attempt.error is None or attempt.error.startswith("Voicery did not answer in time")
+
+
+def _clause(attempt: AttemptRecord) -> str:
+    """The cause without what every attempt of its kind has in common."""
+    error = attempt.error or str(attempt.outcome)
+    for common in (", after the lead had been sent", "; nothing was sent"):
+        error = error.split(common)[0]
+    error = error.rstrip(".")
+    return error if error.startswith("Voicery") else error[:1].lower() + error[1:]
+
+
+# What holds it back ---------------------------------------------------------------------------------------------------
+
+
+def _held(gate: GateRecord, now: datetime) -> str:
+    why = f" ({gate.note.rstrip('.')})" if gate.note else ""
+    if gate.reason is Reason.PAUSED:
+        return f"It waits because {gate.by or 'somebody'} paused {gate.scope}{why}; `dispatcher resume` lets it go."
+    if gate.state is GateState.PROBING:
+        return f"{_capital(gate.scope)} is tried with single leads after {gate.reason}; it goes when one is accepted."
+    until = "" if gate.until is None else f" It is tried again at {_clock(gate.until, now)}."
+    return f"It waits, and spends no attempts, because {gate.scope} is held back: {gate.reason}{why}.{until}"
+
+
+# Words ----------------------------------------------------------------------------------------------------------------
+
+
+def _said(record: LeadRecord) -> str:
+    latest = record.failures[-1] if record.failures else None
+    if latest is not None and latest.note:
+        return _note(latest)
+    said = record.history[-1].evidence.get("operator") if record.history else None
+    note = said.get("note") if isinstance(said, dict) else None
+    return f": {_ended(str(note))}" if note else "."
+
+
+def _decided(failure: FailedLead | None) -> str:
+    return f"{(failure.resolved_by if failure else None) or 'A person'} dismissed it"
+
+
+def _note(failure: FailedLead | None) -> str:
+    return f": {_ended(failure.note)}" if failure is not None and failure.note else "."
+
+
+def _started(record: LeadRecord) -> datetime | None:
+    return record.history[-1].started_at if record.history else record.updated_at
+
+
+def _clock(moment: datetime | None, now: datetime) -> str:
+    """`14:02:11`, with the day before it unless that is today."""
+    if moment is None:
+        return "an unknown time"
+    moment = moment.astimezone(UTC)
+    return f"{moment:%H:%M:%S}" if moment.date() == now.astimezone(UTC).date() else f"{moment:%Y-%m-%d %H:%M:%S}"
+
+
+def _span(seconds: float) -> str:
+    """`0.3 s`, `20 s`, `5 min`, `3 h`, `2 days`."""
+    if seconds < 10:
+        return f"{seconds:.1f}".removesuffix(".0") + " s"
+    for length, unit in ((120, "s"), (7200, "min"), (172_800, "h")):
+        if seconds < length:
+            return f"{seconds / {'s': 1, 'min': 60, 'h': 3600}[unit]:.0f} {unit}"
+    return f"{seconds / 86_400:.0f} days"
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
+
+
+def _ended(text: str) -> str:
+    return text if text.endswith((".", "!", "?", "…")) else text + "."

@@ -1,0 +1,324 @@
+"""Bulk work as a value: what is done to how many leads, how far it is, who asked for it."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Any, Final
+from uuid import UUID
+
+import orjson
+from sqlalchemy import Connection, Row, text
+
+from dispatcher.lead.options import DEFAULT_ACCOUNT
+from dispatcher.operator import failures
+from dispatcher.operator.failures import FailureFilter
+from dispatcher.store.statement import START, Start, start_values
+
+
+class OperationKind(StrEnum):
+    """What is done to each lead; the rules are those of the single action."""
+
+    REPLAY = "replay"
+    DISMISS = "dismiss"
+    LOOK_UP = "look_up"
+
+
+class OperationState(StrEnum):
+    """How far an operation is. The last two are final."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    STOPPED = "stopped"
+    FINISHED = "finished"
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """One row of `dispatcher.operations`.
+
+    filters     what was meant, as the filter says it, or `{"leads": n}` for a selection
+    options     `note`, `even_if_called`, `spread_seconds`, `campaign_id`: the campaign that replayed leads move to
+    per_minute  at most so many leads a minute; None: as fast as it goes
+    next_at     no batch earlier
+    done        leads acted on; `refused` those whose state forbade it
+    """
+
+    id: UUID
+    kind: OperationKind
+    state: OperationState
+    actor: str
+    total: int
+    done: int
+    refused: int
+    created_at: datetime
+    next_at: datetime
+    per_minute: int | None = None
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+    stopped_by: str | None = None
+    filters: Mapping[str, Any] = field(default_factory=dict)
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def left(self) -> int:
+        """Leads that have not been tried yet."""
+        return self.total - self.done - self.refused
+
+    @property
+    def open(self) -> bool:
+        """Whether workers still have to do something about it."""
+        return self.state in (OperationState.QUEUED, OperationState.RUNNING)
+
+    @property
+    def pace(self) -> float | None:
+        """Leads a minute; None: as fast as it goes."""
+        spread = self.options.get("spread_seconds")
+        return self.total * 60.0 / float(spread) if spread else self.per_minute
+
+    @property
+    def begins_at(self) -> datetime | None:
+        """When it begins, while that is still to come."""
+        return self.next_at if self.state is OperationState.QUEUED and self.next_at > self.created_at else None
+
+    def as_dict(self) -> dict[str, Any]:
+        """As JSON takes it."""
+        return {
+            "id": str(self.id),
+            "kind": self.kind,
+            "state": self.state,
+            "actor": self.actor,
+            "total": self.total,
+            "done": self.done,
+            "refused": self.refused,
+            "left": self.left,
+            "per_minute": self.per_minute,
+            "begins_at": None if self.begins_at is None else self.begins_at.isoformat(),
+            "filters": dict(self.filters),
+            "options": dict(self.options),
+            "created_at": self.created_at.isoformat(),
+            "started_at": None if self.started_at is None else self.started_at.isoformat(),
+            "finished_at": None if self.finished_at is None else self.finished_at.isoformat(),
+            "stopped_by": self.stopped_by,
+        }
+
+
+_COLUMNS: Final = (
+    "id, kind, state, filters, options, actor, total, done, refused, per_minute, next_at, created_at, started_at,"
+    " finished_at, stopped_by"
+)
+
+_CREATE = text(f"""
+INSERT INTO dispatcher.operations (id, kind, filters, options, actor, per_minute, next_at, total)
+VALUES (:id, :kind, CAST(:filters AS jsonb), CAST(:options AS jsonb), :actor, :per_minute,
+    {START}, 0)
+ON CONFLICT (id) DO NOTHING
+RETURNING id
+""")
+
+_NAME = text("""
+INSERT INTO dispatcher.operation_leads (operation_id, position, lead_id)
+SELECT :id, given.position, given.lead_id
+FROM unnest(CAST(:leads AS uuid[])) WITH ORDINALITY AS given (lead_id, position)
+""")
+
+_TOTAL = text("""
+UPDATE dispatcher.operations AS operation
+SET total = known.leads, state = CASE WHEN known.leads = 0 THEN 'finished' ELSE 'queued' END,
+    finished_at = CASE WHEN known.leads = 0 THEN now() END
+FROM (SELECT count(*) AS leads FROM dispatcher.operation_leads WHERE operation_id = :id) AS known
+WHERE operation.id = :id
+""")
+
+_READ = text(f"SELECT {_COLUMNS} FROM dispatcher.operations WHERE id = :id")
+
+_LATEST = text(f"""
+SELECT {_COLUMNS} FROM dispatcher.operations
+ORDER BY created_at DESC
+LIMIT :most
+""")
+
+_REFUSALS = text("""
+SELECT lead_id, reason FROM dispatcher.operation_leads
+WHERE operation_id = :id AND outcome = 'refused'
+ORDER BY position
+LIMIT :most
+""")
+
+_STOP = text("""
+UPDATE dispatcher.operations
+SET state = 'stopped', finished_at = now(), stopped_by = :actor
+WHERE id = :id AND finished_at IS NULL
+RETURNING id
+""")
+
+_TAKE = text(f"""
+-- One worker at a time has an operation; its row is held until the batch is recorded.
+SELECT {_COLUMNS} FROM dispatcher.operations
+WHERE finished_at IS NULL AND next_at <= now() AND kind = ANY (CAST(:kinds AS text[]))
+ORDER BY next_at
+LIMIT 1
+FOR UPDATE SKIP LOCKED
+""")
+
+_NEXT = text("""
+SELECT position, lead_id FROM dispatcher.operation_leads
+WHERE operation_id = :id AND outcome IS NULL
+  -- A lead that is gone is anybody's.
+  AND coalesce((SELECT account FROM dispatcher.leads WHERE id = lead_id) = CAST(:account AS text), true)
+ORDER BY position
+LIMIT :most
+""")
+
+_RECORD = text("""
+WITH tried AS (
+    UPDATE dispatcher.operation_leads AS target
+    SET outcome = result.outcome, reason = result.reason
+    FROM jsonb_to_recordset(CAST(:results AS jsonb)) AS result (position integer, outcome text, reason text)
+    WHERE target.operation_id = :id AND target.position = result.position AND target.outcome IS NULL
+    RETURNING target.outcome
+), counted AS (
+    SELECT count(*) FILTER (WHERE outcome = 'done') AS done, count(*) FILTER (WHERE outcome = 'refused') AS refused
+    FROM tried
+)
+UPDATE dispatcher.operations AS operation
+SET done = operation.done + counted.done, refused = operation.refused + counted.refused,
+    started_at = coalesce(operation.started_at, now()), next_at = now() + make_interval(secs => :wait_seconds),
+    state = CASE WHEN :over THEN 'finished' ELSE 'running' END, finished_at = CASE WHEN :over THEN now() END
+FROM counted
+WHERE operation.id = :id AND operation.finished_at IS NULL
+""")
+
+_LOOKUP_ACCOUNTS = text("""
+-- The account of the first lead that is left: a later one has its turn when those before it are done.
+SELECT coalesce(lead.account, :otherwise) AS account
+FROM (SELECT id FROM dispatcher.operations WHERE finished_at IS NULL AND kind = 'look_up' AND next_at <= now()
+      ORDER BY next_at LIMIT 1) AS operation
+CROSS JOIN LATERAL (SELECT lead_id FROM dispatcher.operation_leads WHERE operation_id = operation.id
+                    AND outcome IS NULL ORDER BY position LIMIT 1) AS target
+LEFT JOIN dispatcher.leads AS lead ON lead.id = target.lead_id
+""")
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A lead that an operation has not tried yet."""
+
+    position: int
+    lead_id: UUID
+
+
+@dataclass(frozen=True, slots=True)
+class Tried:
+    """What became of one; `reason` says why it was refused, None where it was done."""
+
+    position: int
+    reason: str | None = None
+
+
+def create(
+    connection: Connection,
+    operation_id: UUID,
+    kind: OperationKind,
+    *,
+    filters: Mapping[str, Any],
+    options: Mapping[str, Any],
+    actor: str,
+    per_minute: int | None,
+    not_before: Start,
+    leads: Sequence[UUID] | FailureFilter,
+) -> bool:
+    """Store an operation with the leads that it means now. False: it is stored already, by an earlier click."""
+    values = {
+        "id": operation_id,
+        "kind": kind,
+        "filters": _json(filters),
+        "options": _json(options),
+        "actor": actor,
+        "per_minute": per_minute,
+        **start_values(not_before),
+    }
+    if connection.execute(_CREATE, values).first() is None:
+        return False
+    if isinstance(leads, FailureFilter):
+        failures.name_matching(connection, operation_id, leads)
+    else:
+        connection.execute(_NAME, {"id": operation_id, "leads": list(leads)})
+    connection.execute(_TOTAL, {"id": operation_id})
+    return True
+
+
+def read(connection: Connection, operation_id: UUID) -> Operation | None:
+    """One operation; None if there is none."""
+    row = connection.execute(_READ, {"id": operation_id}).first()
+    return None if row is None else _operation(row)
+
+
+def latest(connection: Connection, *, most: int) -> list[Operation]:
+    """The newest first."""
+    return [_operation(row) for row in connection.execute(_LATEST, {"most": most})]
+
+
+def refusals(connection: Connection, operation_id: UUID, *, most: int) -> list[tuple[UUID, str]]:
+    """Leads that were refused, with the reason."""
+    return [(row.lead_id, row.reason) for row in connection.execute(_REFUSALS, {"id": operation_id, "most": most})]
+
+
+def stop(connection: Connection, operation_id: UUID, *, actor: str) -> bool:
+    """Do no more of it; waits for a batch that is being recorded. False: it was over."""
+    return connection.execute(_STOP, {"id": operation_id, "actor": actor}).first() is not None
+
+
+def take(connection: Connection, kinds: Sequence[OperationKind]) -> Operation | None:
+    """The open operation of these kinds that has waited longest, held until the transaction ends."""
+    row = connection.execute(_TAKE, {"kinds": list(kinds)}).first()
+    return None if row is None else _operation(row)
+
+
+def targets(connection: Connection, operation_id: UUID, *, most: int, account: str | None = None) -> list[Target]:
+    """The next leads of an operation; with `account`, of that alone."""
+    rows = connection.execute(_NEXT, {"id": operation_id, "most": most, "account": account})
+    return [Target(row.position, row.lead_id) for row in rows]
+
+
+def record(
+    connection: Connection, operation_id: UUID, results: Sequence[Tried], *, over: bool, wait_seconds: float
+) -> None:
+    """Write what became of a batch, in the transaction that did it. `over`: nothing is left."""
+    rows = [
+        {"position": one.position, "outcome": "done" if one.reason is None else "refused", "reason": one.reason}
+        for one in results
+    ]
+    connection.execute(
+        _RECORD,
+        {"id": operation_id, "results": orjson.dumps(rows).decode(), "over": over, "wait_seconds": wait_seconds},
+    )
+
+
+def lookup_accounts(connection: Connection) -> list[str]:
+    """The accounts whose next leads an operation wants to have looked up."""
+    return [row.account for row in connection.execute(_LOOKUP_ACCOUNTS, {"otherwise": DEFAULT_ACCOUNT})]
+
+
+def _operation(row: Row[Any]) -> Operation:
+    return Operation(
+        id=row.id,
+        kind=OperationKind(row.kind),
+        state=OperationState(row.state),
+        actor=row.actor,
+        total=row.total,
+        done=row.done,
+        refused=row.refused,
+        created_at=row.created_at,
+        next_at=row.next_at,
+        per_minute=row.per_minute,
+        started_at=row.started_at,
+        finished_at=row.finished_at,
+        stopped_by=row.stopped_by,
+        filters=row.filters,
+        options=row.options,
+    )
+
+
+def _json(value: Mapping[str, Any]) -> str:
+    return orjson.dumps(dict(value)).decode()

@@ -1,0 +1,283 @@
+"""The overview's questions: exact where a partial index answers, estimated where a large table would be read."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Final
+
+from sqlalchemy import Connection, Row, text
+
+from dispatcher.decisions.gate import GateState
+from dispatcher.decisions.outcome import Reason
+from dispatcher.decisions.states import FailureClass, State
+
+
+@dataclass(frozen=True, slots=True)
+class Count:
+    """How many; `exact` False where the planner's statistics had to do, because counting would read a large table."""
+
+    value: int
+    exact: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class GateRecord:
+    """A gate that is not open. `campaign_id` None: of the whole account. `until` None: only a person opens it."""
+
+    account: str
+    campaign_id: int | None
+    state: GateState
+    reason: Reason
+    closed_at: datetime | None = None
+    until: datetime | None = None
+    by: str | None = None
+    note: str | None = None
+
+    @property
+    def scope(self) -> str:
+        """`campaign 42`, or `account default`; a campaign of another account names that too."""
+        if self.campaign_id is None:
+            return f"account {self.account}"
+        return f"campaign {self.campaign_id}" + ("" if self.account == "default" else f" of account {self.account}")
+
+    def as_dict(self) -> dict[str, Any]:
+        """As JSON takes it."""
+        return {
+            "account": self.account,
+            "campaign_id": self.campaign_id,
+            "state": self.state,
+            "reason": self.reason,
+            "closed_at": _iso(self.closed_at),
+            "until": _iso(self.until),
+            "by": self.by,
+            "note": self.note,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelWaiting:
+    """The waiting leads of one campaign."""
+
+    account: str
+    campaign_id: int
+    waiting: int
+    due: int
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerSeen:
+    """A worker, when it was last seen, and how many leads it has claimed since it started."""
+
+    name: str
+    seen_at: datetime
+    claims: int
+
+
+@dataclass(frozen=True, slots=True)
+class RateUse:
+    """How much of one window of an account's rate limit is used now."""
+
+    account: str
+    permits: int
+    seconds: float
+    used: int
+
+
+@dataclass(frozen=True, slots=True)
+class Overview:
+    """The queue at the instant `at` (the database's clock).
+
+    counts                   leads by state; `failed` counts the failures that nobody has resolved yet
+    due                      pending leads that could go now
+    oldest_due_at            since when the longest waiting of these could have gone
+    next_due_at              when the next scheduled lead becomes due
+    accepted_today           since midnight UTC
+    failures                 open failures by class
+    incidents                things that should not have happened and nobody has marked as seen
+    rate                     None: Redis could not be asked; empty: no limit
+    """
+
+    at: datetime
+    counts: Mapping[State, Count]
+    due: int = 0
+    oldest_due_at: datetime | None = None
+    next_due_at: datetime | None = None
+    accepted_today: int = 0
+    failures: Mapping[FailureClass, int] = field(default_factory=dict)
+    incidents: int = 0
+    channels: tuple[ChannelWaiting, ...] = ()
+    gates: tuple[GateRecord, ...] = ()
+    workers: tuple[WorkerSeen, ...] = ()
+    swept_at: datetime | None = None
+    sweeper: str | None = None
+    rate: tuple[RateUse, ...] | None = ()
+
+    @property
+    def oldest_waiting_seconds(self) -> float | None:
+        """How long the longest waiting lead could have gone by now; None if none is due."""
+        return None if self.oldest_due_at is None else max(0.0, (self.at - self.oldest_due_at).total_seconds())
+
+    def as_dict(self) -> dict[str, Any]:
+        """As JSON takes it."""
+        return {
+            "at": self.at.isoformat(),
+            "leads": {state: count.value for state, count in self.counts.items()},
+            "approximate": [state for state, count in self.counts.items() if not count.exact],
+            "due": self.due,
+            "oldest_waiting_seconds": self.oldest_waiting_seconds,
+            "next_due_at": _iso(self.next_due_at),
+            "accepted_today": self.accepted_today,
+            "failures": dict(self.failures),
+            "incidents": self.incidents,
+            "channels": [
+                {"account": one.account, "campaign_id": one.campaign_id, "waiting": one.waiting, "due": one.due}
+                for one in self.channels
+            ],
+            "gates": [gate.as_dict() for gate in self.gates],
+            "workers": [
+                {"name": one.name, "seen_at": one.seen_at.isoformat(), "claims": one.claims} for one in self.workers
+            ],
+            "sweep": {"at": _iso(self.swept_at), "by": self.sweeper},
+            "rate": None
+            if self.rate is None
+            else [
+                {"account": one.account, "permits": one.permits, "seconds": one.seconds, "used": one.used}
+                for one in self.rate
+            ],
+        }
+
+
+def _iso(moment: datetime | None) -> str | None:
+    return None if moment is None else moment.isoformat()
+
+
+_SMALL_BYTES: Final = 64 * 1024 * 1024
+"""A table of leads up to this size is counted; above it the finished states are estimated."""
+
+_WAITING = text("""
+-- One index-only scan of what waits.
+SELECT account, campaign_id, count(*) AS waiting, count(*) FILTER (WHERE due_at <= now()) AS due,
+    min(due_at) FILTER (WHERE due_at <= now()) AS oldest_due_at,
+    min(due_at) FILTER (WHERE due_at > now()) AS next_due_at
+FROM dispatcher.leads WHERE state = 'pending'
+GROUP BY account, campaign_id
+ORDER BY count(*) DESC
+""")
+
+_COUNTS = text("""
+SELECT now() AS at,
+    (SELECT count(*) FROM dispatcher.leads WHERE state = 'sending') AS sending,
+    (SELECT count(*) FROM dispatcher.leads WHERE state = 'unknown') AS unknown,
+    (SELECT count(*) FROM dispatcher.leads
+     WHERE finished_at >= date_trunc('day', now(), 'UTC') AND state = 'accepted') AS accepted_today,
+    (SELECT count(*) FROM dispatcher.incidents WHERE seen_at IS NULL) AS incidents,
+    pg_relation_size('dispatcher.leads') AS bytes
+""")
+
+_FAILURES = text("""
+SELECT failure_class, count(*) AS leads FROM dispatcher.failed_leads WHERE resolved_at IS NULL GROUP BY failure_class
+""")
+
+_FINISHED = text("""
+SELECT state, count(*) AS leads FROM dispatcher.leads
+WHERE state IN ('accepted', 'duplicate', 'cancelled') GROUP BY state
+""")
+
+_ESTIMATED = text("""
+-- What ANALYZE saw: the share of each state, times the rows it estimates.
+SELECT common.state, CAST(round(common.share * greatest(class.reltuples, 0)) AS bigint) AS leads
+FROM pg_class AS class
+JOIN pg_stats AS stats ON stats.schemaname = 'dispatcher' AND stats.tablename = 'leads' AND stats.attname = 'state'
+CROSS JOIN LATERAL unnest(CAST(CAST(stats.most_common_vals AS text) AS text[]), stats.most_common_freqs)
+    AS common (state, share)
+WHERE class.oid = CAST('dispatcher.leads' AS regclass)
+""")
+
+_GATES = text("""
+SELECT account, campaign_id, state, reason, closed_at, until, by, note FROM dispatcher.gates
+WHERE state <> 'open' ORDER BY account, COALESCE(campaign_id, 0)
+""")
+
+_GATES_OF = text("""
+SELECT account, campaign_id, state, reason, closed_at, until, by, note FROM dispatcher.gates
+WHERE state <> 'open' AND account = :account AND COALESCE(campaign_id, 0) IN (0, :campaign_id)
+ORDER BY COALESCE(campaign_id, 0)
+""")
+
+_WORKERS = text("SELECT name, seen_at, claims FROM dispatcher.workers ORDER BY seen_at DESC, name")
+
+_SWEEP = text("SELECT swept_at, holder FROM dispatcher.sweeps WHERE name = 'sweep'")
+
+
+def read(connection: Connection) -> Overview:
+    """The queue now, without the rate limit, which Redis knows."""
+    waiting = connection.execute(_WAITING).all()
+    counts = connection.execute(_COUNTS).one()
+    failures = {FailureClass(row.failure_class): row.leads for row in connection.execute(_FAILURES)}
+    sweep = connection.execute(_SWEEP).first()
+    return Overview(
+        at=counts.at,
+        counts={
+            State.PENDING: Count(sum(row.waiting for row in waiting)),
+            State.SENDING: Count(counts.sending),
+            State.UNKNOWN: Count(counts.unknown),
+            State.FAILED: Count(sum(failures.values())),
+            **_finished(connection, exact=counts.bytes <= _SMALL_BYTES),
+        },
+        due=sum(row.due for row in waiting),
+        oldest_due_at=min((row.oldest_due_at for row in waiting if row.oldest_due_at), default=None),
+        next_due_at=min((row.next_due_at for row in waiting if row.next_due_at), default=None),
+        accepted_today=counts.accepted_today,
+        failures=failures,
+        incidents=counts.incidents,
+        channels=tuple(ChannelWaiting(row.account, row.campaign_id, row.waiting, row.due) for row in waiting),
+        gates=tuple(gate_of(row) for row in connection.execute(_GATES)),
+        workers=tuple(WorkerSeen(row.name, row.seen_at, row.claims) for row in connection.execute(_WORKERS)),
+        swept_at=None if sweep is None else sweep.swept_at,
+        sweeper=None if sweep is None else sweep.holder,
+    )
+
+
+def workers(connection: Connection) -> Overview:
+    """Who works and who sweeps; nothing is counted."""
+    now = connection.execute(text("SELECT now() AS at")).one()
+    sweep = connection.execute(_SWEEP).first()
+    return Overview(
+        at=now.at,
+        counts={},
+        workers=tuple(WorkerSeen(row.name, row.seen_at, row.claims) for row in connection.execute(_WORKERS)),
+        swept_at=None if sweep is None else sweep.swept_at,
+        sweeper=None if sweep is None else sweep.holder,
+    )
+
+
+def gates(connection: Connection) -> tuple[GateRecord, ...]:
+    """Every gate that is not open."""
+    return tuple(gate_of(row) for row in connection.execute(_GATES))
+
+
+def gates_of(connection: Connection, account: str, campaign_id: int) -> tuple[GateRecord, ...]:
+    """The gates that hold a channel back: the account's first."""
+    rows = connection.execute(_GATES_OF, {"account": account, "campaign_id": campaign_id})
+    return tuple(gate_of(row) for row in rows)
+
+
+def _finished(connection: Connection, *, exact: bool) -> Mapping[State, Count]:
+    rows = connection.execute(_FINISHED if exact else _ESTIMATED)
+    leads = {row.state: row.leads for row in rows}
+    finished = (State.ACCEPTED, State.DUPLICATE, State.CANCELLED)
+    return {state: Count(leads.get(state.value, 0), exact=exact) for state in finished}
+
+
+def gate_of(row: Row[Any]) -> GateRecord:
+    """The gate that a row describes."""
+    return GateRecord(
+        account=row.account,
+        campaign_id=row.campaign_id,
+        state=GateState(row.state),
+        reason=Reason(row.reason),
+        closed_at=row.closed_at,
+        until=row.until,
+        by=row.by,
+        note=row.note,
+    )

@@ -1,0 +1,346 @@
+"""What retention removes, in slices: each statement looks at a bounded number of rows and says where to go on."""
+
+from collections.abc import Callable, Generator, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from typing import Any, Final, TypeAlias
+from uuid import UUID
+
+from sqlalchemy import Connection, Row, TextClause, text
+
+from dispatcher.logs import events
+from dispatcher.operator.activity import first_id
+from dispatcher.store import audit
+from dispatcher.store.database import Database, StatementRefused
+
+SLICE_ROWS: Final = 1000
+
+_NIL: Final = UUID(int=0)
+
+_MAY_GO: Final = """
+(CAST(:failed AS boolean)
+ OR NOT EXISTS (SELECT FROM dispatcher.failed_leads AS failure WHERE failure.lead_id = lead.id))
+AND lead.state IN ('accepted', 'duplicate', 'cancelled', CASE WHEN CAST(:failed AS boolean) THEN 'failed' END)
+AND lead.finished_at < :before
+-- The greatest Voicery id of an account is the watermark of its next attempts: its lead stays.
+AND (
+    (lead.voicery_lead_id IS NULL AND NOT EXISTS (
+        SELECT FROM dispatcher.lead_contacts AS contact
+        WHERE contact.lead_id = lead.id AND contact.voicery_lead_id IS NOT NULL
+    ))
+    OR EXISTS (
+        SELECT FROM dispatcher.leads AS later
+        WHERE later.account = lead.account AND later.voicery_lead_id > greatest(
+            lead.voicery_lead_id,
+            (SELECT max(contact.voicery_lead_id) FROM dispatcher.lead_contacts AS contact
+             WHERE contact.lead_id = lead.id)
+        )
+    )
+)
+"""
+
+_LEADS = text(f"""
+WITH looked AS MATERIALIZED (
+    SELECT id, finished_at FROM dispatcher.leads
+    WHERE finished_at >= :after_at AND finished_at < :before
+      AND (finished_at, id) > (:after_at, CAST(:after_id AS uuid))
+    ORDER BY finished_at, id
+    LIMIT :most
+), doomed AS (
+    SELECT lead.id FROM dispatcher.leads AS lead
+    WHERE lead.id = ANY (ARRAY(SELECT id FROM looked)) AND {_MAY_GO}
+    ORDER BY lead.id
+    FOR UPDATE OF lead SKIP LOCKED
+), gone AS (
+    -- Contacts, attempts, failures and revisions go with it.
+    DELETE FROM dispatcher.leads AS lead WHERE lead.id = ANY (ARRAY(SELECT id FROM doomed)) RETURNING lead.id
+)
+SELECT (SELECT count(*) FROM gone) AS pruned, count(*) OVER () AS looked, looked.finished_at AS at, looked.id
+FROM looked ORDER BY looked.finished_at DESC, looked.id DESC LIMIT 1
+""")
+
+_COUNT_LEADS = text(f"""
+SELECT count(*) FILTER (WHERE state <> 'failed') AS ended, count(*) FILTER (WHERE state = 'failed') AS failed,
+    count(*) FILTER (WHERE state = 'failed' AND resolved_at IS NULL) AS open
+FROM dispatcher.leads AS lead WHERE lead.finished_at < :before AND {_MAY_GO}
+""")
+
+_RESPONSES = text("""
+WITH looked AS MATERIALIZED (
+    SELECT id FROM dispatcher.lead_attempts
+    WHERE id > CAST(:after_id AS uuid) AND id < CAST(:before_id AS uuid) ORDER BY id LIMIT :most
+), emptied AS (
+    UPDATE dispatcher.lead_attempts AS attempt SET response = NULL
+    WHERE attempt.id = ANY (ARRAY(SELECT id FROM looked)) AND attempt.response IS NOT NULL
+      AND attempt.finished_at < :before
+    RETURNING attempt.id
+)
+SELECT (SELECT count(*) FROM emptied) AS pruned, count(*) OVER () AS looked, looked.id
+FROM looked ORDER BY looked.id DESC LIMIT 1
+""")
+
+_FAILURE_RESPONSES = text("""
+WITH looked AS MATERIALIZED (
+    SELECT id FROM dispatcher.failed_leads WHERE id > :after_id ORDER BY id LIMIT :most
+), emptied AS (
+    -- Of a failure that nobody has dealt with yet, a person needs to know what Voicery said.
+    UPDATE dispatcher.failed_leads AS failure SET response = NULL
+    WHERE failure.id = ANY (ARRAY(SELECT id FROM looked)) AND failure.response IS NOT NULL
+      AND failure.resolved_at < :before
+    RETURNING failure.id
+)
+SELECT (SELECT count(*) FROM emptied) AS pruned, count(*) OVER () AS looked, looked.id
+FROM looked ORDER BY looked.id DESC LIMIT 1
+""")
+
+_KEYS = text("""
+WITH looked AS MATERIALIZED (
+    SELECT account, key, created_at FROM dispatcher.idempotency_keys
+    WHERE created_at >= :after_at AND created_at < :before
+      AND (created_at, account, key) > (:after_at, CAST(:after_account AS text), CAST(:after_key AS text))
+    ORDER BY created_at, account, key
+    LIMIT :most
+), gone AS (
+    DELETE FROM dispatcher.idempotency_keys AS held USING looked
+    WHERE held.account = looked.account AND held.key = looked.key AND held.created_at < :before
+      AND NOT EXISTS (SELECT FROM dispatcher.leads AS lead WHERE lead.id = held.lead_id)
+    RETURNING held.key
+)
+SELECT (SELECT count(*) FROM gone) AS pruned, count(*) OVER () AS looked, looked.created_at AS at, looked.account,
+    looked.key
+FROM looked ORDER BY looked.created_at DESC, looked.account DESC, looked.key DESC LIMIT 1
+""")
+
+_RECORDS: Final = (
+    # One at a time: each takes its rows along.
+    text("""
+    DELETE FROM dispatcher.imports
+    WHERE id = (SELECT id FROM dispatcher.imports WHERE updated_at < :before ORDER BY id LIMIT 1)
+    """),
+    text("""
+    DELETE FROM dispatcher.operations
+    WHERE id = (SELECT id FROM dispatcher.operations WHERE finished_at < :before ORDER BY created_at LIMIT 1)
+    """),
+)
+
+_NOW = text("SELECT now()")
+
+_PASSED = text("UPDATE dispatcher.sweeps SET pruned_at = now() WHERE name = 'sweep'")
+
+Place: TypeAlias = Mapping[str, Any]
+"""Behind which row the next slice begins, as parameters."""
+
+
+@dataclass(frozen=True, slots=True)
+class Slice:
+    """What one statement removed, and where the next goes on; None: nothing is left."""
+
+    pruned: int
+    following: Place | None
+
+
+@dataclass(frozen=True, slots=True)
+class Prunable:
+    """How many leads would be deleted; `open` of the failed ones nobody has dealt with."""
+
+    ended: int
+    failed: int
+    open: int
+
+
+def since(moment: datetime) -> Place:
+    """Where leads that ended after `moment` begin."""
+    return {"after_at": moment, "after_id": _NIL}
+
+
+def prune_leads(
+    connection: Connection, place: Place, before: datetime, *, failed: bool, most: int = SLICE_ROWS
+) -> Slice:
+    """Delete leads that ended before `before`; with `failed` also failed ones and those that failed once."""
+    values = {**place, "before": before, "failed": failed}
+    return _slice(connection, _LEADS, values, most, lambda row: {"after_at": row.at, "after_id": row.id})
+
+
+def count_leads(connection: Connection, before: datetime, *, failed: bool) -> Prunable:
+    """How many leads `leads` would delete in all."""
+    row = connection.execute(_COUNT_LEADS, {"before": before, "failed": failed}).one()
+    return Prunable(row.ended, row.failed, row.open)
+
+
+def responses_since(moment: datetime) -> Place:
+    """Where attempts that began after `moment` begin."""
+    return {"after_id": first_id(moment)}
+
+
+def prune_responses(connection: Connection, place: Place, before: datetime, *, most: int = SLICE_ROWS) -> Slice:
+    """Empty the stored answers of attempts whose outcome has been known since before `before`."""
+    # By the primary key, which begins with the time (UUIDv7): no index of its own in the hot path.
+    values = {**place, "before": before, "before_id": first_id(before + timedelta(minutes=15))}
+    return _slice(connection, _RESPONSES, values, most, lambda row: {"after_id": row.id})
+
+
+def prune_failure_responses(connection: Connection, place: Place, before: datetime, *, most: int = SLICE_ROWS) -> Slice:
+    """Empty the stored answers of failures that were resolved before `before`."""
+    return _slice(connection, _FAILURE_RESPONSES, {**place, "before": before}, most, lambda row: {"after_id": row.id})
+
+
+def keys_since(moment: datetime) -> Place:
+    """Where keys that were used after `moment` begin."""
+    return {"after_at": moment, "after_account": "", "after_key": ""}
+
+
+def prune_keys(connection: Connection, place: Place, before: datetime, *, most: int = SLICE_ROWS) -> Slice:
+    """Forget idempotency keys from before `before` whose lead is gone."""
+    return _slice(
+        connection,
+        _KEYS,
+        {**place, "before": before},
+        most,
+        lambda row: {"after_at": row.at, "after_account": row.account, "after_key": row.key},
+    )
+
+
+def prune_records(connection: Connection, before: datetime) -> int:
+    """Forget one import and one operation that ended before `before`, with their rows; how many it were."""
+    return sum(connection.execute(statement, {"before": before}).rowcount for statement in _RECORDS)
+
+
+def database_now(connection: Connection) -> datetime:
+    """The database's clock, which all retention is measured by."""
+    moment: datetime = connection.execute(_NOW).scalar_one()
+    return moment
+
+
+def passed(connection: Connection) -> None:
+    """Note that nothing is left to prune for now."""
+    connection.execute(_PASSED)
+
+
+def _slice(
+    connection: Connection,
+    statement: TextClause,
+    values: Mapping[str, Any],
+    most: int,
+    place_of: Callable[[Row[Any]], Place],
+) -> Slice:
+    row = connection.execute(statement, {**values, "most": most}).first()
+    if row is None:
+        return Slice(0, None)
+    return Slice(row.pruned, place_of(row) if row.looked >= most else None)
+
+
+_BEGINNING: Final = datetime(2000, 1, 1, tzinfo=UTC)
+
+_OVERLAP: Final = timedelta(days=1)
+"""So far a pass looks back behind the one before it: outcomes that came late, clocks that were wrong."""
+
+
+@dataclass(frozen=True, slots=True)
+class Retention:
+    """How long each is kept after its end."""
+
+    leads: timedelta
+    responses: timedelta
+    keys: timedelta
+
+
+class Pruning:
+    """Prunes in passes of as many steps as it needs; a process that dies in the middle costs nothing but a new pass.
+
+    A pass looks at all old leads and keys, which are few: those it may not delete. Old attempts may be many; only the
+    first pass of a process looks at all of them, a later one at those that have become old since.
+    """
+
+    def __init__(self, database: Database, retention: Retention) -> None:
+        self._database = database
+        self._retention = retention
+        self._pass: Generator[int, None, None] | None = None
+        self._looked_until: datetime | None = None
+
+    def step(self) -> int:
+        """One slice of the current pass; how many rows it pruned. At the end of a pass `sweeps.pruned_at` is set.
+
+        Raises `StatementRefused` if a row cannot be pruned; the pass then ends, and the next one tries again.
+        """
+        current, self._pass = self._pass or self._steps(), None
+        try:
+            pruned = next(current)
+        except (StopIteration, StatementRefused) as end:
+            self._database.again(passed)
+            if isinstance(end, StatementRefused):
+                raise
+            return 0
+        self._pass = current
+        return pruned
+
+    def _steps(self) -> Generator[int, None, None]:
+        with self._database.autocommit() as connection:
+            today = database_now(connection)
+        kept, looked_from = self._retention, self._looked_until or _BEGINNING
+        ended = partial(prune_leads, before=today - kept.leads, failed=False)
+        pruned = yield from self._walk(ended, since(_BEGINNING))
+        old_keys = partial(prune_keys, before=today - max(kept.keys, kept.leads))
+        pruned += yield from self._walk(old_keys, keys_since(_BEGINNING))
+        emptied = partial(prune_responses, before=today - kept.responses)
+        cleared = yield from self._walk(emptied, responses_since(_before(looked_from, kept.responses)))
+        emptied = partial(prune_failure_responses, before=today - kept.responses)
+        cleared += yield from self._walk(emptied, {"after_id": 0})
+        while forgotten := self._database.again(partial(prune_records, before=today - kept.leads)):
+            yield forgotten
+        self._looked_until = today
+        if pruned or cleared:
+            events.note("sweep.pruned", leads_and_keys=pruned, responses=cleared)
+
+    def _walk(self, prune: Callable[[Connection, Place], Slice], place: Place | None) -> Generator[int, None, int]:
+        total = 0
+        while place is not None:
+            done = self._database.again(partial(_apply, prune, place))
+            place = done.following
+            total += done.pruned
+            yield done.pruned
+        return total
+
+
+def _apply(prune: Callable[[Connection, Place], Slice], place: Place, connection: Connection) -> Slice:
+    return prune(connection, place)
+
+
+def _before(since: datetime, kept: timedelta) -> datetime:
+    return max(_BEGINNING, since - _OVERLAP - kept) if since > _BEGINNING else _BEGINNING
+
+
+class Pruner:
+    """Prunes because somebody says so. `actor` is who is responsible."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def preview(self, older_than: timedelta, *, failed: bool) -> Prunable:
+        """What `prune` would delete now; changes nothing."""
+        with self._database.transaction() as connection:
+            return count_leads(connection, database_now(connection) - older_than, failed=failed)
+
+    def prune(self, older_than: timedelta, *, failed: bool, actor: str) -> Iterator[int]:
+        """Delete the leads that ended longer ago, slice by slice; yields how many each slice deleted.
+
+        `failed`: also those that failed, and those that failed once, dealt with or not.
+        """
+        with self._database.autocommit() as connection:
+            before = database_now(connection) - older_than
+        place: Place | None = since(_BEGINNING)
+        total = 0
+        try:
+            while place is not None:
+                prune = partial(prune_leads, before=before, failed=failed)
+                done = self._database.again(partial(_apply, prune, place))
+                place = done.following
+                total += done.pruned
+                yield done.pruned
+        finally:
+            self._database.again(partial(_note, actor, older_than, failed, total))
+
+
+def _note(actor: str, older_than: timedelta, failed: bool, leads: int, connection: Connection) -> None:  # noqa: FBT001
+    detail = {"older_than_seconds": older_than.total_seconds(), "failed": failed, "leads": leads}
+    audit.note(connection, actor, "prune", "leads", detail)

@@ -1,1 +1,0 @@
-"""What reads return: values that mask people by default."""

@@ -1,0 +1,91 @@
+"""What a process has counted since it last wrote it down: for figures, never for decisions."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from sqlalchemy import Connection, text
+
+ATTEMPTS: Final = "attempts"  # by outcome
+ATTEMPT_SECONDS: Final = "attempt_seconds"  # by upper bound of the bucket, not cumulated
+ATTEMPT_SECONDS_SUM: Final = "attempt_seconds_sum"
+RUNS: Final = "runs"  # by task
+LOOKUPS: Final = "lookups"  # by verdict
+SWEEPS: Final = "sweeps"
+RINGS: Final = "rings"  # of the sweep, by task
+ALERTS: Final = "alerts"  # by result
+IMPORT_ROWS: Final = "import_rows"  # by result
+
+BUCKETS: Final = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 30.0, float("inf"))
+"""Upper bounds of the durations of an exchange, in seconds: from a quick answer to the longest deadline by default."""
+
+
+@dataclass(frozen=True, slots=True)
+class Counted:
+    """One counter since the first day; `account` is empty where it belongs to none."""
+
+    name: str
+    account: str
+    label: str
+    value: float
+
+
+class Tally:
+    """Counts by name and label. Not for several threads at once."""
+
+    def __init__(self) -> None:
+        self._counts: dict[tuple[str, str], float] = {}
+
+    def __iter__(self) -> Iterator[tuple[str, str, float]]:
+        """Name, label and value of everything counted, in one order, so that writers never wait crosswise."""
+        return iter(sorted((name, label, value) for (name, label), value in self._counts.items()))
+
+    def __bool__(self) -> bool:
+        return bool(self._counts)
+
+    def add(self, name: str, label: str = "", amount: float = 1.0) -> None:
+        """Count `amount` more."""
+        self._counts[name, label] = self._counts.get((name, label), 0.0) + amount
+
+    def attempt(self, outcome: str, seconds: float) -> None:
+        """Count one attempt and how long its exchange took."""
+        self.add(ATTEMPTS, outcome)
+        self.add(ATTEMPT_SECONDS, bucket_of(seconds))
+        self.add(ATTEMPT_SECONDS_SUM, amount=max(0.0, seconds))
+
+    def clear(self) -> None:
+        """Begin anew, after the counts were written down."""
+        self._counts.clear()
+
+
+def bucket_of(seconds: float) -> str:
+    """The upper bound of the bucket that holds `seconds`, as Prometheus writes it."""
+    bound = next(bound for bound in BUCKETS if seconds <= bound)
+    return "+Inf" if bound == float("inf") else str(bound)
+
+
+NO_ACCOUNT: Final = ""
+
+_ADD = text("""
+INSERT INTO dispatcher.tallies (name, account, label, value)
+SELECT name, :account, label, value
+FROM unnest(CAST(:names AS text[]), CAST(:labels AS text[]), CAST(:values AS float8[])) AS counted (name, label, value)
+ORDER BY name, label
+ON CONFLICT (name, account, label) DO UPDATE SET value = tallies.value + excluded.value
+""")
+
+_READ = text("SELECT name, account, label, value FROM dispatcher.tallies ORDER BY name, account, label")
+
+
+def add(connection: Connection, account: str, tally: Tally) -> None:
+    """Add what one process has counted for an account."""
+    if tally:
+        names, labels, values = zip(*tally, strict=True)
+        connection.execute(
+            _ADD, {"account": account, "names": list(names), "labels": list(labels), "values": list(values)}
+        )
+
+
+def read(connection: Connection) -> list[Counted]:
+    """Every counter."""
+    return [Counted(row.name, row.account, row.label, row.value) for row in connection.execute(_READ)]

@@ -1,0 +1,65 @@
+"""Bringing the database to this version's schema, and telling whether it is there."""
+
+from pathlib import Path
+from typing import Final
+
+from alembic import command
+from alembic.config import Config
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, create_engine, text
+from sqlalchemy.pool import NullPool
+
+from dispatcher.errors import SchemaOutOfDate
+from dispatcher.store.schema import SCHEMA
+
+_PACKAGE: Final = Path(__file__).parents[1]
+
+
+def scripts() -> Path:
+    """The folder of migrations: inside the wheel, or at the top of a checkout."""
+    packaged = _PACKAGE / "migrations"
+    return packaged if packaged.is_dir() else _PACKAGE.parent / "migrations"
+
+
+def head() -> str:
+    """The revision that this version of the code needs."""
+    revision = ScriptDirectory(str(scripts())).get_current_head()
+    assert revision is not None, "the package ships without its migrations"  # noqa: S101 - a broken package
+    return revision
+
+
+def current(connection: Connection) -> str | None:
+    """The revision of the connected database; None where the dispatcher's tables are missing."""
+    exists = connection.execute(text("SELECT to_regclass(:table)"), {"table": f"{SCHEMA}.alembic_version"}).scalar()
+    if exists is None:
+        return None
+    revision = connection.execute(text(f"SELECT version_num FROM {SCHEMA}.alembic_version")).scalar()
+    return None if revision is None else str(revision)
+
+
+def check(connection: Connection) -> None:
+    """Raise `SchemaOutOfDate` unless the connected database has exactly this version's schema."""
+    found, expected = current(connection), head()
+    if found != expected:
+        raise SchemaOutOfDate(found, expected)
+
+
+def upgrade(database_url: str) -> tuple[str | None, str]:
+    """Migrate to `head()` and return (revision before, revision after). Idempotent, and safe when two run at once.
+
+    `database_url` must name the psycopg 3 driver (`postgresql+psycopg://`), as `Settings` writes it.
+    """
+    engine = create_engine(database_url, poolclass=NullPool, hide_parameters=True)
+    try:
+        with engine.connect() as connection:
+            before = current(connection)
+            connection.rollback()
+            config = Config()
+            config.set_main_option("script_location", str(scripts()).replace("%", "%%"))
+            config.attributes["connection"] = connection
+            command.upgrade(config, "head")
+            after = current(connection)
+    finally:
+        engine.dispose()
+    assert after is not None  # noqa: S101 - the upgrade has just written it
+    return before, after

@@ -1,0 +1,225 @@
+"""Which channels have leads that wait, however many those are."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+from uuid import UUID
+
+from sqlalchemy import Connection, text
+
+from dispatcher.store.accounts import WAITING_CHANNELS
+
+BATCH: Final = 500
+
+_TAKE = text("""
+-- One row decides who sweeps; the same statement says which duties have work, so that an idle sweep is this alone.
+UPDATE dispatcher.sweeps
+SET holder = :holder, held_until = now() + make_interval(secs => :hold_seconds), swept_at = now()
+WHERE name = 'sweep' AND (holder = :holder OR held_until IS NULL OR held_until < now())
+RETURNING
+    EXISTS (SELECT FROM dispatcher.leads WHERE state = 'pending') AS pending,
+    EXISTS (SELECT FROM dispatcher.leads WHERE state = 'sending' AND lease_until < now()) AS run_out,
+    EXISTS (SELECT FROM dispatcher.leads WHERE state = 'pending' AND expires_at <= now()) AS expired,
+    EXISTS (SELECT FROM dispatcher.leads WHERE state = 'unknown') AS unknown,
+    EXISTS (SELECT FROM dispatcher.gates WHERE state <> 'open' AND until <= now()) AS gates,
+    EXISTS (SELECT FROM dispatcher.alerts WHERE done_at IS NULL AND due_at <= now()) AS alerts,
+    EXISTS (SELECT FROM dispatcher.operations WHERE finished_at IS NULL AND next_at <= now()) AS operations,
+    (pruned_at IS NULL OR pruned_at < now() - interval '1 hour') AS old
+""")
+
+_RELEASE = text("UPDATE dispatcher.sweeps SET held_until = now() WHERE name = 'sweep' AND holder = :holder")
+
+_DUE_CHANNELS = text(f"""
+-- Which of the waiting channels are due: a probe a priority.
+WITH RECURSIVE {WAITING_CHANNELS}
+SELECT channel.account, channel.campaign_id
+FROM channel LEFT JOIN dispatcher.channels AS served USING (account, campaign_id)
+WHERE EXISTS (
+    SELECT FROM (VALUES (9), (8), (7), (6), (5), (4), (3), (2), (1), (0)) AS level (priority)
+    CROSS JOIN LATERAL (
+        SELECT 1 FROM dispatcher.leads AS lead
+        WHERE lead.state = 'pending' AND lead.account = channel.account AND lead.campaign_id = channel.campaign_id
+          AND lead.priority = level.priority AND lead.due_at <= now()
+        ORDER BY lead.due_at LIMIT 1
+    ) AS due
+) AND NOT EXISTS (
+    SELECT FROM dispatcher.gates AS gate
+    WHERE gate.account = channel.account AND COALESCE(gate.campaign_id, 0) IN (0, channel.campaign_id)
+      AND gate.state = 'closed'
+)
+ORDER BY served.served_at NULLS FIRST, channel.account, channel.campaign_id
+""")
+
+_DUE_LOOKUPS = text("""
+SELECT DISTINCT account FROM (
+    SELECT account FROM dispatcher.leads WHERE state = 'unknown' AND due_at <= now()
+    UNION ALL
+    SELECT account FROM dispatcher.gates WHERE state = 'closed' AND until <= now() AND reason <> 'throttled'
+) AS due
+ORDER BY account
+""")
+
+_LEASES_RUN_OUT = text("""
+SELECT id FROM dispatcher.leads WHERE state = 'sending' AND lease_until < now() ORDER BY lease_until LIMIT :most
+""")
+
+_END_LEASES = text("""
+WITH run_out AS (
+    SELECT id, attempt_id, lease_until FROM dispatcher.leads
+    WHERE id = ANY (CAST(:ids AS uuid[])) AND state = 'sending' AND lease_until < now()
+    ORDER BY id
+    FOR UPDATE SKIP LOCKED
+), moved AS (
+    UPDATE dispatcher.leads AS lead
+    SET state = 'unknown', lease_until = NULL, due_at = run_out.lease_until + make_interval(secs => :settle_seconds),
+        last_error = 'Its worker died or froze while the lead was on its way; the person may have been called.',
+        updated_at = now()
+    FROM run_out
+    WHERE lead.id = run_out.id AND lead.attempt_id = run_out.attempt_id AND lead.state || '' = 'sending'
+    RETURNING lead.id, lead.attempt_id, run_out.lease_until AS ended_at
+), ended AS (
+    UPDATE dispatcher.lead_attempts AS attempt
+    SET outcome = 'unknown', error = 'lease_expired', ended_at = moved.ended_at
+    FROM moved WHERE attempt.id = moved.attempt_id AND attempt.finished_at IS NULL
+)
+SELECT id FROM moved
+""")
+
+_EXPIRED = text("""
+SELECT id FROM dispatcher.leads WHERE state = 'pending' AND expires_at <= now() ORDER BY expires_at LIMIT :most
+""")
+
+_EXPIRE = text("""
+WITH picked AS (
+    SELECT id FROM dispatcher.leads
+    WHERE id = ANY (CAST(:ids AS uuid[])) AND state = 'pending' AND expires_at <= now()
+    ORDER BY id
+    FOR UPDATE SKIP LOCKED
+), judged AS (
+    -- Sent before and pending again without proof, because a setting or a person said so: it stays a lead in doubt.
+    SELECT picked.id, EXISTS (
+        SELECT FROM dispatcher.lead_attempts AS past
+        WHERE past.lead_id = picked.id AND past.outcome IN ('unknown', 'created_id_unknown')
+          AND (past.evidence -> 'proof') IS DISTINCT FROM 'true'::jsonb
+    ) AS in_doubt
+    FROM picked
+), moved AS (
+    UPDATE dispatcher.leads AS lead
+    SET state = 'failed', failure_class = CASE WHEN judged.in_doubt THEN 'outcome_unknown' ELSE 'expired' END,
+        last_error = CASE WHEN judged.in_doubt THEN :doubtful ELSE :message END, finished_at = now(), updated_at = now()
+    FROM judged WHERE lead.id = judged.id AND lead.state || '' = 'pending'
+    RETURNING lead.id, lead.account, lead.campaign_id, lead.phone_number, lead.attempts, lead.failure_class,
+        lead.last_error
+), failed AS (
+    INSERT INTO dispatcher.failed_leads
+        (lead_id, account, campaign_id, phone_number, failure_class, fingerprint, message, attempts)
+    SELECT id, account, campaign_id, phone_number, failure_class,
+        CASE failure_class WHEN 'expired' THEN 'expired' ELSE 'outcome_unknown:expired' END, last_error, attempts
+    FROM moved
+)
+SELECT id FROM moved
+""")
+
+_REOPEN_THROTTLED = text("""
+UPDATE dispatcher.gates
+SET state = 'open', reason = NULL, closed_at = NULL, until = NULL, note = NULL, failures = 0
+WHERE state = 'closed' AND reason = 'throttled' AND until <= now()
+RETURNING account, campaign_id
+""")
+
+_WORKER_SEEN = text("""
+INSERT INTO dispatcher.workers (name) VALUES (:name)
+ON CONFLICT (name) DO UPDATE SET seen_at = now()
+""")
+
+_WORKERS_GONE = text("DELETE FROM dispatcher.workers WHERE seen_at < now() - interval '1 day'")
+
+_SERVED = text("""
+WITH channel AS (
+    INSERT INTO dispatcher.channels (account, campaign_id, served_at) VALUES (:account, :campaign_id, now())
+    ON CONFLICT (account, campaign_id) DO UPDATE SET served_at = now()
+)
+INSERT INTO dispatcher.workers (name, claims) VALUES (:worker, :claims)
+ON CONFLICT (name) DO UPDATE SET seen_at = now(), claims = workers.claims + :claims
+""")
+
+EXPIRED_MESSAGE: Final = "It expired before its turn came; nobody was called. Replay it if it is still wanted."
+
+DOUBTFUL_MESSAGE: Final = "It expired before it was sent again, and an earlier POST of it may have worked; look it up."
+
+
+@dataclass(frozen=True, slots=True)
+class Duties:
+    """Which duties have work now."""
+
+    pending: bool
+    run_out: bool
+    expired: bool
+    unknown: bool
+    gates: bool
+    alerts: bool
+    operations: bool
+    old: bool  # something may be older than its retention
+
+
+def take(connection: Connection, holder: str, *, hold_seconds: float) -> Duties | None:
+    """Become, or stay, the one who sweeps for `hold_seconds`. None: another one is."""
+    row = connection.execute(_TAKE, {"holder": holder, "hold_seconds": hold_seconds}).first()
+    return (
+        None
+        if row is None
+        else Duties(row.pending, row.run_out, row.expired, row.unknown, row.gates, row.alerts, row.operations, row.old)
+    )
+
+
+def release(connection: Connection, holder: str) -> None:
+    """Let another one sweep at once."""
+    connection.execute(_RELEASE, {"holder": holder})
+
+
+def due_channels(connection: Connection) -> list[tuple[str, int]]:
+    """The channels with leads that may be claimed now, the longest unserved first."""
+    return [(row.account, row.campaign_id) for row in connection.execute(_DUE_CHANNELS)]
+
+
+def due_lookups(connection: Connection) -> list[str]:
+    """The accounts with unknown leads to be looked up now, or gates to be probed."""
+    return [row.account for row in connection.execute(_DUE_LOOKUPS)]
+
+
+def leases_run_out(connection: Connection) -> list[UUID]:
+    """Leads whose lease has run out, at most `BATCH`."""
+    return [row.id for row in connection.execute(_LEASES_RUN_OUT, {"most": BATCH})]
+
+
+def end_leases(connection: Connection, ids: Sequence[UUID], *, settle_seconds: float) -> int:
+    """Turn leads whose lease has run out into `unknown`, never into pending: their POST may have happened."""
+    return len(connection.execute(_END_LEASES, {"ids": list(ids), "settle_seconds": settle_seconds}).all())
+
+
+def expired(connection: Connection) -> list[UUID]:
+    """Pending leads past their `expires_at`, at most `BATCH`."""
+    return [row.id for row in connection.execute(_EXPIRED, {"most": BATCH})]
+
+
+def expire(connection: Connection, ids: Sequence[UUID]) -> int:
+    """Fail pending leads that are past their `expires_at`: as `expired`, or in doubt if they are."""
+    return len(
+        connection.execute(_EXPIRE, {"ids": list(ids), "message": EXPIRED_MESSAGE, "doubtful": DOUBTFUL_MESSAGE}).all()
+    )
+
+
+def reopen_throttled(connection: Connection) -> list[tuple[str, int | None]]:
+    """Open the gates that Voicery asked us to close until now. A refused request had no effect: no probe is needed."""
+    return [(row.account, row.campaign_id) for row in connection.execute(_REOPEN_THROTTLED)]
+
+
+def worker_seen(connection: Connection, name: str) -> None:
+    """Note that this worker lives."""
+    connection.execute(_WORKER_SEEN, {"name": name})
+    connection.execute(_WORKERS_GONE)
+
+
+def served(connection: Connection, account: str, campaign_id: int, worker: str, claims: int) -> None:
+    """Note that a delivery run has served this channel, and how many leads it claimed."""
+    connection.execute(_SERVED, {"account": account, "campaign_id": campaign_id, "worker": worker, "claims": claims})

@@ -1,0 +1,237 @@
+"""The sweep: the periodic repair that makes every doorbell, worker and message expendable (design section 10).
+
+It speaks SQL and rings doorbells; it makes no HTTP request. One sweeper at a time does the work; the others wait for
+its row.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Final, Protocol, TypeVar
+from uuid import UUID
+
+from sqlalchemy import Connection
+
+from dispatcher.alerts import alerts
+from dispatcher.broker.limiter import LimiterUnavailable
+from dispatcher.errors import StoreUnavailable
+from dispatcher.failpoint import reach
+from dispatcher.logs import events
+from dispatcher.store import counters
+from dispatcher.store.counters import RINGS, SWEEPS, Tally
+from dispatcher.store.database import Database, StatementRefused, TryAgain
+from dispatcher.sweep import repairs
+
+HOLD_SECONDS: Final = 5.0
+"""A sweeper that dies is replaced after this."""
+
+WORKER_SEEN_EVERY_SECONDS: Final = 10.0
+
+BULK_SECONDS: Final = 0.5
+"""Of each round at most so long, and one batch, goes to bulk work: the other duties do not wait for it."""
+
+T = TypeVar("T")
+
+
+class Bell(Protocol):
+    """The doorbells of all channels. Never raises."""
+
+    def ring(self, account: str, campaign_id: int) -> bool: ...
+    def ring_lookup(self, account: str) -> bool: ...
+    def ring_alerts(self) -> bool: ...
+
+
+class Work(Protocol):
+    """Bulk work that operators have asked for."""
+
+    def step(self) -> bool: ...
+    def lookup_accounts(self) -> list[str]: ...
+
+
+class Forgetting(Protocol):
+    """Retention. May raise `StatementRefused`."""
+
+    def step(self) -> int:
+        """Prune one slice of what is too old."""
+
+
+class Rate(Protocol):
+    """How many requests an account may send now; None without a limit. Raises `LimiterUnavailable`."""
+
+    def available(self, account: str) -> int | None: ...
+
+
+class Sweep:
+    """`name` is this sweeper's, `worker` the one it belongs to. Durations in seconds; `clock` is monotonic.
+
+    `alerts`: somebody wants them, so a task is rung for those that are due.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        bell: Bell,
+        rate: Rate,
+        work: Work | None = None,
+        forgetting: Forgetting | None = None,
+        *,
+        name: str,
+        worker: str,
+        settle_seconds: float,
+        interval_seconds: float,
+        alerts: bool = False,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._database = database
+        self._bell = bell
+        self._rate = rate
+        self._work = work
+        self._forgetting = forgetting
+        self._name = name
+        self._worker = worker
+        self._settle_seconds = settle_seconds
+        self._interval_seconds = interval_seconds
+        self._alerts = alerts
+        self._tally = Tally()
+        self._clock = clock
+        self._seen_at = -WORKER_SEEN_EVERY_SECONDS
+        self._store_was_away = False
+
+    def run(self, *, stopping: Callable[[], bool], wait: Callable[[float], None]) -> None:
+        """Sweep every interval until `stopping`. Outlives an absent Postgres."""
+        while not stopping():
+            try:
+                self.once()
+                self._store_was_away = False
+            except StatementRefused as refusal:
+                events.alarm("sweep.refused", duty="round", sqlstate=refusal.sqlstate, constraint=refusal.constraint)
+            except (StoreUnavailable, TryAgain) as error:
+                if not self._store_was_away:
+                    events.warn("sweep.store_unavailable", error=type(error).__name__)
+                self._store_was_away = True
+            wait(self._interval_seconds)
+        self._release()
+
+    def once(self) -> bool:
+        """One round. False: another sweeper is at work."""
+        reach("sweep.begin")
+        self._note_worker()
+        hold_seconds = max(HOLD_SECONDS, 3 * self._interval_seconds)
+        with self._database.autocommit() as connection:
+            duties = repairs.take(connection, self._name, hold_seconds=hold_seconds)
+        if duties is None:
+            return False
+        if duties.run_out:
+            self._repair("leases", repairs.leases_run_out, self._end_leases)
+        if duties.expired:
+            self._repair("expired", repairs.expired, repairs.expire)
+        if duties.gates:
+            self._reopen_gates()
+        if duties.unknown or duties.gates:
+            self._ring_lookups()
+        if duties.operations and self._work is not None:
+            self._do_bulk_work(self._work)
+        if duties.pending:
+            self._ring_channels()
+        if duties.alerts and self._alerts:
+            self._bell.ring_alerts()
+        if duties.old and self._forgetting is not None:
+            self._forget(self._forgetting)
+        self._tally.add(SWEEPS)
+        return True
+
+    # Duties -----------------------------------------------------------------------------------------------------------
+
+    def _end_leases(self, connection: Connection, ids: Sequence[UUID]) -> int:
+        reach("sweep.end_leases")
+        return repairs.end_leases(connection, ids, settle_seconds=self._settle_seconds)
+
+    def _repair(
+        self,
+        duty: str,
+        find: Callable[[Connection], list[UUID]],
+        mend: Callable[[Connection, Sequence[UUID]], int],
+    ) -> None:
+        """Mend the set; where that fails, row by row, so that one bad row never stops the rest."""
+        ids = self._read(find)
+        mended = 0
+        try:
+            mended = self._write(lambda connection: mend(connection, ids))
+        except StatementRefused as refusal:
+            events.alarm("sweep.refused", duty=duty, sqlstate=refusal.sqlstate, constraint=refusal.constraint)
+            for one in ids:
+                mended += self._mend_one(duty, one, mend)
+        if mended:
+            events.note(f"sweep.{duty}", leads=mended)
+
+    def _mend_one(self, duty: str, one: UUID, mend: Callable[[Connection, Sequence[UUID]], int]) -> int:
+        try:
+            return self._write(lambda connection: mend(connection, [one]))
+        except StatementRefused as refusal:
+            events.alarm("sweep.bad_row", duty=duty, lead_id=str(one), sqlstate=refusal.sqlstate)
+            return 0
+
+    def _reopen_gates(self) -> None:
+        for account, campaign_id in self._write(repairs.reopen_throttled):
+            events.note("gate.opened", account=account, campaign_id=campaign_id, reason="throttled")
+
+    def _ring_lookups(self) -> None:
+        for account in self._read(repairs.due_lookups):
+            if self._bell.ring_lookup(account):
+                self._tally.add(RINGS, "lookup")
+
+    def _do_bulk_work(self, work: Work) -> None:
+        for account in work.lookup_accounts():
+            self._bell.ring_lookup(account)
+        until = self._clock() + BULK_SECONDS
+        while work.step() and self._clock() < until:
+            pass
+
+    def _forget(self, forgetting: Forgetting) -> None:
+        try:
+            forgetting.step()
+        except StatementRefused as refusal:
+            events.alarm("sweep.refused", duty="retention", sqlstate=refusal.sqlstate, constraint=refusal.constraint)
+
+    def _ring_channels(self) -> None:
+        """Ring as many channels of an account as it has permits: more would wake workers that may send nothing."""
+        left: dict[str, float] = {}
+        for account, campaign_id in self._read(repairs.due_channels):
+            if account not in left:
+                left[account] = self._permits(account)
+            if left[account] > 0 and self._bell.ring(account, campaign_id):
+                left[account] -= 1
+                self._tally.add(RINGS, "deliver")
+
+    def _permits(self, account: str) -> float:
+        try:
+            available = self._rate.available(account)
+        except LimiterUnavailable:
+            # Without Redis neither permits nor doorbells exist: nothing is lost by asking again in the next round.
+            return 0
+        return float("inf") if available is None else available
+
+    def _note_worker(self) -> None:
+        now = self._clock()
+        if now - self._seen_at >= WORKER_SEEN_EVERY_SECONDS:
+            self._write(self._note_in_store)
+            self._tally.clear()
+            self._seen_at = now
+
+    def _note_in_store(self, connection: Connection) -> None:
+        repairs.worker_seen(connection, self._worker)
+        counters.add(connection, counters.NO_ACCOUNT, self._tally)
+        alerts.prune(connection)
+
+    def _release(self) -> None:
+        try:
+            self._write(lambda connection: repairs.release(connection, self._name))
+        except StoreUnavailable:
+            # It lapses by itself.
+            return
+
+    def _read(self, question: Callable[[Connection], T]) -> T:
+        with self._database.autocommit() as connection:
+            return question(connection)
+
+    def _write(self, action: Callable[[Connection], T]) -> T:
+        return self._database.again(action)
