@@ -1,4 +1,4 @@
-"""The interface of design section 3, built from `Settings`: what producers, operators, the CLI and the console hold.
+"""`Dispatcher`: the public API. Producers, operators, the command line and the console use the same object.
 
 Nothing connects before it is used, and everything that connects belongs to one process.
 """
@@ -48,7 +48,7 @@ _PRODUCER_CONNECTIONS: Final = 5
 
 
 class Dispatcher:
-    """The interface of design section 3, with explicit settings. Thread-safe, fork-safe, and lazy: making one is free.
+    """The public API with explicit settings. Thread-safe, fork-safe, and lazy: making one is free.
 
     rehearsing   everything is done and rolled back, and nobody is rung: a dry run with the real refusals
     """

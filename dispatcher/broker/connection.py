@@ -1,6 +1,6 @@
 """Redis as the dispatcher uses it: a client and a Celery configuration whose every wait is bounded.
 
-Redis is a convenience here (design section 1), so a Redis that is away must cost a producer little time and never an
+Redis is a convenience here, so a Redis that is away must cost a producer little time and never an
 exception that nobody expects: short timeouts, no retries, and the caller decides. A worker is the opposite: it
 reconnects for ever.
 """

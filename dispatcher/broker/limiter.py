@@ -22,7 +22,7 @@ from dispatcher.errors import DispatcherError
 MARGIN: Final = 1.02
 """Our windows are this much longer than announced: requests bunch up on their way, and Voicery's clock is not ours."""
 LOOKUP_SHARE: Final = 0.2
-"""The part of each window that look-ups may use while leads wait (design section 7)."""
+"""The part of each window that look-ups may use while leads wait."""
 ANNOUNCED_MAX_SECONDS: Final = 3600.0
 """The longest wait that an answer of Voicery can impose."""
 

@@ -1,7 +1,7 @@
 """What Postgres can keep: foreign values made harmless before they meet a `text` or `jsonb` column.
 
 A NUL or a lone surrogate is a DataError that rolls back every good result of the same transaction, and so are `NaN`
-and an integer beyond `bigint` once someone reads it into one (design, section 5: recording must survive poison).
+and an integer beyond `bigint` once someone reads it into one: recording must survive such a text.
 """
 
 import math

@@ -1,4 +1,4 @@
-"""One gate as a value: what closes it, how long it waits, what opens it (design section 9).
+"""One gate as a value: what closes it, how long it waits, what opens it.
 
 A gate belongs to an account (`campaign_id` None) or to a channel. It is *open*, *closed* or *probing*; while probing
 one lead at a time may be claimed. Nothing here reads a clock or a database: `gates` and `store` do.

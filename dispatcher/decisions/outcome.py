@@ -1,4 +1,4 @@
-"""What an attempt turned out to be: one pure function from a reply to an outcome (design section 6).
+"""What an attempt turned out to be: one pure function from a reply to an outcome.
 
 The one question behind every row is *may the POST have had an effect?* Where the answer is not a proven no, the outcome
 is `UNKNOWN` or `CREATED_ID_UNKNOWN`, and nobody is called again before somebody has looked.
@@ -114,7 +114,7 @@ class Outcome:
 
 
 def classify(reply: Reply, sent: Sent, rules: Rules) -> Outcome:
-    """Decide one exchange. Rows are tried in the order of design section 6: the wire, the status, the body."""
+    """Decide one exchange. Rows are tried in this order: the wire, the status, the body."""
     if reply.fault is not None:
         return _no_answer(reply, reply.fault)
     status = reply.status

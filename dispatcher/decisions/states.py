@@ -1,4 +1,4 @@
-"""The states of a lead, and the only ways from one to another (design section 4, same letters as `docs/states.md`).
+"""The states of a lead, and the only ways from one to another; the letters are those of `docs/states.md`.
 
 The table is the contract. The database enforces it too (a trigger built from `LEGAL_MOVES`), so that neither a bug nor
 a person with a SQL prompt can take a lead somewhere it may not go.

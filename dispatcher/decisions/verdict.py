@@ -1,4 +1,4 @@
-"""Unknown outcomes: what a look-up proves, and what to do about it (design section 7). Pure functions.
+"""Unknown outcomes: what a look-up proves, and what to do about it. Pure functions.
 
 Three verdicts. A *match* is our lead. A *possible* row may be ours, and is never taken for absence. *Absent* is
 neither, and is a proof only after two look-ups a settle time apart, with a control that shows that the list can be
@@ -184,7 +184,7 @@ class Circumstances:
 
 
 def decide(now_look: LookUp, earlier: Sequence[LookUp], case: Circumstances) -> Decision:
-    """The step after a look-up, by the policy table of design section 7."""
+    """The step after a look-up, by the policy table of `docs/guarantees.md`."""
     looks = [*earlier, now_look]
     proof = is_proof(now_look, earlier, case)
     match now_look.verdict:

@@ -1,4 +1,4 @@
-"""Claims: the promise that is committed before a POST may leave (design section 5)."""
+"""Claims: the promise that is committed before a POST may leave."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

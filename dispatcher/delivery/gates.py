@@ -1,4 +1,4 @@
-"""Gates: what holds a channel or an account back (design section 9). Locked in this order: account, channel, leads."""
+"""Gates: what holds a channel or an account back. Locked in this order: account, channel, leads."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

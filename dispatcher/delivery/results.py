@@ -1,4 +1,4 @@
-"""Results: what an attempt turned out to be, written under the fence of that attempt (design sections 4 and 5)."""
+"""Results: what an attempt turned out to be, written under the fence of that attempt."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field

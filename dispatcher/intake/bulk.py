@@ -1,4 +1,4 @@
-"""Taking in many leads: any iterable, in chunks, with the rules of `submit` (design sections 3 and 8).
+"""Taking in many leads: any iterable, in chunks, with the rules of `submit`.
 
 Memory is that of a few chunks. A chunk is decided from one read and written by `COPY` in one transaction; when another
 submit was faster with one of its persons, keys or ids, the chunk is undone and decided again. A crash between chunks

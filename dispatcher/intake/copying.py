@@ -1,4 +1,4 @@
-"""Many leads at once: one read of what the tables hold about them, then `COPY` (design sections 3 and 8).
+"""Many leads at once: one read of what the tables hold about them, then `COPY`.
 
 This speaks to psycopg itself: SQLAlchemy has no `COPY`. Statements are not prepared: a plan is cheap beside thousands
 of rows, and one made for an empty table would be kept while the batch fills it.

@@ -1,4 +1,4 @@
-"""Taking leads in: valid, durable, de-duplicated, and only then announced (design sections 3 and 8)."""
+"""Taking leads in: valid, durable, de-duplicated, and only then announced."""
 
 import time
 from collections.abc import Callable, Mapping

@@ -1,4 +1,4 @@
-"""Conclusions: what follows from one look-up, decided and written under a lock on the lead (design section 7).
+"""Conclusions: what follows from one look-up, decided and written under a lock on the lead.
 
 Between the question to Voicery's list and its answer another look-up, a late answer or a person may have changed what
 was true; so the evidence is read again once the lead's row is held.

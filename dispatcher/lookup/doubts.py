@@ -1,4 +1,4 @@
-"""Doubts: leads whose POST may have worked, and what look-ups make of them (design section 7)."""
+"""Doubts: leads whose POST may have worked, and what look-ups make of them."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace

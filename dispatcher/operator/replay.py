@@ -1,4 +1,4 @@
-"""What an operator may do about a lead: replay, resolve, cancel (design sections 4, 7 and 8).
+"""What an operator may do about a lead: replay, resolve, cancel.
 
 Never a second call by accident: what may have reached the person is replayed only with proof, or because somebody said
 so.

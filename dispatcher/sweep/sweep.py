@@ -1,4 +1,4 @@
-"""The sweep: the periodic repair that makes every doorbell, worker and message expendable (design section 10).
+"""The sweep: the periodic repair that makes every doorbell, worker and message expendable.
 
 It speaks SQL and rings doorbells; it makes no HTTP request. One sweeper at a time does the work; the others wait for
 its row.

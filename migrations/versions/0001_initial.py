@@ -1,4 +1,4 @@
-"""The first schema (design section 11).
+"""The first schema.
 
 Revision ID: 0001
 Revises:

@@ -36,7 +36,7 @@ def test_redis_is_away_when_everything_starts(own_rig: Rig, own_redis: EmbeddedR
     wait_until(lambda: "Trying again" in worker.log, 20, lambda: worker.log)
     assert own_rig.states() == {"pending": 20}
     own_redis.start()
-    own_rig.wait_settled(30)  # design section 10
+    own_rig.wait_settled(30)
     own_rig.assert_accounted(20)
 
 

@@ -1,4 +1,4 @@
-"""Design section 6 as a table, row by row: what an exchange turned out to be."""
+"""The table of outcomes, row by row: what an exchange turned out to be."""
 
 import re
 from dataclasses import dataclass, fields

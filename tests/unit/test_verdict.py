@@ -1,4 +1,4 @@
-"""What a look-up proves, and what follows: the tables of design section 7."""
+"""What a look-up proves, and what follows, as tables."""
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
