@@ -1,62 +1,89 @@
-"""`Dispatcher`: the public API. Producers, operators, the command line and the console use the same object.
+"""`Dispatcher`: the Python API. Producers, operators, the command line and the console use the same object.
 
-Nothing connects before it is used, and everything that connects belongs to one process.
+Importing this module loads what a producer's `submit` needs. What only an operator or a worker needs is imported by the
+method that uses it, so that a producer starts quickly.
 """
 
+import inspect
 import os
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime, timedelta
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar, Unpack
 from uuid import UUID
 
 from sqlalchemy import Connection
-from sqlalchemy.orm import Session
 
 from dispatcher.broker.connection import connect
 from dispatcher.broker.doorbell import Doorbell, Ringer, Silence
-from dispatcher.broker.limiter import Limiter, LimiterUnavailable
 from dispatcher.config.account import whoami
 from dispatcher.config.settings import Settings
 from dispatcher.errors import LeadNotFound
-from dispatcher.importing.importer import Importer
-from dispatcher.intake.bulk import Bulk
 from dispatcher.intake.submit import Intake
-from dispatcher.lead.candidate import Item
 from dispatcher.lead.lead import Lead
 from dispatcher.lead.options import DEFAULT_ACCOUNT, BatchResult, Submission
 from dispatcher.lead.phone import mask_numbers
-from dispatcher.lookup import doubts
-from dispatcher.lookup.lookup import Finding
-from dispatcher.operator.campaigns import Campaigns
-from dispatcher.operator.corrections import Corrections
-from dispatcher.operator.erasure import Erasure
-from dispatcher.operator.events import Watch
-from dispatcher.operator.failures import FailureFilter, FailureGroup
+from dispatcher.operator.failures import MOST_LISTED, FailureFilter, FailureFilters
 from dispatcher.operator.lead_record import FailedLead, LeadRecord
-from dispatcher.operator.leads import Reads
-from dispatcher.operator.ledger import Ledgers
-from dispatcher.operator.operations import Operations
-from dispatcher.operator.overview import Overview, RateUse
-from dispatcher.operator.pause import GateKeeper, Resumed
-from dispatcher.operator.replay import MOST_LISTED, Failures, Replayed, Resolved
-from dispatcher.operator.retention import Pruner
 from dispatcher.store.database import Database, Rehearsal
-from dispatcher.worker.deliverer import Deliverer, open_store, worker_name
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
+
+    from dispatcher.importing.importer import Importer
+    from dispatcher.intake.bulk import Bulk
+    from dispatcher.lead.candidate import Item
+    from dispatcher.lookup.lookup import Finding
+    from dispatcher.operator.campaigns import Campaigns
+    from dispatcher.operator.corrections import Corrections
+    from dispatcher.operator.erasure import Erasure
+    from dispatcher.operator.events import Watch
+    from dispatcher.operator.failures import FailureGroup
+    from dispatcher.operator.leads import Reads
+    from dispatcher.operator.ledger import Ledgers
+    from dispatcher.operator.operations import Operations
+    from dispatcher.operator.overview import Overview, RateUse
+    from dispatcher.operator.pause import GateKeeper, Resumed
+    from dispatcher.operator.replay import Failures, Replayed, Resolved
+    from dispatcher.operator.retention import Pruner
 
 _PRODUCER_CONNECTIONS: Final = 5
 
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def _names_filters(method: Callable[P, R]) -> Callable[P, R]:
+    """Show each filter of `FailureFilter` as a keyword parameter, in `help` and to `inspect.signature`."""
+    own = inspect.signature(method)
+    filters = [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+        for name, (annotation, default) in FailureFilter.parameters().items()
+    ]
+    others = [one for one in own.parameters.values() if one.kind is not inspect.Parameter.VAR_KEYWORD]
+    method.__signature__ = own.replace(parameters=[*others, *filters])  # type: ignore[attr-defined]
+    return method
+
 
 class Dispatcher:
-    """The public API with explicit settings. Thread-safe, fork-safe, and lazy: making one is free.
+    """The queue of one deployment. Thread-safe and fork-safe; making one connects to nothing.
 
-    rehearsing   everything is done and rolled back, and nobody is rung: a dry run with the real refusals
+    Args:
+        settings: where the stores and Voicery are; `Settings.from_environment()` reads the variables.
+        rehearsing: a dry run. Everything is done in transactions that are rolled back, and no worker is woken, so that
+            a refusal is the one that the real call would get.
+
+    Example:
+        >>> with_settings = dispatcher.Dispatcher(dispatcher.Settings.from_environment())
+        >>> with_settings.overview().counts["pending"].value
+        0
+        >>> with_settings.close()
     """
 
     def __init__(self, settings: Settings, *, rehearsing: bool = False) -> None:
         self._settings = settings
         self._rehearsing = rehearsing
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._intake: Intake | None = None
         self._doorbell: Doorbell | None = None
         self._database: Database | None = None
@@ -71,21 +98,48 @@ class Dispatcher:
         priority: int = 0,
         not_before: datetime | timedelta | None = None,
         expires_at: datetime | timedelta | None = None,
-        session: Session | Connection | None = None,
+        session: "Session | Connection | None" = None,
     ) -> Submission:
-        """Make a lead durable; a worker delivers it.
+        """Store a lead durably; a worker delivers it. Returns after the commit, or raises and stores nothing.
 
-        id                makes a repetition of the same submit safe; by default a new UUIDv7
-        idempotency_key   your name for this submission, unique per account; the same key and payload returns the first
-        priority          0-9, higher first
-        not_before, expires_at   aware datetime, or timedelta from the database's now
-        session           joins a transaction of yours: stored if you commit. We work in a savepoint, and may wait for
-                          another uncommitted lead of the same number. With a `Session` the doorbell rings after its
-                          commit; with a `Connection` the sweep rings, within about a second.
+        An unreachable Redis is no error: a sweep finds the lead within about a second.
 
-        Raises `InvalidLead` (every fault at once, nothing stored), `IdempotencyConflict`, `SchemaOutOfDate` (nothing
-        stored either), or `StoreUnavailable`, whose `lead_id` makes `submit(lead, id=error.lead_id)` a safe
-        repetition. Redis being down is no error.
+        Args:
+            lead: a `Lead`, or a mapping with its fields. Phone numbers are E.164 (ITU-T E.164).
+            id: the lead's id, which makes a repetition safe: the same id again is the same submission. Default: a new
+                UUIDv7 (RFC 9562).
+            idempotency_key: your name for this submission, up to 200 printable characters, unique within the account.
+                The same key with the same payload returns the first submission; with another payload it raises.
+            account: the Voicery workspace, 1 to 40 of a-z, 0-9 and _.
+            priority: 0 to 9; a higher one is delivered first within its campaign.
+            not_before: earliest delivery, an aware datetime or a timedelta from the database's now.
+            expires_at: latest delivery, in the same form; afterwards the lead fails as `expired`.
+            session: a SQLAlchemy `Session` or `Connection` whose transaction to join: the lead is stored if you commit.
+                It is stored in a savepoint, and the call may wait for another uncommitted lead of the same number.
+                Workers are woken after the commit of a `Session`; after that of a `Connection` a sweep finds the lead
+                within about a second.
+
+        Returns:
+            The id of the lead, whether it was created by this call, and its state: "pending", or "duplicate" where
+            another lead of this campaign already stands for the number (Voicery refuses a second one unless
+            `allow_dupplicate` is set, so it would not be called).
+
+        Raises:
+            InvalidLead: `errors` lists every bad field; nothing was stored.
+            IdempotencyConflict: the key or id belongs to a lead with another payload; nothing was stored.
+            SchemaOutOfDate: the database lacks this version's tables; nothing was stored.
+            StoreUnavailable: Postgres did not confirm the write within 2 seconds. The lead may be stored or not:
+                `submit(lead, id=error.lead_id)` repeats it safely.
+            NotConfigured: a setting is missing or unusable.
+
+        Example:
+            >>> lead = dispatcher.Lead(phone_number="+14155550100", campaign_id=42, variables={"customer_name": "Ada"})
+            >>> first = dispatcher.submit(lead, idempotency_key="order-1815")
+            >>> first.state, first.created
+            ('pending', True)
+            >>> again = dispatcher.submit(lead, idempotency_key="order-1815")
+            >>> again.id == first.id, again.created
+            (True, False)
         """
         options = {
             "id": id,
@@ -94,75 +148,137 @@ class Dispatcher:
             "not_before": not_before,
             "expires_at": expires_at,
         }
-        return self._taking_in().submit(lead, options, account=account, session=session)
+        return self._submitting().submit(lead, options, account=account, session=session)
 
     def submit_many(
         self,
-        items: Iterable[Item],
+        items: "Iterable[Item]",
         *,
         account: str = DEFAULT_ACCOUNT,
         batch_id: UUID | str | None = None,
-        session: Session | Connection | None = None,
+        session: "Session | Connection | None" = None,
     ) -> BatchResult:
-        """Make many leads durable: any iterable, consumed as it goes, committed in chunks of two thousand.
+        """Store many leads durably, committed in chunks of 2000. The rules are those of `submit`, in the items' order.
 
-        items      leads, mappings, or pairs (either, mapping of the options of `submit`)
-        batch_id   makes a repetition of the same items safe: what is stored already counts as `repeated`, also after a
-                   crash. An item's id is derived from account, batch_id and its index, unless its options name one
-        session    joins a transaction of yours, as in `submit`; its driver must be psycopg 3
+        Args:
+            items: any iterable, consumed once, of leads, mappings, or pairs of either and a mapping of the options of
+                `submit`.
+            account: the Voicery workspace, 1 to 40 of a-z, 0-9 and _.
+            batch_id: makes a repetition of the same items safe, also after a crash: those already stored count as
+                `repeated`. An item's id is derived from account, batch_id and its index, unless its options name one.
+            session: as in `submit`; its driver must be psycopg 3.
 
-        The rules are those of `submit`, item by item in their order. Never raises for a bad item: those are listed in
-        `rejected`, also an idempotency key or id that belongs to another payload. Raises `StoreUnavailable`, which
-        names the batch id to go on with, and what your iterable raises; chunks before that are stored.
+        Returns:
+            The numbers of leads stored, of duplicates and of repeated items, and in `rejected` the index and the faults
+            of each item that was refused. A bad item never raises.
+
+        Raises:
+            StoreUnavailable: the message names the batch id to repeat with; earlier chunks are stored.
+            NotConfigured: a setting is missing or unusable.
+
+            An exception of `items` passes through; the chunks before it are stored.
+
+        Example:
+            >>> people = [{"phone_number": f"+1415555010{n}", "campaign_id": 42} for n in range(3)]
+            >>> result = dispatcher.submit_many([*people, {"phone_number": "12", "campaign_id": 42}])
+            >>> result.submitted, result.duplicates, [index for index, faults in result.rejected]
+            (3, 0, [3])
         """
         return self.bulk.submit_many(items, account=account, batch_id=batch_id, session=session)
 
-    @property
-    def bulk(self) -> Bulk:
-        """Takes batches in, chunk by chunk."""
-        return Bulk(self.database, self._bell())
-
-    def importer(self) -> Importer:
-        """Takes files of leads in."""
-        return Importer(self.bulk, self.database, self._settings.rate_limit)
-
-    def _taking_in(self) -> Intake:
-        if self._intake is None:
-            bell = Silence() if self._rehearsing else Ringer(self._bell())
-            database = self.database
-            with self._lock:
-                if self._intake is None:
-                    self._intake = Intake(database, bell)
-        return self._intake
-
-    def _bell(self) -> Doorbell:
-        with self._lock:
-            if self._doorbell is None:
-                self._doorbell = Doorbell(self._settings.require_redis_url())
-            return self._doorbell
-
     def get(self, id: UUID | str) -> LeadRecord:
-        """Everything about one lead. Raises `LeadNotFound`."""
+        """Return everything known about one lead: its contacts, attempts and failures.
+
+        Args:
+            id: the lead's id.
+
+        Raises:
+            LeadNotFound: no lead has this id.
+            StoreUnavailable: Postgres cannot be reached.
+
+        Example:
+            >>> submission = dispatcher.submit({"phone_number": "+14155550100", "campaign_id": 42})
+            >>> record = dispatcher.get(submission.id)
+            >>> record.state.value, record.attempts
+            ('pending', 0)
+        """
         return self._reads.get(lead_id_of(id))
 
     def explain(self, id: UUID | str) -> str:
-        """In plain words: why this lead is where it is, and what happens next. Raises `LeadNotFound`."""
+        """Return in plain words why a lead is in its state, and what happens next.
+
+        Args:
+            id: the lead's id.
+
+        Raises:
+            LeadNotFound: no lead has this id.
+            StoreUnavailable: Postgres cannot be reached.
+        """
         return self._reads.explain(lead_id_of(id))
 
-    def overview(self) -> Overview:
-        """The whole queue at a glance."""
+    def overview(self) -> "Overview":
+        """Return the state of the whole queue: leads by state, closed gates, workers, rate limit, sweep.
+
+        Raises:
+            StoreUnavailable: Postgres cannot be reached.
+        """
         return self._reads.overview()
 
-    def failed(self, *, limit: int = MOST_LISTED, **filters: object) -> list[FailedLead]:
-        """Open failures, the latest first; the filters are the fields of `FailureFilter`."""
+    @_names_filters
+    def failed(self, *, limit: int = MOST_LISTED, **filters: Unpack[FailureFilters]) -> list[FailedLead]:
+        """Return failures, the latest first. Every filter that is given must hold.
+
+        Args:
+            limit: the greatest number of failures to return.
+            account: the name of the account.
+            campaign_id: Voicery's id of the campaign.
+            failure_class: why the leads failed, a `FailureClass` or its value, e.g. "rejected" (docs/states.md).
+            http_status: the HTTP status that Voicery answered with.
+            fingerprint: the cause, as `FailedLead.fingerprint` and `dispatcher failed --group` name it.
+            text: occurs in the message, in upper or lower case.
+            phone_number: the last digits of the number, or all of it.
+            idempotency_key: your name for the submission.
+            batch_id: the import or `submit_many` that the leads came with.
+            variable: a (name, value) pair of one of the lead's variables; values are compared as text.
+            attempts_from: the least number of attempts.
+            replayed_before: True: leads that were replayed before and failed again; False: the others.
+            submitted_since: submitted at this time or later, an aware datetime.
+            submitted_before: submitted before this time.
+            failed_since: failed at this time or later.
+            failed_before: failed before this time.
+            resolved: False: open failures; True: those already replayed, found or dismissed.
+
+        Raises:
+            ValueError: `failure_class` is none, or a filter has another name.
+            StoreUnavailable: Postgres cannot be reached.
+
+        Example:
+            >>> for failure in dispatcher.failed(campaign_id=7, failure_class="rejected"):
+            ...     print(failure.http_status, failure.message)
+            422 Voicery refused the lead.
+        """
         return self._failures.failed(FailureFilter.parse(filters), limit=limit)
 
-    def failed_groups(self, **filters: object) -> list[FailureGroup]:
-        """The same by cause, the most frequent first."""
+    @_names_filters
+    def failed_groups(self, **filters: Unpack[FailureFilters]) -> "list[FailureGroup]":
+        """Return failures grouped by cause, the most frequent cause first. The filters are those of `failed`.
+
+        Raises:
+            ValueError: as in `failed`.
+            StoreUnavailable: Postgres cannot be reached.
+        """
         return self._failures.groups(FailureFilter.parse(filters))
 
-    def failed_ids(self, **filters: object) -> list[UUID]:
-        """The ids of all leads that the filters match, the longest failed first: what `replay_all` takes."""
+    @_names_filters
+    def failed_ids(self, **filters: Unpack[FailureFilters]) -> list[UUID]:
+        """Return the ids of all failed leads that the filters of `failed` match, the earliest failure first.
+
+        `replay_all` takes them.
+
+        Raises:
+            ValueError: as in `failed`.
+            StoreUnavailable: Postgres cannot be reached.
+        """
         return self._failures.leads(FailureFilter.parse(filters))
 
     def replay(
@@ -174,11 +290,30 @@ class Dispatcher:
         actor: str | None = None,
         note: str | None = None,
     ) -> None:
-        """Send a failed lead again, as if it were new; with `not_before` no earlier, as in `submit`.
+        """Send a failed lead again, as if it were new.
 
-        Raises `LeadNotFound`, or `NotAllowed` with the reason: it has not failed, it expires before it may go, another
-        live lead stands for its person, or its earlier POST may have worked. The last is overruled by `even_if_called`,
-        which is recorded with `actor`, or by a look-up that proved its absence in the last 10 minutes.
+        Refused where the person may have been called already: Voicery's API has no idempotency key, so a second POST
+        is a second call (docs/guarantees.md).
+
+        Args:
+            id: the lead's id.
+            even_if_called: replay although an earlier POST may have worked; recorded with `actor` in the audit log.
+            not_before: earliest delivery, an aware datetime or a timedelta from the database's now.
+            actor: who is responsible, e.g. "ada@ops-1". Default: the user of this process at this machine.
+            note: why; kept with the failure.
+
+        Raises:
+            LeadNotFound: no lead has this id.
+            NotAllowed: the lead has not failed, it expires before `not_before`, another live lead stands for its
+                person, or an earlier POST may have worked. The last is lifted by `even_if_called`, or for 10 minutes by
+                a look-up that proved the lead absent.
+            StoreUnavailable: Postgres cannot be reached.
+
+        Example:
+            >>> for failure in dispatcher.failed(campaign_id=7):
+            ...     dispatcher.replay(failure.lead_id, note="the campaign's assistant was corrected")
+            >>> dispatcher.failed(campaign_id=7)
+            []
         """
         self._failures.replay(
             lead_id_of(id),
@@ -198,8 +333,21 @@ class Dispatcher:
         note: str | None = None,
         dry_run: bool = False,
         progress: Callable[[], None] = lambda: None,
-    ) -> Replayed:
-        """Replay each by the rules of `replay`; those refused are listed with the reason, none raises."""
+    ) -> "Replayed":
+        """Replay each lead by the rules of `replay`. A refusal is listed with its reason and does not raise.
+
+        Args:
+            ids: the leads' ids, e.g. of `failed_ids`.
+            even_if_called: as in `replay`.
+            not_before: as in `replay`.
+            actor: as in `replay`.
+            note: as in `replay`.
+            dry_run: change nothing; return what would be replayed and refused.
+            progress: called after each lead.
+
+        Raises:
+            StoreUnavailable: Postgres cannot be reached; the leads before are replayed.
+        """
         return self._failures.replay_all(
             map(lead_id_of, ids),
             actor=actor or whoami(),
@@ -210,15 +358,46 @@ class Dispatcher:
             progress=progress,
         )
 
-    def resolve(self, id: UUID | str, as_: Resolved, note: str, actor: str | None = None) -> None:
-        """Decide about a lead: "accepted", Voicery has it (where its outcome is unknown); "dismissed", it is settled.
+    def resolve(self, id: UUID | str, as_: "Resolved", note: str, actor: str | None = None) -> None:
+        """Settle a lead by an operator's decision, without sending it.
 
-        Raises `LeadNotFound`, `NotAllowed`.
+        Args:
+            id: the lead's id.
+            as_: "accepted": Voicery has the lead, whose outcome is unknown; "dismissed": it needs no more attention.
+            note: how you know; kept with the lead. Must not be empty.
+            actor: who is responsible. Default: the user of this process at this machine.
+
+        Raises:
+            LeadNotFound: no lead has this id.
+            NotAllowed: the note is empty, or the lead's state leaves nothing to decide.
+            StoreUnavailable: Postgres cannot be reached.
+
+        Example:
+            >>> (failure,) = dispatcher.failed(campaign_id=7)
+            >>> dispatcher.resolve(failure.lead_id, "dismissed", note="the customer called us")
+            >>> dispatcher.failed(campaign_id=7)
+            []
         """
         self._failures.resolve(lead_id_of(id), as_, note=note, actor=actor or whoami())
 
     def cancel(self, id: UUID | str, actor: str | None = None) -> None:
-        """Withdraw a lead that no worker has claimed yet. Raises `LeadNotFound`, `NotAllowed`."""
+        """Withdraw a lead that no worker has claimed yet.
+
+        Args:
+            id: the lead's id.
+            actor: who is responsible. Default: the user of this process at this machine.
+
+        Raises:
+            LeadNotFound: no lead has this id.
+            NotAllowed: the lead was claimed already, or has ended.
+            StoreUnavailable: Postgres cannot be reached.
+
+        Example:
+            >>> submission = dispatcher.submit({"phone_number": "+14155550100", "campaign_id": 42})
+            >>> dispatcher.cancel(submission.id)
+            >>> dispatcher.get(submission.id).state.value
+            'cancelled'
+        """
         self._failures.cancel(lead_id_of(id), actor=actor or whoami())
 
     def pause(
@@ -228,21 +407,71 @@ class Dispatcher:
         reason: str | None = None,
         actor: str | None = None,
     ) -> int:
-        """Hold a campaign back, or the whole account; returns how many leads are still on their way."""
-        return GateKeeper(self.database).pause(campaign_id, account, reason=reason, actor=actor or whoami())
+        """Hold back a campaign, or a whole account, until `resume`. No lead of it is claimed after this returns.
+
+        Args:
+            campaign_id: Voicery's id of the campaign, 1 to 2**63-1. Default: the whole account.
+            account: the name of the account.
+            reason: shown by `dispatcher status` and the console.
+            actor: who is responsible. Default: the user of this process at this machine.
+
+        Returns:
+            The number of leads that workers claimed before: their POSTs end within `DISPATCHER_DEADLINE` seconds.
+
+        Raises:
+            NotAllowed: no account can have this name, or no campaign this id.
+            StoreUnavailable: Postgres cannot be reached.
+
+        Example:
+            >>> dispatcher.pause(campaign_id=42, reason="the script is being changed")
+            0
+        """
+        return self._gates.pause(campaign_id, account, reason=reason, actor=actor or whoami())
 
     def resume(
         self, campaign_id: int | None = None, account: str = DEFAULT_ACCOUNT, actor: str | None = None
-    ) -> Resumed:
-        """Open the gate of a campaign, or of the account, whatever had closed it."""
-        return GateKeeper(self.database).resume(campaign_id, account, actor=actor or whoami())
+    ) -> "Resumed":
+        """Open the gate of a campaign, or of an account, whether `pause` or failures closed it.
 
-    def look_up(self, ids: Iterable[UUID | str] | None = None, *, most: int = 100) -> list[Finding]:
-        """Ask Voicery now for leads whose outcome is unknown: these, or the next `most` of all. Needs a token.
+        Args:
+            campaign_id: Voicery's id of the campaign, 1 to 2**63-1. Default: the account's gate, and those gates of its
+                campaigns that failures closed; a campaign that was paused stays paused.
+            account: the name of the account.
+            actor: who is responsible. Default: the user of this process at this machine.
 
-        Leads whose outcome is known are left out. Raises `LeadNotFound`, `NotConfigured`, `LimiterUnavailable`,
-        `NoPermit`.
+        Returns:
+            The gates that were opened, with the reason each was closed for, and the campaigns that stay paused.
+
+        Raises:
+            NotAllowed: no account can have this name, or no campaign this id.
+            StoreUnavailable: Postgres cannot be reached.
+
+        Example:
+            >>> dispatcher.pause(campaign_id=42)
+            0
+            >>> [gate.reason.value for gate in dispatcher.resume(campaign_id=42).opened]
+            ['paused']
         """
+        return self._gates.resume(campaign_id, account, actor=actor or whoami())
+
+    def look_up(self, ids: Iterable[UUID | str] | None = None, *, most: int = 100) -> "list[Finding]":
+        """Ask Voicery now whether leads arrived whose answer was lost. Each request counts against the rate limit.
+
+        Args:
+            ids: the leads to ask about; those whose outcome is known are left out. Default: the next `most` of all
+                whose outcome is unknown.
+            most: the greatest number of leads without `ids`.
+
+        Raises:
+            LeadNotFound: no lead has one of these ids.
+            NotConfigured: a setting is missing, e.g. the token.
+            LimiterUnavailable: Redis, which keeps the rate limit, cannot be reached; nothing was asked.
+            NoPermit: the rate limit left no permit in time.
+            StoreUnavailable: Postgres cannot be reached.
+        """
+        from dispatcher.lookup import doubts
+        from dispatcher.worker.deliverer import Deliverer, worker_name
+
         with self.database.autocommit() as connection:
             wanted = doubts.unknown_ids(connection, None, most=most) if ids is None else list(map(lead_id_of, ids))
         by_account: dict[str, list[UUID]] = {}
@@ -256,56 +485,109 @@ class Dispatcher:
         finally:
             deliverer.close()
 
+    def importer(self) -> "Importer":
+        """Return what imports files of leads."""
+        from dispatcher.importing.importer import Importer
+
+        return Importer(self.bulk, self.database, self._settings.rate_limit)
+
     @property
-    def _failures(self) -> Failures:
+    def bulk(self) -> "Bulk":
+        """What stores batches of leads, chunk by chunk."""
+        from dispatcher.intake.bulk import Bulk
+
+        return Bulk(self.database, self._bell())
+
+    def _submitting(self) -> Intake:
+        if self._intake is None:
+            with self._lock:
+                if self._intake is None:
+                    self._intake = Intake(self.database, Silence() if self._rehearsing else Ringer(self._bell()))
+        return self._intake
+
+    def _bell(self) -> Doorbell:
+        with self._lock:
+            if self._doorbell is None:
+                self._doorbell = Doorbell(self._settings.require_redis_url())
+            return self._doorbell
+
+    @property
+    def _gates(self) -> "GateKeeper":
+        from dispatcher.operator.pause import GateKeeper
+
+        return GateKeeper(self.database)
+
+    @property
+    def _failures(self) -> "Failures":
+        from dispatcher.operator.replay import Failures
+
         return Failures(self.database, Silence() if self._rehearsing else LazyBell(self._settings))
 
     @property
     def settings(self) -> Settings:
-        """What it was made with."""
+        """The settings that this was made with."""
         return self._settings
 
     @property
-    def operations(self) -> Operations:
+    def operations(self) -> "Operations":
         """Bulk work that is stored and done by the workers."""
+        from dispatcher.operator.operations import Operations
+
         return Operations(self.database, self._failures)
 
     @property
-    def corrections(self) -> Corrections:
+    def corrections(self) -> "Corrections":
         """Correcting a failed lead, and sending it again."""
+        from dispatcher.operator.corrections import Corrections
+
         return Corrections(self.database, self._failures)
 
     @property
-    def campaigns(self) -> Campaigns:
+    def campaigns(self) -> "Campaigns":
         """The campaigns and their limits."""
+        from dispatcher.operator.campaigns import Campaigns
+
         return Campaigns(self.database)
 
     @property
-    def ledgers(self) -> Ledgers:
+    def ledgers(self) -> "Ledgers":
         """Incidents, audit log, imports, activity."""
+        from dispatcher.operator.ledger import Ledgers
+
         return Ledgers(self.database)
 
     @property
-    def pruner(self) -> Pruner:
+    def pruner(self) -> "Pruner":
         """Deleting what ended long ago."""
+        from dispatcher.operator.retention import Pruner
+
         return Pruner(self.database)
 
     @property
-    def erasure(self) -> Erasure:
+    def erasure(self) -> "Erasure":
         """Erasing a person."""
+        from dispatcher.operator.erasure import Erasure
+
         return Erasure(self.database)
 
     @property
-    def watch(self) -> Watch:
+    def watch(self) -> "Watch":
         """The leads by any filter, and what happens to them."""
+        from dispatcher.operator.events import Watch
+
         return Watch(self.database)
 
     @property
-    def _reads(self) -> Reads:
+    def _reads(self) -> "Reads":
+        from dispatcher.operator.leads import Reads
+
         return Reads(self.database, rate_use=self.rate_use)
 
-    def rate_use(self) -> tuple[RateUse, ...] | None:
-        """How much of each window of the rate limit is used; empty without a limit, None without Redis."""
+    def rate_use(self) -> "tuple[RateUse, ...] | None":
+        """Return the use of each window of the rate limit; empty without a limit, None without Redis."""
+        from dispatcher.broker.limiter import Limiter, LimiterUnavailable
+        from dispatcher.operator.overview import RateUse
+
         windows, redis_url = self._settings.rate_limit, self._settings.redis_url
         if not windows:
             return ()
@@ -323,27 +605,34 @@ class Dispatcher:
 
     @property
     def database(self) -> Database:
-        """The store of this dispatcher."""
+        """The connection pool to Postgres; made once, at the first use."""
         if self._database is None:
-            kind = Rehearsal if self._rehearsing else Database
-            self._database = open_store(self._settings, "dispatcher-producer", _PRODUCER_CONNECTIONS, kind)
+            with self._lock:
+                if self._database is None:
+                    kind = Rehearsal if self._rehearsing else Database
+                    self._database = kind(
+                        self._settings.require_database_url(),
+                        name="dispatcher-producer",
+                        pool_size=_PRODUCER_CONNECTIONS,
+                        pooler=self._settings.pooler,
+                    )
         return self._database
 
     def close(self) -> None:
-        """Close this process's connections; the next call opens new ones."""
+        """Close the connections of this process; the next call opens new ones."""
         if self._database is not None:
             self._database.close()
 
 
 class LazyBell:
-    """A doorbell that is made when it is first rung: reading and resolving need no Redis, and the sweep rings too."""
+    """A doorbell that connects at its first ring: reading and resolving need no Redis."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._doorbell: Doorbell | None = None
 
     def ring(self, account: str, campaign_id: int) -> bool:
-        """Ring for a channel, if there is a Redis."""
+        """Wake a worker for a channel; False without Redis, then a sweep does it."""
         if self._settings.redis_url is None:
             return False
         if self._doorbell is None:
@@ -352,10 +641,10 @@ class LazyBell:
 
 
 def lead_id_of(id: UUID | str) -> UUID:
-    """The id of a lead as typed; raises `LeadNotFound` for what is no id."""
+    """Return the id; raise `LeadNotFound` if this is none."""
     if isinstance(id, UUID):
         return id
     try:
         return UUID(id)
     except (ValueError, AttributeError, TypeError):
-        raise LeadNotFound(mask_numbers(str(id))) from None  # somebody may have typed a phone number
+        raise LeadNotFound(mask_numbers(str(id))) from None  # it may be a phone number

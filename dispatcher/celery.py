@@ -7,18 +7,21 @@ does, which is when a worker starts.
 import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 import click
-from celery import signals
+from celery import Celery, signals
 from celery.app.amqp import AMQP
 from kombu.connection import Connection
 
-from dispatcher.broker.connection import BrokerApp, worker_configuration
+from dispatcher.broker.connection import PREFIX, QUEUE
 from dispatcher.errors import NotConfigured
 from dispatcher.worker.stopping import Stopping
 from dispatcher.worker.sweep_process import SweepStep, sweep_command
 from dispatcher.worker.tasks import Runtimes, WorkerRuntime, register
+
+_CONNECT_SECONDS: Final = 1.0
+_TIMEOUT_SECONDS: Final = 5.0  # longer than the second that a worker's BRPOP may take
 
 
 class CannotStart(click.ClickException, NotConfigured):
@@ -49,6 +52,53 @@ def _runtime_from_environment(stopping: Stopping) -> WorkerRuntime:
     return worker_runtime(stopping, main_pid=app.main_pid)
 
 
+def worker_configuration(redis_url: str) -> Mapping[str, Any]:
+    """Return a worker's configuration: it reconnects without end and takes one doorbell at a time."""
+    url = _kombu_url(redis_url)
+    return {
+        "broker_url": url,
+        "broker_read_url": url,
+        "broker_write_url": url,
+        "broker_transport_options": {
+            "global_keyprefix": PREFIX,
+            "socket_connect_timeout": _CONNECT_SECONDS,
+            "socket_timeout": _TIMEOUT_SECONDS,
+            "socket_keepalive": True,
+            "health_check_interval": 10,
+            "retry_on_timeout": False,  # a write whose answer was lost is not repeated
+            "visibility_timeout": 300,
+        },
+        "broker_heartbeat": 0,
+        "broker_connection_retry": True,
+        "broker_connection_retry_on_startup": True,
+        "broker_connection_max_retries": None,
+        "broker_channel_error_retry": True,
+        # Acknowledged early: Postgres recovers what a crash interrupts, and a late answer would run tasks twice.
+        "task_acks_late": False,
+        "worker_prefetch_multiplier": 1,
+        "worker_disable_prefetch": True,
+        "worker_cancel_long_running_tasks_on_connection_loss": False,
+        "worker_enable_remote_control": False,
+        "worker_send_task_events": False,
+        "task_send_sent_event": False,
+        "task_default_queue": QUEUE,
+        "task_serializer": "json",
+        "event_serializer": "json",
+        "accept_content": ["json"],
+        "result_accept_content": ["json"],
+        "result_backend": None,
+        "task_ignore_result": True,
+        "worker_max_tasks_per_child": 10_000,
+    }
+
+
+def _kombu_url(redis_url: str) -> str:
+    if not redis_url.startswith("unix://"):
+        return redis_url
+    path, _, query = redis_url.removeprefix("unix://").partition("?")
+    return f"redis+socket://{path}?{query.replace('db=', 'virtual_host=')}"
+
+
 class DoorbellAMQP(AMQP):  # type: ignore[misc]  # celery ships no types
     """Consumes without acknowledging: Postgres recovers what a crash interrupts.
 
@@ -61,11 +111,18 @@ class DoorbellAMQP(AMQP):  # type: ignore[misc]  # celery ships no types
         return super().TaskConsumer(channel, **{**options, "no_ack": True})
 
 
-class WorkerApp(BrokerApp):
-    """A worker of the dispatcher: its tasks, a sweep at its side, and a gentle end.
+class WorkerApp(Celery):  # type: ignore[misc]  # celery ships no types
+    """A worker of the dispatcher: its tasks, a sweep at its side, and a warm shutdown.
 
-    `build_runtime` makes what the tasks run on, once per process; `sweep_command` starts the sweep; `configure_logging`
-    takes the level and the file that `celery worker` was given.
+    Its configuration comes from `configuration()` alone. Celery lets `CELERY_BROKER_READ_URL`,
+    `CELERY_BROKER_WRITE_URL`, `CELERY_RESULT_BACKEND`, `CELERY_LOADER` and `CELERY_CONFIG_MODULE` overrule an app, and
+    sets up Django for `DJANGO_SETTINGS_MODULE`; in a process with another Celery app, those belong to that app.
+
+    Args:
+        configuration: called when the configuration is first needed, not at import.
+        build_runtime: makes what the tasks run on, once per process.
+        sweep_command: the command that starts the sweep.
+        configure_logging: takes the level and the file that `celery worker` was given.
     """
 
     amqp_cls = DoorbellAMQP
@@ -77,7 +134,9 @@ class WorkerApp(BrokerApp):
         sweep_command: Callable[[], Sequence[str]] = sweep_command,
         configure_logging: Callable[[int, str | None], None] = _log_by_environment,
     ) -> None:
-        super().__init__(configuration)
+        self._configuration = configuration
+        super().__init__("dispatcher", set_as_current=False, loader="celery.loaders.app:AppLoader", fixups=())
+        self.backend_cls = "disabled"
         self.sweep_command = sweep_command
         self.configure_logging = configure_logging
         self.main_pid = os.getpid()
@@ -85,10 +144,22 @@ class WorkerApp(BrokerApp):
         self.steps["worker"].add(SweepStep)
         register(self, self.runtimes)
 
+    def on_configure(self) -> None:
+        """Load the configuration; Celery calls this before it first reads it."""
+        self.config_from_object(dict(self._configuration()))
+
     def connection_for_read(self, url: str | None = None, **options: object) -> Connection:
-        """The connection to consume from, by the transport that lets only doorbells in."""
-        connection = super().connection_for_read(url, **options)
+        """Return the connection to consume from, whose transport accepts doorbells only.
+
+        `CELERY_BROKER_READ_URL` does not change it.
+        """
+        connection: Connection = super().connection_for_read(url or self.conf["broker_read_url"], **options)
         connection.transport_cls = "dispatcher.broker.envelope:Transport"
+        return connection
+
+    def connection_for_write(self, url: str | None = None, **options: object) -> Connection:
+        """Return the connection to publish to; `CELERY_BROKER_WRITE_URL` does not change it."""
+        connection: Connection = super().connection_for_write(url or self.conf["broker_write_url"], **options)
         return connection
 
     def Worker(self, **options: object) -> object:  # noqa: N802  # Celery's name for it

@@ -23,6 +23,7 @@ from dispatcher.operator.leads import Reads
 from dispatcher.operator.overview import Overview
 from dispatcher.store import accounts, migration
 from dispatcher.store.database import Database, StatementRefused
+from dispatcher.store.schema import REVISION
 
 OLDEST_POSTGRES: Final = 140_000
 OLDEST_REDIS: Final = (6, 2)
@@ -65,7 +66,7 @@ def _postgres(settings: Settings) -> Iterator[Check]:
             with database.autocommit() as plain:  # a transaction of ours would have asked for more
                 yield from doctor_stores.session(plain)
             migration.check(connection)
-            yield Check("Schema", Verdict.GOOD, f"at revision {migration.head()}")
+            yield Check("Schema", Verdict.GOOD, f"at revision {REVISION}")
             yield from _bindings(settings, connection)
             for check in (
                 doctor_stores.limits,

@@ -14,12 +14,11 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from operator import itemgetter
-from typing import Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 from uuid import UUID
 
 import uuid_utils.compat
 from sqlalchemy import Connection
-from sqlalchemy.orm import Session
 
 from dispatcher.errors import FieldError, InvalidLead, StoreUnavailable
 from dispatcher.intake import copying
@@ -28,6 +27,9 @@ from dispatcher.intake.validators import Validators
 from dispatcher.lead.candidate import Admission, BatchIds, Candidate, Ids, Rejection, decide, read_items
 from dispatcher.lead.options import BatchResult, check_account
 from dispatcher.store.database import Database, StatementRefused, TryAgain, translated
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
 
 _TRIES: Final = 5
 _PAUSE_SECONDS: Final = 0.1
@@ -166,7 +168,7 @@ class Bulk:
         *,
         account: str,
         batch_id: UUID | str | None = None,
-        session: Session | Connection | None = None,
+        session: "Session | Connection | None" = None,
     ) -> BatchResult:
         """See `Dispatcher.submit_many` for the contract."""
         batch = batch_id_of(batch_id)
@@ -185,7 +187,7 @@ class Bulk:
         *,
         account: str,
         batch_id: UUID,
-        session: Session | Connection | None = None,
+        session: "Session | Connection | None" = None,
         read: Callable[[Any], Any] | None = None,
         ids: Ids | None = None,
         workers: int = 0,
@@ -244,14 +246,14 @@ class Bulk:
             start += len(taken)
 
     def _joined(
-        self, chunks: Iterable[_Chunk], session: Session | Connection, account: str, batch_id: UUID
+        self, chunks: Iterable[_Chunk], session: "Session | Connection", account: str, batch_id: UUID
     ) -> Iterator[ChunkResult]:
         """Store in the caller's transaction, in savepoints; ring when a `Session` has committed."""
-        connection = session.connection() if isinstance(session, Session) else session
+        connection = session if isinstance(session, Connection) else session.connection()
         store = ChunkStore(account, batch_id, partial(_savepoint, connection), 0, self._clock, self._wait)
         for chunk in chunks:
             admission = store.store(chunk.candidates)
-            if isinstance(session, Session):
+            if not isinstance(session, Connection):
                 for campaign_id in admission.campaign_ids:
                     Announcement.of(session, self._bell).add(account, campaign_id)
             yield _result(chunk, admission)

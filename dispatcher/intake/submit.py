@@ -5,13 +5,12 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import Any, Final, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 from uuid import UUID
 
 import orjson
 import uuid_utils.compat
 from sqlalchemy import Connection, Row, event, text
-from sqlalchemy.orm import Session
 
 from dispatcher.errors import FieldError, IdempotencyConflict, InvalidLead, StoreUnavailable
 from dispatcher.failpoint import reach
@@ -22,6 +21,9 @@ from dispatcher.store.database import Database, OtherSchema, StatementRefused, T
 from dispatcher.store.migration import check
 from dispatcher.store.schema import LIVE_STRICT
 from dispatcher.store.statement import HotStatement
+
+if TYPE_CHECKING:  # whoever passes a `Session` has loaded the ORM; a producer without one need not
+    from sqlalchemy.orm import Session
 
 _KEY: Final = "dispatcher.announcement"
 
@@ -40,14 +42,14 @@ class Announcement:
     A savepoint that is rolled back may leave a channel here: a ring too many is harmless.
     """
 
-    def __init__(self, session: Session, bell: Bell) -> None:
+    def __init__(self, session: "Session", bell: Bell) -> None:
         self._bell = bell
         self._channels: dict[tuple[str, int], None] = {}
         event.listen(session, "after_commit", self._committed)
         event.listen(session, "after_rollback", self._rolled_back)
 
     @classmethod
-    def of(cls, session: Session, bell: Bell) -> "Announcement":
+    def of(cls, session: "Session", bell: Bell) -> "Announcement":
         """The announcement of this session and bell, made by the first call."""
         known: dict[Bell, Announcement] = session.info.setdefault(_KEY, {})
         if bell not in known:
@@ -58,7 +60,7 @@ class Announcement:
         """Ring this channel after the commit."""
         self._channels[account, campaign_id] = None
 
-    def _committed(self, session: Session) -> None:
+    def _committed(self, session: "Session") -> None:
         # Also called when a savepoint is released, while nobody else can see anything yet.
         if session.in_nested_transaction():
             return
@@ -66,7 +68,7 @@ class Announcement:
         for account, campaign_id in channels:
             self._bell.ring(account, campaign_id)
 
-    def _rolled_back(self, session: Session) -> None:
+    def _rolled_back(self, session: "Session") -> None:
         if not session.in_nested_transaction():
             self._channels.clear()
 
@@ -257,7 +259,7 @@ class Intake:
         options: SubmitOptions | Mapping[str, Any],
         *,
         account: str,
-        session: Session | Connection | None = None,
+        session: "Session | Connection | None" = None,
     ) -> Submission:
         """Validate, store, announce. See `Dispatcher.submit` for the contract."""
         entry = valid_entry(lead, options, account)
@@ -268,10 +270,10 @@ class Intake:
                 if _is_news(stored):
                     self._bell.ring(entry.account, entry.lead.campaign_id)
             else:
-                connection = session.connection() if isinstance(session, Session) else session
+                connection = session if isinstance(session, Connection) else session.connection()
                 with translated():
                     stored = self._store(entry, connection, connection.begin_nested)
-                if isinstance(session, Session) and _is_news(stored):
+                if not isinstance(session, Connection) and _is_news(stored):
                     Announcement.of(session, self._bell).add(entry.account, entry.lead.campaign_id)
             tell(stored.lead_id, stored.state)
         return Submission(stored.lead_id, stored.state, stored.created, stored.duplicate_of)

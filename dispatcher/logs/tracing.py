@@ -1,38 +1,46 @@
-"""OpenTelemetry traces from `submit` to the POST, where the extra `otel` is installed and somebody exports them.
+"""OpenTelemetry traces from `submit` to the POST, if the extra `otel` is installed and the application exports them.
 
 The trace id of a lead *is* its id: both have 128 bits. So the trace crosses from the producer to the worker without a
-column, a header or anything personal, and whoever knows a lead's id knows its trace. The producer's own trace, which
-has an id of its own, gets a link to it. Without OpenTelemetry all of this is nothing.
+column, a header or anything personal, and the id of a lead leads to its trace. The producer's own trace, which has an
+id of its own, gets a link to it. Without OpenTelemetry nothing happens.
 """
 
+import os
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
 if TYPE_CHECKING:
     from opentelemetry.context import Context
     from opentelemetry.trace import Span, SpanContext, SpanKind
 
-try:
-    from opentelemetry import trace
-except ImportError:  # the extra is not installed
-    INSTALLED = False
-else:
-    INSTALLED = True
-
 _SPAN_BITS: Final = 0xFFFF_FFFF_FFFF_FFFF
+_PROVIDER_VARIABLE: Final = "OTEL_PYTHON_TRACER_PROVIDER"
+"""Names a provider that OpenTelemetry loads by itself at its first use."""
 
 
-def _somebody_listens() -> bool:
-    """Whether spans go anywhere: the bare API without a provider makes spans of no use, at 20 µs each."""
-    return INSTALLED and not isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider)
+def _exported() -> Any:  # noqa: ANN401 - the module `opentelemetry.trace`
+    """Return OpenTelemetry's trace API if spans are exported, else None.
+
+    A process that has not loaded OpenTelemetry has set no provider, so it is not loaded here either: a producer starts
+    sooner. The API without a provider makes spans that nothing receives, at 20 µs each.
+    """
+    if "opentelemetry.trace" not in sys.modules and _PROVIDER_VARIABLE not in os.environ:
+        return None
+    try:
+        from opentelemetry import trace
+    except ImportError:  # the extra is not installed
+        return None
+    return None if isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider) else trace
 
 
 @contextmanager
 def submitting(account: str, campaign_id: int) -> Iterator[Callable[[UUID, str], None]]:
-    """A span around a submit, in the caller's trace; call what it gives with the stored lead's id and state."""
-    if not _somebody_listens():
+    """Trace a submit in the caller's trace; call what this yields with the stored lead's id and state."""
+    trace = _exported()
+    if trace is None:
         yield lambda _lead_id, _state: None
         return
     attributes: dict[str, str | int] = {"dispatcher.account": account, "dispatcher.campaign_id": campaign_id}
@@ -49,8 +57,9 @@ def submitting(account: str, campaign_id: int) -> Iterator[Callable[[UUID, str],
 def attempting(
     lead_id: UUID, attempt_id: UUID, account: str, campaign_id: int
 ) -> Iterator[Callable[[str, int | None], None]]:
-    """A span around one exchange, in the lead's trace; call what it gives with the outcome and the HTTP status."""
-    if not _somebody_listens():
+    """Trace one exchange in the lead's trace; call what this yields with the outcome and the HTTP status."""
+    trace = _exported()
+    if trace is None:
         yield lambda _outcome, _http_status: None
         return
     attributes: dict[str, str | int] = {
@@ -74,7 +83,9 @@ def attempting(
 def _spanning(
     name: str, kind: "SpanKind", attributes: "dict[str, str | int]", parent: "Context | None" = None
 ) -> "Iterator[Span]":
-    """The current span for a while. Of an error it keeps the kind, never the text, which may name a person."""
+    """Make a span the current one. It records the type of an error, never its text, which may name a person."""
+    from opentelemetry import trace
+
     tracer = trace.get_tracer("dispatcher")
     with tracer.start_as_current_span(
         name,
@@ -92,7 +103,9 @@ def _spanning(
 
 
 def context_of(lead_id: UUID) -> "SpanContext":
-    """The remote parent that all spans of a lead have in common."""
+    """Return the remote parent that all spans of a lead have in common."""
+    from opentelemetry import trace
+
     return trace.SpanContext(
         trace_id=lead_id.int,
         span_id=lead_id.int & _SPAN_BITS or 1,  # zero means none

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from datetime import datetime
-from typing import Any, Final, assert_never
+from typing import Any, Final, TypedDict, assert_never
 from uuid import UUID
 
 from sqlalchemy import Connection, Row, TextClause, text
@@ -11,6 +11,30 @@ from sqlalchemy import Connection, Row, TextClause, text
 from dispatcher.decisions.states import FailureClass, Resolution
 from dispatcher.lead.phone import mask_phone
 from dispatcher.operator.lead_record import MASKED, FailedLead
+
+MOST_LISTED: Final = 1000
+
+
+class FailureFilters(TypedDict, total=False):
+    """The filters of `Dispatcher.failed` as keyword arguments; `FailureFilter` says what each means."""
+
+    account: str | None
+    campaign_id: int | None
+    failure_class: FailureClass | str | None
+    http_status: int | None
+    fingerprint: str | None
+    text: str | None
+    phone_number: str | None
+    idempotency_key: str | None
+    batch_id: UUID | None
+    variable: tuple[str, str] | None
+    attempts_from: int | None
+    replayed_before: bool | None
+    submitted_since: datetime | None
+    submitted_before: datetime | None
+    failed_since: datetime | None
+    failed_before: datetime | None
+    resolved: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,12 +88,19 @@ class FailureFilter:
 
     @classmethod
     def parse(cls, given: Mapping[str, Any]) -> "FailureFilter":
-        """The filter of these names and values; raises `ValueError` for a name or a failure class that is none."""
+        """Return the filter of these names and values; raise `ValueError` for an unknown name or failure class."""
         strangers = sorted(set(given) - set(cls.names()))
         if strangers:
             raise ValueError(f"{strangers[0]} is no filter; the filters are {', '.join(cls.names())}")
         failure_class = given.get("failure_class")
+        if failure_class is not None and failure_class not in set(FailureClass):
+            raise ValueError(f"failure_class is not one of {', '.join(FailureClass)}")
         return cls(**dict(given) | {"failure_class": None if failure_class is None else FailureClass(failure_class)})
+
+    @classmethod
+    def parameters(cls) -> dict[str, tuple[Any, Any]]:
+        """Return the annotation and the default of each filter, by name."""
+        return {one.name: (FailureFilters.__annotations__[one.name], one.default) for one in fields(cls)}
 
     @classmethod
     def names(cls) -> tuple[str, ...]:

@@ -18,14 +18,13 @@ from dispatcher.decisions.states import FailureClass, State
 from dispatcher.errors import DispatcherError, LeadNotFound, NotAllowed
 from dispatcher.operator import decided, failures
 from dispatcher.operator.decided import Locked
-from dispatcher.operator.failures import FailureFilter, FailureGroup
+from dispatcher.operator.failures import MOST_LISTED, FailureFilter, FailureGroup
 from dispatcher.operator.lead_record import FailedLead
 from dispatcher.operator.overview import Count
 from dispatcher.store import audit
 from dispatcher.store.database import Database, StatementRefused, translated
 from dispatcher.store.statement import Start
 
-MOST_LISTED: Final = 1000
 MOST_COUNTED: Final = 1_000_000
 MOST_READ: Final = 10_000
 

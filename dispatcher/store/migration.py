@@ -3,14 +3,11 @@
 from pathlib import Path
 from typing import Final
 
-from alembic import command
-from alembic.config import Config
-from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, create_engine, text
 from sqlalchemy.pool import NullPool
 
 from dispatcher.errors import SchemaOutOfDate
-from dispatcher.store.schema import SCHEMA
+from dispatcher.store.schema import REVISION, SCHEMA
 
 _PACKAGE: Final = Path(__file__).parents[1]
 
@@ -19,13 +16,6 @@ def scripts() -> Path:
     """The folder of migrations: inside the wheel, or at the top of a checkout."""
     packaged = _PACKAGE / "migrations"
     return packaged if packaged.is_dir() else _PACKAGE.parent / "migrations"
-
-
-def head() -> str:
-    """The revision that this version of the code needs."""
-    revision = ScriptDirectory(str(scripts())).get_current_head()
-    assert revision is not None, "the package ships without its migrations"  # noqa: S101 - a broken package
-    return revision
 
 
 def current(connection: Connection) -> str | None:
@@ -39,16 +29,19 @@ def current(connection: Connection) -> str | None:
 
 def check(connection: Connection) -> None:
     """Raise `SchemaOutOfDate` unless the connected database has exactly this version's schema."""
-    found, expected = current(connection), head()
-    if found != expected:
-        raise SchemaOutOfDate(found, expected)
+    found = current(connection)
+    if found != REVISION:
+        raise SchemaOutOfDate(found, REVISION)
 
 
 def upgrade(database_url: str) -> tuple[str | None, str]:
-    """Migrate to `head()` and return (revision before, revision after). Idempotent, and safe when two run at once.
+    """Migrate to `REVISION` and return (revision before, revision after). Idempotent, and safe when two run at once.
 
     `database_url` must name the psycopg 3 driver (`postgresql+psycopg://`), as `Settings` writes it.
     """
+    from alembic import command  # a producer checks the schema and never migrates: it need not load Alembic
+    from alembic.config import Config
+
     engine = create_engine(database_url, poolclass=NullPool, hide_parameters=True)
     try:
         with engine.connect() as connection:

@@ -8,7 +8,9 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from typing import Protocol
 
-from dispatcher.broker.connection import ALERT, DELIVER, LOOKUP, BrokerApp
+from celery import Celery
+
+from dispatcher.broker.connection import ALERT, DELIVER, LOOKUP
 from dispatcher.worker.stopping import Stopping, finishing_gently
 
 _log = logging.getLogger(__name__)
@@ -68,7 +70,7 @@ class Runtimes:
             return self._built[1]
 
 
-def register(app: BrokerApp, runtimes: Runtimes) -> None:
+def register(app: Celery, runtimes: Runtimes) -> None:
     """Gives `app`, and no other app of the process, its tasks.
 
     None ever raises: what a lead went through is in Postgres, so an exception here is a bug or an outage, and Celery

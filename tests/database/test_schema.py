@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
+from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, create_engine, text
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.pool import NullPool
@@ -14,7 +15,8 @@ from sqlalchemy.pool import NullPool
 from dispatcher.config.urls import normal_database_url
 from dispatcher.decisions.states import BIRTH_STATES, LEGAL_MOVES, State
 from dispatcher.errors import SchemaOutOfDate
-from dispatcher.store.migration import check, current, head, upgrade
+from dispatcher.store.migration import check, current, scripts, upgrade
+from dispatcher.store.schema import REVISION
 from tests.database.queue import Queue
 
 COLUMNS = """
@@ -48,12 +50,16 @@ def catalog(url: str, query: str) -> Sequence[tuple[Any, ...]]:
         return [tuple(row) for row in connection.execute(text(query))]
 
 
+def test_the_revision_that_the_code_needs_is_the_newest_migration() -> None:
+    assert ScriptDirectory(str(scripts())).get_current_head() == REVISION
+
+
 def test_a_second_migration_changes_nothing(empty_database_url: str) -> None:
     url = normal_database_url(empty_database_url)
 
-    assert upgrade(url) == (None, head())
+    assert upgrade(url) == (None, REVISION)
     before = catalog(url, "SELECT * FROM dispatcher.sweeps")
-    assert upgrade(url) == (head(), head())
+    assert upgrade(url) == (REVISION, REVISION)
     assert catalog(url, "SELECT * FROM dispatcher.sweeps") == before
 
 
@@ -73,14 +79,14 @@ def test_three_migrations_at_once_all_succeed(empty_database_url: str) -> None:
 def test_a_database_without_tables_is_told_to_migrate(empty_database_url: str) -> None:
     with connected(empty_database_url) as connection:
         assert current(connection) is None
-        with pytest.raises(SchemaOutOfDate, match=f"no dispatcher tables yet.*{head()}.*dispatcher migrate"):
+        with pytest.raises(SchemaOutOfDate, match=f"no dispatcher tables yet.*{REVISION}.*dispatcher migrate"):
             check(connection)
 
 
 def test_a_database_of_another_version_is_named(database_url: str) -> None:
     with connected(database_url) as connection:
         connection.execute(text("UPDATE dispatcher.alembic_version SET version_num = '0000'"))
-        with pytest.raises(SchemaOutOfDate, match=f"at revision 0000.*{head()}"):
+        with pytest.raises(SchemaOutOfDate, match=f"at revision 0000.*{REVISION}"):
             check(connection)
 
 

@@ -5,8 +5,7 @@ import sys
 import time
 from pathlib import Path
 
-from dispatcher.broker.connection import worker_configuration
-from dispatcher.celery import WorkerApp
+from dispatcher.celery import WorkerApp, worker_configuration
 from dispatcher.worker.stopping import Stopping
 
 LOG = Path(os.environ["STUB_LOG"])

@@ -22,8 +22,8 @@ def exported(monkeypatch: pytest.MonkeyPatch) -> Iterator[InMemorySpanExporter]:
     exporter = InMemorySpanExporter()
     provider = TracerProvider()
     provider.add_span_processor(SimpleSpanProcessor(exporter))
-    monkeypatch.setattr(tracing.trace, "get_tracer", provider.get_tracer)
-    monkeypatch.setattr(tracing.trace, "get_tracer_provider", lambda: provider)
+    monkeypatch.setattr(trace, "get_tracer", provider.get_tracer)
+    monkeypatch.setattr(trace, "get_tracer_provider", lambda: provider)
     yield exporter
     provider.shutdown()
 
@@ -53,7 +53,7 @@ def test_submit_and_post_meet_in_the_lead_s_trace(exported: InMemorySpanExporter
 
 def test_the_producer_s_own_trace_goes_on_in_submit(exported: InMemorySpanExporter) -> None:
     with (
-        tracing.trace.get_tracer("crm").start_as_current_span("request") as request,
+        trace.get_tracer("crm").start_as_current_span("request") as request,
         tracing.submitting("a", 1) as tell,
     ):
         tell(LEAD, "pending")
