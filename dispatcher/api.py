@@ -213,6 +213,12 @@ class Dispatcher:
         Raises:
             LeadNotFound: no lead has this id.
             StoreUnavailable: Postgres cannot be reached.
+
+        Example:
+            >>> queue = dispatcher.Dispatcher(dispatcher.Settings.from_environment())
+            >>> submission = queue.submit({"phone_number": "+14155550100", "campaign_id": 42})
+            >>> print(queue.explain(submission.id))
+            It was submitted ...
         """
         return self._reads.explain(lead_id_of(id))
 
@@ -221,6 +227,12 @@ class Dispatcher:
 
         Raises:
             StoreUnavailable: Postgres cannot be reached.
+
+        Example:
+            >>> queue = dispatcher.Dispatcher(dispatcher.Settings.from_environment())
+            >>> overview = queue.overview()
+            >>> overview.counts["failed"].value, overview.gates
+            (1, ())
         """
         return self._reads.overview()
 
@@ -266,6 +278,12 @@ class Dispatcher:
         Raises:
             ValueError: as in `failed`.
             StoreUnavailable: Postgres cannot be reached.
+
+        Example:
+            >>> queue = dispatcher.Dispatcher(dispatcher.Settings.from_environment())
+            >>> for group in queue.failed_groups():
+            ...     print(group.leads, group.message, group.campaigns)
+            1 Voicery refused the lead. (7,)
         """
         return self._failures.groups(FailureFilter.parse(filters))
 
@@ -278,6 +296,11 @@ class Dispatcher:
         Raises:
             ValueError: as in `failed`.
             StoreUnavailable: Postgres cannot be reached.
+
+        Example:
+            >>> queue = dispatcher.Dispatcher(dispatcher.Settings.from_environment())
+            >>> len(queue.failed_ids(campaign_id=7))
+            1
         """
         return self._failures.leads(FailureFilter.parse(filters))
 
@@ -347,6 +370,12 @@ class Dispatcher:
 
         Raises:
             StoreUnavailable: Postgres cannot be reached; the leads before are replayed.
+
+        Example:
+            >>> queue = dispatcher.Dispatcher(dispatcher.Settings.from_environment())
+            >>> done = queue.replay_all(queue.failed_ids(campaign_id=7), dry_run=True)
+            >>> len(done.replayed), len(done.refused)
+            (1, 0)
         """
         return self._failures.replay_all(
             map(lead_id_of, ids),
@@ -468,6 +497,11 @@ class Dispatcher:
             LimiterUnavailable: Redis, which keeps the rate limit, cannot be reached; nothing was asked.
             NoPermit: the rate limit left no permit in time.
             StoreUnavailable: Postgres cannot be reached.
+
+        Example:
+            >>> queue = dispatcher.Dispatcher(dispatcher.Settings.from_environment())
+            >>> [finding.verdict for finding in queue.look_up(most=10)]
+            []
         """
         from dispatcher.lookup import doubts
         from dispatcher.worker.deliverer import Deliverer, worker_name
@@ -486,7 +520,12 @@ class Dispatcher:
             deliverer.close()
 
     def importer(self) -> "Importer":
-        """Return what imports files of leads."""
+        """Return what imports files of leads.
+
+        Example:
+            >>> queue = dispatcher.Dispatcher(dispatcher.Settings.from_environment())
+            >>> importer = queue.importer()
+        """
         from dispatcher.importing.importer import Importer
 
         return Importer(self.bulk, self.database, self._settings.rate_limit)
@@ -584,7 +623,13 @@ class Dispatcher:
         return Reads(self.database, rate_use=self.rate_use)
 
     def rate_use(self) -> "tuple[RateUse, ...] | None":
-        """Return the use of each window of the rate limit; empty without a limit, None without Redis."""
+        """Return the use of each window of the rate limit; empty without a limit, None without Redis.
+
+        Example:
+            >>> queue = dispatcher.Dispatcher(dispatcher.Settings.from_environment())
+            >>> [(use.account, use.permits, use.seconds, use.used) for use in queue.rate_use()]
+            [('default', 100, 60.0, 0), ('default', 20, 10.0, 0)]
+        """
         from dispatcher.broker.limiter import Limiter, LimiterUnavailable
         from dispatcher.operator.overview import RateUse
 
@@ -619,7 +664,12 @@ class Dispatcher:
         return self._database
 
     def close(self) -> None:
-        """Close the connections of this process; the next call opens new ones."""
+        """Close the connections of this process; the next call opens new ones.
+
+        Example:
+            >>> queue = dispatcher.Dispatcher(dispatcher.Settings.from_environment())
+            >>> queue.close()
+        """
         if self._database is not None:
             self._database.close()
 

@@ -140,7 +140,8 @@ def test_the_steps_of_the_dockerfile_make_an_environment_that_works(tmp_path: Pa
     shutil.rmtree(source)
     python = tmp_path / "app" / "bin" / "python"
     asked = (
-        "import dispatcher, aiohttp; from dispatcher.store.schema import REVISION; from dispatcher.embedded.demo import *;"
+        "import dispatcher, aiohttp; from dispatcher.store.schema import REVISION;"
+        "from dispatcher.embedded.demo import *;"
         "print(dispatcher.__file__, REVISION, len(list(read_rows(example_file()))))"
     )
     answer = subprocess.run([python, "-c", asked], check=True, cwd=tmp_path, capture_output=True, text=True).stdout

@@ -70,13 +70,29 @@ def test_an_error_is_no_text_in_a_span(exported: InMemorySpanExporter) -> None:
     assert "555" not in span.to_json()
 
 
-def test_without_opentelemetry_it_is_nothing() -> None:
+def test_a_provider_that_the_environment_names_is_used() -> None:
     code = """
-import sys
+import os, sys
+os.environ["OTEL_PYTHON_TRACER_PROVIDER"] = "sdk_tracer_provider"
+from uuid import uuid4
+from dispatcher.logs import tracing
+assert "opentelemetry" not in sys.modules
+with tracing.submitting("default", 42) as tell:
+    from opentelemetry import trace
+    assert trace.get_current_span().is_recording()
+    tell(uuid4(), "pending")
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize("named", ["", "sdk_tracer_provider"])
+def test_without_opentelemetry_it_is_nothing(named: str) -> None:
+    code = f"""
+import os, sys
+os.environ["OTEL_PYTHON_TRACER_PROVIDER"] = "{named}"
 sys.modules["opentelemetry"] = None
 from uuid import uuid4
 from dispatcher.logs import tracing
-assert not tracing.INSTALLED
 with tracing.submitting("default", 42) as tell: tell(uuid4(), "pending")
 with tracing.attempting(uuid4(), uuid4(), "default", 42) as tell: tell("accepted", 200)
 """
