@@ -8,18 +8,22 @@ import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 import click
 from celery import Celery, signals
 from celery.app.amqp import AMQP
 from kombu.connection import Connection
+from redis.connection import parse_url
 
-from dispatcher.broker.connection import PREFIX, QUEUE
+from dispatcher.broker.connection import PREFIX, QUEUE, REDIS_URL_OPTION
+from dispatcher.config.setting import Secret
 from dispatcher.errors import NotConfigured
 from dispatcher.worker.stopping import Stopping
 from dispatcher.worker.sweep_process import SweepStep, sweep_command
 from dispatcher.worker.tasks import Runtimes, WorkerRuntime, register
 
+_POOLS: Final = frozenset({"prefork", "processes", "thread", "threads", "solo"})  # names and modules of Celery's
 _CONNECT_SECONDS: Final = 1.0
 _TIMEOUT_SECONDS: Final = 5.0  # longer than the second that a worker's BRPOP may take
 
@@ -54,12 +58,13 @@ def _runtime_from_environment(stopping: Stopping) -> WorkerRuntime:
 
 def worker_configuration(redis_url: str) -> Mapping[str, Any]:
     """Return a worker's configuration: it reconnects without end and takes one doorbell at a time."""
-    url = _kombu_url(redis_url)
+    url = _address_for_celery(redis_url)
     return {
         "broker_url": url,
         "broker_read_url": url,
         "broker_write_url": url,
         "broker_transport_options": {
+            REDIS_URL_OPTION: Secret(redis_url),
             "global_keyprefix": PREFIX,
             "socket_connect_timeout": _CONNECT_SECONDS,
             "socket_timeout": _TIMEOUT_SECONDS,
@@ -92,11 +97,28 @@ def worker_configuration(redis_url: str) -> Mapping[str, Any]:
     }
 
 
-def _kombu_url(redis_url: str) -> str:
-    if not redis_url.startswith("unix://"):
-        return redis_url
-    path, _, query = redis_url.removeprefix("unix://").partition("?")
-    return f"redis+socket://{path}?{query.replace('db=', 'virtual_host=')}"
+def _address_for_celery(redis_url: str) -> str:
+    """Return the address alone, for Celery's banner; `broker.envelope.Channel` connects by the whole URL.
+
+    Celery's own reading of a URL differs: for `rediss://` without parameters it does not verify the certificate, and an
+    unknown parameter ends the worker with a TypeError.
+    """
+    parts = urlsplit(redis_url)
+    database = parse_url(redis_url).get("db", 0)  # type: ignore[no-untyped-call]
+    if parts.scheme == "unix":
+        return f"redis+socket://{parts.path}?virtual_host={database}"
+    return f"redis://{parts.netloc.rpartition('@')[2]}/{database}"
+
+
+def _refuse_pool(pool: object) -> None:
+    """Raise `CannotStart` for a pool that does not run our tasks: with eventlet a worker starts and sends nothing."""
+    module = str(getattr(pool, "__module__", pool)).partition(":")[0]
+    name = module.removeprefix("celery.concurrency.")
+    if name not in _POOLS:
+        raise CannotStart(
+            f"The worker pool {name} cannot run the dispatcher's tasks, which are greenlets of one thread; "
+            "use --pool prefork (the default), threads or solo."
+        )
 
 
 class DoorbellAMQP(AMQP):  # type: ignore[misc]  # celery ships no types
@@ -164,6 +186,7 @@ class WorkerApp(Celery):  # type: ignore[misc]  # celery ships no types
 
     def Worker(self, **options: object) -> object:  # noqa: N802  # Celery's name for it
         """The worker of `celery worker`, without the three chatty extras that this broker suffers from."""
+        _refuse_pool(options.get("pool") or options.get("pool_cls") or self.conf.worker_pool)
         self.main_pid = os.getpid()
         self._listen_to_signals()
         quiet = {"without_mingle": True, "without_gossip": True, "without_heartbeat": True}

@@ -22,6 +22,9 @@ ALERT: Final = "dispatcher.alert"
 TIMEOUT_SECONDS: Final = 0.5
 """For connecting and for each answer. A healthy Redis answers in well under a millisecond."""
 
+REDIS_URL_OPTION: Final = "dispatcher_redis_url"
+"""Name of the broker transport option with the whole URL, a `Secret`: Celery shows its configuration in places."""
+
 
 def connect(redis_url: str, *, timeout_seconds: float = TIMEOUT_SECONDS) -> redis.Redis:
     """A client that opens its first connection with its first command. Thread-safe and fork-safe.

@@ -13,12 +13,14 @@ import json
 import logging
 from collections.abc import Mapping
 from queue import Empty
-from typing import Final
+from typing import Any, Final
 
+import redis
 from kombu.transport import redis as kombu_redis
 from kombu.transport.virtual import Message as VirtualMessage
+from redis.connection import parse_url
 
-from dispatcher.broker.connection import ALERT, DELIVER, LOOKUP
+from dispatcher.broker.connection import ALERT, DELIVER, LOOKUP, REDIS_URL_OPTION
 from dispatcher.broker.doorbell import Ring
 from dispatcher.lead.options import ACCOUNT_NAME
 
@@ -72,6 +74,22 @@ class Channel(kombu_redis.Channel):
     """Kombu's Redis channel, which survives what it cannot read."""
 
     Message = Message
+
+    def _connparams(self, asynchronous: bool = False) -> dict[str, Any]:  # noqa: FBT001, FBT002 - kombu's signature
+        """Connect as the doorbell and the limiter do: redis-py's reading of the URL replaces kombu's."""
+        url = self.connection.client.transport_options.get(REDIS_URL_OPTION)
+        if url is None:  # an app of a test, with a plain address
+            return dict(super()._connparams(asynchronous=asynchronous))  # type: ignore[no-untyped-call]
+        ours = parse_url(url.reveal())  # type: ignore[no-untyped-call]
+        # kombu derives its own class from this one, to learn of lost connections.
+        self.connection_class = self.connection_class_ssl = ours.pop("connection_class", redis.Connection)
+        theirs = super()._connparams(asynchronous=asynchronous)  # type: ignore[no-untyped-call]
+        kept = {
+            name: value
+            for name, value in theirs.items()
+            if name not in {"host", "port", "path", "username", "password"} and not name.startswith("ssl_")
+        }
+        return {**kept, **ours}
 
     def _brpop_read(self, **options: object) -> object:
         try:

@@ -5,9 +5,12 @@ are not resolved here: a name that resolves to a wrong machine fails at its cert
 """
 
 import re
+from collections.abc import Callable, Mapping
+from difflib import get_close_matches
 from ipaddress import IPv4Address, IPv6Address, ip_address
+from pathlib import Path
 from typing import Final
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import SplitResult, parse_qsl, urlencode, urlsplit
 
 MAX_LENGTH: Final = 2048
 
@@ -141,19 +144,116 @@ def normal_database_url(url: str) -> str:
 
 
 def normal_redis_url(url: str) -> str:
-    """`redis://`, `rediss://` (TLS) or `unix://` of one Redis server; clusters and sentinels are refused."""
+    """Return `url` as redis-py reads it: `redis://`, `rediss://` (TLS, verified by default) or `unix://` of one server.
+
+    Doorbell, limiter and the worker's broker connection all read this one form, so a parameter has one meaning.
+
+    Raises:
+        ValueError: it is no such address, or has a parameter that is unknown, has an unusable value, or is not the
+            URL's to say (timeouts and retries). The message names the parameter and never quotes a value.
+    """
     scheme, rest = _split(url)
     _refuse_many(scheme, rest)
+    address, _, query = rest.partition("?")
     match _REDIS.get(scheme):
         case None:
             raise ValueError("is not a Redis address; write redis://, rediss:// or unix://")
         case "unix":
             if not rest.startswith("/") and "@/" not in rest:
                 raise ValueError("names no socket; write unix:///path/of/redis.sock")
-            return f"unix://{rest}"
+            return f"unix://{address}{_redis_query(query, tls=False)}"
         case normal:
             _check_server(f"{normal}://{rest}")
-            return f"{normal}://{rest}"
+            return f"{normal}://{address}{_redis_query(query, tls=normal == 'rediss')}"
+
+
+def _redis_query(query: str, *, tls: bool) -> str:
+    given = parse_qsl(query, keep_blank_values=True)
+    kept: dict[str, str] = {}
+    for written, value in given:
+        name = _REDIS_SYNONYMS.get(written, written)
+        if name in kept:
+            raise ValueError(f"gives the parameter {name} twice")
+        if name in _REDIS_OURS:
+            raise ValueError(f"sets {name}, which the dispatcher bounds itself; remove it from the address")
+        if name not in _REDIS_PARAMETERS:
+            nearest = get_close_matches(name, _REDIS_PARAMETERS, n=1)
+            hint = f"; did you mean {nearest[0]}?" if nearest else f"; known are {', '.join(sorted(_REDIS_PARAMETERS))}"
+            raise ValueError(f"has a parameter that is not known{hint}")
+        if name.startswith("ssl_") and not tls:
+            raise ValueError(f"sets {name} without TLS; write rediss:// or remove it")
+        accepted = _REDIS_PARAMETERS[name](value)
+        if accepted is None:
+            raise ValueError(f"has a value of {name} that cannot be used; {_REDIS_VALUES[name]}")
+        kept[name] = accepted
+    return f"?{urlencode(kept)}" if kept else ""
+
+
+def _filled(value: str) -> str | None:
+    return value or None
+
+
+def _file(value: str) -> str | None:
+    return value if Path(value).is_file() else None
+
+
+def _directory(value: str) -> str | None:
+    return value if Path(value).is_dir() else None
+
+
+def _verification(value: str) -> str | None:
+    word = value.lower().removeprefix("cert_")  # Celery and Heroku write CERT_NONE
+    return word if word in {"none", "optional", "required"} else None
+
+
+def _yes_or_no(value: str) -> str | None:
+    word = value.lower()
+    return "True" if word in {"true", "1", "yes"} else "False" if word in {"false", "0", "no"} else None
+
+
+def _whole_number(value: str) -> str | None:
+    return value if re.fullmatch(r"[0-9]{1,5}", value) else None
+
+
+def _tls_version(value: str) -> str | None:
+    numbers = {"TLSV1_2": "771", "TLSV1_3": "772"}  # redis-py takes the number of `ssl.TLSVersion`
+    word = value.upper().replace(".", "_")
+    return numbers.get(word, value if value in numbers.values() else None)
+
+
+_REDIS_PARAMETERS: Final[Mapping[str, Callable[[str], str | None]]] = {
+    "client_name": _filled,
+    "db": _whole_number,
+    "health_check_interval": _whole_number,
+    "password": _filled,
+    "ssl_ca_certs": _file,
+    "ssl_ca_path": _directory,
+    "ssl_cert_reqs": _verification,
+    "ssl_certfile": _file,
+    "ssl_check_hostname": _yes_or_no,
+    "ssl_ciphers": _filled,
+    "ssl_keyfile": _file,
+    "ssl_min_version": _tls_version,
+    "ssl_password": _filled,
+    "username": _filled,
+}
+_REDIS_SYNONYMS: Final = {"virtual_host": "db", "ssl_keyfile_password": "ssl_password"}
+_REDIS_VALUES: Final = {
+    **dict.fromkeys(("client_name", "password", "ssl_ciphers", "ssl_password", "username"), "it is empty"),
+    **dict.fromkeys(("ssl_ca_certs", "ssl_certfile", "ssl_keyfile"), "give the path of a PEM file that exists here"),
+    "db": "give the number of a database",
+    "health_check_interval": "give whole seconds",
+    "ssl_ca_path": "give the path of a directory that exists here",
+    "ssl_cert_reqs": "give required (the default), optional or none",
+    "ssl_check_hostname": "give true or false",
+    "ssl_min_version": "give TLSv1_2 or TLSv1_3",
+}
+_REDIS_OURS: Final = frozenset(
+    {
+        "max_connections", "protocol", "retry_on_error", "retry_on_timeout", "socket_connect_timeout",
+        "socket_keepalive", "socket_read_size", "socket_timeout", "timeout",
+    }
+)  # fmt: skip
 
 
 def _refuse_many(scheme: str, rest: str) -> None:

@@ -138,7 +138,7 @@ def test_another_database_is_refused(url: str) -> None:
     ("url", "normal"),
     [
         ("redis://localhost", "redis://localhost"),
-        ("REDIS://:pw@h:6380/3?timeout=1", "redis://:pw@h:6380/3?timeout=1"),
+        ("REDIS://:pw@h:6380/3?client_name=leads", "redis://:pw@h:6380/3?client_name=leads"),
         ("rediss://u:p%2F@h", "rediss://u:p%2F@h"),
         ("redis://[::1]:6379/0", "redis://[::1]:6379/0"),
         ("unix:///run/redis.sock?db=1", "unix:///run/redis.sock?db=1"),

@@ -1,0 +1,21 @@
+"""The Celery app of the workers: what it refuses before it starts."""
+
+import pytest
+
+from dispatcher.celery import CannotStart, WorkerApp
+
+
+# Source: eventlet replaces greenlet's hub; a worker with it starts, answers ping, and sends nothing.
+@pytest.mark.parametrize("pool", ["eventlet", "gevent", "celery.concurrency.gevent:TaskPool", "someone.pools:Pool"])
+def test_a_pool_that_cannot_work_is_refused_by_name(pool: str) -> None:
+    app = WorkerApp(configuration=lambda: {"broker_url": "redis://127.0.0.1:9/0"})
+
+    with pytest.raises(CannotStart, match=r"The worker pool .* cannot run.*--pool prefork"):
+        app.Worker(pool_cls=pool)
+
+
+def test_a_pool_of_the_configuration_is_refused_too() -> None:
+    app = WorkerApp(configuration=lambda: {"broker_url": "redis://127.0.0.1:9/0", "worker_pool": "gevent"})
+
+    with pytest.raises(CannotStart, match="worker pool gevent"):
+        app.Worker()
