@@ -39,7 +39,7 @@ test-unit: $(INSTALLED) ## The pure rules, in seconds
 
 test-pg15: $(INSTALLED) ## The database tests on Postgres 15 (Debian's; installed if missing and root)
 	TEST_POSTGRES_BIN_DIR="$$(tests/support/find-postgres 15)" && export TEST_POSTGRES_BIN_DIR && \
-		$(PYTEST) -n 2 --dist worksteal $(NOT_LONG) $(wildcard tests/database) tests/embedded
+		$(PYTEST) -n 2 --dist worksteal $(NOT_LONG) $(wildcard tests/database) tests/embedded tests/migration
 
 lint: $(INSTALLED) ## Style, types and the direction of imports
 	$(BIN)/ruff check $(wildcard $(SOURCES))

@@ -80,10 +80,19 @@ class NotConfigured(DispatcherError):
 
 
 class SchemaOutOfDate(DispatcherError):
-    """The database lacks the dispatcher's tables, or has those of another version."""
+    """The database lacks the dispatcher's tables, or has those of another version.
 
-    def __init__(self, found: str | None, expected: str) -> None:
+    found      the revision of the database; None without tables
+    expected   the revision that this version needs
+    remedy     what to do, where `dispatcher migrate` alone does not help
+    """
+
+    def __init__(self, found: str | None, expected: str, remedy: str = "Run `dispatcher migrate`.") -> None:
         self.found = found
         self.expected = expected
+        self.remedy = remedy
         have = f"is at revision {found}" if found else "has no dispatcher tables yet"
-        super().__init__(f"The database {have}, this version needs {expected}; run `dispatcher migrate`.")
+        super().__init__(f"The database {have}, this version needs {expected}. {remedy}")
+
+    def __reduce__(self) -> tuple[type, tuple[str | None, str, str]]:
+        return type(self), (self.found, self.expected, self.remedy)

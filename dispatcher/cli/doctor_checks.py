@@ -23,7 +23,6 @@ from dispatcher.operator.leads import Reads
 from dispatcher.operator.overview import Overview
 from dispatcher.store import accounts, migration
 from dispatcher.store.database import Database, StatementRefused
-from dispatcher.store.schema import REVISION
 
 OLDEST_POSTGRES: Final = 140_000
 OLDEST_REDIS: Final = (6, 2)
@@ -66,7 +65,7 @@ def _postgres(settings: Settings) -> Iterator[Check]:
             with database.autocommit() as plain:  # a transaction of ours would have asked for more
                 yield from doctor_stores.session(plain)
             migration.check(connection)
-            yield Check("Schema", Verdict.GOOD, f"at revision {REVISION}")
+            yield Check("Schema", Verdict.GOOD, f"at revision {migration.head()}")
             yield from _bindings(settings, connection)
             for check in (
                 doctor_stores.limits,
@@ -77,7 +76,7 @@ def _postgres(settings: Settings) -> Iterator[Check]:
                 yield from check(connection)
         yield from _work(Reads(database).overview())
     except SchemaOutOfDate as error:
-        yield Check("Schema", Verdict.BAD, str(error), "dispatcher migrate")
+        yield Check("Schema", Verdict.BAD, str(error), error.remedy)
     except (DispatcherError, StatementRefused) as error:
         advice = "Is DATABASE_URL right, and does the server run?"
         if not settings.pooler and _answers_as_pooler(settings):

@@ -141,9 +141,10 @@ def migrate() -> None:
     from dispatcher.store.database import translated
     from dispatcher.store.migration import upgrade
 
-    url = Settings.from_environment().require_database_url()
+    settings = Settings.from_environment()
+    url = settings.require_database_url()
     with translated():
-        before, after = upgrade(url)
+        before, after = upgrade(url, pooler=settings.pooler, tell=screen.say)
     if before == after:
         screen.say(("✓ ", "green"), f"The schema is up to date (revision {after}).")
     else:

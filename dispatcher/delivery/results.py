@@ -43,9 +43,10 @@ WITH result AS MATERIALIZED (
         fingerprint text, response text, evidence jsonb, ended_ago float8, settle float8
     )
 ), settled AS (
+    -- Not from now(): `ended_ago` may be measured after this transaction began, and the attempt would end too early.
     -- A 2xx with an id that another lead of ours holds: Voicery handed back the existing lead. A subquery, because only
     -- an index probe a result can answer it; a join is planned over the whole table where statistics are stale.
-    SELECT result.*, now() - make_interval(secs => result.ended_ago) AS ended_at,
+    SELECT result.*, clock_timestamp() - make_interval(secs => result.ended_ago) AS ended_at,
         (SELECT other.id FROM dispatcher.leads AS other
          WHERE other.account = result.account AND other.voicery_lead_id = result.voicery_lead_id
            AND other.id <> result.lead_id LIMIT 1) AS held_by
@@ -84,7 +85,7 @@ WITH result AS MATERIALIZED (
 ), ended AS (
     UPDATE dispatcher.lead_attempts AS attempt
     SET ended_at = final.ended_at,
-        finished_at = CASE WHEN final.entering = 'unknown' THEN NULL ELSE now() END,
+        finished_at = CASE WHEN final.entering = 'unknown' THEN NULL ELSE greatest(now(), final.ended_at) END,
         outcome = final.outcome, http_status = final.http_status, error = final.message, response = final.response,
         evidence = attempt.evidence || final.evidence
     FROM final JOIN moved USING (attempt_id)

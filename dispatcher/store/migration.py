@@ -1,58 +1,160 @@
-"""Bringing the database to this version's schema, and telling whether it is there."""
+"""The schema's revision: which one this version needs, which one a database has, and the upgrade from one to the other.
 
+Alembic is imported by the upgrade alone: a producer that only checks the revision does not pay for it.
+"""
+
+import time
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Final
 
-from sqlalchemy import Connection, create_engine, text
+from sqlalchemy import Connection, Engine, create_engine, text
 from sqlalchemy.pool import NullPool
 
-from dispatcher.errors import SchemaOutOfDate
-from dispatcher.store.schema import REVISION, SCHEMA
+from dispatcher.errors import SchemaOutOfDate, StoreUnavailable
+from dispatcher.store.schema import SCHEMA
+
+Tell = Callable[[str], None]
+"""Takes one sentence for the person who waits."""
 
 _PACKAGE: Final = Path(__file__).parents[1]
 
+# Any number, the same for all who migrate.
+_LOCK: Final = 7_264_311_905_512_001
+_OTHERS_SECONDS: Final = 600.0
+_OPTIONS: Final = "-c timezone=UTC -c client_encoding=UTF8 -c statement_timeout=0 -c lock_timeout=0"
+
+# The development versions 0001 and 0003 to 0005 have ids in common with revisions of today: 0001 had no table of
+# imports, the others lack what today's 0002 adds.
+_FOUND: Final = text(f"""
+SELECT (SELECT version_num FROM {SCHEMA}.alembic_version) AS revision,
+    to_regclass('{SCHEMA}.imports') IS NOT NULL AS baseline,
+    EXISTS (SELECT FROM pg_constraint
+            WHERE conrelid = to_regclass('{SCHEMA}.lead_attempts') AND conname = 'lead_attempts_order_check') AS ordered
+""")
+
 
 def scripts() -> Path:
-    """The folder of migrations: inside the wheel, or at the top of a checkout."""
+    """Return the folder of migrations: inside the wheel, or at the top of a checkout."""
     packaged = _PACKAGE / "migrations"
     return packaged if packaged.is_dir() else _PACKAGE.parent / "migrations"
 
 
+@cache
+def revisions() -> tuple[str, ...]:
+    """Return the ids of all revisions, oldest first: the file `0002_attempt_times.py` is revision 0002."""
+    return tuple(sorted(path.name[:4] for path in (scripts() / "versions").glob("[0-9][0-9][0-9][0-9]_*.py")))
+
+
+def head() -> str:
+    """Return the revision that this version of the code needs."""
+    assert revisions(), "the package ships without its migrations"  # noqa: S101 - a broken package
+    return revisions()[-1]
+
+
 def current(connection: Connection) -> str | None:
-    """The revision of the connected database; None where the dispatcher's tables are missing."""
+    """Return the revision of the connected database; None where the dispatcher's tables are missing.
+
+    Raises `SchemaOutOfDate` for the schema of a development version, which no released version can upgrade.
+    """
     exists = connection.execute(text("SELECT to_regclass(:table)"), {"table": f"{SCHEMA}.alembic_version"}).scalar()
     if exists is None:
         return None
-    revision = connection.execute(text(f"SELECT version_num FROM {SCHEMA}.alembic_version")).scalar()
-    return None if revision is None else str(revision)
+    found = connection.execute(_FOUND).one()
+    if found.revision is None:
+        return None
+    revision = str(found.revision)
+    if not found.baseline or (revision in {"0003", "0004", "0005"} and not found.ordered):
+        raise SchemaOutOfDate(
+            revision,
+            head(),
+            "This is a schema of a development version that was never released, and it cannot be upgraded. Name "
+            f"another database in DATABASE_URL, or move the old tables away (ALTER SCHEMA {SCHEMA} RENAME TO "
+            f"{SCHEMA}_old); then run `dispatcher migrate`.",
+        )
+    return revision
 
 
 def check(connection: Connection) -> None:
     """Raise `SchemaOutOfDate` unless the connected database has exactly this version's schema."""
     found = current(connection)
-    if found != REVISION:
-        raise SchemaOutOfDate(found, REVISION)
+    _refuse_unknown(found)
+    if found != head():
+        raise SchemaOutOfDate(found, head())
 
 
-def upgrade(database_url: str) -> tuple[str | None, str]:
-    """Migrate to `REVISION` and return (revision before, revision after). Idempotent, and safe when two run at once.
+def upgrade(database_url: str, *, pooler: bool = False, tell: Tell | None = None) -> tuple[str | None, str]:
+    """Migrate to `head()` and return (revision before, revision after). Safe to repeat, and safe when two run at once.
 
-    `database_url` must name the psycopg 3 driver (`postgresql+psycopg://`), as `Settings` writes it.
+    database_url   must name the psycopg 3 driver (`postgresql+psycopg://`), as `Settings` writes it
+    pooler         the URL leads to a transaction-pooling proxy, which takes no start-up options
+    tell           takes a sentence for each longer wait
+
+    Raises `SchemaOutOfDate` for a schema that this version does not know, and `StoreUnavailable` where a lock was not
+    to be had; repeating goes on with what is missing.
     """
-    from alembic import command  # a producer checks the schema and never migrates: it need not load Alembic
-    from alembic.config import Config
-
-    engine = create_engine(database_url, poolclass=NullPool, hide_parameters=True)
+    # No statement of a migration is prepared: some are several statements in one string.
+    arguments: dict[str, object] = {"application_name": f"{SCHEMA}-migrate", "prepare_threshold": None}
+    if not pooler:
+        arguments["options"] = _OPTIONS
+    engine = create_engine(database_url, poolclass=NullPool, hide_parameters=True, connect_args=arguments)
+    tell = tell or _silent
     try:
-        with engine.connect() as connection:
-            before = current(connection)
-            connection.rollback()
-            config = Config()
-            config.set_main_option("script_location", str(scripts()).replace("%", "%%"))
-            config.attributes["connection"] = connection
-            command.upgrade(config, "head")
-            after = current(connection)
+        with engine.connect() as guard:
+            _wait_for_others(guard, tell)
+            return _upgrade(engine, tell)
     finally:
         engine.dispose()
+
+
+def _upgrade(engine: Engine, tell: Tell) -> tuple[str | None, str]:
+    with engine.connect() as connection:
+        before = current(connection)
+        _refuse_unknown(before)
+        # Asked first: IF NOT EXISTS wants the right to create schemas even where there is nothing to create.
+        if connection.execute(text("SELECT to_regnamespace(:name)"), {"name": SCHEMA}).scalar() is None:
+            connection.execute(text(f"CREATE SCHEMA {SCHEMA}"))
+        connection.commit()
+        _run_alembic(connection, tell)
+        after = current(connection)
     assert after is not None  # noqa: S101 - the upgrade has just written it
     return before, after
+
+
+def _run_alembic(connection: Connection, tell: Tell) -> None:
+    from alembic import command  # late: see above
+    from alembic.config import Config
+
+    config = Config()
+    config.set_main_option("script_location", str(scripts()).replace("%", "%%"))
+    config.attributes.update(connection=connection, tell=tell)
+    command.upgrade(config, "head")
+    connection.rollback()
+
+
+def _wait_for_others(guard: Connection, tell: Tell) -> None:
+    """Hold the lock of all who migrate in the open transaction of `guard`, which works behind a pooler too."""
+    guard.execute(text("SET LOCAL idle_in_transaction_session_timeout = 0"))
+    until, told = time.monotonic() + _OTHERS_SECONDS, False
+    while not guard.execute(text("SELECT pg_try_advisory_xact_lock(:key)"), {"key": _LOCK}).scalar():
+        if time.monotonic() > until:
+            raise StoreUnavailable("Another `dispatcher migrate` has been running for 10 minutes; end it, then repeat.")
+        if not told:
+            tell("Another `dispatcher migrate` is running; waiting for it to end.")
+            told = True
+        time.sleep(0.2)
+
+
+def _refuse_unknown(found: str | None) -> None:
+    if found is not None and found not in revisions():
+        raise SchemaOutOfDate(
+            found,
+            head(),
+            "This version does not know that revision: a newer version has migrated the database. Install that "
+            "version here too.",
+        )
+
+
+def _silent(_sentence: str) -> None:
+    """Drop the sentence."""

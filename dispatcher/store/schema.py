@@ -4,9 +4,6 @@ from typing import Final
 
 SCHEMA: Final = "dispatcher"
 
-REVISION: Final = "0005"
-"""The newest revision of `migrations/`, which this version needs. A constant, so that a check needs no Alembic."""
-
 LIVE: Final = (
     "state IN ('pending', 'sending', 'unknown', 'accepted')"
     " OR (state = 'failed' AND failure_class = 'outcome_unknown' AND resolved_at IS NULL)"

@@ -101,7 +101,7 @@ def test_a_pause_waits_for_claims_of_other_sessions(dispatcher: Dispatcher, queu
 
 
 def test_the_schema_can_be_migrated_through_it(pooled_url: str, database: Database) -> None:
-    before, after = upgrade(normal_database_url(pooled_url))
+    before, after = upgrade(normal_database_url(pooled_url), pooler=True)
 
     assert before == after
     with database.transaction() as connection:

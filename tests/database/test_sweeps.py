@@ -63,6 +63,10 @@ def sweeper(database: Database, bell: Bell) -> Sweeper:
 def lease_over(queue: Queue, number: int = 0) -> uuid.UUID:
     claimed = queue.claimed(number)
     queue.run("UPDATE dispatcher.leads SET lease_until = now() - interval '10 s' WHERE id = :id", id=claimed.lead_id)
+    queue.run(
+        "UPDATE dispatcher.lead_attempts SET started_at = now() - interval '1 min' WHERE lead_id = :id",
+        id=claimed.lead_id,
+    )
     return claimed.lead_id
 
 

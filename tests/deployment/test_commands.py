@@ -140,9 +140,9 @@ def test_the_steps_of_the_dockerfile_make_an_environment_that_works(tmp_path: Pa
     shutil.rmtree(source)
     python = tmp_path / "app" / "bin" / "python"
     asked = (
-        "import dispatcher, aiohttp; from dispatcher.store.schema import REVISION;"
+        "import dispatcher, aiohttp; from dispatcher.store.migration import head;"
         "from dispatcher.embedded.demo import *;"
-        "print(dispatcher.__file__, REVISION, len(list(read_rows(example_file()))))"
+        "print(dispatcher.__file__, head(), len(list(read_rows(example_file()))))"
     )
     answer = subprocess.run([python, "-c", asked], check=True, cwd=tmp_path, capture_output=True, text=True).stdout
     assert answer.startswith(str(tmp_path / "app"))

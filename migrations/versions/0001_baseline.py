@@ -1,4 +1,4 @@
-"""The first schema.
+"""The schema of the first release: leads and their attempts, failures, gates, stored work, alerts and imports.
 
 Revision ID: 0001
 Revises:
@@ -11,7 +11,7 @@ down_revision = None
 branch_labels = None
 depends_on = None
 
-TABLES = """
+LEADS = """
 CREATE TABLE dispatcher.leads (
     id uuid NOT NULL,
     account text NOT NULL,
@@ -65,6 +65,7 @@ CREATE INDEX leads_expiring
 
 CREATE INDEX leads_finished
     ON dispatcher.leads (finished_at)
+    INCLUDE (state)
     WHERE finished_at IS NOT NULL;
 
 CREATE INDEX leads_leased
@@ -161,11 +162,23 @@ CREATE UNIQUE INDEX failed_leads_one_open
 
 CREATE INDEX failed_leads_open
     ON dispatcher.failed_leads (failed_at, id)
+    INCLUDE (lead_id, account, campaign_id, phone_number, failure_class, http_status, fingerprint, attempts)
     WHERE resolved_at IS NULL;
 
 CREATE INDEX failed_leads_open_cause
     ON dispatcher.failed_leads (fingerprint, failed_at)
     WHERE resolved_at IS NULL;
+
+CREATE INDEX failed_leads_resolved
+    ON dispatcher.failed_leads (failed_at, id)
+    INCLUDE (lead_id, account, campaign_id, phone_number, failure_class, http_status, fingerprint, attempts)
+    WHERE resolved_at IS NOT NULL;
+
+CREATE INDEX failed_leads_lead
+    ON dispatcher.failed_leads (lead_id);
+
+CREATE INDEX failed_leads_phone
+    ON dispatcher.failed_leads (phone_number);
 
 CREATE TABLE dispatcher.accounts (
     name text NOT NULL,
@@ -267,10 +280,159 @@ CREATE TABLE dispatcher.audit_log (
     detail jsonb DEFAULT '{}'::jsonb NOT NULL,
     CONSTRAINT audit_log_pkey PRIMARY KEY (id)
 );
+
+CREATE INDEX audit_log_subject
+    ON dispatcher.audit_log (subject, id);
 """
 
-# The doubled % is the driver's escape. Native code decides; the function runs only to refuse. The pairs are `dispatcher.decisions.states.LEGAL_MOVES` (tested equal).
-TRIGGER = """
+OPERATIONS = """
+CREATE TABLE dispatcher.operations (
+    id uuid NOT NULL,
+    kind text NOT NULL,
+    state text DEFAULT 'queued' NOT NULL,
+    filters jsonb DEFAULT '{}'::jsonb NOT NULL,
+    options jsonb DEFAULT '{}'::jsonb NOT NULL,
+    actor text NOT NULL,
+    total integer NOT NULL,
+    done integer DEFAULT 0 NOT NULL,
+    refused integer DEFAULT 0 NOT NULL,
+    per_minute integer,
+    next_at timestamptz DEFAULT now() NOT NULL,
+    created_at timestamptz DEFAULT now() NOT NULL,
+    started_at timestamptz,
+    finished_at timestamptz,
+    stopped_by text,
+    CONSTRAINT operations_pkey PRIMARY KEY (id),
+    CONSTRAINT operations_kind_check CHECK (kind IN ('replay', 'dismiss', 'look_up')),
+    CONSTRAINT operations_state_check CHECK (state IN ('queued', 'running', 'stopped', 'finished')),
+    CONSTRAINT operations_per_minute_check CHECK (per_minute > 0),
+    CONSTRAINT operations_ended_check CHECK ((state IN ('stopped', 'finished')) = (finished_at IS NOT NULL))
+);
+
+CREATE INDEX operations_created
+    ON dispatcher.operations (created_at);
+
+CREATE INDEX operations_open
+    ON dispatcher.operations (next_at)
+    WHERE finished_at IS NULL;
+
+CREATE TABLE dispatcher.operation_leads (
+    operation_id uuid NOT NULL,
+    position integer NOT NULL,
+    lead_id uuid NOT NULL,
+    outcome text,
+    reason text,
+    CONSTRAINT operation_leads_pkey PRIMARY KEY (operation_id, position),
+    CONSTRAINT operation_leads_outcome_check CHECK (outcome IN ('done', 'refused')),
+    CONSTRAINT operation_leads_operation_id_fkey FOREIGN KEY(operation_id) REFERENCES dispatcher.operations (id) ON DELETE CASCADE
+);
+
+CREATE INDEX operation_leads_open
+    ON dispatcher.operation_leads (operation_id, position)
+    WHERE outcome IS NULL;
+
+CREATE INDEX operation_leads_refused
+    ON dispatcher.operation_leads (operation_id, position)
+    WHERE outcome = 'refused';
+
+CREATE TABLE dispatcher.lead_revisions (
+    lead_id uuid NOT NULL,
+    revision integer NOT NULL,
+    campaign_id bigint NOT NULL,
+    phone_number text NOT NULL,
+    variables jsonb NOT NULL,
+    payload_hash text NOT NULL,
+    replaced_at timestamptz DEFAULT now() NOT NULL,
+    replaced_by text NOT NULL,
+    note text,
+    CONSTRAINT lead_revisions_pkey PRIMARY KEY (lead_id, revision),
+    CONSTRAINT lead_revisions_lead_id_fkey FOREIGN KEY(lead_id) REFERENCES dispatcher.leads (id) ON DELETE CASCADE
+);
+"""
+
+ALERTS = """
+CREATE TABLE dispatcher.alerts (
+    id bigint GENERATED ALWAYS AS IDENTITY,
+    at timestamptz DEFAULT now() NOT NULL,
+    kind text NOT NULL,
+    cause text NOT NULL,
+    account text,
+    campaign_id bigint,
+    reason text,
+    lead_id uuid,
+    due_at timestamptz DEFAULT now() NOT NULL,
+    tries integer DEFAULT 0 NOT NULL,
+    done_at timestamptz,
+    result text,
+    CONSTRAINT alerts_pkey PRIMARY KEY (id),
+    CONSTRAINT alerts_kind_check CHECK (kind IN ('outcome_unknown', 'incident', 'gate_closed')),
+    CONSTRAINT alerts_result_check CHECK (result IN ('sent', 'folded', 'given_up')),
+    CONSTRAINT alerts_done_has_result_check CHECK ((done_at IS NULL) = (result IS NULL))
+);
+
+CREATE INDEX alerts_at
+    ON dispatcher.alerts (at);
+
+CREATE INDEX alerts_open
+    ON dispatcher.alerts (due_at)
+    WHERE done_at IS NULL;
+
+CREATE INDEX alerts_open_cause
+    ON dispatcher.alerts (cause)
+    WHERE done_at IS NULL;
+
+CREATE INDEX alerts_sent
+    ON dispatcher.alerts (cause, done_at)
+    WHERE result = 'sent';
+
+CREATE TABLE dispatcher.tallies (
+    name text NOT NULL,
+    account text NOT NULL,
+    label text NOT NULL,
+    value double precision NOT NULL,
+    CONSTRAINT tallies_pkey PRIMARY KEY (name, account, label)
+)
+WITH (fillfactor = 50);
+"""
+
+IMPORTS = """
+CREATE TABLE dispatcher.imports (
+    id bigint GENERATED ALWAYS AS IDENTITY,
+    batch_id uuid NOT NULL,
+    file_name text NOT NULL,
+    account text NOT NULL,
+    actor text NOT NULL,
+    submitted bigint DEFAULT 0 NOT NULL,
+    duplicates bigint DEFAULT 0 NOT NULL,
+    repeated bigint DEFAULT 0 NOT NULL,
+    rejected bigint DEFAULT 0 NOT NULL,
+    started_at timestamptz DEFAULT now() NOT NULL,
+    updated_at timestamptz DEFAULT now() NOT NULL,
+    finished_at timestamptz,
+    CONSTRAINT imports_pkey PRIMARY KEY (id)
+);
+
+CREATE INDEX imports_batch
+    ON dispatcher.imports (batch_id);
+
+CREATE TABLE dispatcher.import_rejections (
+    id bigint GENERATED ALWAYS AS IDENTITY,
+    import_id bigint NOT NULL,
+    line bigint NOT NULL,
+    field text NOT NULL,
+    reason text NOT NULL,
+    original text NOT NULL,
+    CONSTRAINT import_rejections_pkey PRIMARY KEY (id),
+    CONSTRAINT import_rejections_import_id_fkey FOREIGN KEY(import_id) REFERENCES dispatcher.imports (id) ON DELETE CASCADE
+);
+
+CREATE INDEX import_rejections_import
+    ON dispatcher.import_rejections (import_id, id);
+"""
+
+# Native code decides; the function runs only to refuse. The pairs are `dispatcher.decisions.states.LEGAL_MOVES` (tested
+# equal). The doubled % is the driver's escape.
+MOVES = """
 CREATE FUNCTION dispatcher.refuse_illegal_move() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     RAISE EXCEPTION 'a lead may not go from %% to %%', OLD.state, NEW.state
@@ -291,7 +453,50 @@ CREATE TRIGGER leads_legal_moves BEFORE UPDATE OF state ON dispatcher.leads
     EXECUTE FUNCTION dispatcher.refuse_illegal_move();
 """
 
-# The queue's table lives on dead rows: vacuum it by count, not by share, and do not let it dawdle.
+# Written in the transaction of the change itself, whichever code makes it. Only inserts: no row that two transactions
+# could want, so no wait and no deadlock. Equal alerts are folded when they are sent.
+OUTBOX = """
+CREATE FUNCTION dispatcher.alert_of_gate() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    INSERT INTO dispatcher.alerts (kind, cause, account, campaign_id, reason)
+    VALUES ('gate_closed', concat_ws(':', 'gate_closed', NEW.reason, NEW.account, NEW.campaign_id),
+        NEW.account, NEW.campaign_id, NEW.reason);
+    RETURN NULL;
+END
+$$;
+
+CREATE TRIGGER gates_alert AFTER UPDATE OF state, reason ON dispatcher.gates
+    FOR EACH ROW WHEN (
+        NEW.state = 'closed' AND NEW.reason NOT IN ('paused', 'throttled') AND NEW.reason IS DISTINCT FROM OLD.reason
+    )
+    EXECUTE FUNCTION dispatcher.alert_of_gate();
+
+CREATE FUNCTION dispatcher.alert_of_incident() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    INSERT INTO dispatcher.alerts (kind, cause, reason, lead_id)
+    VALUES ('incident', concat_ws(':', 'incident', NEW.kind), NEW.kind, NEW.lead_id);
+    RETURN NULL;
+END
+$$;
+
+CREATE TRIGGER incidents_alert AFTER INSERT ON dispatcher.incidents
+    FOR EACH ROW EXECUTE FUNCTION dispatcher.alert_of_incident();
+
+CREATE FUNCTION dispatcher.alert_of_failure() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    INSERT INTO dispatcher.alerts (kind, cause, account, campaign_id, reason, lead_id)
+    VALUES ('outcome_unknown', concat_ws(':', 'outcome_unknown', NEW.account, NEW.campaign_id),
+        NEW.account, NEW.campaign_id, 'outcome_unknown', NEW.lead_id);
+    RETURN NULL;
+END
+$$;
+
+CREATE TRIGGER failed_leads_alert AFTER INSERT ON dispatcher.failed_leads
+    FOR EACH ROW WHEN (NEW.failure_class = 'outcome_unknown')
+    EXECUTE FUNCTION dispatcher.alert_of_failure();
+"""
+
+# The queue's table lives on dead rows: vacuum it by count, not by share, and without delays.
 AUTOVACUUM = """
 ALTER TABLE dispatcher.leads SET (
     fillfactor = 85, autovacuum_vacuum_scale_factor = 0.01, autovacuum_vacuum_threshold = 1000,
@@ -302,7 +507,6 @@ ALTER TABLE dispatcher.lead_attempts SET (
     autovacuum_vacuum_cost_delay = 0, autovacuum_analyze_scale_factor = 0.02
 );
 """
-
 
 # One call inside the claim: it first waits for a pause that is being committed, then looks with a fresh snapshot (which
 # a VOLATILE function takes for each of its queries, while the claim around it keeps its older one).
@@ -323,7 +527,7 @@ THE_SWEEP = "INSERT INTO dispatcher.sweeps (name) VALUES ('sweep')"
 
 
 def upgrade() -> None:
-    for script in (TABLES, TRIGGER, AUTOVACUUM, GATES, THE_SWEEP):
+    for script in (LEADS, OPERATIONS, ALERTS, IMPORTS, MOVES, OUTBOX, AUTOVACUUM, GATES, THE_SWEEP):
         op.get_bind().exec_driver_sql(script)
 
 

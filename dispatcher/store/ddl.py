@@ -1,0 +1,96 @@
+"""The steps of a migration on tables in use: each in a transaction of its own, and none that writers have to wait for.
+
+A step must be repeatable (`IF NOT EXISTS`, `DROP … IF EXISTS, ADD …`): an interrupted upgrade starts its revision
+again.
+"""
+
+import time
+from typing import Final
+
+from alembic import op
+from sqlalchemy import Connection, text
+from sqlalchemy.exc import DBAPIError
+
+from dispatcher.errors import StoreUnavailable
+from dispatcher.store.schema import SCHEMA
+
+LOCK_MILLISECONDS: Final = 300
+"""The longest wait for one lock. While a step waits for its lock, the writers of that table wait behind it."""
+PAUSE_SECONDS: Final = 1.0
+"""Between two tries: the writers' turn."""
+PATIENCE_SECONDS: Final = 300.0
+TELL_SECONDS: Final = 10.0
+_AGAIN: Final = frozenset({"55P03", "40P01"})  # lock timeout, deadlock: nothing was done
+
+_HOLDERS: Final = text("""
+SELECT activity.pid, coalesce(nullif(activity.application_name, ''), 'unnamed') AS application,
+    coalesce(activity.state, 'of another user') AS state,
+    CAST(extract(epoch FROM clock_timestamp() - activity.xact_start) AS float8) AS seconds
+FROM pg_locks AS held JOIN pg_stat_activity AS activity USING (pid)
+WHERE held.relation = to_regclass(:table) AND held.granted AND held.pid <> pg_backend_pid()
+ORDER BY activity.xact_start NULLS LAST LIMIT 1
+""")
+
+
+def change(statement: str, *, table: str) -> None:
+    """Run one statement that needs a lock on `table` (without the schema), in a transaction of its own.
+
+    It waits `LOCK_MILLISECONDS` for the lock, lets the writers pass for `PAUSE_SECONDS`, and tries again. Raises
+    `StoreUnavailable` after `PATIENCE_SECONDS`, with the session that holds the table.
+    """
+    with op.get_context().autocommit_block():
+        connection, tell = op.get_bind(), op.get_context().config.attributes["tell"]  # type: ignore[union-attr]
+        started = told = time.monotonic()
+        while not _tried(connection, statement):
+            now = time.monotonic()
+            if now - started > PATIENCE_SECONDS:
+                holder = _holder(connection, table)
+                raise StoreUnavailable(
+                    f"The migration could not lock {SCHEMA}.{table} within {PATIENCE_SECONDS:.0f} s{holder}. End that "
+                    "transaction and run `dispatcher migrate` again; what was done is kept."
+                )
+            if told == started or now - told > TELL_SECONDS:
+                tell(f"Waiting for a lock on {SCHEMA}.{table}{_holder(connection, table)}. Leads are taken meanwhile.")
+                told = now
+            time.sleep(PAUSE_SECONDS)
+
+
+def build_index(name: str, definition: str) -> None:
+    """Build the index `name` without blocking writers: `ON dispatcher.leads (…) WHERE …`, or with UNIQUE before it.
+
+    What an interrupted build left behind is dropped and built again. It waits for transactions that are open.
+    """
+    unique, _, rest = definition.rpartition("ON ")
+    with op.get_context().autocommit_block():
+        connection = op.get_bind()
+        valid = connection.execute(
+            text("SELECT indisvalid FROM pg_index WHERE indexrelid = to_regclass(:name)"), {"name": f"{SCHEMA}.{name}"}
+        ).scalar()
+        if valid is False:
+            connection.exec_driver_sql(f"DROP INDEX CONCURRENTLY IF EXISTS {SCHEMA}.{name}")
+        connection.exec_driver_sql(f"CREATE {unique}INDEX CONCURRENTLY IF NOT EXISTS {name} ON {rest}")
+
+
+def drop_index(name: str) -> None:
+    """Drop the index `name` without blocking writers."""
+    with op.get_context().autocommit_block():
+        op.get_bind().exec_driver_sql(f"DROP INDEX CONCURRENTLY IF EXISTS {SCHEMA}.{name}")
+
+
+def _tried(connection: Connection, statement: str) -> bool:
+    """Whether `statement` was run. Sent as one string, so that it is one transaction and SET LOCAL holds for it."""
+    try:
+        connection.exec_driver_sql(f"SET LOCAL lock_timeout = '{LOCK_MILLISECONDS}ms'; {statement}")
+    except DBAPIError as error:
+        if getattr(error.orig, "sqlstate", None) in _AGAIN:
+            return False
+        raise
+    return True
+
+
+def _holder(connection: Connection, table: str) -> str:
+    row = connection.execute(_HOLDERS, {"table": f"{SCHEMA}.{table}"}).first()
+    if row is None:
+        return ""
+    since = "" if row.seconds is None else f" for {row.seconds:.0f} s"
+    return f", which {row.application} (pid {row.pid}, {row.state}) holds{since}"

@@ -1,0 +1,381 @@
+CREATE OR REPLACE FUNCTION dispatcher.alert_of_failure()
+ RETURNS trigger
+ LANGUAGE plpgsql
+AS $function$
+BEGIN
+    INSERT INTO dispatcher.alerts (kind, cause, account, campaign_id, reason, lead_id)
+    VALUES ('outcome_unknown', concat_ws(':', 'outcome_unknown', NEW.account, NEW.campaign_id),
+        NEW.account, NEW.campaign_id, 'outcome_unknown', NEW.lead_id);
+    RETURN NULL;
+END
+$function$
+CREATE OR REPLACE FUNCTION dispatcher.alert_of_gate()
+ RETURNS trigger
+ LANGUAGE plpgsql
+AS $function$
+BEGIN
+    INSERT INTO dispatcher.alerts (kind, cause, account, campaign_id, reason)
+    VALUES ('gate_closed', concat_ws(':', 'gate_closed', NEW.reason, NEW.account, NEW.campaign_id),
+        NEW.account, NEW.campaign_id, NEW.reason);
+    RETURN NULL;
+END
+$function$
+CREATE OR REPLACE FUNCTION dispatcher.alert_of_incident()
+ RETURNS trigger
+ LANGUAGE plpgsql
+AS $function$
+BEGIN
+    INSERT INTO dispatcher.alerts (kind, cause, reason, lead_id)
+    VALUES ('incident', concat_ws(':', 'incident', NEW.kind), NEW.kind, NEW.lead_id);
+    RETURN NULL;
+END
+$function$
+CREATE OR REPLACE FUNCTION dispatcher.gates_let_through(for_account text, for_campaign bigint, shut text[])
+ RETURNS boolean
+ LANGUAGE plpgsql
+AS $function$
+BEGIN
+    PERFORM pg_advisory_xact_lock_shared(hashtextextended('dispatcher.pause:' || for_account, 0));
+    RETURN NOT EXISTS (
+        SELECT FROM dispatcher.gates
+        WHERE account = for_account AND COALESCE(campaign_id, 0) IN (0, for_campaign) AND state = ANY (shut)
+    );
+END
+$function$
+CREATE OR REPLACE FUNCTION dispatcher.order_attempt_times()
+ RETURNS trigger
+ LANGUAGE plpgsql
+AS $function$
+BEGIN
+    NEW.ended_at := CASE WHEN NEW.ended_at IS NOT NULL THEN greatest(NEW.ended_at, NEW.started_at) END;
+    NEW.finished_at := CASE WHEN NEW.finished_at IS NOT NULL
+        THEN greatest(NEW.finished_at, NEW.ended_at, NEW.started_at) END;
+    RETURN NEW;
+END
+$function$
+CREATE OR REPLACE FUNCTION dispatcher.refuse_illegal_move()
+ RETURNS trigger
+ LANGUAGE plpgsql
+AS $function$
+BEGIN
+    RAISE EXCEPTION 'a lead may not go from % to %', OLD.state, NEW.state
+        USING ERRCODE = 'check_violation', CONSTRAINT = 'leads_legal_moves';
+END
+$function$
+SEQUENCE alerts_id_seq bigint INCREMENT 1 CACHE 1
+SEQUENCE audit_log_id_seq bigint INCREMENT 1 CACHE 1
+SEQUENCE failed_leads_id_seq bigint INCREMENT 1 CACHE 1
+SEQUENCE gates_id_seq bigint INCREMENT 1 CACHE 1
+SEQUENCE import_rejections_id_seq bigint INCREMENT 1 CACHE 1
+SEQUENCE imports_id_seq bigint INCREMENT 1 CACHE 1
+SEQUENCE incidents_id_seq bigint INCREMENT 1 CACHE 1
+TABLE accounts WITH ()
+    name text NOT NULL
+    base_url text
+    watermark_off boolean NOT NULL DEFAULT false
+    list_off_until timestamp with time zone
+    CONSTRAINT accounts_name_check CHECK ((name ~ '^[a-z0-9_]{1,40}$'::text))
+    CONSTRAINT accounts_pkey PRIMARY KEY (name)
+    CREATE UNIQUE INDEX accounts_pkey ON dispatcher.accounts USING btree (name)
+TABLE alembic_version WITH ()
+    version_num character varying(32) NOT NULL
+    CONSTRAINT alembic_version_pkc PRIMARY KEY (version_num)
+    CREATE UNIQUE INDEX alembic_version_pkc ON dispatcher.alembic_version USING btree (version_num)
+TABLE alerts WITH ()
+    id bigint NOT NULL GENERATED ALWAYS AS IDENTITY
+    at timestamp with time zone NOT NULL DEFAULT now()
+    kind text NOT NULL
+    cause text NOT NULL
+    account text
+    campaign_id bigint
+    reason text
+    lead_id uuid
+    due_at timestamp with time zone NOT NULL DEFAULT now()
+    tries integer NOT NULL DEFAULT 0
+    done_at timestamp with time zone
+    result text
+    CONSTRAINT alerts_done_has_result_check CHECK (((done_at IS NULL) = (result IS NULL)))
+    CONSTRAINT alerts_kind_check CHECK ((kind = ANY (ARRAY['outcome_unknown'::text, 'incident'::text, 'gate_closed'::text])))
+    CONSTRAINT alerts_pkey PRIMARY KEY (id)
+    CONSTRAINT alerts_result_check CHECK ((result = ANY (ARRAY['sent'::text, 'folded'::text, 'given_up'::text])))
+    CREATE INDEX alerts_at ON dispatcher.alerts USING btree (at)
+    CREATE INDEX alerts_open ON dispatcher.alerts USING btree (due_at) WHERE (done_at IS NULL)
+    CREATE INDEX alerts_open_cause ON dispatcher.alerts USING btree (cause) WHERE (done_at IS NULL)
+    CREATE UNIQUE INDEX alerts_pkey ON dispatcher.alerts USING btree (id)
+    CREATE INDEX alerts_sent ON dispatcher.alerts USING btree (cause, done_at) WHERE (result = 'sent'::text)
+TABLE audit_log WITH ()
+    id bigint NOT NULL GENERATED ALWAYS AS IDENTITY
+    at timestamp with time zone NOT NULL DEFAULT now()
+    actor text NOT NULL
+    action text NOT NULL
+    subject text NOT NULL
+    detail jsonb NOT NULL DEFAULT '{}'::jsonb
+    CONSTRAINT audit_log_pkey PRIMARY KEY (id)
+    CREATE UNIQUE INDEX audit_log_pkey ON dispatcher.audit_log USING btree (id)
+    CREATE INDEX audit_log_subject ON dispatcher.audit_log USING btree (subject, id)
+TABLE channels WITH ()
+    account text NOT NULL
+    campaign_id bigint NOT NULL
+    served_at timestamp with time zone
+    rate_limit text
+    CONSTRAINT channels_pkey PRIMARY KEY (account, campaign_id)
+    CREATE UNIQUE INDEX channels_pkey ON dispatcher.channels USING btree (account, campaign_id)
+TABLE failed_leads WITH ()
+    id bigint NOT NULL GENERATED ALWAYS AS IDENTITY
+    lead_id uuid NOT NULL
+    account text NOT NULL
+    campaign_id bigint NOT NULL
+    phone_number text NOT NULL
+    failure_class text NOT NULL
+    http_status smallint
+    fingerprint text NOT NULL
+    message text NOT NULL
+    response text
+    attempts integer NOT NULL
+    failed_at timestamp with time zone NOT NULL DEFAULT now()
+    resolved_at timestamp with time zone
+    resolution text
+    resolved_by text
+    note text
+    CONSTRAINT failed_leads_failure_class_check CHECK ((failure_class = ANY (ARRAY['rejected'::text, 'exhausted'::text, 'outcome_unknown'::text, 'expired'::text, 'bug'::text])))
+    CONSTRAINT failed_leads_lead_id_fkey FOREIGN KEY (lead_id) REFERENCES dispatcher.leads(id) ON DELETE CASCADE
+    CONSTRAINT failed_leads_pkey PRIMARY KEY (id)
+    CONSTRAINT failed_leads_resolution_check CHECK ((resolution = ANY (ARRAY['replayed'::text, 'found'::text, 'dismissed'::text, 'erased'::text])))
+    CONSTRAINT failed_leads_resolved_has_resolution_check CHECK (((resolved_at IS NULL) = (resolution IS NULL)))
+    CREATE INDEX failed_leads_lead ON dispatcher.failed_leads USING btree (lead_id)
+    CREATE UNIQUE INDEX failed_leads_one_open ON dispatcher.failed_leads USING btree (lead_id) WHERE (resolved_at IS NULL)
+    CREATE INDEX failed_leads_open ON dispatcher.failed_leads USING btree (failed_at, id) INCLUDE (lead_id, account, campaign_id, phone_number, failure_class, http_status, fingerprint, attempts) WHERE (resolved_at IS NULL)
+    CREATE INDEX failed_leads_open_cause ON dispatcher.failed_leads USING btree (fingerprint, failed_at) WHERE (resolved_at IS NULL)
+    CREATE INDEX failed_leads_phone ON dispatcher.failed_leads USING btree (phone_number)
+    CREATE UNIQUE INDEX failed_leads_pkey ON dispatcher.failed_leads USING btree (id)
+    CREATE INDEX failed_leads_resolved ON dispatcher.failed_leads USING btree (failed_at, id) INCLUDE (lead_id, account, campaign_id, phone_number, failure_class, http_status, fingerprint, attempts) WHERE (resolved_at IS NOT NULL)
+    CREATE TRIGGER failed_leads_alert AFTER INSERT ON dispatcher.failed_leads FOR EACH ROW WHEN ((new.failure_class = 'outcome_unknown'::text)) EXECUTE FUNCTION dispatcher.alert_of_failure()
+TABLE gates WITH ()
+    id bigint NOT NULL GENERATED ALWAYS AS IDENTITY
+    account text NOT NULL
+    campaign_id bigint
+    state text NOT NULL DEFAULT 'open'::text
+    reason text
+    failures integer NOT NULL DEFAULT 0
+    refusals integer NOT NULL DEFAULT 0
+    refusal text
+    closings integer NOT NULL DEFAULT 0
+    probes integer NOT NULL DEFAULT 0
+    closed_at timestamp with time zone
+    until timestamp with time zone
+    by text
+    note text
+    CONSTRAINT gates_closed_has_reason_check CHECK (((state = 'open'::text) = (reason IS NULL)))
+    CONSTRAINT gates_pkey PRIMARY KEY (id)
+    CONSTRAINT gates_state_check CHECK ((state = ANY (ARRAY['open'::text, 'closed'::text, 'probing'::text])))
+    CREATE INDEX gates_not_open ON dispatcher.gates USING btree (until) WHERE (state <> 'open'::text)
+    CREATE UNIQUE INDEX gates_pkey ON dispatcher.gates USING btree (id)
+    CREATE UNIQUE INDEX gates_scope ON dispatcher.gates USING btree (account, COALESCE(campaign_id, (0)::bigint))
+    CREATE TRIGGER gates_alert AFTER UPDATE OF state, reason ON dispatcher.gates FOR EACH ROW WHEN (((new.state = 'closed'::text) AND (new.reason <> ALL (ARRAY['paused'::text, 'throttled'::text])) AND (new.reason IS DISTINCT FROM old.reason))) EXECUTE FUNCTION dispatcher.alert_of_gate()
+TABLE idempotency_keys WITH ()
+    account text NOT NULL
+    key text NOT NULL
+    lead_id uuid NOT NULL
+    payload_hash text NOT NULL
+    state text NOT NULL
+    duplicate_of uuid
+    created_at timestamp with time zone NOT NULL DEFAULT now()
+    CONSTRAINT idempotency_keys_pkey PRIMARY KEY (account, key)
+    CREATE INDEX idempotency_keys_created ON dispatcher.idempotency_keys USING btree (created_at)
+    CREATE UNIQUE INDEX idempotency_keys_pkey ON dispatcher.idempotency_keys USING btree (account, key)
+TABLE import_rejections WITH ()
+    id bigint NOT NULL GENERATED ALWAYS AS IDENTITY
+    import_id bigint NOT NULL
+    line bigint NOT NULL
+    field text NOT NULL
+    reason text NOT NULL
+    original text NOT NULL
+    CONSTRAINT import_rejections_import_id_fkey FOREIGN KEY (import_id) REFERENCES dispatcher.imports(id) ON DELETE CASCADE
+    CONSTRAINT import_rejections_pkey PRIMARY KEY (id)
+    CREATE INDEX import_rejections_import ON dispatcher.import_rejections USING btree (import_id, id)
+    CREATE UNIQUE INDEX import_rejections_pkey ON dispatcher.import_rejections USING btree (id)
+TABLE imports WITH ()
+    id bigint NOT NULL GENERATED ALWAYS AS IDENTITY
+    batch_id uuid NOT NULL
+    file_name text NOT NULL
+    account text NOT NULL
+    actor text NOT NULL
+    submitted bigint NOT NULL DEFAULT 0
+    duplicates bigint NOT NULL DEFAULT 0
+    repeated bigint NOT NULL DEFAULT 0
+    rejected bigint NOT NULL DEFAULT 0
+    started_at timestamp with time zone NOT NULL DEFAULT now()
+    updated_at timestamp with time zone NOT NULL DEFAULT now()
+    finished_at timestamp with time zone
+    CONSTRAINT imports_pkey PRIMARY KEY (id)
+    CREATE INDEX imports_batch ON dispatcher.imports USING btree (batch_id)
+    CREATE UNIQUE INDEX imports_pkey ON dispatcher.imports USING btree (id)
+TABLE incidents WITH ()
+    id bigint NOT NULL GENERATED ALWAYS AS IDENTITY
+    at timestamp with time zone NOT NULL DEFAULT now()
+    kind text NOT NULL
+    lead_id uuid
+    message text NOT NULL
+    evidence jsonb NOT NULL DEFAULT '{}'::jsonb
+    seen_at timestamp with time zone
+    seen_by text
+    CONSTRAINT incidents_pkey PRIMARY KEY (id)
+    CREATE UNIQUE INDEX incidents_pkey ON dispatcher.incidents USING btree (id)
+    CREATE INDEX incidents_unseen ON dispatcher.incidents USING btree (at) WHERE (seen_at IS NULL)
+    CREATE TRIGGER incidents_alert AFTER INSERT ON dispatcher.incidents FOR EACH ROW EXECUTE FUNCTION dispatcher.alert_of_incident()
+TABLE lead_attempts WITH (autovacuum_analyze_scale_factor=0.02, autovacuum_vacuum_cost_delay=0, autovacuum_vacuum_scale_factor=0.01, autovacuum_vacuum_threshold=1000, fillfactor=90)
+    id uuid NOT NULL
+    lead_id uuid NOT NULL
+    number integer NOT NULL
+    account text NOT NULL
+    campaign_id bigint NOT NULL
+    phone_number text NOT NULL
+    watermark bigint NOT NULL
+    started_at timestamp with time zone NOT NULL DEFAULT now()
+    ended_at timestamp with time zone
+    finished_at timestamp with time zone
+    outcome text
+    http_status smallint
+    error text
+    response text
+    evidence jsonb NOT NULL DEFAULT '{}'::jsonb
+    worker text
+    CONSTRAINT lead_attempts_lead_id_fkey FOREIGN KEY (lead_id) REFERENCES dispatcher.leads(id) ON DELETE CASCADE
+    CONSTRAINT lead_attempts_order_check CHECK (((started_at <= ended_at) AND (started_at <= finished_at) AND (ended_at <= finished_at)))
+    CONSTRAINT lead_attempts_pkey PRIMARY KEY (id)
+    CREATE INDEX lead_attempts_lead ON dispatcher.lead_attempts USING btree (lead_id, started_at)
+    CREATE UNIQUE INDEX lead_attempts_one_open_lead ON dispatcher.lead_attempts USING btree (lead_id) WHERE (finished_at IS NULL)
+    CREATE UNIQUE INDEX lead_attempts_one_open_person ON dispatcher.lead_attempts USING btree (account, campaign_id, phone_number) WHERE (finished_at IS NULL)
+    CREATE UNIQUE INDEX lead_attempts_pkey ON dispatcher.lead_attempts USING btree (id)
+    CREATE TRIGGER lead_attempts_order BEFORE INSERT OR UPDATE ON dispatcher.lead_attempts FOR EACH ROW WHEN (((new.ended_at < new.started_at) OR (new.finished_at < new.started_at) OR (new.finished_at < new.ended_at))) EXECUTE FUNCTION dispatcher.order_attempt_times()
+TABLE lead_contacts WITH ()
+    lead_id uuid NOT NULL
+    position smallint NOT NULL
+    account text NOT NULL
+    phone_number text NOT NULL
+    variables jsonb NOT NULL DEFAULT '{}'::jsonb
+    voicery_lead_id bigint
+    voicery_status text
+    CONSTRAINT lead_contacts_lead_id_fkey FOREIGN KEY (lead_id) REFERENCES dispatcher.leads(id) ON DELETE CASCADE
+    CONSTRAINT lead_contacts_pkey PRIMARY KEY (lead_id, "position")
+    CREATE UNIQUE INDEX lead_contacts_pkey ON dispatcher.lead_contacts USING btree (lead_id, "position")
+    CREATE INDEX lead_contacts_voicery_lead_id ON dispatcher.lead_contacts USING btree (account, voicery_lead_id) WHERE (voicery_lead_id IS NOT NULL)
+TABLE lead_revisions WITH ()
+    lead_id uuid NOT NULL
+    revision integer NOT NULL
+    campaign_id bigint NOT NULL
+    phone_number text NOT NULL
+    variables jsonb NOT NULL
+    payload_hash text NOT NULL
+    replaced_at timestamp with time zone NOT NULL DEFAULT now()
+    replaced_by text NOT NULL
+    note text
+    CONSTRAINT lead_revisions_lead_id_fkey FOREIGN KEY (lead_id) REFERENCES dispatcher.leads(id) ON DELETE CASCADE
+    CONSTRAINT lead_revisions_pkey PRIMARY KEY (lead_id, revision)
+    CREATE UNIQUE INDEX lead_revisions_pkey ON dispatcher.lead_revisions USING btree (lead_id, revision)
+TABLE leads WITH (autovacuum_analyze_scale_factor=0.02, autovacuum_vacuum_cost_delay=0, autovacuum_vacuum_scale_factor=0.01, autovacuum_vacuum_threshold=1000, fillfactor=85)
+    id uuid NOT NULL
+    account text NOT NULL
+    campaign_id bigint NOT NULL
+    phone_number text NOT NULL
+    variables jsonb NOT NULL DEFAULT '{}'::jsonb
+    allow_dupplicate boolean NOT NULL DEFAULT false
+    state text NOT NULL
+    failure_class text
+    priority smallint NOT NULL DEFAULT 0
+    due_at timestamp with time zone NOT NULL
+    expires_at timestamp with time zone
+    attempts integer NOT NULL DEFAULT 0
+    resends smallint NOT NULL DEFAULT 0
+    first_attempt_at timestamp with time zone
+    lease_until timestamp with time zone
+    attempt_id uuid
+    voicery_lead_id bigint
+    voicery_status text
+    duplicate_of uuid
+    idempotency_key text
+    payload_hash text NOT NULL
+    batch_id uuid
+    last_error text
+    created_at timestamp with time zone NOT NULL DEFAULT now()
+    updated_at timestamp with time zone NOT NULL DEFAULT now()
+    finished_at timestamp with time zone
+    resolved_at timestamp with time zone
+    CONSTRAINT leads_attempts_check CHECK ((attempts >= 0))
+    CONSTRAINT leads_campaign_id_check CHECK ((campaign_id > 0))
+    CONSTRAINT leads_failed_has_class_check CHECK (((state = 'failed'::text) = (failure_class IS NOT NULL)))
+    CONSTRAINT leads_failure_class_check CHECK ((failure_class = ANY (ARRAY['rejected'::text, 'exhausted'::text, 'outcome_unknown'::text, 'expired'::text, 'bug'::text])))
+    CONSTRAINT leads_in_doubt_has_attempt_check CHECK (((state <> ALL (ARRAY['sending'::text, 'unknown'::text])) OR (attempt_id IS NOT NULL)))
+    CONSTRAINT leads_pkey PRIMARY KEY (id)
+    CONSTRAINT leads_priority_check CHECK (((priority >= 0) AND (priority <= 9)))
+    CONSTRAINT leads_sending_has_lease_check CHECK (((state = 'sending'::text) = (lease_until IS NOT NULL)))
+    CONSTRAINT leads_state_check CHECK ((state = ANY (ARRAY['pending'::text, 'sending'::text, 'unknown'::text, 'accepted'::text, 'duplicate'::text, 'failed'::text, 'cancelled'::text])))
+    CREATE INDEX leads_batch ON dispatcher.leads USING btree (batch_id) WHERE (batch_id IS NOT NULL)
+    CREATE INDEX leads_due ON dispatcher.leads USING btree (account, campaign_id, priority, due_at, id) WHERE (state = 'pending'::text)
+    CREATE INDEX leads_expiring ON dispatcher.leads USING btree (expires_at) WHERE ((state = 'pending'::text) AND (expires_at IS NOT NULL))
+    CREATE INDEX leads_finished ON dispatcher.leads USING btree (finished_at) INCLUDE (state) WHERE (finished_at IS NOT NULL)
+    CREATE INDEX leads_leased ON dispatcher.leads USING btree (lease_until) WHERE (state = 'sending'::text)
+    CREATE UNIQUE INDEX leads_one_live ON dispatcher.leads USING btree (account, campaign_id, phone_number) WHERE ((NOT allow_dupplicate) AND ((state = ANY (ARRAY['pending'::text, 'sending'::text, 'unknown'::text, 'accepted'::text])) OR ((state = 'failed'::text) AND (failure_class = 'outcome_unknown'::text) AND (resolved_at IS NULL))))
+    CREATE UNIQUE INDEX leads_pkey ON dispatcher.leads USING btree (id)
+    CREATE INDEX leads_unknown ON dispatcher.leads USING btree (account, due_at) WHERE (state = 'unknown'::text)
+    CREATE UNIQUE INDEX leads_voicery_lead_id ON dispatcher.leads USING btree (account, voicery_lead_id) WHERE (voicery_lead_id IS NOT NULL)
+    CREATE TRIGGER leads_legal_moves BEFORE UPDATE OF state ON dispatcher.leads FOR EACH ROW WHEN (((old.state <> new.state) AND (((((((((((((((old.state <> 'pending'::text) OR (new.state <> 'sending'::text)) AND ((old.state <> 'pending'::text) OR (new.state <> 'cancelled'::text))) AND ((old.state <> 'pending'::text) OR (new.state <> 'failed'::text))) AND ((old.state <> 'sending'::text) OR (new.state <> 'accepted'::text))) AND ((old.state <> 'sending'::text) OR (new.state <> 'pending'::text))) AND ((old.state <> 'sending'::text) OR (new.state <> 'duplicate'::text))) AND ((old.state <> 'sending'::text) OR (new.state <> 'failed'::text))) AND ((old.state <> 'sending'::text) OR (new.state <> 'unknown'::text))) AND ((old.state <> 'unknown'::text) OR (new.state <> 'accepted'::text))) AND ((old.state <> 'unknown'::text) OR (new.state <> 'pending'::text))) AND ((old.state <> 'unknown'::text) OR (new.state <> 'failed'::text))) AND ((old.state <> 'unknown'::text) OR (new.state <> 'duplicate'::text))) AND ((old.state <> 'failed'::text) OR (new.state <> 'pending'::text))) AND ((old.state <> 'failed'::text) OR (new.state <> 'accepted'::text))))) EXECUTE FUNCTION dispatcher.refuse_illegal_move()
+TABLE operation_leads WITH ()
+    operation_id uuid NOT NULL
+    position integer NOT NULL
+    lead_id uuid NOT NULL
+    outcome text
+    reason text
+    CONSTRAINT operation_leads_operation_id_fkey FOREIGN KEY (operation_id) REFERENCES dispatcher.operations(id) ON DELETE CASCADE
+    CONSTRAINT operation_leads_outcome_check CHECK ((outcome = ANY (ARRAY['done'::text, 'refused'::text])))
+    CONSTRAINT operation_leads_pkey PRIMARY KEY (operation_id, "position")
+    CREATE INDEX operation_leads_open ON dispatcher.operation_leads USING btree (operation_id, "position") WHERE (outcome IS NULL)
+    CREATE UNIQUE INDEX operation_leads_pkey ON dispatcher.operation_leads USING btree (operation_id, "position")
+    CREATE INDEX operation_leads_refused ON dispatcher.operation_leads USING btree (operation_id, "position") WHERE (outcome = 'refused'::text)
+TABLE operations WITH ()
+    id uuid NOT NULL
+    kind text NOT NULL
+    state text NOT NULL DEFAULT 'queued'::text
+    filters jsonb NOT NULL DEFAULT '{}'::jsonb
+    options jsonb NOT NULL DEFAULT '{}'::jsonb
+    actor text NOT NULL
+    total integer NOT NULL
+    done integer NOT NULL DEFAULT 0
+    refused integer NOT NULL DEFAULT 0
+    per_minute integer
+    next_at timestamp with time zone NOT NULL DEFAULT now()
+    created_at timestamp with time zone NOT NULL DEFAULT now()
+    started_at timestamp with time zone
+    finished_at timestamp with time zone
+    stopped_by text
+    CONSTRAINT operations_ended_check CHECK (((state = ANY (ARRAY['stopped'::text, 'finished'::text])) = (finished_at IS NOT NULL)))
+    CONSTRAINT operations_kind_check CHECK ((kind = ANY (ARRAY['replay'::text, 'dismiss'::text, 'look_up'::text])))
+    CONSTRAINT operations_per_minute_check CHECK ((per_minute > 0))
+    CONSTRAINT operations_pkey PRIMARY KEY (id)
+    CONSTRAINT operations_state_check CHECK ((state = ANY (ARRAY['queued'::text, 'running'::text, 'stopped'::text, 'finished'::text])))
+    CREATE INDEX operations_created ON dispatcher.operations USING btree (created_at)
+    CREATE INDEX operations_open ON dispatcher.operations USING btree (next_at) WHERE (finished_at IS NULL)
+    CREATE UNIQUE INDEX operations_pkey ON dispatcher.operations USING btree (id)
+TABLE sweeps WITH ()
+    name text NOT NULL
+    holder text
+    held_until timestamp with time zone
+    swept_at timestamp with time zone
+    pruned_at timestamp with time zone
+    CONSTRAINT sweeps_pkey PRIMARY KEY (name)
+    CREATE UNIQUE INDEX sweeps_pkey ON dispatcher.sweeps USING btree (name)
+TABLE tallies WITH (fillfactor=50)
+    name text NOT NULL
+    account text NOT NULL
+    label text NOT NULL
+    value double precision NOT NULL
+    CONSTRAINT tallies_pkey PRIMARY KEY (name, account, label)
+    CREATE UNIQUE INDEX tallies_pkey ON dispatcher.tallies USING btree (name, account, label)
+TABLE workers WITH ()
+    name text NOT NULL
+    started_at timestamp with time zone NOT NULL DEFAULT now()
+    seen_at timestamp with time zone NOT NULL DEFAULT now()
+    claims bigint NOT NULL DEFAULT 0
+    CONSTRAINT workers_pkey PRIMARY KEY (name)
+    CREATE UNIQUE INDEX workers_pkey ON dispatcher.workers USING btree (name)
+ROW OF sweeps: {"name": "sweep", "holder": null, "swept_at": null, "pruned_at": null, "held_until": null}
