@@ -8,7 +8,7 @@ import pytest
 from dispatcher.decisions.states import BIRTH_STATES, FINAL_STATES, LEGAL_MOVES, LIVE_STATES, State, may_move
 from dispatcher.store.schema import LIVE
 
-MIGRATION = Path(__file__).parents[2] / "migrations" / "versions" / "0001_initial.py"
+MIGRATION = Path(__file__).parents[2] / "migrations" / "versions" / "0001_baseline.py"
 
 
 def test_the_trigger_allows_exactly_the_legal_moves() -> None:
