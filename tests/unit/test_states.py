@@ -12,7 +12,7 @@ MIGRATION = Path(__file__).parents[2] / "migrations" / "versions" / "0001_baseli
 
 
 def test_the_trigger_allows_exactly_the_legal_moves() -> None:
-    trigger = re.search(r"NOT IN \((.*?)\n        \)", MIGRATION.read_text(encoding="utf-8"), re.DOTALL)
+    trigger = re.search(r"NEW\.state\) NOT IN \((.*?)\n        \)", MIGRATION.read_text(encoding="utf-8"), re.DOTALL)
     assert trigger is not None
     pairs = re.findall(r"\('(\w+)', '(\w+)'\)", trigger[1])
 
