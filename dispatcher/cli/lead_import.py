@@ -18,12 +18,12 @@ from dispatcher import moments
 from dispatcher.cli import arguments, screen
 from dispatcher.cli.arguments import opened
 from dispatcher.config.account import whoami
-from dispatcher.importing.columns import ImportTerms, known_country
+from dispatcher.importing.columns import ImportTerms
 from dispatcher.importing.importer import Importer, ImportResult
 from dispatcher.importing.plan import Forecast, Plan
 from dispatcher.importing.source import STDIN, ImportStopped, Source, open_source
 from dispatcher.lead.options import DEFAULT_ACCOUNT
-from dispatcher.lead.phone import safe_name
+from dispatcher.lead.phone import Country, safe_name
 
 
 def plan_dict(plan: Plan, *, reveal: bool) -> dict[str, Any]:
@@ -155,6 +155,13 @@ def import_file(
             "--country", metavar="DE", help="Country of numbers that are written without one.", show_default=False
         ),
     ] = None,
+    national: Annotated[
+        bool,
+        typer.Option(
+            "--national",
+            help="With --country: no number has lost its +, so that one without it is always a number of that country.",
+        ),
+    ] = False,
     campaign: Annotated[
         int | None,
         arguments.campaign_option("Campaign of rows that name none."),
@@ -196,7 +203,7 @@ def import_file(
     terms = ImportTerms(
         account=account,
         campaign_id=campaign,
-        country=_country(country),
+        country=_country(country, national=national),
         columns=_columns(column or []),
         again=again,
         actor=whoami(),
@@ -280,10 +287,15 @@ def _rejected_path(file: str) -> Path:
     return Path("stdin.rejected.csv") if file == STDIN else Path(file + ".rejected.csv")
 
 
-def _country(code: str | None) -> str | None:
-    if code is not None and not known_country(code):
-        raise typer.BadParameter("--country takes the two letters of a country, e.g. DE")
-    return code
+def _country(code: str | None, *, national: bool) -> Country | None:
+    if code is None:
+        if national:
+            raise typer.BadParameter("--national needs the country of the numbers: --country DE")
+        return None
+    try:
+        return Country(code, national)
+    except ValueError as error:
+        raise typer.BadParameter(f"--country {code!r}: {error}") from None
 
 
 def _columns(given: list[str]) -> dict[str, str]:

@@ -10,14 +10,11 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from phonenumbers import SUPPORTED_REGIONS as REGIONS
-from phonenumbers import NumberParseException, PhoneNumberFormat, format_number, parse
-
 from dispatcher.errors import FieldError, InvalidLead
 from dispatcher.importing.rejects import all_of
 from dispatcher.importing.source import Row, UnreadableFile, moment_of_cell, whole_of_cell
 from dispatcher.lead.options import DEFAULT_ACCOUNT
-from dispatcher.lead.phone import mask_numbers, safe_name
+from dispatcher.lead.phone import Country, canonical_phone, mask_numbers, safe_name
 
 FIELDS: Final = {
     "phone_number": "phone_number",
@@ -36,53 +33,13 @@ FIELDS: Final = {
 CONTACT: Final = re.compile(r"contact([1-9]\d?)_(.+)", re.IGNORECASE | re.DOTALL)
 
 
-_SCIENTIFIC: Final = re.compile(r"[+-]?\d+(?:[.,]\d*)?[eE]\+?\d+")
-_WITH_FRACTION: Final = re.compile(r"(\+?\d{5,})[.,]0+")
-_NATIONAL: Final = re.compile(r"[0-9 .\-()/\u00a0\u2009\u202f\u2010-\u2013]+")
-
-
-def known_country(code: str) -> bool:
-    """Whether `--country` takes this: two letters, as in ISO 3166."""
-    return code.upper() in REGIONS
-
-
-def phone_of_cell(cell: str, field: str, country: str | None) -> str | FieldError:
-    """The number with its `+`, where the cell or the default country says it; else the cell as it is.
-
-    An apostrophe before it (a spreadsheet's mark for text) and a `.0` behind it are dropped; `00` becomes `+`.
-    """
-    text = cell.strip().removeprefix("'").strip()
-    if _SCIENTIFIC.fullmatch(text):
-        return FieldError(
-            field,
-            "is in scientific notation: the spreadsheet has dropped digits",
-            "format the column as text in the original, enter the number again, and export once more",
-        )
-    fraction = _WITH_FRACTION.fullmatch(text)
-    if fraction is not None:
-        text = fraction[1]
-    if text.startswith("00"):
-        return "+" + text[2:].lstrip()
-    if text.startswith("+") or not _NATIONAL.fullmatch(text):
-        return text
-    if country is None:
-        remedy = "write it with + and the country code, or name the numbers' country: --country DE"
-        return FieldError(field, "does not start with + and the country code", remedy)
-    try:
-        return format_number(parse(text, country.upper()), PhoneNumberFormat.E164)
-    except NumberParseException:
-        return FieldError(
-            field, f"cannot be a phone number of {country.upper()}", "write it with + and the country code"
-        )
-
-
 @dataclass(frozen=True, slots=True)
 class ImportTerms:
     """Frozen, and the same for the plan and the import.
 
     account      whose leads these are
     campaign_id  of rows that name none; None: every row must
-    country      two letters: whose numbers those without a country code are; None: such numbers are refused
+    country      completes numbers that are written without a country code; None: such numbers are refused
     columns      what a column means, by its header: `{"Mobile": "phone_number", "First name": "customer_name"}`
     again        import rows once more that an earlier import of this file took in
     actor        who imports, for the record
@@ -91,7 +48,7 @@ class ImportTerms:
 
     account: str = DEFAULT_ACCOUNT
     campaign_id: int | None = None
-    country: str | None = None
+    country: Country | None = None
     columns: Mapping[str, str] = field(default_factory=dict)
     again: bool = False
     actor: str = ""
@@ -123,7 +80,7 @@ class Columns:
     nameless: frozenset[int]
     width: int
     campaign_id: int | None
-    country: str | None
+    country: Country | None
 
     def __call__(self, row: Row) -> tuple[dict[str, Any], dict[str, Any]]:
         """The row as (lead, options) for `submit_many`. Raises `InvalidLead` for what only a table can have wrong."""
@@ -164,7 +121,7 @@ class Columns:
         ]
 
     def _phone(self, cell: str, field: str, faults: list[FieldError]) -> str:
-        phone = phone_of_cell(cell, field, self.country)
+        phone = canonical_phone(cell, field, self.country)
         if isinstance(phone, FieldError):
             faults.append(phone)
             return ""

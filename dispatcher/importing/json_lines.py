@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from dispatcher.errors import FieldError, InvalidLead
-from dispatcher.importing.columns import CONTACT, FIELDS, ImportTerms, phone_of_cell
+from dispatcher.importing.columns import CONTACT, FIELDS, ImportTerms
 from dispatcher.importing.rejects import all_of
 from dispatcher.importing.source import Row, UnreadableFile, moment_of_cell, whole_of_cell
-from dispatcher.lead.phone import safe_name
+from dispatcher.lead.phone import Country, canonical_phone, safe_name
 from dispatcher.lead.variables import read_json
 
 _OPTIONS: Final = frozenset({"id", "idempotency_key", "priority", "not_before", "expires_at"})
@@ -33,7 +33,7 @@ class JsonLeads:
     """
 
     campaign_id: int | None
-    country: str | None
+    country: Country | None
     names: Mapping[str, str]
 
     def __call__(self, row: Row) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -85,7 +85,7 @@ class JsonLeads:
     def _normalise(self, holder: dict[str, Any], field: str, faults: list[FieldError]) -> None:
         value = holder.get("phone_number")
         if isinstance(value, str):
-            phone = phone_of_cell(value, field, self.country)
+            phone = canonical_phone(value, field, self.country)
             if isinstance(phone, FieldError):
                 faults.append(phone)
             else:

@@ -15,7 +15,7 @@ from typing import Any, Final, TextIO
 
 from dispatcher.errors import FieldError, InvalidLead
 from dispatcher.importing.source import TIME_REMEDY, Row, Source, UnreadableFile, UnwritableRejects
-from dispatcher.lead import candidate, options, variables
+from dispatcher.lead import candidate, options, phone, variables
 from dispatcher.lead import lead as leads
 from dispatcher.spreadsheet import safe_cell
 
@@ -24,6 +24,10 @@ _REMEDIES: Final = {
         "write the campaign's id as Voicery shows it, e.g. 42, or name the campaign of rows without one: --campaign"
     ),
     leads.FLAG_REMEDY: "write true or false, or leave it out for false",
+    phone.COUNTRY_REMEDY: "write it with + and the country code, or name the numbers' country: --country DE",
+    phone.TWO_READINGS_REMEDY: (
+        "write it with + and the country code, or import with --national where no number of the file has lost its +"
+    ),
     options.ID_REMEDY: "write a UUID, or leave it out",
     options.TIME_REMEDY: TIME_REMEDY,
     variables.OBJECT_REMEDY: 'write an object, e.g. {"customer_name": "Ada"}',

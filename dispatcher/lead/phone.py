@@ -5,21 +5,32 @@ one that merely looks unusual passes, because plans change faster than libraries
 """
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
+from typing import cast
 
 from phonenumbers import (
     COUNTRY_CODE_TO_REGION_CODE,
+    SUPPORTED_REGIONS,
     NumberParseException,
     PhoneMetadata,
+    PhoneNumber,
     PhoneNumberFormat,
     ValidationResult,
+    country_code_for_region,
     format_number,
+    is_possible_number,
     is_possible_number_with_reason,
+    is_valid_number,
+    national_significant_number,
+    number_type,
     parse,
+    region_code_for_number,
 )
 
 from dispatcher.errors import FieldError
+from dispatcher.lead.written_number import DIGIT_GROUP, EXAMPLE, UnclearNumber, WrittenNumber, read_digits
 
 _NON_GEOGRAPHIC = "001"
 
@@ -103,12 +114,12 @@ def safe_name(name: object, position: int) -> str:
     return f"‹key {position + 1}›"
 
 
-EXAMPLE = "write it in E.164 form, e.g. +14155550100"
-
-_SEPARATORS = dict.fromkeys(map(ord, " .-()/\u00a0\u2009\u202f\u2010\u2011\u2012\u2013"))
-_DIGITS_AFTER_PLUS = re.compile(r"\+[0-9]{1,20}")
-_LONGEST_INPUT = 40
+_LONGEST_INPUT = 100
+_MOST_WRITTEN = 21  # `+`, country code and number with its trunk prefix
 _E164_DIGITS = 15
+_E164 = re.compile(r"\+[1-9][0-9]{6,14}")
+_SPACED = re.compile(r"\+[0-9 -]{7,40}")
+_SPACES = dict.fromkeys(map(ord, " -"))
 
 _WHY_IMPOSSIBLE = {
     ValidationResult.IS_POSSIBLE_LOCAL_ONLY: "lacks its area code",
@@ -117,52 +128,179 @@ _WHY_IMPOSSIBLE = {
     ValidationResult.INVALID_LENGTH: "has a length that its country does not use",
     ValidationResult.INVALID_COUNTRY_CODE: "starts with a country code that does not exist",
 }
+COUNTRY_REMEDY = "write it with + and the country code"
+TWO_READINGS_REMEDY = "write it with + and the country code, or with the 0 that its country dials before it"
 
 
-def canonical_phone(value: object, field: str) -> str | FieldError:
+@dataclass(frozen=True, slots=True)
+class Country:
+    """Completes numbers that are written without a country code. Raises `ValueError` for a code that does not exist.
+
+    code       two letters, as in ISO 3166
+    national   every number without `+` or `00` is one of this country: none has lost its `+`
+    """
+
+    code: str
+    national: bool = False
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "code", self.code.upper())
+        if self.code not in SUPPORTED_REGIONS:
+            raise ValueError("it is not the two letters of a country; write e.g. DE")
+
+    def readings(self, digits: str, *, zero_lost: bool = False) -> list[PhoneNumber]:
+        """What the digits are where they are dialled inside of the country.
+
+        zero_lost   they come from a number that was counted with, so that a 0 may have stood before them
+        """
+        code = country_code_for_region(self.code)
+        found = [number for number in (_parse(f"+{code}{digits}"), _parse(digits, self.code)) if number is not None]
+        own = list({_e164(number): number for number in found if number.country_code == code}.values())
+        abroad = [] if self.national else [number for number in found if self._dials(digits, number)]
+        valid = [number for number in own if is_valid_number(number)]
+        if zero_lost or not valid:
+            return own + abroad + _with_own_zero(code, f"0{digits}")
+        # Gabon has mobile numbers with a zero at their beginning, and older ones without it.
+        number = valid[0]
+        twins = _with_own_zero(code, _other_zero(national_significant_number(number)))
+        return own + abroad + [twin for twin in twins if number_type(twin) == number_type(number)]
+
+    def _dials(self, digits: str, number: PhoneNumber) -> bool:
+        """Whether these are the number after what the country dials for a call abroad, none of its digits lost."""
+        metadata = PhoneMetadata.metadata_for_region(self.code)
+        prefix = "" if metadata is None else metadata.international_prefix or ""
+        return any(
+            digits.endswith(text) and re.fullmatch(prefix, digits.removesuffix(text)) is not None
+            for text in (_e164(number)[1:], _e164(number, trunk="0")[1:])
+        )
+
+
+def _with_own_zero(code: int, digits: str) -> list[PhoneNumber]:
+    """The number that differs by a zero at its beginning; none in countries where that is a trunk prefix."""
+    plan = _plan(str(code))
+    if plan is None or len(digits) not in plan.lengths or (plan.prefix is not None and plan.prefix.match("0")):
+        return []
+    number = _parse(f"+{code}{digits}")
+    return [] if number is None else [number]
+
+
+def _other_zero(digits: str) -> str:
+    return digits[1:] if digits.startswith("0") else f"0{digits}"
+
+
+def canonical_phone(value: object, field: str, country: Country | None = None) -> str | FieldError:
     """Return `+<digits>`, or the fault of `field`.
 
-    Spaces, dashes, dots, slashes and parentheses are dropped, also a trunk zero (`+44 (0)20 …`). Letters, extensions
-    and a leading `00` are refused: what they mean depends on who wrote them.
+    country   completes numbers that are written without their country code; None: such numbers are refused
+
+    What is not part of a number is dropped: separators, invisible marks, `tel:`, a spreadsheet's `.0` or `="…"`. With
+    `+` a number needs to be possible. Without it, the number is completed only if exactly one reading is valid in full:
+    as one of `country`, or as one whose `+` (or `00` for it) was lost. Extensions, letters and a second number are
+    refused.
     """
     if not isinstance(value, str):
         return FieldError(field, f"is of type {type(value).__name__}, not text", EXAMPLE)
     if len(value) > _LONGEST_INPUT:
         return FieldError(field, f"is longer than {_LONGEST_INPUT} characters", EXAMPLE)
-    digits = value.translate(_SEPARATORS)
-    if _DIGITS_AFTER_PLUS.fullmatch(digits) is None:
-        return FieldError(field, _why_not_digits(digits), EXAMPLE)
-    if len(digits) <= 1 + _E164_DIGITS and is_canonical(digits):
+    digits = value.translate(_SPACES) if _SPACED.fullmatch(value) else value
+    if _E164.fullmatch(digits) and is_canonical(digits):
         return digits
-    return _parsed(digits, field)
-
-
-def _parsed(digits: str, field: str) -> str | FieldError:
     try:
-        number = parse(digits)
+        return _read(read_digits(value), country)
+    except UnclearNumber as unclear:
+        return FieldError(field, unclear.fault, unclear.remedy)
+
+
+def _read(written: WrittenNumber, country: Country | None) -> str:
+    digits = written.digits
+    zeros = digits.startswith("00")
+    if written.plus and not zeros and written.trunk is None:
+        return _parsed(f"+{digits}")
+    # Italy dials a zero in parentheses from abroad, most countries do not; at the beginning it says nothing of abroad.
+    spellings = {digits, written.without_trunk if written.trunk else digits}
+    readings = list(filter(None, (_international(f"+{one.removeprefix('00')}") for one in spellings)))
+    if written.plus or (zeros and country is None):
+        return _only_valid(readings, written, "of any country")
+    if country is None:
+        raise UnclearNumber("does not start with + and the country code", COUNTRY_REMEDY)
+    # No country code begins with 0: what does is national, and then need not be valid, as with `+`.
+    unusual = digits.startswith("0") and not zeros
+    if country.national and not zeros:
+        readings = []
+    if not written.trunk:  # elsewhere a zero in parentheses follows a country code
+        readings += country.readings(digits, zero_lost=written.decimals)
+    whose = f"of {country.code}" + ("" if country.national else ", nor one that has lost its +")
+    return _only_valid(readings, written, whose, unusual=unusual)
+
+
+def _international(spelling: str) -> PhoneNumber | None:
+    """The number that has these digits; only a trunk zero may be left out."""
+    number = _parse(spelling)
+    return number if number is not None and spelling in {_e164(number), _e164(number, trunk="0")} else None
+
+
+def _only_valid(readings: Iterable[PhoneNumber], written: WrittenNumber, whose: str, *, unusual: bool = False) -> str:
+    """The one valid number among the readings. Raises `UnclearNumber` where there are two, or none.
+
+    unusual   where none is valid, the one possible number will do
+    """
+    found = {text: number for number in readings if len(text := _e164(number)) <= 1 + _E164_DIGITS}
+    valid = [text for text, number in found.items() if is_valid_number(number)]
+    if not valid and unusual:
+        valid = [text for text, number in found.items() if is_possible_number(number)]
+    if len(valid) > 1 and len(written.groups) > 1:
+        # 479-234-5678 is grouped as in the United States, and 47 92 34 56 78 as in Norway.
+        valid = [text for text in valid if written.groups in _usual_groups(found[text])] or valid
+    match valid:
+        case [text]:
+            return text
+        case []:
+            raise UnclearNumber(f"is no valid number {whose}", COUNTRY_REMEDY)
+        case _:
+            readings_shown = " or ".join(sorted(_described(found[text]) for text in valid))
+            raise UnclearNumber(f"may be two numbers, {readings_shown}", TWO_READINGS_REMEDY)
+
+
+def _usual_groups(number: PhoneNumber) -> list[tuple[str, ...]]:
+    """The groups of digits in which a number is printed, for use inside of its country and abroad."""
+    forms = (PhoneNumberFormat.NATIONAL, PhoneNumberFormat.INTERNATIONAL)
+    return [tuple(DIGIT_GROUP.findall(format_number(number, form))) for form in forms]
+
+
+def _described(number: PhoneNumber) -> str:
+    """A reading that shows nothing of a person: its country code, and how long it is."""
+    region = region_code_for_number(number) or "no country"
+    return f"{region} (+{number.country_code} and {len(national_significant_number(number))} digits)"
+
+
+def _parse(text: str, country: str | None = None) -> PhoneNumber | None:
+    try:
+        return parse(text, country)
     except NumberParseException:
-        return FieldError(field, "cannot be a phone number of any country", EXAMPLE)
+        return None
+
+
+def _e164(number: PhoneNumber, trunk: str = "") -> str:
+    return f"+{number.country_code}{trunk}{national_significant_number(number)}"
+
+
+def _parsed(digits: str) -> str:
+    """The number behind `+` and its country code, as its country writes it."""
+    if len(digits) > _MOST_WRITTEN:
+        raise UnclearNumber("has too many digits", EXAMPLE)
+    number = _parse(digits)
+    if number is None:
+        raise UnclearNumber("cannot be a phone number of any country", EXAMPLE)
     possible = is_possible_number_with_reason(number)
     if possible != ValidationResult.IS_POSSIBLE:
-        return FieldError(field, _WHY_IMPOSSIBLE[possible], EXAMPLE)
-    canonical = format_number(number, PhoneNumberFormat.E164)
-    if canonical != digits and format_number(parse(canonical), PhoneNumberFormat.E164) != canonical:
-        # One person must not have two canonical forms: the rule of one open lead per person compares them.
-        return FieldError(field, "has zeros between the country code and the number", EXAMPLE)
+        raise UnclearNumber(_WHY_IMPOSSIBLE[possible], EXAMPLE)
+    canonical = _e164(number)
+    if canonical != digits:
+        if _e164(cast("PhoneNumber", _parse(canonical))) != canonical:
+            # One person must not have two canonical forms: the rule of one open lead per person compares them.
+            raise UnclearNumber("has zeros between the country code and the number", EXAMPLE)
+        if not is_valid_number(number):
+            raise UnclearNumber("has a digit too many between the country code and the number", EXAMPLE)
     if len(canonical) > 1 + _E164_DIGITS:
-        return FieldError(field, f"has more than the {_E164_DIGITS} digits of E.164", EXAMPLE)
+        raise UnclearNumber(f"has more than the {_E164_DIGITS} digits of E.164", EXAMPLE)
     return canonical
-
-
-def _why_not_digits(text: str) -> str:
-    if not text:
-        return "is empty"
-    if text.startswith("00"):
-        return "starts with 00 instead of +"
-    if not text.startswith("+"):
-        return "does not start with + and the country code"
-    if len(text) == 1:
-        return "has no digits"
-    if text[1:].isdecimal() and text.isascii():
-        return "has too many digits"
-    return "contains something that is neither a digit nor a separator (extensions are not supported)"

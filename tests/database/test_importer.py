@@ -28,6 +28,7 @@ from dispatcher.importing.rejects import Rejects
 from dispatcher.importing.source import ImportStopped, UnreadableFile, UnwritableRejects, open_source
 from dispatcher.intake import copying
 from dispatcher.intake.bulk import Bulk
+from dispatcher.lead.phone import Country
 from dispatcher.operator.campaigns import Campaigns
 from dispatcher.operator.pause import GateKeeper
 from dispatcher.store.database import Database
@@ -297,7 +298,7 @@ def test_a_file_that_is_mended_goes_on_in_its_batch_and_the_plan_knows(files: Fi
 
 def test_rows_that_lacked_their_country_are_taken_in_by_the_next_run(files: Files) -> None:
     content = f"{HEADER}{lines(1)}(202) 555-0155,42,x\n"
-    assert (files.run(content).submitted, files.run(content, country="US").submitted) == (1, 1)
+    assert (files.run(content).submitted, files.run(content, country=Country("US")).submitted) == (1, 1)
     assert files.all("SELECT count(*) FROM dispatcher.leads WHERE state = 'pending'") == [(2,)]
 
 

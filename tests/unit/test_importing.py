@@ -17,16 +17,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from dispatcher.errors import FieldError, InvalidLead
-from dispatcher.importing.columns import ImportTerms, phone_of_cell
+from dispatcher.importing.columns import ImportTerms
 from dispatcher.importing.lead_file import open_leads
 from dispatcher.importing.rejects import all_of, in_file_words
 from dispatcher.importing.source import Source, UnreadableFile, open_source
 from dispatcher.lead.candidate import read_items
 from dispatcher.lead.lead import Lead
+from dispatcher.lead.phone import Country
 
 ADA, BOB = "+12025550101", "+12025550102"
 WITH_BOB = {"phone_number": BOB, "campaign_id": 42}
@@ -485,56 +484,6 @@ def test_a_row_names_its_own_campaign_before_the_default() -> None:
     assert [lead["campaign_id"] for _, lead, _ in rows] == [7, 42]
 
 
-# Numbers --------------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("cell", "country", "number"),
-    [
-        ("+442079460001", None, "+442079460001"),
-        ("00442079460001", None, "+442079460001"),
-        ("0044 20 7946 0001", "DE", "+44 20 7946 0001"),
-        ("020 7946 0001", "GB", "+442079460001"),
-        ("(202) 555-0101", "us", ADA),
-        ("12025550101", "US", ADA),
-        ("2025550101.0", "US", ADA),
-        ("+12025550101.0", None, ADA),
-        ("'+12025550101", None, ADA),
-        ("0639980001", "FR", "+33639980001"),
-    ],
-)
-def test_a_number_is_brought_near_e164(cell: str, country: str | None, number: str) -> None:
-    assert phone_of_cell(cell, "phone_number", country) == number
-
-
-@pytest.mark.parametrize(
-    ("cell", "country", "fault"),
-    [
-        ("4.91512E+11", "DE", "scientific notation"),
-        ("4,91512E+11", None, "scientific notation"),
-        ("4E11", None, "scientific notation"),
-        ("2025550101", None, "country code"),
-    ],
-)
-def test_a_number_that_lost_something_is_refused_with_the_way_out(cell: str, country: str | None, fault: str) -> None:
-    refused = phone_of_cell(cell, "phone_number", country)
-    assert isinstance(refused, FieldError)
-    assert fault in refused.fault
-    assert cell not in str(refused)
-
-
-@given(st.text(max_size=45), st.sampled_from([None, "DE", "US", "IT", "AR"]))
-def test_no_cell_raises(cell: str, country: str | None) -> None:
-    phone_of_cell(cell, "phone_number", country)
-
-
-@pytest.mark.parametrize("cell", ["020 7946 0001 ext. 5", "1-800-FLOWERS", "n/a"])
-def test_letters_stay_for_the_lead_to_refuse(cell: str) -> None:
-    number = phone_of_cell(cell, "phone_number", "GB")
-    with pytest.raises(InvalidLead, match="phone_number"):
-        Lead.parse({"phone_number": number, "campaign_id": 42})
-
-
 # JSON lines -----------------------------------------------------------------------------------------------------------
 
 
@@ -542,7 +491,7 @@ def test_json_lines_carry_options_and_defaults() -> None:
     content = (
         '{"phone_number": "(202) 555-0101", "variables": {"n": 1}, "priority": 3, "not_before": "2030-01-01T10:00Z"}'
     )
-    [(line, lead, options)] = read(f"\n{content}\n", "leads.jsonl", campaign_id=42, country="US")
+    [(line, lead, options)] = read(f"\n{content}\n", "leads.jsonl", campaign_id=42, country=Country("US"))
     assert (line, lead) == (2, {"phone_number": ADA, "variables": {"n": 1}, "campaign_id": 42})
     assert (options["priority"], options["not_before"].utcoffset().total_seconds()) == (3, 0)
 
@@ -645,8 +594,8 @@ def test_the_id_of_a_row_is_of_the_content_the_campaign_it_goes_into_and_its_pla
 
     bare = f"phone_number,Kampagne\n{ADA},7\n{BOB},8\n"
     first = ids(TEXT)
-    assert first == ids(TEXT, country="DE") == ids(TEXT, campaign_id=7)
-    assert ids(bare, campaign_id=7) == ids(bare, campaign_id=7, country="DE")
+    assert first == ids(TEXT, country=Country("DE")) == ids(TEXT, campaign_id=7)
+    assert ids(bare, campaign_id=7) == ids(bare, campaign_id=7, country=Country("DE"))
     assert set(ids(bare, campaign_id=7)).isdisjoint(ids(bare, campaign_id=8))
     own = ids(bare, columns={"Kampagne": "campaign_id"})
     assert (own[0], own[1]) == (ids(bare, campaign_id=7)[0], ids(bare, campaign_id=8)[1])

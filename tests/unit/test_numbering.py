@@ -16,7 +16,7 @@ COUNTRY_CODES = sorted(COUNTRY_CODE_TO_REGION_CODE)
 def test_what_is_canonical_at_a_glance_is_so_for_the_library(country_code: int, number: str) -> None:
     digits = f"+{country_code}{number}"[:16]
     if is_canonical(digits):
-        assert _parsed(digits, "phone_number") == digits
+        assert _parsed(digits) == digits
 
 
 @pytest.mark.parametrize("country_code", COUNTRY_CODES)
@@ -25,7 +25,7 @@ def test_every_length_of_every_country_agrees_with_the_library(country_code: int
         for length in range(2, 15 - len(str(country_code)) + 1):
             digits = f"+{country_code}{f'{start:02d}5550100123456'[:length]}"
             if is_canonical(digits):
-                assert _parsed(digits, "phone_number") == digits
+                assert _parsed(digits) == digits
 
 
 def test_ordinary_numbers_need_no_parsing() -> None:
