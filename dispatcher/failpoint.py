@@ -8,8 +8,8 @@ process passes `name`, do `action`:
     raise   raise `FailpointReached`
     stop    SIGSTOP the whole process: frozen until somebody sends SIGCONT
 
-The names are those given to `reach` in the code; `FAILPOINTS` lists them. Meant for tests: whoever may set variables of
-a worker could as well kill it.
+The names are those given to `reach` in the code; `FAILPOINTS` lists them. For tests; whoever sets a
+worker's variables controls it anyway.
 """
 
 import os
@@ -52,7 +52,7 @@ _HANG_SECONDS: Final = 3600.0
 
 
 class FailpointReached(Exception):
-    """What the action `raise` raises."""
+    """Raised by the action `raise`."""
 
 
 def _hang() -> None:
@@ -74,10 +74,10 @@ _ACTIONS: Final[Mapping[str, Callable[[], object]]] = MappingProxyType(
 
 
 class Failpoints:
-    """What was asked of this process. Thread-safe."""
+    """The failpoints set for this process. Thread-safe."""
 
     def __init__(self, asked: str) -> None:
-        """Raises `NotConfigured` for what is no failpoint: a test that never fails would prove nothing."""
+        """Raise `NotConfigured` for an unknown failpoint: a test that never fails would prove nothing."""
         self._lock = threading.Lock()
         self._passed: dict[str, int] = {}
         self._asked: dict[str, tuple[int | None, str]] = {}
@@ -89,7 +89,7 @@ class Failpoints:
             self._asked[name] = (None if count == "*" else int(count), action or "exit")
 
     def reach(self, name: str) -> None:
-        """Do what was asked of this place, if it is its turn."""
+        """Run the action set for this place, if this is its turn."""
         if name not in self._asked:
             return
         with self._lock:

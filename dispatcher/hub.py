@@ -1,7 +1,7 @@
-"""Many exchanges in one thread: each runs in a greenlet, and gives way while its socket has nothing to say.
+"""A small event loop of greenlets: many HTTP exchanges in one thread, each suspended while its socket is not ready.
 
-Why not a thread for each: measured on two cores with eight requests in flight, threads that take the interpreter's lock
-from one another made 40 futex calls a lead, and cost more than all the rest of the exchange. Code that waits through
+Why not threads: measured on two cores with eight requests in flight, threads competing for the interpreter's lock made
+40 futex calls a lead and cost more than the rest of the exchange. Code that waits through
 `ready` and `elsewhere` reads the same, and does the same, in a greenlet of a hub and outside of any.
 """
 
@@ -25,7 +25,7 @@ WRITABLE: Final = select.POLLOUT
 
 
 def ready(sock: socket.socket, event: int, seconds: float) -> bool:
-    """Wait until `sock` is READABLE or WRITABLE (or broken, which its next call tells); False after `seconds`."""
+    """Wait until `sock` is READABLE or WRITABLE (or broken: its next call raises); return False after `seconds`."""
     current = getcurrent()
     if isinstance(current, _Strand):
         return current.hub._ready(current, sock.fileno(), event, seconds)  # noqa: SLF001 - one noun, two faces
@@ -35,13 +35,16 @@ def ready(sock: socket.socket, event: int, seconds: float) -> bool:
 
 
 def elsewhere(action: Callable[[], T]) -> T:
-    """What `action` returns or raises. In a greenlet of a hub it runs in a thread: for what waits in its own way."""
+    """Run a blocking call (for example DNS) and return its result.
+
+    In a greenlet of a hub it runs in a thread, so that the other greenlets go on.
+    """
     current = getcurrent()
     return current.hub._elsewhere(current, action) if isinstance(current, _Strand) else action()  # noqa: SLF001
 
 
 class Hub:
-    """The greenlets of one thread, which alone may call it."""
+    """The greenlets of one thread. Not thread-safe."""
 
     def __init__(self) -> None:
         self._poll = select.poll()
@@ -50,11 +53,11 @@ class Hub:
         self._wakers: tuple[socket.socket, socket.socket] | None = None
 
     def spawn(self, work: Callable[[], None]) -> None:
-        """Run `work` until it waits for the first time. What it raises, now or later, is raised to who let it go on."""
+        """Run `work` until its first wait. An exception in it propagates from the `spawn` or `turn` that resumed it."""
         _Strand(self, work).switch()
 
     def turn(self, seconds: float) -> None:
-        """Wait at most `seconds` until something has happened, and let those go on that waited for it."""
+        """Wait at most `seconds` for an event, and resume the greenlets that waited for it."""
         now = time.monotonic()
         until = min((wait.until for wait in self._waits.values()), default=now + seconds)
         for fileno, _ in self._poll.poll(_milliseconds(min(seconds, until - now))):
@@ -62,13 +65,13 @@ class Hub:
                 self._waits[fileno].strand.switch(True)
             else:
                 self._resume_returned()
-        # After the sockets: what has arrived counts, however late this thread comes to look.
+        # After the sockets: data that has arrived counts, also after its deadline.
         now = time.monotonic()
         for wait in [wait for wait in self._waits.values() if wait.until <= now]:
             wait.strand.switch(False)
 
     def close(self) -> None:
-        """End what still waits, without a result, and free what was opened."""
+        """End the waiting greenlets without a result, and free all resources."""
         for wait in list(self._waits.values()):
             wait.strand.throw()
         if self._wakers is not None:
@@ -95,7 +98,7 @@ class Hub:
             except BaseException as error:  # noqa: BLE001 - handed over to the waiting greenlet, whatever it is
                 outcome = None, error
             self._returned.append((strand, outcome))
-            with suppress(OSError):  # closed meanwhile: nobody waits any more
+            with suppress(OSError):  # closed meanwhile
                 waker.send(b"\0")
 
         threading.Thread(target=run, name="dispatcher-elsewhere", daemon=True).start()
@@ -121,7 +124,7 @@ class Hub:
 
 
 class _Strand(greenlet):
-    """One greenlet of a hub. `home` is who made it: the thread's own flow, where the hub takes its turns."""
+    """One greenlet of a hub. `home` is its parent, which runs the hub's turns."""
 
     def __init__(self, hub: Hub, work: Callable[[], None]) -> None:
         super().__init__(work)
@@ -131,7 +134,7 @@ class _Strand(greenlet):
 
 @dataclass(frozen=True, slots=True)
 class _Wait:
-    """Who waits, and until when by `time.monotonic()`."""
+    """A waiting greenlet and its deadline by `time.monotonic()`."""
 
     strand: _Strand
     until: float

@@ -1,4 +1,4 @@
-"""Alerting: what the outbox of alerts holds is sent to the operator's webhook, at least once, and not too often."""
+"""Send due alerts of the outbox to the operator's webhook: at least once each, and at a limited rate a cause."""
 
 import time
 from collections.abc import Callable
@@ -18,7 +18,7 @@ TIMEOUT_SECONDS: Final = 10.0
 
 
 class Webhook:
-    """Where alerts go. Not for several threads at once."""
+    """The operator's webhook. Not thread-safe."""
 
     def __init__(self, url: Secret, secret: Secret | None, *, clock: Callable[[], float] = time.time) -> None:
         """`clock`: seconds since 1970, for the signature."""
@@ -27,7 +27,7 @@ class Webhook:
         self._clock = clock
 
     def post(self, alert: Alert) -> str | None:
-        """Deliver it. None: the receiver took it (2xx); else what went wrong, without any address. Never raises."""
+        """POST the alert. Return None for a 2xx, else what went wrong, without any address. Never raises."""
         body = alert.body()
         headers = {
             "Content-Type": "application/json",
@@ -38,7 +38,7 @@ class Webhook:
             headers[SIGNATURE_HEADER] = signature(self._secret.reveal(), int(self._clock()), body)
         try:
             with requests.Session() as session:
-                session.trust_env = False  # neither a netrc nor a proxy of the environment may redirect it
+                session.trust_env = False  # no netrc and no proxy of the environment
                 with session.post(
                     self._url.reveal(),
                     data=body,
@@ -56,13 +56,13 @@ AT_ONCE: Final = 10
 GIVE_UP_AFTER: Final = 30
 """Tries; with the waits below a receiver may be away for more than a day."""
 
-_HOLD_SECONDS: Final = 180.0  # ten POSTs that all run into their timeout fit
+_HOLD_SECONDS: Final = 180.0  # ten POSTs that all time out fit
 _FIRST_WAIT_SECONDS: Final = 5.0
 _LONGEST_WAIT_SECONDS: Final = 3600.0
 
 
 class Receiver(Protocol):
-    """Takes one alert; says what went wrong, or None. Never raises."""
+    """Send one alert; return what went wrong, or None. Never raises."""
 
     def post(self, alert: Alert) -> str | None: ...
 
@@ -118,5 +118,5 @@ class Alerting:
 
 
 def wait_seconds(tries: int) -> float:
-    """How long to wait after so many tries."""
+    """Return the wait after `tries` tries, in seconds."""
     return min(_LONGEST_WAIT_SECONDS, _FIRST_WAIT_SECONDS * 2.0 ** min(tries - 1, 20))

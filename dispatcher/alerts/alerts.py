@@ -1,4 +1,4 @@
-"""The outbox of alerts. Triggers fill it in the transaction of the very change (migration 0004); a task empties it.
+"""The outbox of alerts. Database triggers fill it in the transaction of the change; a task sends and empties it.
 
 Rows of one cause leave together, as one alert, and at most one of a cause is on its way at a time.
 """
@@ -20,16 +20,16 @@ VERSION: Final = 1
 
 
 class AlertKind(StrEnum):
-    """What there are alerts for."""
+    """The kinds of alerts."""
 
-    OUTCOME_UNKNOWN = "outcome_unknown"  # leads failed, and nobody knows whether they were called
-    INCIDENT = "incident"  # something that must never happen
-    GATE_CLOSED = "gate_closed"  # leads are held back; neither a pause nor a rate limit
+    OUTCOME_UNKNOWN = "outcome_unknown"  # leads failed whose POST may have had an effect
+    INCIDENT = "incident"  # an invariant was violated
+    GATE_CLOSED = "gate_closed"  # a gate closed, other than by a pause or a rate limit
 
 
 @dataclass(frozen=True, slots=True)
 class Alert:
-    """Everything of one cause since its last alert. `id` is the first's and stays the same when it is sent again."""
+    """The events of one cause since its last alert. `id` is the first event's and stays the same over retries."""
 
     id: int
     kind: AlertKind
@@ -44,7 +44,7 @@ class Alert:
 
     @property
     def text(self) -> str:
-        """One plain sentence."""
+        """The alert as one sentence."""
         match self.kind:
             case AlertKind.OUTCOME_UNKNOWN:
                 leads = "1 lead has" if self.count == 1 else f"{self.count} leads have"
@@ -64,7 +64,7 @@ class Alert:
                 assert_never(self.kind)
 
     def body(self) -> bytes:
-        """The request's body: JSON. `text` alone suffices for receivers like Slack."""
+        """Return the request's body as JSON. Receivers like Slack read `text` alone."""
         return orjson.dumps(
             {
                 "version": VERSION,
@@ -85,7 +85,7 @@ class Alert:
 def signature(secret: str, timestamp: int, body: bytes) -> str:
     """The value of `Dispatcher-Signature`: `t=<unix seconds>,v1=<hex>`, HMAC-SHA256 over `<t>.<body>`.
 
-    A receiver computes it anew, compares in constant time, and refuses a `t` that is minutes old.
+    A receiver recomputes it, compares in constant time, and refuses a `t` that is minutes old.
     """
     mac = hmac.new(secret.encode(), f"{timestamp}.".encode() + body, hashlib.sha256)
     return f"t={timestamp},v1={mac.hexdigest()}"
@@ -141,31 +141,31 @@ _PRUNE = text(f"DELETE FROM dispatcher.alerts WHERE at < now() - interval '{_KEP
 
 
 def take(connection: Connection, *, most: int, hold_seconds: float, quiet_seconds: float) -> list[Alert]:
-    """The alerts that are due, at most one of a cause; nobody else takes them for `hold_seconds`.
+    """Take the alerts that are due, at most one a cause; no other run takes them for `hold_seconds`.
 
-    After one was sent, its cause is silent for `quiet_seconds`; what comes meanwhile is counted in the next.
+    After an alert was sent, its cause is silent for `quiet_seconds`; further events are counted in the next alert.
     """
     connection.execute(_FOLLOW, {"quiet_seconds": quiet_seconds})
     return [_alert(row) for row in connection.execute(_TAKE, {"most": most, "hold_seconds": hold_seconds})]
 
 
 def sent(connection: Connection, alert: Alert) -> None:
-    """Note that its receiver has it."""
+    """Record that the receiver took the alert."""
     connection.execute(_DONE, {"id": alert.id, "result": "sent"})
 
 
 def give_up(connection: Connection, alert: Alert) -> None:
-    """Note that nobody wanted it."""
+    """Record that the alert was given up."""
     connection.execute(_DONE, {"id": alert.id, "result": "given_up"})
 
 
 def try_again(connection: Connection, alert: Alert, *, seconds: float) -> None:
-    """Send it again in so many seconds."""
+    """Make the alert due again in `seconds`."""
     connection.execute(_AGAIN, {"id": alert.id, "seconds": seconds})
 
 
 def prune(connection: Connection) -> None:
-    """Forget what is older than a month, sent or not: the incidents and failed leads themselves remain."""
+    """Delete alerts older than 30 days, sent or not; incidents and failed leads remain."""
     connection.execute(_PRUNE)
 
 

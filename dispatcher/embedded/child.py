@@ -1,4 +1,4 @@
-"""One child process: its own process group, a log file, and an end no later than ours (see `guard`)."""
+"""A child process in its own process group, with a log file, that ends no later than its parent (see `guard`)."""
 
 import os
 import select
@@ -16,7 +16,7 @@ from dispatcher.embedded.system_user import SystemUser
 from dispatcher.errors import DispatcherError
 
 _GUARD: Final = Path(__file__).with_name("guard.py")
-_START_SECONDS: Final = 20.0  # for the guard to say "started": a bare Python start, on a machine that is very busy
+_START_SECONDS: Final = 20.0  # the guard's own start, on a loaded machine
 _LOG_TAIL_BYTES: Final = 2000
 
 
@@ -26,20 +26,20 @@ class StackError(DispatcherError):
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """What to run and how to end it."""
+    """A command line, and how to end it."""
 
     argv: tuple[str, ...]
     log_path: Path  # appended to
-    environment: Mapping[str, str] | None = None  # None: ours
-    directory: Path | None = None  # the working directory; None: ours
-    user: SystemUser | None = None  # None: ours
-    stop_signal: signal.Signals = signal.SIGTERM  # what "please stop" is to this program
+    environment: Mapping[str, str] | None = None  # None: this process's
+    directory: Path | None = None  # the working directory; None: this process's
+    user: SystemUser | None = None  # None: this process's
+    stop_signal: signal.Signals = signal.SIGTERM  # asks this program to stop
     grace_seconds: float = 10.0  # between the stop signal and SIGKILL
     kept_open: tuple[int, ...] = ()  # descriptors that live exactly as long as the process: a lock
 
 
 class Child:
-    """A running command. Not for several threads at once."""
+    """A running command. Not thread-safe."""
 
     def __init__(self, command: Command) -> None:
         """Start it.
@@ -61,7 +61,7 @@ class Child:
                 env=command.environment,
                 cwd=command.directory,
                 pass_fds=(theirs.fileno(), *command.kept_open),
-                start_new_session=True,  # a Ctrl-C in the terminal is for us alone: we stop things in order
+                start_new_session=True,  # Ctrl-C reaches this process only, which stops its children in order
             )
         self.pid = self._read_pid()
 
@@ -85,7 +85,7 @@ class Child:
                 raise StackError(f"Cannot start {self.command.argv[0]}.\n{self.log_tail()}")
 
     def _read_line(self, timeout_seconds: float) -> str:
-        """The next line of the guard's; empty when there is none in time, or the guard is gone."""
+        """Return the guard's next line; empty after the timeout, or if the guard has ended."""
         until = time.monotonic() + timeout_seconds
         while b"\n" not in self._unread:
             readable, _, _ = select.select([self._link], [], [], max(0.0, until - time.monotonic()))
@@ -97,40 +97,40 @@ class Child:
         return line.decode()
 
     def wait(self, timeout_seconds: float) -> int | None:
-        """The exit code, waited for; None if it still runs after that time."""
+        """Wait for the exit code; return None if the command still runs after `timeout_seconds`."""
         if self.returncode is None:
             word, _, code = self._read_line(timeout_seconds).partition(" ")
             if word == "exited":
                 self.returncode = int(code)
             elif self._guard.poll() is not None:
-                self.returncode = -signal.SIGKILL  # the guard was killed, and took the command with it
+                self.returncode = -signal.SIGKILL  # the guard was killed, and the command with it
         return self.returncode
 
     @property
     def running(self) -> bool:
-        """Whether the command has not exited yet."""
+        """Return whether the command still runs."""
         return self.wait(0) is None
 
     def send(self, number: signal.Signals, *, group: bool = False) -> None:
-        """Send a signal to the command, or to all of its process group; nothing happens if it is gone."""
+        """Send a signal to the command, or to all of its process group; does nothing if it has ended."""
         self._tell(f"{'group' if group else 'process'} {int(number)}\n")
 
     def stop(self, number: signal.Signals | None = None) -> int | None:
-        """Ask it to stop (by its own stop signal), wait for its grace, then kill what is left of its group."""
+        """Send the stop signal, wait for the grace period, then kill the rest of the process group."""
         if self.running:
             self.send(number or self.command.stop_signal)
             self.wait(self.command.grace_seconds)
         return self.kill()
 
     def kill(self) -> int | None:
-        """SIGKILL to the whole process group, as the kernel would when memory runs out."""
+        """Send SIGKILL to the whole process group."""
         self.send(signal.SIGKILL, group=True)
         self.wait(self.command.grace_seconds)
         self.close()
         return self.returncode
 
     def close(self) -> None:
-        """Hang up, so that the guard ends whatever still runs, and wait for it."""
+        """Close the link, so that the guard ends the command, and wait for the guard."""
         self._link.close()
         try:
             self._guard.wait(self.command.grace_seconds + _START_SECONDS)
@@ -141,7 +141,7 @@ class Child:
             self.returncode = -signal.SIGKILL
 
     def log_tail(self) -> str:
-        """The end of what this process has logged, for an error message."""
+        """Return the end of this process's log, for an error message."""
         with self.command.log_path.open("rb") as log:
             log.seek(max(self._log_start, self.command.log_path.stat().st_size - _LOG_TAIL_BYTES))
             return f"{self.command.log_path} ends with:\n{log.read().decode(errors='replace').strip()}"
@@ -150,7 +150,7 @@ class Child:
         try:
             self._link.sendall(line.encode())
         except OSError:
-            self.wait(0)  # the guard is gone or we hung up: nobody to tell
+            self.wait(0)  # the guard has ended, or the link is closed
 
     def __enter__(self) -> Self:
         return self

@@ -1,7 +1,7 @@
-"""`dispatcher demo`: real leads through the real machinery, against a Voicery that misbehaves.
+"""`dispatcher demo`: deliver 200 leads to a sandbox that misbehaves, and account for each.
 
-Real Postgres, real Redis, a real `celery -A dispatcher worker`, and the sandbox in Voicery's place; a worker is killed
-half way. It ends with the account of every lead, and a verdict from the sandbox's own log.
+Postgres, Redis and `celery -A dispatcher worker` are real; the sandbox stands in for Voicery; a worker is killed
+half way. It ends with an account of every lead, checked against the sandbox's log.
 """
 
 import csv
@@ -42,20 +42,20 @@ _CONTACT: Final = re.compile(r"contact(\d+)_(.+)")
 
 @dataclass(frozen=True, slots=True)
 class LeadRow:
-    """One line of the file. `lead` has the keys of `Lead`, with what the cells say, right or wrong."""
+    """One line of the file. `lead` has the keys of `Lead` with the unvalidated values of the cells."""
 
     line: int
     lead: Mapping[str, Any] = field(repr=False)  # a person's data
 
 
 def example_file() -> Path:
-    """The file of examples: inside the wheel, or in a checkout."""
+    """Return the path of the example file, in the wheel or in a checkout."""
     packaged = _PACKAGE / "leads.csv"
     return packaged if packaged.is_file() else _PACKAGE.parents[1] / "examples" / "leads.csv"
 
 
 def read_rows(path: Path) -> Iterator[LeadRow]:
-    """The rows of a CSV file, in order; empty cells are left out."""
+    """Yield the rows of a CSV file in order, without empty cells."""
     with path.open(newline="", encoding="utf-8") as file:
         reader = csv.DictReader(file)
         for cells in reader:
@@ -101,7 +101,7 @@ PROFILE: Final[Mapping[str, str]] = MappingProxyType(
         "DISPATCHER_SWEEP_INTERVAL": "0.5",
     }
 )
-"""Everything in seconds that takes minutes in earnest: nobody wants to watch a settle time of two minutes."""
+"""Short times, so that the demo takes seconds: the default settle time is two minutes."""
 
 CHAOS: Final = 0.15
 LATENCY_SECONDS: Final = 0.25
@@ -128,18 +128,18 @@ def run_demo(
     """Run the demo; 0 if every lead is accounted for and nobody was called twice, 1 if not, 130 after Ctrl-C.
 
     Args:
-        console: where people watch; plain lines are printed where it is no terminal.
-        environment: the caller's; nothing in it that speaks of the dispatcher reaches the processes.
+        console: for progress; plain lines if it is no terminal.
+        environment: the caller's; no variable of the dispatcher in it reaches the processes.
         leads: a CSV file; None is the file of examples.
-        chaos: how probable it is that the sandbox spoils a request.
-        seed: of the chaos. The order of requests is up to the machine, so that no two runs are alike all the same.
+        chaos: probability, 0 to 1, that the sandbox spoils a request.
+        seed: of the chaos. Runs still differ, because the order of requests does.
 
     Raises:
         NotConfigured: the extra `[embedded]` or `[sandbox]` is not installed.
     """
     store = Path(tempfile.mkdtemp(prefix="dispatcher-demo-"))
-    store.chmod(0o755)  # Postgres' own user, if we are root, has to reach its data; that itself is private
-    scratch = store / "tmp"  # a worker that is killed leaves temporary directories
+    store.chmod(0o755)  # reachable for Postgres' own user if this process is root; the data itself is private
+    scratch = store / "tmp"  # a killed worker leaves temporary directories
     scratch.mkdir()
     foreign = {name: value for name, value in environment.items() if not name.startswith(_OURS)}
     stack = Stack(store, {**foreign, "TMPDIR": str(scratch)})
@@ -162,7 +162,7 @@ def run_demo(
 
 
 class Demo:
-    """One run. `stack` is stopped by whoever made it."""
+    """One run. The caller stops `stack`."""
 
     def __init__(self, stack: Stack, store: Path, screen: Screen, rows: Sequence[LeadRow]) -> None:
         self._stack = stack
@@ -175,7 +175,7 @@ class Demo:
         self._accepted_at_kill: int | None = None
 
     def run(self, chaos: float, seed: int) -> Account:
-        """From the first server to the account."""
+        """Run the demo and return the account."""
         self._print_profile(chaos)
         self._stack.start()
         self._screen.say("Postgres and Redis run, the schema is there.")
@@ -228,7 +228,7 @@ class Demo:
             self._screen.say(f"line {row.line} refused: {'; '.join(map(str, refusal.errors))}", "yellow")
 
     def _watch(self, dispatcher: Dispatcher) -> None:
-        """Until every lead has its end: kill the worker once, start again what has died, then submit the rest."""
+        """Wait until every lead has ended: kill the worker once, restart what has died, then submit the rest."""
         reads = Reads(dispatcher.database)
         give_up = time.monotonic() + _GIVE_UP_SECONDS
         recovered = False
@@ -260,7 +260,7 @@ class Demo:
             self._screen.worker_killed(on_their_way)
 
     def _settle_accounts(self, dispatcher: Dispatcher) -> Account:
-        """Nothing is sent any more when the sandbox's log is read."""
+        """Stop the worker, then read the sandbox's log."""
         self._stack.child("worker").stop()
         reads = Reads(dispatcher.database)
         records = [reads.get(lead_id) for lead_id in self._submitted]
@@ -282,7 +282,7 @@ def _remove(stack: Stack, store: Path) -> None:
 def _interruptible() -> Iterator[None]:
     """SIGTERM ends the demo as Ctrl-C does: by an exception, so that everything that was started is stopped."""
     if threading.current_thread() is not threading.main_thread():
-        yield  # only the main thread may listen to signals
+        yield  # only the main thread may handle signals
         return
 
     def interrupt(_number: int, _frame: FrameType | None) -> None:

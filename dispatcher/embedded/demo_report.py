@@ -1,4 +1,4 @@
-"""The account of the demo: what became of every row, and the verdict: the sandbox's log against the database."""
+"""The account of the demo: the ending of every row, and the verdict, from the sandbox's log and the database."""
 
 import time
 from collections import Counter, defaultdict
@@ -35,7 +35,7 @@ _ENDINGS: Final[Mapping[FailureClass, str]] = {
 
 @dataclass(frozen=True, slots=True)
 class SandboxView:
-    """What the sandbox has received so far."""
+    """Counts of the requests that the sandbox has received."""
 
     posts: int
     look_ups: int
@@ -69,12 +69,12 @@ class Account:
 
     @property
     def balances(self) -> bool:
-        """Whether every row has exactly one ending."""
+        """Return whether every row has exactly one ending."""
         return sum(self.endings.values()) == self.rows
 
     @property
     def good(self) -> bool:
-        """The verdict."""
+        """Return whether nothing was lost and nobody was called twice."""
         return self.balances and not self.lost and self.called_twice == 0
 
 
@@ -118,7 +118,7 @@ def _ending(record: LeadRecord) -> str:
 
 
 def _called_twice(entries: Iterable[Entry]) -> set[tuple[int, str]]:
-    """Persons (campaign, number). That Voicery would have refused the second request is no excuse: it counts."""
+    """Return the (campaign, number) pairs created twice; a second request counts even if Voicery would refuse it."""
     created: dict[tuple[int, str], int] = defaultdict(int)
     again: set[tuple[int, str]] = set()
     for entry in entries:
@@ -146,7 +146,7 @@ _WORDS: Final[Mapping[State, tuple[str, str]]] = {
 
 
 class Screen:
-    """Where people watch the demo. `say` may be called at any time."""
+    """Progress of the demo on a terminal. `say` may be called at any time."""
 
     def __init__(self, console: Console) -> None:
         self.console = console
@@ -170,7 +170,7 @@ class Screen:
         self._live = None
 
     def worker_killed(self, on_their_way: int) -> None:
-        """Tell of a kill."""
+        """Report a kill."""
         self._workers_killed += 1
         self.say(f"kill -9: the worker dies with {on_their_way} requests on their way.", "bold red")
 
@@ -202,7 +202,7 @@ class Screen:
         return table
 
     def account(self, account: Account, sandbox: SandboxView, failures: Sequence[FailedLead]) -> None:
-        """The end: the account of every row, the failed leads, the verdict."""
+        """Print the account of every row, the failed leads and the verdict."""
         table = Table(title="What became of every row", title_justify="left", box=box.SIMPLE_HEAD, show_footer=True)
         table.add_column("ending", footer="rows in the file")
         table.add_column("rows", justify="right", footer=str(account.rows))
@@ -219,7 +219,7 @@ class Screen:
         self.verdict(account)
 
     def verdict(self, account: Account) -> None:
-        """One line."""
+        """Return the verdict in one line."""
         doubt = "" if account.balances else ", AND THE ACCOUNT DOES NOT BALANCE"
         line = f"{len(account.lost)} lost, {account.called_twice} called twice{doubt}"
         self.console.print(Text(line, style="bold green" if account.good else "bold red"))

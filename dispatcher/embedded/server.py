@@ -1,4 +1,4 @@
-"""What the embedded servers have in common: one child process in one directory, ours alone while it runs."""
+"""The base of the embedded servers: one child process in one locked directory."""
 
 import fcntl
 import os
@@ -15,6 +15,7 @@ from dispatcher.embedded.child import Child, Command, StackError
 from dispatcher.embedded.system_user import SystemUser, directory_elsewhere
 
 LOOPBACK: Final = "127.0.0.1"
+INSTALL_HINT: Final = "pip install 'voicery-dispatcher[embedded]'"
 
 _PORTS: Final = range(15000, 30000)
 """Below the ephemeral ports of Linux (32768 up) and macOS (49152 up): a client's outgoing connection can neither take
@@ -22,7 +23,7 @@ the port while a server restarts, nor, retrying against nobody, connect to itsel
 
 
 def is_free(port: int) -> bool:
-    """Whether a server could listen there now."""
+    """Return whether a server could listen on the port now."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the servers do: TIME_WAIT is no obstacle
         try:
@@ -33,7 +34,7 @@ def is_free(port: int) -> bool:
 
 
 def free_port(preferred: int | None = None) -> int:
-    """The preferred port if it is free, else any."""
+    """Return the preferred port if it is free, else a random free one."""
     if preferred is not None and is_free(preferred):
         return preferred
     for port in random.SystemRandom().sample(_PORTS, len(_PORTS)):
@@ -43,7 +44,7 @@ def free_port(preferred: int | None = None) -> int:
 
 
 def accepts_connections(port: int) -> bool:
-    """Whether a server listens there now."""
+    """Return whether a server listens on the port now."""
     with socket.socket() as probe:
         probe.settimeout(1.0)
         return probe.connect_ex((LOOPBACK, port)) == 0
@@ -100,12 +101,12 @@ class StoreDirectory:
         return remembered
 
     def recall(self, name: str) -> str | None:
-        """What was remembered under this name."""
+        """Return the value kept under this name, or None."""
         path = self.path / name
         return path.read_text().strip() if path.exists() else None
 
     def remember(self, name: str, value: str) -> Path:
-        """Keep a value over restarts, readable by the server's user alone."""
+        """Keep a value over restarts, readable only by the server's user."""
         path, draft = self.path / name, self.path / f"{name}.new"
         descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         with os.fdopen(descriptor, "w") as file:
@@ -138,17 +139,17 @@ class EmbeddedServer(ABC):
 
     @property
     def log_path(self) -> Path:
-        """What the server has to say."""
+        """The server's log."""
         return self._directory.path / f"{self.name.lower()}.log"
 
     @property
     def running(self) -> bool:
-        """Whether the server lives."""
+        """Return whether the server runs."""
         return self._child is not None and self._child.running
 
     @property
     def pid(self) -> int | None:
-        """The server's process id while we run it."""
+        """The server's process id while it runs."""
         return self._child.pid if self._child is not None and self.running else None
 
     @property
@@ -159,14 +160,14 @@ class EmbeddedServer(ABC):
         return self._port
 
     def start(self) -> None:
-        """Start and wait until it answers; at the first time, make what it needs.
+        """Start the server and wait until it answers; initialise it at the first start.
 
         Raises:
             StackError: it does not start (the end of its log is in the message), or another process runs it.
         """
         if self.running:
             return
-        self.kill()  # clears away what is left of one that died by itself
+        self.kill()  # removes the rest of a process that died
         lock = self._directory.lock()
         try:
             self._prepare()
@@ -178,22 +179,22 @@ class EmbeddedServer(ABC):
         self._complete()
 
     def kill(self) -> None:
-        """SIGKILL, without a chance to say goodbye."""
+        """Send SIGKILL."""
         if self._child is not None:
             self._child.kill()
             self._child = None
 
     def remove(self) -> None:
-        """Kill it and delete its directory, wherever that is."""
+        """Kill the server and delete its directory."""
         self.kill()
         shutil.rmtree(self._directory.path)
 
     @abstractmethod
     def stop(self) -> None:
-        """Stop it and wait; nothing happens if it does not run."""
+        """Stop the server and wait; do nothing if it does not run."""
 
     def _launched(self, lock: int, until: float) -> bool:
-        """Start once; False if that is worth another try."""
+        """Start once; return False if another try may help."""
         remembered = self._port or int(self._directory.recall("port") or 0) or None
         self._port = self._asked_port or free_port(remembered)
         self._child = Child(self._command(lock))
@@ -202,28 +203,28 @@ class EmbeddedServer(ABC):
             return True
         tail = self._child.log_tail()
         self.kill()
-        taken = self._asked_port is None and "in use" in tail  # since we looked
+        taken = self._asked_port is None and "in use" in tail  # in the meantime
         if not (taken or self._passes(tail)) or time.monotonic() > until:
             raise StackError(f"{self.name} did not start.\n{tail}")
         self._port = None
         return False
 
     def _prepare(self) -> None:  # noqa: B027 - not every server needs something
-        """What has to be there before it starts."""
+        """Prepare what the server needs before its start."""
 
     def _complete(self) -> None:  # noqa: B027 - as above
-        """What has to be made once it answers."""
+        """Create what is needed once the server answers."""
 
     @abstractmethod
     def _command(self, lock: int) -> Command:
-        """How it is started on `port`; `lock` is kept open."""
+        """Return the command that starts the server on `port` and keeps `lock` open."""
 
     @abstractmethod
     def _answers(self, child: Child, until: float) -> bool:
-        """Wait until it answers under our password; False if it died, or the time is over."""
+        """Wait until the server accepts the password; return False if it died or time ran out."""
 
     def _passes(self, tail: str) -> bool:  # noqa: ARG002 - for those that know better
-        """Whether what its log ends with goes away by itself."""
+        """Return whether the error at the end of the log is temporary."""
         return False
 
     def __enter__(self) -> Self:

@@ -1,4 +1,4 @@
-"""Postgres, Redis and the processes that use them, as one thing that starts and stops in order."""
+"""Postgres, Redis and the processes that use them, started and stopped in order."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -15,7 +15,7 @@ from dispatcher.store.migration import upgrade
 
 _BASE_SECONDS: Final = 1.0
 _MAX_SECONDS: Final = 30.0
-_STEADY_SECONDS: Final = 60.0  # one that lived this long did not die of how it was started
+_STEADY_SECONDS: Final = 60.0  # a process that lived this long started well
 
 
 class Supervised:
@@ -30,7 +30,7 @@ class Supervised:
         self._start_again_at: float | None = None
 
     def revive(self) -> bool:
-        """Call this again and again: True when a dead child was started anew just now."""
+        """Restart a dead child once its wait is over; return whether it was restarted. Call it periodically."""
         if self.child.running:
             return False
         now = time.monotonic()
@@ -40,7 +40,7 @@ class Supervised:
             self._start_again_at = now + wait
         if now < self._start_again_at:
             return False
-        self.child.kill()  # what the dead one left behind in its process group
+        self.child.kill()  # the rest of its process group
         self.child = Child(self.child.command)
         self._started_at, self._start_again_at = now, None
         return True
@@ -110,11 +110,11 @@ class Stack:
         return self.child(name)
 
     def child(self, name: str) -> Child:
-        """The process of this name as it is now: after a restart it is another one."""
+        """Return the current process of this name; a restart replaces it."""
         return self._processes[name].child
 
     def revive(self) -> list[str]:
-        """Start again what has died, servers first; the names of what was started. To be called every second or so."""
+        """Restart what has died, servers first; return the names of what was restarted. Call it about every second."""
         revived = []
         servers: tuple[tuple[str, EmbeddedPostgres | EmbeddedRedis], ...]
         servers = (("postgres", self.postgres), ("redis", self.redis))
@@ -125,7 +125,7 @@ class Stack:
         return revived + [process.name for process in self._processes.values() if process.revive()]
 
     def stop(self) -> None:
-        """Stop everything, the last started first, the servers at the end; nothing is deleted."""
+        """Stop everything in reverse order of start, the servers last; delete nothing."""
         while self._processes:
             _, process = self._processes.popitem()
             process.child.stop()

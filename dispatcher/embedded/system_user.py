@@ -1,4 +1,4 @@
-"""Whom Postgres runs as: it refuses root, and whoever it is must reach its files."""
+"""The system user that Postgres runs as, and access to its files: Postgres refuses to run as root."""
 
 import os
 import pwd
@@ -25,7 +25,7 @@ class SystemUser:
     gid: int
 
     def can_enter(self, directory: Path) -> bool:
-        """Whether this user can work in the directory. The kernel is asked: modes do not tell all."""
+        """Return whether this user can work in the directory, by trying: modes alone do not tell."""
         asked = subprocess.run(
             ["/bin/sh", "-c", 'cd "$1" && test -r .', "sh", str(directory)],
             check=False,
@@ -39,14 +39,14 @@ class SystemUser:
         return asked.returncode == 0
 
     def own(self, directory: Path) -> None:
-        """Make the directory, private to this user; its missing parents can be passed through by anyone."""
+        """Create the directory, private to this user; missing parents are traversable by everyone."""
         directory.mkdir(parents=True, exist_ok=True)
         os.chown(directory, self.uid, self.gid)
         directory.chmod(0o700)
 
 
 def unprivileged_user() -> SystemUser | None:
-    """The user for Postgres when we are root; None when we are not, and it can run as ourselves.
+    """Return the user for Postgres if this process is root, else None: Postgres then runs as this process's user.
 
     An existing user is taken: starting a demo must not add users to a machine.
 
@@ -65,14 +65,14 @@ def unprivileged_user() -> SystemUser | None:
 
 
 def directory_elsewhere(prefix: str) -> Path:
-    """A new directory of root's that every user can reach, for what lies below a private home such as /root."""
+    """Create a directory, owned by root, that every user can reach, for files below a private home such as /root."""
     for parent in _ELSEWHERE:
         shelter = parent / _SHELTER
         try:
             shelter.mkdir(mode=0o755, exist_ok=True)
             status = shelter.lstat()
             if status.st_uid != 0 or shelter.is_symlink():
-                continue  # somebody else laid it there
+                continue  # not root's, or a link
             shelter.chmod(0o755)
             return Path(tempfile.mkdtemp(prefix=prefix, dir=shelter))
         except OSError:
@@ -81,7 +81,7 @@ def directory_elsewhere(prefix: str) -> Path:
 
 
 def reachable_copy(site: Path, parts: Sequence[str], user: SystemUser, name: str) -> Path:
-    """The directory itself if the user can enter the first part, else a place with copies of all parts.
+    """Return the directory if the user can enter the first part, else a directory with copies of all parts.
 
     Made once per name: a copy of the programs is bound to their version, not to a store.
     """
@@ -103,5 +103,5 @@ def reachable_copy(site: Path, parts: Sequence[str], user: SystemUser, name: str
     except OSError:
         shutil.rmtree(draft)
         if not made.is_dir():
-            raise  # else another process was faster
+            raise  # another process made it meanwhile
     return made

@@ -1,7 +1,7 @@
 """`dispatcher up`: everything on this machine, until Ctrl-C.
 
-Without a token the API is the sandbox; with one it is the real Voicery. Each has a store of its own, for demo leads
-must never meet the real API, nor real leads the sandbox.
+Without a token the API is the sandbox; with one it is the real Voicery. Each has its own store, so that demo leads
+never reach the real API, nor real leads the sandbox.
 """
 
 import shlex
@@ -33,7 +33,7 @@ _POLL_SECONDS: Final = 0.05
 
 
 def is_live(environment: Mapping[str, str]) -> bool:
-    """Whether any account has a token, so that the real API is meant."""
+    """Return whether any account has a token, so that leads go to the real API."""
     return any(name.startswith("VOICERY_API_TOKEN") and value.strip() for name, value in environment.items())
 
 
@@ -48,8 +48,8 @@ def run_up(
     """Start Postgres, Redis, the API if it is the sandbox, and a worker; return after Ctrl-C or SIGTERM, all stopped.
 
     Args:
-        environment: the caller's; of `VOICERY_*` nothing reaches the processes when the API is the sandbox.
-        console: where people read what to do next.
+        environment: the caller's; with the sandbox, no `VOICERY_*` variable reaches the processes.
+        console: for instructions and progress.
         root: holds the stores `sandbox` and `live`.
         worker: the command of the worker.
         stopping: ends the run when it is set.
@@ -78,7 +78,7 @@ def run_up(
 
 
 def _start_sandbox(stack: Stack, store: Path) -> dict[str, str]:
-    """What the worker needs to talk to the sandbox, which always has the same address: the store is bound to it."""
+    """Start the sandbox at the address it had before (the store is pinned to it); return the worker's variables."""
     remembered = store / "sandbox-port"
     wanted = int(remembered.read_text()) if remembered.exists() else None
     port = free_port(wanted)
@@ -111,7 +111,7 @@ def _explain(console: Console, stack: Stack, store: Path, *, live: bool) -> None
         console.print("A sandbox stands in Voicery's place: nobody is called. For the real one set VOICERY_API_TOKEN.")
     console.print("\nIn another terminal:\n")
     for name, value in stack.urls().items():
-        # Plain print: a terminal's width must not break what is to be copied.
+        # No wrapping: these lines are copied.
         console.print(f"  export {name}={shlex.quote(value)}", soft_wrap=True, highlight=False, markup=False)
     console.print(f"  dispatcher submit --phone {EXAMPLE_NUMBER} --campaign 42", highlight=False)
     console.print("  dispatcher status", highlight=False)
@@ -126,9 +126,9 @@ def _watch(stack: Stack, console: Console, stopping: threading.Event) -> None:
 
 @contextmanager
 def _ended_by_signals(stopping: threading.Event) -> Iterator[None]:
-    """Ctrl-C and SIGTERM set the event, the first time and every time: stopping is not interrupted half way."""
+    """Set the event at each Ctrl-C and SIGTERM, so that a second signal does not interrupt stopping."""
     if threading.current_thread() is not threading.main_thread():
-        yield  # only the main thread may listen to signals
+        yield  # only the main thread may handle signals
         return
 
     def ask(_number: int, _frame: FrameType | None) -> None:

@@ -1,6 +1,6 @@
-"""What a log line may say: no phone number, no token, no password, and nothing that forges a line or hides text.
+"""Redaction of log lines: no phone number, token or password, and nothing that forges a line or hides text.
 
-The last net, below the rule that no event carries such a value in the first place: texts of other libraries and of
+A second line of defence: no event carries such a value in the first place, but texts of other libraries and of
 exceptions pass through here too.
 """
 
@@ -16,7 +16,7 @@ SHORTEST_SECRET: Final = 8
 """A known secret that is shorter is not searched for: it would blot out ordinary words."""
 
 _KEPT_OR_NUMBER: Final = re.compile(
-    # What has as many digits and is no number of a person: ids, times, addresses, in the order of their length.
+    # Digits that are no phone number: ids, times, addresses, longest first.
     r"(?P<kept>"
     r"\b[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}\b"
     r"|\b\d{4}-\d\d-\d\d(?:[T ]\d\d:\d\d(?::\d\d(?:[.,]\d+)?)?(?:Z|[+-]\d\d:?\d\d)?)?\b"
@@ -35,12 +35,12 @@ _PASSWORD_IN_URL: Final = re.compile(r"(?<=://)([^\s:/@]*):[^\s@/]+@")
 _INVISIBLE: Final = {
     code: f"\\u{code:04x}"
     for code in (
-        *range(0x80, 0xA0),  # C1: some terminals obey them
+        *range(0x80, 0xA0),  # C1 controls: some terminals execute them
         0x061C,
         0x200B,
         0x200E,
         0x200F,
-        *range(0x2028, 0x202F),  # line separators, and marks that turn the direction of text
+        *range(0x2028, 0x202F),  # line separators and bidirectional marks
         *range(0x2066, 0x206A),
         0xFEFF,
     )
@@ -51,7 +51,7 @@ _LINES: Final = {code: text for code, text in _CONTROLS.items() if code not in (
 
 
 def redact(text: str, secrets: Iterable[str] = ()) -> str:
-    """`text` without numbers of people, credentials and the given secrets. Ids, times and IP addresses remain."""
+    """Return `text` without phone numbers, credentials and the given secrets. Ids, times and IP addresses remain."""
     for secret in secrets:
         text = text.replace(secret, HIDDEN)
     if "://" in text:

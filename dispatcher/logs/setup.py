@@ -1,4 +1,4 @@
-"""One path for every record of our own processes: Celery's, other libraries' and ours, as JSON or for a terminal.
+"""Logging of the dispatcher's own processes: every record, also Celery's and other libraries', in one format.
 
 Only a worker, its sweep and the long-running commands call `configure`; importing the dispatcher configures nothing.
 """
@@ -45,9 +45,9 @@ def configure(
     secrets: Iterable[str] = (),
     logfile: str | TextIO | None = None,
 ) -> None:
-    """Send every record of this process to `logfile` (default: standard error) in one form.
+    """Send every record of this process to `logfile` (default: standard error) in one format.
 
-    `auto` is `console` where that is a terminal, else `json`. `secrets` never appear, whoever logs them.
+    `auto` is `console` where that is a terminal, else `json`. `secrets` are redacted in every record.
     """
     handler = _handler(logfile)
     on_terminal = handler.stream.isatty()
@@ -77,7 +77,7 @@ def configure_from(settings: Settings, level: int | str | None = None, *, logfil
 
 
 def secrets_of(settings: Settings) -> list[str]:
-    """What must never be read in a log: tokens, and the passwords inside addresses."""
+    """Return the tokens and the passwords of addresses, for redaction."""
     held = [account.token for account in settings.accounts.values()]
     held += [settings.alert_webhook_url, settings.alert_webhook_secret, settings.metrics_token]
     found = [secret.reveal() for secret in held if secret is not None]
@@ -88,18 +88,18 @@ def secrets_of(settings: Settings) -> list[str]:
 
 
 def inherited_level() -> int:
-    """The level of the worker that started this process, which Celery leaves in the environment; INFO without one."""
+    """Return the level of the worker that started this process (Celery sets a variable); INFO without one."""
     level = os.environ.get("CELERY_LOG_LEVEL", "")
     return int(level) if level.isdigit() else logging.INFO
 
 
 def inherited_logfile() -> str | None:
-    """The file that the worker logs to; None is standard error."""
+    """Return the file that the worker logs to; None is standard error."""
     return os.environ.get("CELERY_LOG_FILE") or None
 
 
 class Formatter(structlog.stdlib.ProcessorFormatter):
-    """Renders one record. Never raises and never shows a local variable: a log line must not cost or tell anything."""
+    """Render one record. Never raises, and never shows a local variable."""
 
     def __init__(self, *, json: bool, colors: bool = False, secrets: Iterable[str] = ()) -> None:
         known = tuple(secret for secret in secrets if len(secret) >= SHORTEST_SECRET)
@@ -110,7 +110,7 @@ class Formatter(structlog.stdlib.ProcessorFormatter):
         )
 
     def format(self, record: logging.LogRecord) -> str:
-        """The line, without its line break."""
+        """Return the line without its line break."""
         try:
             return super().format(record)
         except Exception as error:  # noqa: BLE001 - logging would print the record's arguments, whatever they hold
@@ -129,7 +129,7 @@ class Formatter(structlog.stdlib.ProcessorFormatter):
 
 
 class _Clean:
-    """Takes numbers, credentials and control characters out of every text of an event."""
+    """Redact phone numbers, credentials and control characters in every text of an event."""
 
     def __init__(self, secrets: tuple[str, ...]) -> None:
         self._secrets = secrets
@@ -149,7 +149,7 @@ class _Clean:
 
 
 class _Console:
-    """For a terminal: the time, the level, the event, its fields, and a traceback below."""
+    """Format for a terminal: time, level, event, fields, then the traceback."""
 
     def __init__(self, *, colors: bool) -> None:
         self._render = structlog.dev.ConsoleRenderer(
@@ -161,12 +161,12 @@ class _Console:
 
 
 def _short(value: object) -> bool:
-    """An integer that JSON readers and databases take as it is."""
+    """Return whether JSON readers and databases take the integer as it is."""
     return type(value) is int and abs(value) < 2**63
 
 
 def _describe(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
-    """The record's own facts and our fields; those that other libraries give may hold anything, so they stay out."""
+    """Return the record's attributes and our fields, without the fields of other libraries, which may hold anything."""
     record: logging.LogRecord = event["_record"]
     described: dict[str, Any] = {
         "timestamp": _utc(record.created),
@@ -195,7 +195,7 @@ def _to_json(_logger: WrappedLogger, _method: str, event: EventDict) -> str:
 
 def _handler(logfile: str | TextIO | None) -> logging.StreamHandler[Any]:
     if isinstance(logfile, str):
-        return WatchedFileHandler(logfile, encoding="utf-8")  # goes on after logrotate
+        return WatchedFileHandler(logfile, encoding="utf-8")  # reopens after logrotate
     return logging.StreamHandler(logfile if logfile is not None else sys.stderr)
 
 

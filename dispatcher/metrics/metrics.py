@@ -1,9 +1,9 @@
-"""The figures as Prometheus reads them.
+"""Metrics in Prometheus' text format.
 
-Everything comes from the stores, nothing from this process: whoever serves them, and however many do, the numbers are
-those of all workers together, and restarts lose none.
+All values come from Postgres and Redis, none from this process: every server shows the numbers of all workers together,
+and restarts lose none.
 
-Needs the extra `metrics`. No label holds a number of a person; campaigns appear only where a gate is not open.
+Needs the extra `metrics`. No label holds a phone number; campaigns appear only where a gate is not open.
 """
 
 from collections import defaultdict
@@ -35,7 +35,7 @@ from dispatcher.store.counters import (
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """One reading; ages in seconds by the database's clock, 0 where there is nothing.
+    """One reading. Ages are seconds by the database's clock, 0 where there is nothing.
 
     unknown_age_seconds   since the end of the attempt whose outcome has been unknown for longest
     incidents             unseen ones by kind
@@ -69,20 +69,20 @@ _COUNTERS: Final = (
 
 
 def exposition(figures: Figures | None) -> bytes:
-    """The text that a scrape is answered with. None: Postgres cannot be asked, which is a figure too."""
+    """Return the exposition; for None, which means that Postgres is unreachable, only `dispatcher_store_up 0`."""
     registry = CollectorRegistry(auto_describe=False)
     registry.register(_Reading(figures))
     return generate_latest(registry)
 
 
 class _Reading(Collector):
-    """One reading, as a collector of the client library."""
+    """A collector of the client library over one reading."""
 
     def __init__(self, figures: Figures | None) -> None:
         self._figures = figures
 
     def collect(self) -> Iterable[Metric]:
-        """Every metric, each with its help."""
+        """Yield every metric with its help text."""
         yield _gauge("dispatcher_store_up", "Whether Postgres could be asked", float(self._figures is not None))
         if self._figures is not None:
             yield from _leads(self._figures)

@@ -1,8 +1,8 @@
-"""Three pages for machines, over plain HTTP: `/metrics`, `/healthz`, `/readyz`. Loopback, or with a token.
+"""The HTTP server of `dispatcher metrics`. Loopback, or with a token.
 
-/metrics   the figures for Prometheus
+/metrics   metrics for Prometheus
 /healthz   200 while this process answers
-/readyz    200 while what is due is being taken, else 503 with the reasons
+/readyz    200 while due leads are being claimed, else 503 with the reasons
 """
 
 import hmac
@@ -33,7 +33,7 @@ from dispatcher.store.database import Database, StatementRefused, TryAgain
 
 
 def probe(database: Database, *, within_seconds: float = WITHIN_SECONDS, host: str | None = None) -> Health:
-    """How the queue does now. Never raises: a store that cannot be asked, or has another schema, is unhealthy.
+    """Return the health of the queue. Never raises: an unreachable store, or one with another schema, is unhealthy.
 
     `host`: a worker of this machine must have been seen.
     """
@@ -59,7 +59,7 @@ _INCIDENTS = text("SELECT kind, count(*) AS unseen FROM dispatcher.incidents WHE
 
 
 def read_figures(connection: Connection) -> Figures:
-    """Everything that Postgres knows; Redis' part is left out."""
+    """Return the figures that Postgres holds, without those of Redis."""
     ages = connection.execute(_AGES).one()
     return Figures(
         overview=overview.read(connection),
@@ -72,11 +72,11 @@ def read_figures(connection: Connection) -> Figures:
 
 
 KEPT_SECONDS: Final = 5.0
-"""A reading is used for so long: two Prometheus servers and an impatient person cost one reading."""
+"""A reading is reused for this long, so that several scrapers cost one reading."""
 
 
 class Scrape:
-    """Answers scrapes. Thread-safe.
+    """Answer scrapes. Thread-safe.
 
     `rate_use` says how much of the rate limit is used, `doorbells` how many messages wait; None without Redis.
     """
@@ -98,7 +98,7 @@ class Scrape:
         self._read_at = float("-inf")
 
     def text(self) -> bytes:
-        """The exposition. Never raises: an absent store is a figure."""
+        """Return the exposition. Never raises: an unreachable store is a metric."""
         with self._reading:
             if self._clock() - self._read_at >= KEPT_SECONDS:
                 self._text = exposition(self._figures())
@@ -121,7 +121,7 @@ def scrape(dispatcher: Dispatcher, settings: Settings) -> Scrape:
 
 
 def doorbells_waiting(settings: Settings) -> int | None:
-    """How many messages wait for a worker; None if Redis cannot be asked."""
+    """Return the number of messages that wait for a worker; None if Redis is unreachable."""
     if settings.redis_url is None:
         return None
     try:
@@ -131,12 +131,12 @@ def doorbells_waiting(settings: Settings) -> int | None:
         return None
 
 
-_IDLE_SECONDS: Final = 10.0  # a connection that says nothing is closed
+_IDLE_SECONDS: Final = 10.0  # then an idle connection is closed
 
 
 @dataclass(frozen=True, slots=True)
 class Pages:
-    """What the three pages show. Neither function raises."""
+    """The contents of the pages. Neither function raises."""
 
     metrics: Callable[[], bytes]
     health: Callable[[], Health]
@@ -165,7 +165,7 @@ class _Handler(BaseHTTPRequestHandler):
     sys_version = ""
 
     def do_GET(self) -> None:
-        """Answer one page. Probes need no token: they tell no figure."""
+        """Answer one page. Probes need no token: they show no figure."""
         match self.path.partition("?")[0]:
             case "/metrics" if not self._may_read():
                 self._answer(HTTPStatus.UNAUTHORIZED, "text/plain", b"A bearer token is needed.\n")
@@ -181,7 +181,7 @@ class _Handler(BaseHTTPRequestHandler):
                 self._answer(HTTPStatus.NOT_FOUND, "text/plain", b"There are /metrics, /healthz and /readyz.\n")
 
     def log_message(self, format: str, *args: object) -> None:
-        """Nothing: a scrape every few seconds is no news."""
+        """Log nothing: scrapes come every few seconds."""
 
     def _may_read(self) -> bool:
         if self.server.token is None:

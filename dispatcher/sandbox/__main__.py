@@ -1,4 +1,4 @@
-"""`python -m dispatcher.sandbox`: writes its base URL as one line, then serves until it is told to stop."""
+"""`python -m dispatcher.sandbox`: print the base URL as one line, then serve until SIGINT or SIGTERM."""
 
 import argparse
 import sys
@@ -11,7 +11,7 @@ from dispatcher.sandbox.options import DuplicateForm, SandboxOptions
 
 
 def parser() -> argparse.ArgumentParser:
-    """The flags; each has the default of `SandboxOptions`."""
+    """Return the parser; each flag has the default of `SandboxOptions`."""
     made = argparse.ArgumentParser(
         prog="python -m dispatcher.sandbox",
         description="A stand-in for the Voicery API.",
@@ -45,7 +45,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def read_options(arguments: Sequence[str]) -> SandboxOptions:
-    """`NotConfigured` if a value or a file cannot be used."""
+    """Return the options. Raise `NotConfigured` if a value or a file cannot be used."""
     given = parser().parse_args(arguments)
     try:
         token = given.token_file.read_text().strip() if given.token_file else None
@@ -74,7 +74,7 @@ def read_options(arguments: Sequence[str]) -> SandboxOptions:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Exit 0 after a stop, 2 with one sentence on standard error if a setting cannot be used."""
+    """Serve. Return 0 after a stop, 2 with one sentence on standard error if a setting cannot be used."""
     try:
         options = read_options(sys.argv[1:] if arguments is None else arguments)
         try:

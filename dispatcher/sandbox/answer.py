@@ -1,4 +1,4 @@
-"""The answers of the API, as documented: one value per answer, still independent of how it is sent."""
+"""The documented answers of the API, as values, independent of how they are sent."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -12,7 +12,7 @@ from dispatcher.sandbox.options import DuplicateForm, SandboxOptions
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """Status, body and headers; how the bytes travel is `delivery`'s business."""
+    """Status, body and headers; `delivery` sends them."""
 
     status: int
     body: bytes
@@ -21,38 +21,38 @@ class Answer:
 
 
 def json_answer(status: int, body: object, headers: Mapping[str, str] | None = None) -> Answer:
-    """`body` written as JSON."""
+    """Return an answer with `body` as JSON."""
     return Answer(status, orjson.dumps(body), headers=headers or {})
 
 
 def unauthenticated() -> Answer:
-    """401, no token or not the right one."""
+    """Return 401: no token, or a wrong one."""
     return json_answer(401, {"message": "Unauthenticated."})
 
 
 def invalid(found: Invalid) -> Answer:
-    """422, every bad field with its messages."""
+    """Return 422 with every invalid field and its messages."""
     return json_answer(422, {"message": found.message, "errors": found.errors})
 
 
 def no_route(path: str) -> Answer:
-    """404, no such path."""
+    """Return 404: no such path."""
     return json_answer(404, {"message": f"The route {path.lstrip('/')} could not be found."})
 
 
 def wrong_method(method: str, path: str, allowed: str) -> Answer:
-    """405; `allowed` are the methods of this path."""
+    """Return 405; `allowed` are the methods of this path."""
     message = f"The {method} method is not supported for route {path.lstrip('/')}. Supported methods: {allowed}."
     return json_answer(405, {"message": message}, {"Allow": allowed})
 
 
 def too_large() -> Answer:
-    """413, the body is larger than aiohttp's limit of 1 MiB."""
+    """Return 413: the body is larger than aiohttp's limit of 1 MiB."""
     return json_answer(413, {"message": "The POST data is too large."})
 
 
 def throttled(retry_after: int | str | None, headers: Mapping[str, str] | None = None) -> Answer:
-    """429; `retry_after` in seconds, or any text that a fault wants sent, or None to leave it out."""
+    """Return 429 with `retry_after` in seconds, or any text that a fault sends, or None to leave it out."""
     body: dict[str, object] = {"message": "Too Many Attempts."}
     sent = dict(headers or {})
     if retry_after is not None:
@@ -62,7 +62,7 @@ def throttled(retry_after: int | str | None, headers: Mapping[str, str] | None =
 
 
 def duplicate_refused(form: DuplicateForm) -> Answer:
-    """409 or 422. The form `existing` has no lead to hand back here, so it falls back to 409."""
+    """Return 409 or 422; 409 also for the form `existing`, because there is no lead to return here."""
     message = "A lead with this phone number already exists in this campaign."
     if form is DuplicateForm.UNPROCESSABLE:
         return json_answer(422, {"message": message, "errors": {"phone_number": [message]}})
@@ -70,7 +70,7 @@ def duplicate_refused(form: DuplicateForm) -> Answer:
 
 
 class LeadWriter:
-    """Leads as the API writes them, with the variations that the options ask for."""
+    """Serialises leads as the API does, with the variations set by the options."""
 
     def __init__(self, options: SandboxOptions, book: LeadBook) -> None:
         self._options = options
@@ -81,11 +81,11 @@ class LeadWriter:
         return self._single(self._options.created_status, "Lead created successfully", lead, changed)
 
     def existing(self, lead: StoredLead) -> Answer:
-        """The lead that was there before, handed back with 200."""
+        """Return the existing lead with 200."""
         return self._single(200, "Lead already exists", lead, {})
 
     def row(self, lead: StoredLead) -> dict[str, Any]:
-        """The lead as `data` of a creation and as a row of the list."""
+        """Return the lead as `data` of a creation and as a row of the list."""
         at = self._book.timestamp(lead.created_at)
         return {
             "id": self._id(lead.id),

@@ -38,7 +38,7 @@ LIST_PATH = "/api/user/leads"
 
 @dataclass(frozen=True, slots=True)
 class Deed:
-    """What a creation came to."""
+    """The result of a creation."""
 
     answer: Answer
     effect: Effect = Effect.NONE
@@ -46,7 +46,7 @@ class Deed:
 
 
 class SandboxApp:
-    """The book and the log change together, without an await between, so a client that goes away tears nothing."""
+    """The HTTP application. Book and log change without an await between, so a lost client leaves both right."""
 
     def __init__(
         self,
@@ -75,7 +75,7 @@ class SandboxApp:
         self._restore(history)
 
     def calm(self) -> None:
-        """Misbehave no more: neither by rule nor by chance."""
+        """Stop all faults, by rule and by chance."""
         self._plan.clear()
         self._sources = (self._plan,)
 
@@ -90,7 +90,7 @@ class SandboxApp:
         except web.HTTPRequestEntityTooLarge:
             self._record(number, request, None, 413)
             return await deliver(request, too_large(), None)
-        except BaseException:  # the client left in the middle of its body: it sent this much, and no more
+        except BaseException:  # the client left in the middle of its body
             self._record(number, request, None, None)
             raise
         body = _parse(raw)
@@ -142,7 +142,7 @@ class SandboxApp:
         await asyncio.gather(*self._late, return_exceptions=True)
 
     def _refuse(self, token: str, limits: dict[str, str]) -> Answer | None:
-        """Who is not known is not counted; `limits` receives the headers that tell the client its rate."""
+        """Return the refusal, if any; `limits` receives the rate limit headers. Without a valid token no permit is used."""
         if not token or (self._options.token is not None and token != self._options.token):
             return unauthenticated()
         if self._limiter is None:
@@ -261,7 +261,7 @@ class SandboxApp:
 
 
 def _parse(raw: bytes) -> object:
-    """JSON as such; anything else as text, so that the log can show what came."""
+    """Return the parsed JSON, or the text where it is none, for the log."""
     if not raw:
         return None
     try:

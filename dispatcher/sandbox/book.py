@@ -1,4 +1,4 @@
-"""The leads the sandbox holds, and the searches the list endpoint offers."""
+"""The leads that the sandbox holds, and the searches of its list endpoint."""
 
 import re
 import time
@@ -12,7 +12,7 @@ _BOOLEANS: tuple[Any, ...] = (True, False, "0", "1")  # 0 and 1 equal False and 
 
 @dataclass(frozen=True, slots=True)
 class Contact:
-    """A secondary contact as asked for."""
+    """A secondary contact of a request."""
 
     phone_number: str
     variables: Mapping[str, Any]
@@ -37,14 +37,14 @@ class Invalid:
 
     @property
     def message(self) -> str:
-        """The first message, and how many more there are, as Laravel sums them up."""
+        """The first message and the number of others, as Laravel writes it."""
         messages = [message for of_field in self.errors.values() for message in of_field]
         more = len(messages) - 1
         return messages[0] + (f" (and {more} more error{'s' if more > 1 else ''})" if more else "")
 
 
 def read_creation(body: object, campaigns: Mapping[int, str] | None) -> Creation | Invalid:
-    """`campaigns` None means that every positive id exists. What is no JSON object counts as empty, as in Laravel."""
+    """Validate a body; anything but an object counts as empty, as in Laravel. `campaigns` None: every positive id exists."""
     fields = body if isinstance(body, dict) else {}
     errors: dict[str, list[str]] = {}
     phone_number = _phone_number(fields, "phone_number", errors)
@@ -125,7 +125,7 @@ class StoredContact:
 
 @dataclass(frozen=True, slots=True)
 class StoredLead:
-    """As the API would hold it. Contacts take the ids right after their lead's."""
+    """A lead as the API holds it. Contacts take the ids right after their lead's."""
 
     id: int
     campaign_id: int
@@ -138,7 +138,7 @@ class StoredLead:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Search:
-    """What the list is asked for. Dates are `YYYY-MM-DD` in the sandbox's zone, both inclusive."""
+    """A search of the list. Dates are `YYYY-MM-DD` in the sandbox's zone, both inclusive."""
 
     digits: str = ""  # found anywhere in the number
     status: str | None = None
@@ -148,7 +148,7 @@ class Search:
 
 
 def digits_of(phone_number: str) -> str:
-    """The number without `+` and separators: how numbers are compared."""
+    """Return the digits of the number, by which numbers are compared."""
     return "".join(character for character in phone_number if character.isdecimal())
 
 
@@ -167,15 +167,15 @@ class LeadBook:
         return len(self._leads)
 
     def all(self) -> list[StoredLead]:
-        """Oldest first; a copy, safe to read from another thread."""
+        """Return a copy of all leads, oldest first. Thread-safe."""
         return list(self._leads.values())
 
     def draft(self, creation: Creation, now: float) -> StoredLead:
-        """The lead as it would be created now; nothing is kept."""
+        """Return the lead as it would be created now, without keeping it."""
         return self._build(creation, self.next_id, now)
 
     def keep(self, lead: StoredLead) -> None:
-        """Enter the lead; its id and those of its contacts are used up."""
+        """Keep the lead; its id and those of its contacts are used."""
         self._leads[lead.id] = lead
         self._by_number.setdefault((lead.campaign_id, digits_of(lead.phone_number)), lead.id)
         self.next_id = max(self.next_id, lead.id + 1 + len(lead.contacts))
@@ -185,20 +185,20 @@ class LeadBook:
         self.keep(self._build(creation, lead_id, at))
 
     def mark_answered(self, lead_id: int) -> None:
-        """Its creation was answered with a usable 2xx."""
+        """Record that the creation was answered with a usable 2xx."""
         self._answered.add(lead_id)
 
     def was_answered(self, lead: StoredLead) -> bool:
-        """Whether `mark_answered` was said of it, in this run or an earlier one."""
+        """Return whether the creation was answered with a usable 2xx, in this run or an earlier one."""
         return lead.id in self._answered
 
     def same_number(self, campaign_id: int, phone_number: str) -> StoredLead | None:
-        """The first lead of this number in this campaign."""
+        """Return the first lead of this number in this campaign."""
         found = self._by_number.get((campaign_id, digits_of(phone_number)))
         return None if found is None else self._leads[found]
 
     def search(self, search: Search, visible: Callable[[StoredLead], bool] | None = None) -> list[StoredLead]:
-        """Newest first."""
+        """Return the matching leads, newest first."""
         found: Iterable[StoredLead] = reversed(self._leads.values())
         if search.campaign_id is not None:
             found = (lead for lead in found if lead.campaign_id == search.campaign_id)

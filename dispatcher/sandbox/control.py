@@ -1,4 +1,4 @@
-"""The control endpoint: change the faults of a running sandbox. Only callers on this machine are heard."""
+"""The control endpoint: change the faults of a running sandbox. Only for callers on this machine."""
 
 import ipaddress
 
@@ -15,7 +15,7 @@ CONTROL_PREFIX = "/_sandbox/"
 
 
 class Control:
-    """`POST /_sandbox/faults` adds rules, `DELETE` removes all, `GET /_sandbox/state` tells. None is logged."""
+    """`POST /_sandbox/faults` adds rules, `DELETE` removes all, `GET /_sandbox/state` shows them. None is logged."""
 
     def __init__(self, plan: FaultPlan, book: LeadBook) -> None:
         self._plan = plan

@@ -1,4 +1,4 @@
-"""How an answer is sent, or not: honest HTTP through aiohttp, faults of the wire by hand on the transport."""
+"""Sending answers: regular ones through aiohttp, wire faults directly on the transport."""
 
 import asyncio
 import socket
@@ -45,7 +45,7 @@ async def deliver(request: web.BaseRequest, answer: Answer, rule: Rule | None) -
 
 
 def whole(answer: Answer) -> web.Response:
-    """The honest way: one response with its length, and the connection is kept."""
+    """Send one regular response with its length and keep the connection."""
     response = web.Response(status=answer.status, body=answer.body, headers=answer.headers or None)
     # set by hand: aiohttp's own parameter would add a charset that Laravel does not send
     response.headers.setdefault("Content-Type", answer.content_type)
@@ -63,7 +63,7 @@ def _head(answer: Answer) -> bytes:
 
 
 def _hung_up(request: web.BaseRequest, last_words: bytes = b"") -> web.Response:
-    """The response is only for aiohttp, which wants one, finds the transport closed and drops it."""
+    """Return a response for aiohttp, which requires one and drops it, because the transport is closed."""
     if request.transport is not None:
         if last_words:
             request.transport.write(last_words)

@@ -1,4 +1,4 @@
-"""The log of what the sandbox really received: written before the answer leaves, so it is the truth of a test.
+"""The log of received requests, written before each answer is sent, so that tests can rely on it.
 
 One JSON object a line. A creation that comes late writes a second line with the same `request` number.
 The file holds phone numbers as they were sent (mode 0600) and never a header, so never a token.
@@ -19,7 +19,7 @@ from dispatcher.errors import NotConfigured
 
 
 class Effect(StrEnum):
-    """What the request did to the book of leads."""
+    """The effect of a request on the book of leads."""
 
     CREATED = "created"
     FOUND = "found"  # the existing lead was handed back
@@ -44,7 +44,7 @@ class Entry:
 
     @property
     def created_id(self) -> int | None:
-        """The id of the lead that came to be by this line, if one did."""
+        """The id of the lead that this request created, if any."""
         return self.lead_id if self.effect in (Effect.CREATED, Effect.LATE) else None
 
 
@@ -69,7 +69,7 @@ class RequestLog:
             raise OSError(f"The log {self.path} took only a part of a line; is the disk full?")
 
     def close(self) -> None:
-        """Give the log free for another sandbox."""
+        """Release the log for another sandbox."""
         os.close(self._fd)
 
     def _drop_torn_line(self) -> None:
@@ -100,7 +100,7 @@ def _encode(entry: Entry) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class LedgerKey:
-    """One lead as the server can tell it from others: by its reference variable, else by all its variables."""
+    """Identifies one lead: by its reference variable, else by all its variables."""
 
     campaign_id: int
     phone_number: str
@@ -109,9 +109,9 @@ class LedgerKey:
 
 @dataclass(slots=True)
 class LedgerLine:
-    """What arrived for one lead, and what came of it."""
+    """The requests for one lead and the ids that they created."""
 
-    posts: int = 0  # requests that arrived, whatever became of them
+    posts: int = 0  # received requests
     created: list[int] = field(default_factory=list)  # the ids of leads that these requests created
     found: int = 0
     refused: int = 0
@@ -124,16 +124,16 @@ class Ledger:
     lines: dict[LedgerKey, LedgerLine]
 
     def created_twice(self) -> dict[LedgerKey, list[int]]:
-        """Who would be called more than once, and the ids."""
+        """Return the leads created more than once, with the ids."""
         return {key: line.created for key, line in self.lines.items() if len(line.created) > 1}
 
     def never_created(self, expected: Iterable[LedgerKey]) -> list[LedgerKey]:
-        """Which of the expected leads nobody would call."""
+        """Return the expected leads that were never created."""
         return [key for key in expected if key not in self.lines or not self.lines[key].created]
 
 
 def ledger_key(body: object, reference_variable: str | None = None) -> LedgerKey | None:
-    """The key of a creation's JSON body; None if it names no campaign or number."""
+    """Return the key of a creation's JSON body; None without a campaign or number."""
     if not isinstance(body, dict):
         return None
     campaign_id, phone_number = body.get("campaign_id"), body.get("phone_number")
@@ -152,7 +152,7 @@ def ledger_key(body: object, reference_variable: str | None = None) -> LedgerKey
 
 
 def ledger(entries: Iterable[Entry], reference_variable: str | None = None) -> Ledger:
-    """What arrived and what it created, per lead."""
+    """Return the requests and created ids for each lead."""
     lines: dict[LedgerKey, LedgerLine] = {}
     counted: set[int] = set()
     for entry in entries:

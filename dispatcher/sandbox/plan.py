@@ -1,4 +1,4 @@
-"""Which fault the next request meets: rules first, then phone suffixes, then chance."""
+"""Choosing the fault of a request: by rule, then by phone suffix, then by chance."""
 
 import random
 import threading
@@ -10,10 +10,10 @@ from dispatcher.sandbox.fault import Call, FaultName, Rule, When
 
 
 class FaultSource(Protocol):
-    """Something that may have a fault for a request."""
+    """A source of faults."""
 
     def pick(self, call: Call) -> Rule | None:
-        """The rule that this request meets, if any; asking counts as the request."""
+        """Return the rule for this request, if any. Each call counts one request."""
 
 
 @dataclass(slots=True)
@@ -31,12 +31,12 @@ class FaultPlan:
         self._armed = [_Armed(rule) for rule in rules]
 
     def add(self, *rules: Rule) -> None:
-        """Put rules in force, after those already there."""
+        """Append rules."""
         with self._lock:
             self._armed.extend(_Armed(rule) for rule in rules)
 
     def clear(self) -> None:
-        """Take every rule away."""
+        """Remove all rules."""
         with self._lock:
             self._armed.clear()
 
@@ -88,17 +88,17 @@ SUFFIX_FAULTS: Mapping[str, Rule] = {
 
 
 class SuffixFaults:
-    """The fault is written in the phone number: for people who try by hand.
+    """Faults chosen by the last four digits of the phone number, for manual trials.
 
-    Each strikes the first POST of a campaign and number and spares the next, so that recovery can be watched;
-    those with `times` None strike always.
+    Each applies to the first POST of a campaign and number and not to the next, so that recovery can be watched;
+    those with `times` None apply always.
     """
 
     def __init__(self) -> None:
         self._struck: set[tuple[int | None, str]] = set()
 
     def pick(self, call: Call) -> Rule | None:
-        """The fault of the number's last four digits."""
+        """Return the fault of the number's last four digits."""
         if call.method != "POST" or call.phone_number is None:
             return None
         rule = SUFFIX_FAULTS.get(call.phone_number[-4:])
@@ -147,7 +147,7 @@ class Chaos:
         self._list = tuple(Rule(fault=fault, method="GET") for fault in broken)
 
     def pick(self, call: Call) -> Rule | None:
-        """Throw the dice once."""
+        """Draw once."""
         if self._dice.random() >= self._probability:
             return None
         return self._dice.choice(self._create if call.method == "POST" else self._list)

@@ -60,7 +60,7 @@ async def _listen(options: SandboxOptions, server: web.Server) -> asyncio.Server
 
 
 def base_url(options: SandboxOptions, port: int) -> str:
-    """What `VOICERY_BASE_URL` is set to."""
+    """The value for `VOICERY_BASE_URL`."""
     scheme = "https" if options.certificate is not None or options.tls_stall else "http"
     host = f"[{options.host}]" if ":" in options.host else options.host
     return f"{scheme}://{host}:{port}/api"
@@ -92,7 +92,7 @@ def serve(options: SandboxOptions, on_ready: Callable[[str], None] | None = None
 
 
 def _call_later(loop: asyncio.AbstractEventLoop, act: Callable[[], None]) -> None:
-    with contextlib.suppress(RuntimeError):  # the loop ended by itself
+    with contextlib.suppress(RuntimeError):  # the loop has ended
         loop.call_soon_threadsafe(act)
 
 
@@ -125,7 +125,7 @@ class Sandbox:
 
     @property
     def base_url(self) -> str:
-        """What `VOICERY_BASE_URL` is set to."""
+        """The value for `VOICERY_BASE_URL`."""
         return base_url(self.options, self._port)
 
     @property
@@ -144,7 +144,7 @@ class Sandbox:
         return [] if self._app is None else self._app.book.all()
 
     def calm(self) -> None:
-        """From the next request on, misbehave no more: neither by rule nor by chance. For how things recover."""
+        """Stop all faults from the next request on, to test recovery."""
         self.faults.clear()
         if self._app is not None:
             self._app.calm()

@@ -1,4 +1,4 @@
-"""What a fault makes of the honest answer, before it is sent."""
+"""Apply a fault to a regular answer before it is sent."""
 
 import orjson
 
@@ -21,7 +21,7 @@ _ERROR_PAGE = (
 
 
 def spoil(rule: Rule, honest: Answer, method: str, path: str, duplicate_form: DuplicateForm) -> Answer:
-    """Faults of the wire and of the list leave the answer as it is: `delivery` and `listing` see to them."""
+    """Return the changed answer. Wire and list faults change nothing here: `delivery` and `listing` apply them."""
     match rule.fault:
         case FaultName.INTERNAL_ERROR:
             return json_answer(500, {"error": "Server Error"})
@@ -94,7 +94,7 @@ def _page(status: int, title: bytes) -> Answer:
 
 
 def _alter_lead(fault: FaultName, honest: Answer) -> Answer:
-    """An honest refusal has no lead to alter and stays as it is."""
+    """Return the answer with changed lead fields; a refusal has none and stays."""
     body = orjson.loads(honest.body)
     envelope = body[0] if isinstance(body, list) else body
     data = envelope.get("data")

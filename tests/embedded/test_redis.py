@@ -9,6 +9,7 @@ import pytest
 import redis
 
 from dispatcher.embedded import postgres
+from dispatcher.embedded import redis as embedded_redis
 from dispatcher.embedded.child import StackError
 from dispatcher.embedded.redis import EmbeddedRedis
 from dispatcher.errors import NotConfigured
@@ -47,9 +48,9 @@ def test_a_second_one_in_the_same_directory_is_refused(own_redis: EmbeddedRedis)
 
 def test_without_any_redis_the_message_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shutil, "which", lambda _: None)
-    monkeypatch.setattr(postgres, "find_spec", lambda _: None)
+    monkeypatch.setattr(embedded_redis, "find_spec", lambda _: None)
     with pytest.raises(NotConfigured, match=r"pip install 'voicery-dispatcher\[embedded\]'"):
-        postgres.redis_server()
+        embedded_redis.redis_server()
 
 
 def test_without_any_postgres_the_message_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -64,4 +65,4 @@ def test_a_redis_on_the_machine_is_taken_before_the_one_in_the_wheel(
     mine = tmp_path / "valkey-server"
     mine.touch(mode=0o755)
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert postgres.redis_server() == mine
+    assert embedded_redis.redis_server() == mine
