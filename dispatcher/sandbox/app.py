@@ -142,7 +142,7 @@ class SandboxApp:
         await asyncio.gather(*self._late, return_exceptions=True)
 
     def _refuse(self, token: str, limits: dict[str, str]) -> Answer | None:
-        """Return the refusal, if any; `limits` receives the rate limit headers. Without a valid token no permit is used."""
+        """Return the refusal, if any; `limits` receives the rate limit headers. A bad token uses no permit."""
         if not token or (self._options.token is not None and token != self._options.token):
             return unauthenticated()
         if self._limiter is None:

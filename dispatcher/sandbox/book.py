@@ -44,7 +44,7 @@ class Invalid:
 
 
 def read_creation(body: object, campaigns: Mapping[int, str] | None) -> Creation | Invalid:
-    """Validate a body; anything but an object counts as empty, as in Laravel. `campaigns` None: every positive id exists."""
+    """Validate a body; a non-object counts as empty, as in Laravel. `campaigns` None: every positive id exists."""
     fields = body if isinstance(body, dict) else {}
     errors: dict[str, list[str]] = {}
     phone_number = _phone_number(fields, "phone_number", errors)
