@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+from dispatcher.broker.doorbell import NullDoorbell
 from dispatcher.config.urls import normal_database_url
 from dispatcher.embedded.postgres import EmbeddedPostgres
 from dispatcher.intake.bulk import Bulk
@@ -26,14 +27,6 @@ _COLUMNS = (
     "id, account, campaign_id, phone_number, variables, allow_dupplicate, state, priority, due_at, payload_hash, "
     "batch_id"
 )
-
-
-class SilentBell:
-    """No Redis is measured here."""
-
-    def ring(self, account: str, campaign_id: int) -> bool:  # noqa: ARG002 - the interface
-        """Nobody listens."""
-        return True
 
 
 def leads(count: int) -> Iterator[dict[str, Any]]:
@@ -50,7 +43,7 @@ def leads(count: int) -> Iterator[dict[str, Any]]:
 def submit_many(database: Database, items: list[dict[str, Any]], workers: int) -> float:
     """Seconds."""
     started = time.perf_counter()
-    bulk = Bulk(database, SilentBell())
+    bulk = Bulk(database, NullDoorbell())
     stored = sum(chunk.submitted for chunk in bulk.stream(items, account="default", batch_id=uuid4(), workers=workers))
     seconds = time.perf_counter() - started
     if stored != len(items):

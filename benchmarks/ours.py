@@ -14,6 +14,7 @@ from dispatcher.api import Dispatcher
 from dispatcher.broker.doorbell import Doorbell
 from dispatcher.config.settings import Settings
 from dispatcher.lead.lead import Lead
+from dispatcher.lead.options import Channel
 
 _INSERT = text("""
 INSERT INTO dispatcher.leads
@@ -44,7 +45,7 @@ def load(first: int, count: int) -> None:
         connection.execute(_INSERT, {"rows": json.dumps(rows)})
     bell = Doorbell(settings.require_redis_url())
     for campaign_id in {one["campaign_id"] for one in rows}:
-        bell.ring("default", campaign_id)
+        bell.ring(Channel("default", campaign_id))
 
 
 def submit(first: int, count: int) -> None:
@@ -108,7 +109,7 @@ if __name__ == "__main__":
         case ["campaigns", many, each]:
             campaigns(int(many), int(each))
         case ["ring", campaign_id]:
-            Doorbell(Settings.from_environment().require_redis_url()).ring("default", int(campaign_id))
+            Doorbell(Settings.from_environment().require_redis_url()).ring(Channel("default", int(campaign_id)))
         case ["trickle", first, count, pause]:
             trickle(int(first), int(count), float(pause))
         case _:

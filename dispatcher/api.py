@@ -15,7 +15,7 @@ from uuid import UUID
 from sqlalchemy import Connection
 
 from dispatcher.broker.connection import connect
-from dispatcher.broker.doorbell import Doorbell, Ringer, Silence
+from dispatcher.broker.doorbell import Doorbell, NullDoorbell, Ringer
 from dispatcher.config.account import whoami
 from dispatcher.config.settings import Settings
 from dispatcher.errors import LeadNotFound
@@ -541,7 +541,7 @@ class Dispatcher:
         if self._intake is None:
             with self._lock:
                 if self._intake is None:
-                    self._intake = Intake(self.database, Silence() if self._rehearsing else Ringer(self._bell()))
+                    self._intake = Intake(self.database, NullDoorbell() if self._rehearsing else Ringer(self._bell()))
         return self._intake
 
     def _bell(self) -> Doorbell:
@@ -560,7 +560,8 @@ class Dispatcher:
     def _failures(self) -> "Failures":
         from dispatcher.operator.replay import Failures
 
-        return Failures(self.database, Silence() if self._rehearsing else LazyBell(self._settings))
+        unheard = self._rehearsing or self._settings.redis_url is None
+        return Failures(self.database, NullDoorbell() if unheard else self._bell())
 
     @property
     def settings(self) -> Settings:
@@ -672,22 +673,6 @@ class Dispatcher:
         """
         if self._database is not None:
             self._database.close()
-
-
-class LazyBell:
-    """A doorbell that connects at its first ring: reading and resolving need no Redis."""
-
-    def __init__(self, settings: Settings) -> None:
-        self._settings = settings
-        self._doorbell: Doorbell | None = None
-
-    def ring(self, account: str, campaign_id: int) -> bool:
-        """Wake a worker for a channel; False without Redis, then a sweep does it."""
-        if self._settings.redis_url is None:
-            return False
-        if self._doorbell is None:
-            self._doorbell = Doorbell(self._settings.redis_url.reveal())
-        return self._doorbell.ring(account, campaign_id)
 
 
 def lead_id_of(id: UUID | str) -> UUID:

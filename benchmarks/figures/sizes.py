@@ -18,7 +18,7 @@ from benchmarks.figures.drains import note
 from benchmarks.leads import CAMPAIGN, NUMBERS, phone_number
 from dispatcher.config.settings import Settings
 from dispatcher.delivery import claims
-from dispatcher.delivery.claims import ClaimTerms
+from dispatcher.lead.options import Channel
 from dispatcher.store.database import Database
 from dispatcher.worker.deliverer import build_sweep
 
@@ -159,11 +159,12 @@ def _claiming(settings: Settings, bench: Bench, url: str) -> Callable[[], object
     with bench.stopped(contenders.ours(), url) as running:
         running.call("-m", "benchmarks.ours", "load", str(NUMBERS // 2), "4000")
     database = Database(settings.require_database_url())
-    terms = ClaimTerms("default", CAMPAIGN, "benchmark:1", 90.0, 30.0)
+    channel = Channel("default", CAMPAIGN)
 
     def claim() -> None:
         with database.autocommit() as connection:
-            opened = claims.claim(connection, terms, [uuid4() for _ in range(_CLAIMED)]).opened
+            wanted = [uuid4() for _ in range(_CLAIMED)]
+            opened = claims.claim(connection, channel, wanted, settings, worker="benchmark:1").opened
         if len(opened) < _CLAIMED:
             raise RuntimeError("The channel ran dry.")
 

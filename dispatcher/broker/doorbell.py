@@ -1,8 +1,10 @@
-"""The doorbell: tells the workers that a channel has work, once until they listen, and never at a producer's cost.
+"""The doorbell: tell the workers that a channel has work, at most once until they look, without delaying a producer.
 
 A ring sets the channel's mark and, if it was not set, publishes the Celery message: one script, one round trip. The
-delivery run clears the mark before it looks for leads, so a lead committed before its ring is always seen. A mark lives
-at most `MARK_SECONDS`: a lost message silences a channel for no longer, and the sweep rings again anyway.
+delivery run clears the mark before it looks for leads, so a lead committed before its ring is always seen. A mark
+expires after `MARK_SECONDS`: a lost message delays a channel for no longer, and the sweep rings again anyway.
+
+`Bell` is the one interface; `Doorbell` rings through Redis, `Ringer` does so in a thread, `NullDoorbell` does nothing.
 """
 
 import base64
@@ -23,6 +25,32 @@ from redis.commands.core import Script
 
 from dispatcher.broker.connection import ALERT, DELIVER, LOOKUP, PREFIX, QUEUE, connect
 from dispatcher.failpoint import reach
+from dispatcher.lead.options import Channel
+
+
+class Bell(Protocol):
+    """Wakes workers. No method raises; a ring returns False where Redis was not reached: the sweep rings within 1 s."""
+
+    def ring(self, channel: Channel) -> bool:
+        """Wake a worker for the due leads of a channel."""
+
+    def ring_lookup(self, account: str) -> bool:
+        """Wake a worker for the due look-ups of an account."""
+
+    def ring_alerts(self) -> bool:
+        """Wake a worker for the due alerts."""
+
+    def clear(self, channel: Channel) -> None:
+        """Let the channel's next ring publish again. A delivery run calls it before its first claim."""
+
+    def clear_lookup(self, account: str) -> None:
+        """Let the account's next ring for look-ups publish again. A run of look-ups calls it before the first."""
+
+    def clear_alerts(self) -> None:
+        """Let the next ring for alerts publish again. A run of alerts calls it before the first."""
+
+    def waiting(self) -> bool:
+        """Return whether a message waits for a worker; False if Redis cannot be asked."""
 
 
 class Breaker:
@@ -117,61 +145,61 @@ class _Wires:
 
 
 class Doorbell:
-    """Rings channels. Nothing here raises because of Redis, and no call takes longer than about two seconds.
+    """A `Bell` that rings through Redis; no call takes longer than about two seconds.
 
-    After a failure Redis is not asked again for `pause_seconds`. Thread-safe and fork-safe; opens no connection before
-    the first call.
+    After a failure Redis is not asked again for `pause_seconds`. Thread-safe and fork-safe; the first call connects.
     """
 
     def __init__(self, redis_url: str, *, prefix: str = PREFIX, pause_seconds: float = 5.0) -> None:
         self._redis_url = redis_url
         self._prefix = prefix
         self._pause_seconds = pause_seconds
-        self._wires = self._new_wires()
+        self._wires: _Wires | None = None
 
-    def ring(self, account: str, campaign_id: int) -> bool:
-        """Rings for due leads of a channel. Whether the bell is now rung, by this call or already."""
-        return self._ring(f"{account}:{campaign_id}", Ring(DELIVER, (account, campaign_id)))
+    def ring(self, channel: Channel) -> bool:
+        """Ring for the due leads of a channel. Return whether the bell is now rung, by this call or an earlier one."""
+        return self._ring(_mark(channel), Ring(DELIVER, (channel.account, channel.campaign_id)))
 
     def ring_lookup(self, account: str) -> bool:
-        """Rings for due look-ups of an account. Whether the bell is now rung, by this call or already."""
+        """Ring for the due look-ups of an account. Return whether the bell is now rung."""
         return self._ring(f"{account}:lookup", Ring(LOOKUP, (account,)))
 
     def ring_alerts(self) -> bool:
-        """Rings for alerts that are due. Whether the bell is now rung, by this call or already."""
+        """Ring for the due alerts. Return whether the bell is now rung."""
         return self._ring("alerts", Ring(ALERT, ()))
 
-    def clear(self, account: str, campaign_id: int) -> None:
-        """Takes the channel's mark away: the next ring publishes. A delivery run calls it before its first claim."""
-        self._asked(lambda client: client.delete(self._mark(f"{account}:{campaign_id}")))
+    def clear(self, channel: Channel) -> None:
+        """Delete the channel's mark."""
+        self._clear(_mark(channel))
 
     def clear_lookup(self, account: str) -> None:
-        """Takes the mark of the account's look-ups away, before the first of them."""
-        self._asked(lambda client: client.delete(self._mark(f"{account}:lookup")))
+        """Delete the mark of the account's look-ups."""
+        self._clear(f"{account}:lookup")
 
     def clear_alerts(self) -> None:
-        """Takes the mark of the alerts away, before the first of them."""
-        self._asked(lambda client: client.delete(self._mark("alerts")))
+        """Delete the mark of the alerts."""
+        self._clear("alerts")
 
     def waiting(self) -> bool:
-        """Whether a message waits for a worker: somebody else's turn. False if Redis cannot be asked."""
+        """Return whether a message waits for a worker; False if Redis cannot be asked."""
         return bool(self._asked(lambda client: client.llen(self._prefix + QUEUE)))
 
-    def _ring(self, channel: str, ring: Ring) -> bool:
+    def _ring(self, mark: str, ring: Ring) -> bool:
         wires = self._current_wires()
         if not wires.breaker.allows():
             return False
         try:
             reach("ring.before")
-            wires.script(
-                keys=[self._mark(channel), self._prefix + QUEUE], args=[MARK_SECONDS, json.dumps(ring.message())]
-            )
+            wires.script(keys=[self._key(mark), self._prefix + QUEUE], args=[MARK_SECONDS, json.dumps(ring.message())])
             reach("ring.after")
         except Exception as error:  # noqa: BLE001  # the lead is committed; no fault of the bell may reach the producer
             self._note_failure(wires, error)
             return False
         wires.breaker.succeeded()
         return True
+
+    def _clear(self, mark: str) -> None:
+        self._asked(lambda client: client.delete(self._key(mark)))
 
     def _asked(self, question: Callable[[redis.Redis], object]) -> object:
         wires = self._current_wires()
@@ -192,13 +220,14 @@ class Doorbell:
                 type(error).__name__,
             )
 
-    def _mark(self, channel: str) -> str:
-        return f"{self._prefix}bell:{channel}"
+    def _key(self, mark: str) -> str:
+        return f"{self._prefix}bell:{mark}"
 
     def _current_wires(self) -> _Wires:
-        if self._wires.pid != os.getpid():
-            self._wires = self._new_wires()
-        return self._wires
+        wires = self._wires
+        if wires is None or wires.pid != os.getpid():
+            wires = self._wires = self._new_wires()  # of two threads here at once one pair is dropped, unconnected
+        return wires
 
     def _new_wires(self) -> _Wires:
         client = connect(self._redis_url)
@@ -206,11 +235,36 @@ class Doorbell:
         return _Wires(pid=os.getpid(), client=client, script=script, breaker=Breaker(self._pause_seconds))
 
 
-class Silence:
-    """A doorbell that nobody hears, for rehearsals."""
+def _mark(channel: Channel) -> str:
+    return f"{channel.account}:{channel.campaign_id}"
 
-    def ring(self, _account: str, _campaign_id: int, /) -> bool:
-        """Say nothing to anybody."""
+
+class NullDoorbell:
+    """A `Bell` that does nothing: for dry runs, and for a process without `REDIS_URL`."""
+
+    def ring(self, channel: Channel) -> bool:  # noqa: ARG002 - the interface
+        """Return False."""
+        return False
+
+    def ring_lookup(self, account: str) -> bool:  # noqa: ARG002 - as above
+        """Return False."""
+        return False
+
+    def ring_alerts(self) -> bool:
+        """Return False."""
+        return False
+
+    def clear(self, channel: Channel) -> None:
+        """Do nothing."""
+
+    def clear_lookup(self, account: str) -> None:
+        """Do nothing."""
+
+    def clear_alerts(self) -> None:
+        """Do nothing."""
+
+    def waiting(self) -> bool:
+        """Return False."""
         return False
 
 
@@ -220,30 +274,21 @@ REST_SECONDS: Final = 0.005
 _FLUSH_SECONDS: Final = 2.0  # at the end of a process; as long as an unreachable Redis can cost at the most
 _IDLE_SECONDS: Final = 30.0  # then the thread ends; the next ring starts another
 
-Channel = tuple[str, int]
-
-
-class Bell(Protocol):
-    """Rings a channel. Never raises."""
-
-    def ring(self, account: str, campaign_id: int, /) -> bool:
-        """Say that the channel has work."""
-
 
 class Ringer:
-    """A bell that returns at once. Thread-safe and fork-safe; has no thread before its first ring."""
+    """A `Bell` whose `ring` returns at once: a thread rings. Thread-safe and fork-safe; the first ring starts it."""
 
     def __init__(self, bell: Bell) -> None:
         self._bell = bell
         self._desk = self._new_desk()
 
-    def ring(self, account: str, campaign_id: int) -> bool:
-        """Ring soon; several rings of one channel that wait are one. Always True: nobody knows yet."""
+    def ring(self, channel: Channel) -> bool:
+        """Ring soon; rings of one channel that wait become one. Return True: the result is not known yet."""
         if self._desk.pid != os.getpid():  # the parent's thread and what it has to ring are the parent's
             self._desk = self._new_desk()
         desk = self._desk
         with desk.changed:
-            desk.due[(account, campaign_id)] = None
+            desk.due[channel] = None
             if desk.thread is None:
                 desk.thread = threading.Thread(target=_serve, args=(desk,), name="dispatcher-ringer", daemon=True)
                 desk.thread.start()
@@ -251,8 +296,32 @@ class Ringer:
                 desk.changed.notify()
         return True
 
+    def ring_lookup(self, account: str) -> bool:
+        """Ring at once."""
+        return self._bell.ring_lookup(account)
+
+    def ring_alerts(self) -> bool:
+        """Ring at once."""
+        return self._bell.ring_alerts()
+
+    def clear(self, channel: Channel) -> None:
+        """Clear at once."""
+        self._bell.clear(channel)
+
+    def clear_lookup(self, account: str) -> None:
+        """Clear at once."""
+        self._bell.clear_lookup(account)
+
+    def clear_alerts(self) -> None:
+        """Clear at once."""
+        self._bell.clear_alerts()
+
+    def waiting(self) -> bool:
+        """Return whether a message waits for a worker."""
+        return self._bell.waiting()
+
     def flush(self, timeout_seconds: float = _FLUSH_SECONDS) -> bool:
-        """Wait until all is rung. Whether it is."""
+        """Wait until everything is rung. Return whether it is."""
         return _flush(self._desk, timeout_seconds)
 
     def _new_desk(self) -> "_Desk":
@@ -265,7 +334,7 @@ class Ringer:
 class _Desk:
     """What one process has to ring: a lock and a thread must not cross a fork."""
 
-    ring: Callable[[str, int], bool]
+    ring: Callable[[Channel], bool]
     pid: int = field(default_factory=os.getpid)
     changed: threading.Condition = field(default_factory=threading.Condition)
     due: dict[Channel, None] = field(default_factory=dict)  # in the order of their rings
@@ -282,8 +351,8 @@ def _serve(desk: _Desk) -> None:
             channels = list(desk.due)
             desk.due.clear()
             desk.ringing = True
-        for account, campaign_id in channels:
-            desk.ring(account, campaign_id)
+        for channel in channels:
+            desk.ring(channel)
         with desk.changed:
             desk.ringing = False
             desk.changed.notify_all()

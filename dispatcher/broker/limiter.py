@@ -15,9 +15,9 @@ from typing import Final, cast
 
 import redis
 
-from dispatcher.broker.doorbell import Doorbell
 from dispatcher.config.account import RateWindow
 from dispatcher.errors import DispatcherError
+from dispatcher.lead.options import Channel
 
 MARGIN: Final = 1.02
 """Our windows are this much longer than announced: requests bunch up on their way, and Voicery's clock is not ours."""
@@ -78,21 +78,20 @@ class Limiter:
 
     def take(
         self,
-        account: str,
-        campaign_id: int,
+        channel: Channel,
         wanted: int,
         account_windows: Sequence[RateWindow],
         campaign_windows: Sequence[RateWindow] = (),
     ) -> Permits:
-        """Up to `wanted` permits for leads of a channel, within all windows of the account and of the campaign.
+        """Take up to `wanted` permits for leads of a channel, within all windows of the account and of the campaign.
 
         No windows at all means no limit, and Redis is not asked. Raises `LimiterUnavailable`.
         """
         return self._taken(
-            account,
+            channel.account,
             wanted,
-            _Scope(self._log(account), _lengths(account_windows)),
-            _Scope(self._log(account, str(campaign_id)), _lengths(campaign_windows)),
+            _Scope(self._log(channel.account), _lengths(account_windows)),
+            _Scope(self._log(channel.account, str(channel.campaign_id)), _lengths(campaign_windows)),
         )
 
     def take_lookups(
@@ -203,36 +202,42 @@ TURNS_A_WINDOW: Final = 5
 """One turn takes at most this part of the smallest window: campaigns that share a limit take turns in small steps."""
 
 
-class ChannelRate:
-    """The permits of one channel: within the account's windows and the campaign's own."""
+class Rate:
+    """The rate limit of one account: for its look-ups, or with `campaign_id` for the leads of one channel.
+
+    windows           of the account
+    campaign_windows  the campaign's own; leads keep to both
+    """
 
     def __init__(
         self,
         limiter: Limiter,
         account: str,
-        campaign_id: int,
-        account_windows: Sequence[RateWindow],
+        windows: Sequence[RateWindow],
+        *,
+        campaign_id: int = 0,
         campaign_windows: Sequence[RateWindow] = (),
     ) -> None:
         self._limiter = limiter
-        self._account = account
-        self._campaign_id = campaign_id
-        self._account_windows = account_windows
+        self._channel = Channel(account, campaign_id)
+        self._windows = windows
         self._campaign_windows = campaign_windows
-        smallest = min((window.permits for window in (*account_windows, *campaign_windows)), default=None)
+        smallest = min((window.permits for window in (*windows, *campaign_windows)), default=None)
         self._most = None if smallest is None else max(1, smallest // TURNS_A_WINDOW)
 
     @property
     def limited(self) -> bool:
         """Whether any limit applies."""
-        return bool(self._account_windows or self._campaign_windows)
+        return bool(self._windows or self._campaign_windows)
 
     def take(self, wanted: int) -> Permits:
-        """Up to `wanted` permits, and no more than one turn may have. Raises `LimiterUnavailable`."""
+        """Take up to `wanted` permits for leads, at most one turn's share. Raises `LimiterUnavailable`."""
         share = wanted if self._most is None else min(wanted, self._most)
-        return self._limiter.take(
-            self._account, self._campaign_id, share, self._account_windows, self._campaign_windows
-        )
+        return self._limiter.take(self._channel, share, self._windows, self._campaign_windows)
+
+    def take_lookup(self, *, leads_wait: bool) -> Permits:
+        """Take one permit for a look-up, or none; a smaller share while leads wait. Raises `LimiterUnavailable`."""
+        return self._limiter.take_lookups(self._channel.account, 1, self._windows, leads_wait=leads_wait)
 
     def give_back(self, permits: Permits, unused: int) -> None:
         """Return permits that were not used."""
@@ -241,25 +246,10 @@ class ChannelRate:
     def slow(self, *, remaining: int, reset_seconds: float) -> None:
         """Slow all workers of the account. Raises `LimiterUnavailable`; does nothing where no limit applies."""
         if self.limited:
-            self._limiter.slow(self._account, remaining=remaining, reset_seconds=reset_seconds)
+            self._limiter.slow(self._channel.account, remaining=remaining, reset_seconds=reset_seconds)
 
-
-class ChannelBell:
-    """The doorbell of one channel."""
-
-    def __init__(self, doorbell: Doorbell, account: str, campaign_id: int) -> None:
-        self._doorbell = doorbell
-        self._account = account
-        self._campaign_id = campaign_id
-
-    def ring(self) -> bool:
-        """Say that the channel has work."""
-        return self._doorbell.ring(self._account, self._campaign_id)
-
-    def clear(self) -> None:
-        """Say that somebody is looking."""
-        self._doorbell.clear(self._account, self._campaign_id)
-
-    def waiting(self) -> bool:
-        """Whether any message waits for a worker."""
-        return self._doorbell.waiting()
+    def available(self) -> int | None:
+        """Return the number of permits that are free now; None without a limit. Raises `LimiterUnavailable`."""
+        if not self._windows:
+            return None
+        return min(use.permits - use.used for use in self._limiter.usage(self._channel.account, self._windows))

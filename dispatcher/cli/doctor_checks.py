@@ -13,7 +13,7 @@ from dispatcher import moments
 from dispatcher.broker.connection import connect, refuse_cluster
 from dispatcher.cli import doctor_stores
 from dispatcher.cli.doctor import Check, Verdict
-from dispatcher.config.account import binding_of
+from dispatcher.config.account import pinned_url
 from dispatcher.config.settings import Settings
 from dispatcher.decisions.outcome import Reason
 from dispatcher.decisions.reply import Reply
@@ -66,7 +66,7 @@ def _postgres(settings: Settings) -> Iterator[Check]:
                 yield from doctor_stores.session(plain)
             migration.check(connection)
             yield Check("Schema", Verdict.GOOD, f"at revision {migration.head()}")
-            yield from _bindings(settings, connection)
+            yield from _pinned_urls(settings, connection)
             for check in (
                 doctor_stores.limits,
                 doctor_stores.bloat,
@@ -124,12 +124,12 @@ def _server(connection: Connection) -> Iterator[Check]:
         yield Check("Clock", Verdict.GOOD, f"within {moments.span(CLOCK_SKEW_SECONDS)} of the database's")
 
 
-def _bindings(settings: Settings, connection: Connection) -> Iterator[Check]:
+def _pinned_urls(settings: Settings, connection: Connection) -> Iterator[Check]:
     for name, configured in settings.accounts.items():
         bound, check = accounts.read(connection, name).base_url, _named("Voicery", name)
         if bound is None:
             yield Check(check, Verdict.GOOD, f"{configured.base_url} (nothing accepted there yet)")
-        elif bound == binding_of(configured.base_url):
+        elif bound == pinned_url(configured.base_url):
             yield Check(check, Verdict.GOOD, f"{configured.base_url}, where leads were accepted before")
         else:
             found = f"VOICERY_BASE_URL is {configured.base_url}, but leads were accepted at {bound} before"

@@ -62,7 +62,7 @@ def parse_rate_limit(text: str) -> tuple[RateWindow, ...]:
     return tuple(windows)
 
 
-def binding_of(base_url: str) -> str:
+def pinned_url(base_url: str) -> str:
     """The base URL as an account is bound to it. A sandbox may come back on another port of this machine."""
     parts = urlsplit(base_url)
     host = parts.hostname or ""

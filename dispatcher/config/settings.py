@@ -36,6 +36,9 @@ from dispatcher.config.environment import (
 )
 from dispatcher.config.setting import DAY_SECONDS, Secret, count, days, seconds, setting
 from dispatcher.config.urls import check_webhook_url, normal_database_url, normal_redis_url
+from dispatcher.decisions.gate import GateLimits
+from dispatcher.decisions.outcome import Rules
+from dispatcher.decisions.policy import Budget
 from dispatcher.errors import FieldError, NotConfigured
 from dispatcher.lead.options import DEFAULT_ACCOUNT
 
@@ -251,6 +254,21 @@ class Settings(BaseModel):
         if self.redis_url is None:
             raise NotConfigured("REDIS_URL is not set; `dispatcher up` starts a local Redis and prints it.")
         return self.redis_url.reveal()
+
+    @property
+    def budget(self) -> Budget:
+        """How often and how long a lead is tried."""
+        return Budget(self.max_attempts, self.retry_for_seconds, self.backoff_base_seconds, self.backoff_max_seconds)
+
+    @property
+    def gate_limits(self) -> GateLimits:
+        """What closes a gate, and for how long."""
+        return GateLimits(self.gate_wait_seconds, self.gate_wait_max_seconds, self.outage_after, self.rejecting_after)
+
+    @property
+    def rules(self) -> Rules:
+        """How answers are classified."""
+        return Rules(self.duplicate_rule, self.safe_statuses)
 
     def account(self, name: str) -> AccountSettings:
         """The account of this name, with a token or without; `NotConfigured` if nothing here mentions it."""

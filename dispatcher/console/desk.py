@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from dispatcher.api import Dispatcher, LazyBell
+from dispatcher.api import Dispatcher
 from dispatcher.config.settings import Settings
 from dispatcher.operator.campaigns import Campaigns
 from dispatcher.operator.corrections import Corrections
@@ -30,7 +30,7 @@ class Desk:
         """The desk over the store of these settings. Connects when it is first used."""
         dispatcher = Dispatcher(settings)
         database = dispatcher.database
-        failures = Failures(database, LazyBell(settings))
+        failures = dispatcher._failures  # noqa: SLF001 - until both take `Services`
         return cls(
             settings=settings,
             dispatcher=dispatcher,

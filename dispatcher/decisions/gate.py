@@ -36,10 +36,10 @@ class GateState(StrEnum):
 class GateLimits:
     """The settings a gate depends on; durations in seconds."""
 
-    wait_seconds: float = 5.0
-    wait_max_seconds: float = 300.0
-    outage_after: int = 5
-    rejecting_after: int = 10
+    wait_seconds: float
+    wait_max_seconds: float
+    outage_after: int
+    rejecting_after: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -51,10 +51,10 @@ HELD_SECONDS: Final = 1.0
 class Budget:
     """How long a lead is tried; durations in seconds. A lead is exhausted when *both* are used up."""
 
-    max_attempts: int = 8
-    retry_for_seconds: float = 86_400.0
-    backoff_base_seconds: float = 2.0
-    backoff_max_seconds: float = 900.0
+    max_attempts: int
+    retry_for_seconds: float
+    backoff_base_seconds: float
+    backoff_max_seconds: float
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,8 @@ from uuid import UUID
 
 from sqlalchemy import Connection, Row, text
 
+from dispatcher.config.settings import Settings
+from dispatcher.lead.options import Channel
 from dispatcher.store.statement import Call, HotStatement
 
 _HOLD_PAUSES = text(
@@ -128,13 +130,13 @@ class Claim:
     """What one claim did: leads opened, and leads parked behind an open lead of the same person.
 
     `probing`: nothing was claimed because a gate of the channel lets only single leads through.
-    `troubled`: an acceptance has something to reset in a gate of the channel.
+    `needs_gates`: an acceptance has something to reset in a gate of the channel.
     """
 
     opened: tuple[Claimed, ...] = ()
     parked: int = 0
     probing: bool = False
-    troubled: bool = False
+    needs_gates: bool = False
 
     @property
     def touched(self) -> int:
@@ -142,50 +144,49 @@ class Claim:
         return len(self.opened) + self.parked
 
 
-@dataclass(frozen=True, slots=True)
-class ClaimTerms:
-    """The terms of a run's claims. `probing`: claim although the gate is probing (the caller holds its row)."""
-
-    account: str
-    campaign_id: int
-    worker: str
-    lease_seconds: float
-    park_seconds: float
-
-
 def hold_pauses(connection: Connection, account: str) -> None:
     """Keep a `pause` of this account from being committed until this transaction ends. Before the gates are locked."""
     connection.execute(_HOLD_PAUSES, {"account": account})
 
 
-def claim(connection: Connection, terms: ClaimTerms, attempt_ids: Sequence[UUID], *, probing: bool = False) -> Claim:
+def claim(
+    connection: Connection,
+    channel: Channel,
+    attempt_ids: Sequence[UUID],
+    settings: Settings,
+    *,
+    worker: str,
+    probing: bool = False,
+) -> Claim:
     """Claim at most one due lead for each of `attempt_ids`, highest priority and longest due first.
 
     Commits nothing itself: the attempt rows exist when the transaction does, and only then may a POST leave.
+    `probing`: claim although the gate is probing (the caller holds its row).
     """
-    statement, parameters = claiming(terms, attempt_ids, probing=probing)
-    return claim_of(terms, statement.rows(connection, parameters))
+    statement, parameters = claiming(channel, attempt_ids, settings, worker=worker, probing=probing)
+    return claim_of(channel, statement.rows(connection, parameters))
 
 
-def claiming(terms: ClaimTerms, attempt_ids: Sequence[UUID], *, probing: bool = False) -> Call:
-    """What `claim` sends."""
+def claiming(
+    channel: Channel, attempt_ids: Sequence[UUID], settings: Settings, *, worker: str, probing: bool = False
+) -> Call:
+    """Return the statement of `claim` and its parameters."""
     return _claim_of(len(attempt_ids)), {
-        "account": terms.account,
-        "campaign_id": terms.campaign_id,
-        "worker": terms.worker,
-        "lease_seconds": terms.lease_seconds,
-        "park_seconds": terms.park_seconds,
+        **channel._asdict(),
+        "worker": worker,
+        "lease_seconds": settings.lease_seconds,
+        "park_seconds": settings.park_seconds,
         "attempt_ids": list(attempt_ids),
         "shut": ["closed"] if probing else ["closed", "probing"],
     }
 
 
-def claim_of(terms: ClaimTerms, rows: Sequence[Any]) -> Claim:
-    """What the rows of `claiming` say."""
-    opened = tuple(_claimed(terms, row) for row in rows if row.id is not None)
+def claim_of(channel: Channel, rows: Sequence[Any]) -> Claim:
+    """Return the claim that the rows of `claiming` describe."""
+    opened = tuple(_claimed(channel, row) for row in rows if row.id is not None)
     states = frozenset(rows[0].states or ())
     probing = "probing" in states and "closed" not in states
-    return Claim(opened, rows[0].parked, probing=probing, troubled=bool(states))
+    return Claim(opened, rows[0].parked, probing=probing, needs_gates=bool(states))
 
 
 def release(connection: Connection, attempt_ids: Sequence[UUID]) -> int:
@@ -202,12 +203,12 @@ def _claim_of(wanted: int) -> HotStatement:
     return HotStatement(_CLAIM.format(wanted=wanted))
 
 
-def _claimed(terms: ClaimTerms, row: Row[Any]) -> Claimed:
+def _claimed(channel: Channel, row: Row[Any]) -> Claimed:
     return Claimed(
         lead_id=row.id,
         attempt_id=row.attempt_id,
-        account=terms.account,
-        campaign_id=terms.campaign_id,
+        account=channel.account,
+        campaign_id=channel.campaign_id,
         phone_number=row.phone_number,
         variables=row.variables,
         allow_dupplicate=row.allow_dupplicate,

@@ -10,9 +10,11 @@ from typing import Final, Generic, Protocol, TypeVar
 import orjson
 import uuid_utils.compat
 
-from dispatcher.broker.limiter import LimiterUnavailable, Permits
+from dispatcher.broker.doorbell import Bell
+from dispatcher.broker.limiter import LimiterUnavailable, Permits, Rate
+from dispatcher.config.settings import Settings
 from dispatcher.decisions.hints import NO_HINTS, RateHints, rate_hints
-from dispatcher.decisions.outcome import Outcome, Rules, Sent, classify
+from dispatcher.decisions.outcome import Outcome, Sent, classify
 from dispatcher.decisions.reply import Reply, WireFault
 from dispatcher.delivery.claims import Claimed
 from dispatcher.delivery.recorder import Recorder, Turn
@@ -20,6 +22,7 @@ from dispatcher.delivery.results import Finished
 from dispatcher.errors import StoreUnavailable
 from dispatcher.failpoint import reach
 from dispatcher.hub import Hub
+from dispatcher.lead.options import Channel
 from dispatcher.logs import events
 from dispatcher.logs.tracing import attempting
 from dispatcher.store.counters import Tally
@@ -101,34 +104,6 @@ class Client(Protocol):
     def create_lead(self, body: bytes, *, before_write: Callable[[], bool]) -> Reply: ...
 
 
-class Rate(Protocol):
-    """Permits of one channel, shared by all workers. `take` and `slow` raise `LimiterUnavailable`."""
-
-    def take(self, wanted: int) -> Permits: ...
-    def give_back(self, permits: Permits, unused: int) -> None: ...
-    def slow(self, *, remaining: int, reset_seconds: float) -> None: ...
-
-
-class Bell(Protocol):
-    """The doorbell of one channel. Never raises."""
-
-    def ring(self) -> bool: ...
-    def clear(self) -> None: ...
-    def waiting(self) -> bool: ...
-
-
-@dataclass(frozen=True, slots=True)
-class RunTerms:
-    """The settings of a run; durations in seconds. `limited`: a rate limit applies, so a second run would be idle."""
-
-    lease_seconds: float
-    deadline_seconds: float
-    run_for_seconds: float
-    rules: Rules
-    reference_variable: str | None = None
-    limited: bool = True
-
-
 @dataclass(frozen=True, slots=True)
 class Job:
     """A claimed lead on its way to a slot. The lease is counted from `asked_at`, before the claim was sent."""
@@ -142,23 +117,26 @@ class DeliveryRun:
 
     def __init__(
         self,
+        channel: Channel,
+        settings: Settings,
         *,
         recorder: Recorder,
         client: Client,
         rate: Rate,
         bell: Bell,
         slots_of: Callable[[Callable[[Job], Finished]], Slots[Job, Finished]],
-        terms: RunTerms,
         clock: Callable[[], float],
         stopping: Callable[[], bool],
         wait: Callable[[float], None] = time.sleep,
     ) -> None:
+        self._channel = channel
+        self._settings = settings
+        self._rules = settings.rules
         self._recorder = recorder
         self._client = client
         self._rate = rate
         self._bell = bell
         self._slots = slots_of(self._exchange)
-        self._terms = terms
         self._clock = clock
         self._stopping = stopping
         self._wait = wait
@@ -171,10 +149,10 @@ class DeliveryRun:
 
     def run(self) -> int:
         """Deliver until nothing is due, the time is over, or the process stops. Returns how many leads were claimed."""
-        self._bell.clear()
+        self._bell.clear(self._channel)
         reach("deliver.begin")
-        self._ends_at = self._clock() + self._terms.run_for_seconds
-        self._yields_at = self._clock() + (0.0 if self._terms.limited else YIELD_AFTER_SECONDS)
+        self._ends_at = self._clock() + self._settings.run_for_seconds
+        self._yields_at = self._clock() + (0.0 if self._rate.limited else YIELD_AFTER_SECONDS)
         try:
             while not self._over():
                 finished = self._collect()
@@ -186,7 +164,7 @@ class DeliveryRun:
         finally:
             self._slots.close()
         if not (self._drained or self._starved):
-            self._bell.ring()
+            self._bell.ring(self._channel)
         return self._claims
 
     # The steps --------------------------------------------------------------------------------------------------------
@@ -287,9 +265,9 @@ class DeliveryRun:
 
     def _invite_others(self, turn: Turn) -> None:
         """The first claim came back full: there is work for idle workers too, unless a limit binds us all."""
-        if turn.full and not self._rang and not self._terms.limited:
+        if turn.full and not self._rang and not self._rate.limited:
             self._rang = True
-            self._bell.ring()
+            self._bell.ring(self._channel)
 
     # One exchange, in a slot ------------------------------------------------------------------------------------------
 
@@ -306,7 +284,7 @@ class DeliveryRun:
 
     def _post(self, job: Job) -> Reply:
         try:
-            body = request_body(job.claimed, self._terms.reference_variable)
+            body = request_body(job.claimed, self._settings.reference_variable)
         except Exception as error:  # noqa: BLE001 - a bug of ours must cost one lead one attempt, not the run
             return Reply(fault=WireFault.BUG, detail=type(error).__name__)
         reach("post.before_connect")
@@ -320,15 +298,15 @@ class DeliveryRun:
     def _classified(self, claimed: Claimed, reply: Reply) -> Outcome:
         sent = Sent(claimed.campaign_id, claimed.phone_number, [number for number, _ in claimed.contacts])
         try:
-            return classify(reply, sent, self._terms.rules)
+            return classify(reply, sent, self._rules)
         except Exception as error:  # noqa: BLE001 - as above; what was sent stays in doubt
             unreadable = Reply(fault=WireFault.BUG, detail=type(error).__name__, written=reply.written)
-            return classify(unreadable, sent, self._terms.rules)
+            return classify(unreadable, sent, self._rules)
 
     def _lease_suffices(self, job: Job) -> bool:
         reach("post.before_write")
-        left = self._terms.lease_seconds - (self._clock() - job.asked_at)
-        return left >= self._terms.deadline_seconds + LEASE_MARGIN_SECONDS
+        left = self._settings.lease_seconds - (self._clock() - job.asked_at)
+        return left >= self._settings.deadline_seconds + LEASE_MARGIN_SECONDS
 
 
 def _strictest(slowdown: tuple[int, float]) -> tuple[int, float]:

@@ -18,6 +18,7 @@ from dispatcher.decisions.gate import (
 )
 from dispatcher.decisions.outcome import Kind, Reason, Scope
 from dispatcher.delivery.results import Finished
+from dispatcher.lead.options import Channel
 
 _COLUMNS: Final = (
     "account, campaign_id, state, reason, failures, refusals, refusal, closings, probes, by, note,"
@@ -61,7 +62,7 @@ SELECT count(*) FROM dispatcher.gates
 WHERE account = :account AND campaign_id IS NOT NULL AND state = 'closed' AND reason = :reason
 """)
 
-_TROUBLED = text("""
+_NEEDED = text("""
 SELECT EXISTS (
     SELECT FROM dispatcher.gates
     WHERE account = :account AND COALESCE(campaign_id, 0) IN (0, :campaign_id)
@@ -117,21 +118,19 @@ SELECT EXISTS (
 _SPREADING: Final = frozenset({Reason.OUTAGE, Reason.FORBIDDEN, Reason.MISCONFIGURED, Reason.REJECTING})
 
 
-def read(connection: Connection, account: str, campaign_id: int) -> tuple[Gate, Gate]:
-    """The gates of the account and of the channel, unlocked."""
-    return _pair(
-        account, campaign_id, connection.execute(_READ, {"account": account, "campaign_id": campaign_id}).all()
-    )
+def read(connection: Connection, channel: Channel) -> tuple[Gate, Gate]:
+    """Return the gates of the account and of the channel, unlocked."""
+    return _pair(channel, connection.execute(_READ, channel._asdict()).all())
 
 
-def lock(connection: Connection, account: str, campaign_id: int) -> tuple[Gate, Gate]:
-    """The gates of the account and of the channel, made where missing, locked until the transaction ends."""
-    where = {"account": account, "campaign_id": campaign_id}
+def lock(connection: Connection, channel: Channel) -> tuple[Gate, Gate]:
+    """Return the gates of the account and of the channel, made where missing, locked until the transaction ends."""
+    where = channel._asdict()
     rows = connection.execute(_LOCK, where).all()
     if len(rows) < 2:
         connection.execute(_ENSURE, where)
         rows = connection.execute(_LOCK, where).all()
-    return _pair(account, campaign_id, rows)
+    return _pair(channel, rows)
 
 
 def lock_one(connection: Connection, account: str, campaign_id: int | None) -> Gate:
@@ -140,9 +139,9 @@ def lock_one(connection: Connection, account: str, campaign_id: int | None) -> G
     return _gate(row)
 
 
-def troubled(connection: Connection, account: str, campaign_id: int) -> bool:
-    """Whether an acceptance has anything to reset."""
-    return bool(connection.execute(_TROUBLED, {"account": account, "campaign_id": campaign_id}).scalar())
+def needed(connection: Connection, channel: Channel) -> bool:
+    """Return whether an acceptance has anything to reset in the channel's gates."""
+    return bool(connection.execute(_NEEDED, channel._asdict()).scalar())
 
 
 def sending(connection: Connection, account: str, campaign_id: int | None) -> bool:
@@ -206,15 +205,14 @@ def spread(connection: Connection, account: Gate, channel: Gate, limits: GateLim
     return closed(account, channel.reason, limits, message=f"{alike} campaigns are held back for the same reason.")
 
 
-def accepted_since_closed(connection: Connection, account: str, campaign_id: int) -> bool:
-    """Whether Voicery accepted a lead of the account, of any campaign, after this channel's gate closed."""
-    where = {"account": account, "campaign_id": campaign_id}
-    return bool(connection.execute(_ACCEPTED_SINCE_CLOSED, where).scalar())
+def accepted_since_closed(connection: Connection, channel: Channel) -> bool:
+    """Return whether Voicery accepted a lead of the account, of any campaign, after this channel's gate closed."""
+    return bool(connection.execute(_ACCEPTED_SINCE_CLOSED, channel._asdict()).scalar())
 
 
-def _pair(account: str, campaign_id: int, rows: Sequence[Row[Any]]) -> tuple[Gate, Gate]:
+def _pair(channel: Channel, rows: Sequence[Row[Any]]) -> tuple[Gate, Gate]:
     gates = {row.campaign_id: _gate(row) for row in rows}
-    return gates.get(None) or Gate(account, None), gates.get(campaign_id) or Gate(account, campaign_id)
+    return gates.get(None) or Gate(channel.account, None), gates.get(channel.campaign_id) or Gate(*channel)
 
 
 def _gate(row: Row[Any]) -> Gate:
@@ -236,24 +234,24 @@ def _gate(row: Row[Any]) -> Gate:
 
 @dataclass(frozen=True, slots=True)
 class Folded:
-    """`closed`: a gate holds the channel back now. `troubled`: an acceptance has something to reset.
+    """`closed`: a gate holds the channel back now. `needs_gates`: an acceptance has something to reset.
 
     `moved`: the gates that were opened, closed or set to probing by this.
     """
 
     closed: bool = False
-    troubled: bool = False
+    needs_gates: bool = False
     moved: tuple[Gate, ...] = ()
 
 
 def fold_into_gates(
-    connection: Connection, account: str, campaign_id: int, finished: Sequence[Finished], limits: GateLimits
+    connection: Connection, channel: Channel, finished: Sequence[Finished], limits: GateLimits
 ) -> Folded:
-    """Let every outcome speak to its gate. Locks the gates, so it goes before the leads in its transaction."""
+    """Apply each outcome to its gate. Locks the gates, so it precedes the leads in its transaction."""
     silent = all(one.outcome.signal is None for one in finished)
-    if silent and not troubled(connection, account, campaign_id):
+    if silent and not needed(connection, channel):
         return Folded()
-    before = lock(connection, account, campaign_id)
+    before = lock(connection, channel)
     of_account, of_channel = before
     for one in finished:
         of_account, of_channel = _heed(of_account, of_channel, one, limits)
@@ -265,7 +263,7 @@ def fold_into_gates(
     after = (of_account, of_channel)
     return Folded(
         closed=any(gate.state is GateState.CLOSED for gate in after),
-        troubled=not all(gate.untroubled for gate in after),
+        needs_gates=not all(gate.untroubled for gate in after),
         moved=tuple(new for old, new in zip(before, after, strict=True) if old.state is not new.state),
     )
 

@@ -7,20 +7,22 @@ from uuid import UUID
 
 from sqlalchemy import Connection
 
-from dispatcher.decisions.gate import Gate, GateLimits, GateState
+from dispatcher.config.settings import Settings
+from dispatcher.decisions.gate import Gate, GateState
 from dispatcher.decisions.outcome import Kind, Outcome
-from dispatcher.decisions.policy import NO_PAST, Budget, Past, Standing, Uniform, after_attempt
+from dispatcher.decisions.policy import NO_PAST, Past, Standing, Uniform, after_attempt
 from dispatcher.decisions.states import FailureClass, State
 from dispatcher.delivery import claims, gates, results
-from dispatcher.delivery.claims import Claim, Claimed, ClaimTerms
+from dispatcher.delivery.claims import Claim, Claimed
 from dispatcher.delivery.gates import fold_into_gates
 from dispatcher.delivery.results import Finished, Result
 from dispatcher.errors import StoreUnavailable
 from dispatcher.failpoint import reach
+from dispatcher.lead.options import Channel
 from dispatcher.logs import events
 from dispatcher.store import accounts
 from dispatcher.store.database import Database, StatementRefused, TryAgain
-from dispatcher.store.statement import together
+from dispatcher.store.statement import Call, together
 
 
 def attempt(finished: Finished, row: Result) -> Callable[[], None]:
@@ -85,37 +87,37 @@ class Recorder:
     def __init__(
         self,
         database: Database,
-        terms: ClaimTerms,
+        channel: Channel,
+        settings: Settings,
         *,
-        budget: Budget,
-        limits: GateLimits,
-        settle_seconds: float,
+        worker: str,
         uniform: Uniform,
         clock: Callable[[], float],
-        bind_to: str | None = None,
+        pin_to: str | None = None,
     ) -> None:
-        """`bind_to`: the base URL that the first acceptance binds the account to; None if it is bound."""
-        self._bind_to = bind_to
+        """`pin_to`: the base URL that the first acceptance pins the account to; None if it is pinned."""
+        self._pin_to = pin_to
         self._database = database
-        self._terms = terms
-        self._budget = budget
-        self._limits = limits
-        self._settle_seconds = settle_seconds
+        self._channel = channel
+        self._settings = settings
+        self._budget = settings.budget
+        self._limits = settings.gate_limits
+        self._worker = worker
         self._uniform = uniform
         self._clock = clock
         self._kept: list[Finished] = []
-        self._in_limbo: tuple[UUID, ...] = ()
-        self._troubled = True  # until a claim says otherwise
+        self._unacknowledged: tuple[UUID, ...] = ()
+        self._needs_gates = True  # until a claim says otherwise
 
     @property
     def owes(self) -> int:
         """Attempts that are finished and not yet stored, and claims that may or may not have been committed."""
-        return len(self._kept) + len(self._in_limbo)
+        return len(self._kept) + len(self._unacknowledged)
 
     def abandon(self) -> None:
         """Forget what could not be stored: the leases run out, and look-ups find out what happened."""
         self._kept.clear()
-        self._in_limbo = ()
+        self._unacknowledged = ()
 
     def turn(self, finished: Sequence[Finished], attempt_ids: Sequence[UUID]) -> Turn:
         """Record `finished` and all that is still kept, then claim a lead for each of `attempt_ids`.
@@ -123,7 +125,7 @@ class Recorder:
         Raises `StoreUnavailable`; what is not recorded is then kept for the next turn, and nothing may be POSTed.
         """
         self._kept.extend(finished)
-        self._settle_limbo()
+        self._settle_unacknowledged()
         claim = self._at_once(attempt_ids)
         if claim is None:
             if self._kept:
@@ -136,14 +138,14 @@ class Recorder:
             claim = self._claim(attempt_ids)
         if claim.opened:
             reach("claim.after")
-        self._troubled = claim.troubled
+        self._needs_gates = claim.needs_gates
         asked = len(attempt_ids)
         return Turn(claim.opened, drained=claim.touched < asked, full=asked <= claim.touched)
 
     def _at_once(self, attempt_ids: Sequence[UUID]) -> Claim | None:
         """Record and claim in one transaction; None where the claim, or both, must go the long way.
 
-        What was recorded by then is out of `_kept`; a claim that was not acknowledged is in limbo, as after any claim.
+        What was recorded by then is out of `_kept`; a claim that was not acknowledged is in `_unacknowledged`.
         """
         if not attempt_ids or not self._kept or not self._all_plain():
             return None
@@ -152,19 +154,20 @@ class Recorder:
         reach("claim.before")
         try:
             with self._database.autocommit() as connection:
-                recorded, claimed = together(
-                    connection, results.recording(rows), claims.claiming(self._terms, attempt_ids)
-                )
+                recorded, claimed = together(connection, results.recording(rows), self._claiming(attempt_ids))
             self._settle(rows, results.recorded_of(recorded))
             self._record_kept()
         except (TryAgain, StatementRefused):
             return None
         except StoreUnavailable:
-            self._in_limbo = tuple(attempt_ids)
+            self._unacknowledged = tuple(attempt_ids)
             raise
         reach("record.after")
-        claim = claims.claim_of(self._terms, claimed)
+        claim = claims.claim_of(self._channel, claimed)
         return None if claim.probing and not claim.touched else claim
+
+    def _claiming(self, attempt_ids: Sequence[UUID]) -> Call:
+        return claims.claiming(self._channel, attempt_ids, self._settings, worker=self._worker)
 
     # Claiming ---------------------------------------------------------------------------------------------------------
 
@@ -172,7 +175,7 @@ class Recorder:
         for _ in range(_TRIES):
             try:
                 with self._database.autocommit() as connection:
-                    claim = claims.claim(connection, self._terms, attempt_ids)
+                    claim = self._claim_within(connection, attempt_ids)
                 if not claim.probing or claim.touched:
                     return claim
                 with self._database.transaction() as connection:
@@ -182,19 +185,24 @@ class Recorder:
             except StatementRefused as refusal:
                 # The run ends as if nothing were due, but what is on its way is still recorded.
                 events.alarm("claim.refused", sqlstate=refusal.sqlstate, constraint=refusal.constraint)
-                return Claim(troubled=True)
+                return Claim(needs_gates=True)
             except StoreUnavailable:
                 # Whether it was committed is not known: the next turn asks, and nothing is POSTed before.
-                self._in_limbo = tuple(attempt_ids)
+                self._unacknowledged = tuple(attempt_ids)
                 raise
         raise StoreUnavailable(_LOCKED)
 
+    def _claim_within(self, connection: Connection, attempt_ids: Sequence[UUID], *, probing: bool = False) -> Claim:
+        return claims.claim(
+            connection, self._channel, attempt_ids, self._settings, worker=self._worker, probing=probing
+        )
+
     def _claim_probe(self, connection: Connection, attempt_ids: Sequence[UUID]) -> Claim:
         """While a gate probes, one lead of its scope may be on its way; the gate's row, locked, is the turnstile."""
-        claims.hold_pauses(connection, self._terms.account)
-        pair = gates.lock(connection, self._terms.account, self._terms.campaign_id)
+        claims.hold_pauses(connection, self._channel.account)
+        pair = gates.lock(connection, self._channel)
         if any(gate.state is GateState.CLOSED for gate in pair):
-            return Claim(troubled=True)
+            return Claim(needs_gates=True)
         account, channel = pair
         if account.state is GateState.PROBING:
             taken = gates.sending(connection, account.account, None)
@@ -203,14 +211,14 @@ class Recorder:
                 connection, channel.account, channel.campaign_id
             )
         if taken:
-            return Claim(troubled=True)
-        return claims.claim(connection, self._terms, attempt_ids, probing=True)
+            return Claim(needs_gates=True)
+        return self._claim_within(connection, attempt_ids, probing=True)
 
-    def _settle_limbo(self) -> None:
+    def _settle_unacknowledged(self) -> None:
         """Give back what a claim opened that was not acknowledged: it was not sent, so it is not in doubt."""
-        if self._in_limbo:
-            released = self._database.again(lambda connection: claims.release(connection, self._in_limbo))
-            self._in_limbo = ()
+        if self._unacknowledged:
+            released = self._database.again(lambda connection: claims.release(connection, self._unacknowledged))
+            self._unacknowledged = ()
             events.note("claim.released", leads=released)
 
     # Recording --------------------------------------------------------------------------------------------------------
@@ -246,7 +254,7 @@ class Recorder:
         return not self._kept
 
     def _all_plain(self) -> bool:
-        return not self._troubled and self._bind_to is None and all(map(_is_plain, self._kept))
+        return not self._needs_gates and self._pin_to is None and all(map(_is_plain, self._kept))
 
     def _settle(self, rows: Sequence[results.Result], recorded: results.Recorded) -> None:
         """Tell of what is stored, and keep what is not."""
@@ -277,14 +285,14 @@ class Recorder:
     def _record(self, connection: Connection, finished: Sequence[Finished]) -> list[Callable[[], None]]:
         """Gates, then leads, then attempts. Returns what to tell the log once this is committed."""
         notes: list[Callable[[], None]] = []
-        folded = fold_into_gates(connection, self._terms.account, self._terms.campaign_id, finished, self._limits)
-        self._troubled = self._troubled or folded.troubled
+        folded = fold_into_gates(connection, self._channel, finished, self._limits)
+        self._needs_gates = self._needs_gates or folded.needs_gates
         notes.extend(gate_moved(gate) for gate in folded.moved)
         rows = [self._result(one, gate_closed=folded.closed, past=_past(connection, one)) for one in finished]
         recorded = results.record(connection, rows)
-        if self._bind_to is not None and any(one.outcome.kind is Kind.ACCEPTED for one in finished):
-            accounts.bind(connection, self._terms.account, self._bind_to)
-            notes.append(self._bound)
+        if self._pin_to is not None and any(one.outcome.kind is Kind.ACCEPTED for one in finished):
+            accounts.pin(connection, self._channel.account, self._pin_to)
+            notes.append(self._pinned)
         missing = [row for row in rows if row.attempt_id not in recorded.attempt_ids]
         if missing:
             known = results.already_recorded(connection, missing)
@@ -316,7 +324,7 @@ class Recorder:
             outcome=outcome.kind,
             message=outcome.message,
             ended_ago=max(0.0, self._clock() - finished.ended_at),
-            settle=self._settle_seconds if move.state is State.UNKNOWN else 0.0,
+            settle=self._settings.settle_seconds if move.state is State.UNKNOWN else 0.0,
             failure_class=move.failure_class,
             due_in=due_in,
             give_back=move.give_back,
@@ -329,8 +337,8 @@ class Recorder:
             evidence=outcome.evidence,
         )
 
-    def _bound(self) -> None:
-        self._bind_to = None
+    def _pinned(self) -> None:
+        self._pin_to = None
 
 
 def _without_words(outcome: Outcome) -> Outcome:

@@ -14,18 +14,19 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from operator import itemgetter
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
 import uuid_utils.compat
 from sqlalchemy import Connection
 
+from dispatcher.broker.doorbell import Bell
 from dispatcher.errors import FieldError, InvalidLead, StoreUnavailable
 from dispatcher.intake import copying
 from dispatcher.intake.submit import Announcement
 from dispatcher.intake.validators import Validators
 from dispatcher.lead.candidate import Admission, BatchIds, Candidate, Ids, Rejection, decide, read_items
-from dispatcher.lead.options import BatchResult, check_account
+from dispatcher.lead.options import BatchResult, Channel, check_account
 from dispatcher.store.database import Database, StatementRefused, TryAgain, translated
 
 if TYPE_CHECKING:
@@ -114,14 +115,6 @@ REPEAT_FOR_SECONDS: Final = 2.0
 _SLICE_ITEMS: Final = 200  # validated before the storing thread gets a turn; unasked, Python gives it one in 5 ms
 _AHEAD: Final = 2  # chunks validated ahead, for each process
 _STORED_AHEAD: Final = 2  # chunks on their way to Postgres: one there, one that waits, so that neither side idles
-
-
-class Bell(Protocol):
-    """Says that a channel has work. May fail silently: the sweep rings too."""
-
-    def ring(self, account: str, campaign_id: int) -> bool:
-        """Whether the bell is now rung."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,7 +248,7 @@ class Bulk:
             admission = store.store(chunk.candidates)
             if not isinstance(session, Connection):
                 for campaign_id in admission.campaign_ids:
-                    Announcement.of(session, self._bell).add(account, campaign_id)
+                    Announcement.of(session, self._bell).add(Channel(account, campaign_id))
             yield _result(chunk, admission)
 
     def _stored_beside(self, chunks: Iterable[_Chunk], store: ChunkStore) -> Iterator[ChunkResult]:
@@ -294,7 +287,7 @@ class Bulk:
 
     def _ring(self, account: str, campaign_ids: Iterable[int]) -> None:
         for campaign_id in campaign_ids:
-            self._bell.ring(account, campaign_id)
+            self._bell.ring(Channel(account, campaign_id))
 
 
 def batch_id_of(given: object) -> UUID:

@@ -5,17 +5,18 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 from uuid import UUID
 
 import orjson
 import uuid_utils.compat
 from sqlalchemy import Connection, Row, event, text
 
+from dispatcher.broker.doorbell import Bell
 from dispatcher.errors import FieldError, IdempotencyConflict, InvalidLead, StoreUnavailable
 from dispatcher.failpoint import reach
 from dispatcher.lead.lead import Lead
-from dispatcher.lead.options import Submission, SubmitOptions, check_account
+from dispatcher.lead.options import Channel, Submission, SubmitOptions, check_account
 from dispatcher.logs.tracing import submitting
 from dispatcher.store.database import Database, OtherSchema, StatementRefused, TryAgain, translated
 from dispatcher.store.migration import check
@@ -28,14 +29,6 @@ if TYPE_CHECKING:  # whoever passes a `Session` has loaded the ORM; a producer w
 _KEY: Final = "dispatcher.announcement"
 
 
-class Bell(Protocol):
-    """Says that a channel has work. May fail silently: the sweep rings too."""
-
-    def ring(self, account: str, campaign_id: int) -> bool:
-        """Whether the bell is now rung."""
-        ...
-
-
 class Announcement:
     """The channels that a session's next commit announces. One for each session, kept in its `info`.
 
@@ -44,7 +37,7 @@ class Announcement:
 
     def __init__(self, session: "Session", bell: Bell) -> None:
         self._bell = bell
-        self._channels: dict[tuple[str, int], None] = {}
+        self._channels: dict[Channel, None] = {}
         event.listen(session, "after_commit", self._committed)
         event.listen(session, "after_rollback", self._rolled_back)
 
@@ -56,17 +49,17 @@ class Announcement:
             known[bell] = cls(session, bell)
         return known[bell]
 
-    def add(self, account: str, campaign_id: int) -> None:
+    def add(self, channel: Channel) -> None:
         """Ring this channel after the commit."""
-        self._channels[account, campaign_id] = None
+        self._channels[channel] = None
 
     def _committed(self, session: "Session") -> None:
         # Also called when a savepoint is released, while nobody else can see anything yet.
         if session.in_nested_transaction():
             return
         channels, self._channels = self._channels, {}
-        for account, campaign_id in channels:
-            self._bell.ring(account, campaign_id)
+        for channel in channels:
+            self._bell.ring(channel)
 
     def _rolled_back(self, session: "Session") -> None:
         if not session.in_nested_transaction():
@@ -147,6 +140,11 @@ class Entry:
     account: str
     lead: Lead
     options: SubmitOptions
+
+    @property
+    def channel(self) -> Channel:
+        """The channel that it goes to."""
+        return Channel(self.account, self.lead.campaign_id)
 
     def __repr__(self) -> str:
         return f"Entry(id={self.id}, account={self.account!r}, campaign_id={self.lead.campaign_id})"
@@ -268,13 +266,13 @@ class Intake:
                 stored = self._store_durably(entry)
                 reach("submit.after_commit")
                 if _is_news(stored):
-                    self._bell.ring(entry.account, entry.lead.campaign_id)
+                    self._bell.ring(entry.channel)
             else:
                 connection = session if isinstance(session, Connection) else session.connection()
                 with translated():
                     stored = self._store(entry, connection, connection.begin_nested)
                 if not isinstance(session, Connection) and _is_news(stored):
-                    Announcement.of(session, self._bell).add(entry.account, entry.lead.campaign_id)
+                    Announcement.of(session, self._bell).add(entry.channel)
             tell(stored.lead_id, stored.state)
         return Submission(stored.lead_id, stored.state, stored.created, stored.duplicate_of)
 

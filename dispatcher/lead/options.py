@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 from uuid import UUID
 
 from dispatcher.errors import FieldError, InvalidLead
@@ -21,6 +21,13 @@ ACCOUNT_NAME: Final = re.compile(r"[a-z0-9_]{1,40}")
 
 _FIELDS = ("id", "idempotency_key", "priority", "not_before", "expires_at")
 _LATEST_YEAR = 9998  # one zone further east, the last day of year 9999 cannot be read back
+
+
+class Channel(NamedTuple):
+    """A campaign of an account: the unit that is claimed, rung for, rate-limited and held back together."""
+
+    account: str
+    campaign_id: int
 
 
 @dataclass(frozen=True, slots=True, init=False)

@@ -4,7 +4,7 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Final, Protocol
 
-from dispatcher.broker.limiter import LimiterUnavailable, Permits
+from dispatcher.broker.limiter import LimiterUnavailable, Rate
 from dispatcher.decisions.hints import rate_hints
 from dispatcher.decisions.listing import Page, read_page
 from dispatcher.decisions.reply import Reply
@@ -25,16 +25,6 @@ class Client(Protocol):
 
     def list_leads(self, *, campaign_id: int, phone_number: str | None, page: int, per_page: int) -> Reply:
         """One page; `per_page` at most 100."""
-
-
-class Rate(Protocol):
-    """The look-ups' share of the account's permits. Raises `LimiterUnavailable`."""
-
-    def take_lookup(self, *, leads_wait: bool) -> Permits:
-        """One permit, or none; a smaller share while leads wait."""
-
-    def slow(self, *, remaining: int, reset_seconds: float) -> None:
-        """Slow all workers of the account."""
 
 
 class NoPermit(DispatcherError):

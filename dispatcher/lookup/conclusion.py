@@ -4,17 +4,19 @@ Between the question to Voicery's list and its answer another look-up, a late an
 was true; so the evidence is read again once the lead's row is held.
 """
 
-from dataclasses import dataclass
 from datetime import datetime
-from typing import Final, Protocol
+from typing import Final
 
 from sqlalchemy import Connection
 
+from dispatcher.broker.doorbell import Bell
+from dispatcher.config.settings import Settings
 from dispatcher.decisions.outcome import Kind
 from dispatcher.decisions.reply import match_contacts
 from dispatcher.decisions.states import State
 from dispatcher.decisions.verdict import Circumstances, Decision, Judgement, LookUp, OnUnknown, Step, Verdict, decide
 from dispatcher.failpoint import reach
+from dispatcher.lead.options import Channel
 from dispatcher.logs import events
 from dispatcher.lookup import doubts
 from dispatcher.lookup.doubts import InDoubt
@@ -25,32 +27,13 @@ from dispatcher.store.database import Database, StatementRefused
 _ONE_LIVE: Final = "leads_one_live"
 
 
-class Bell(Protocol):
-    """Rings a channel. Never raises."""
-
-    def ring(self, account: str, campaign_id: int) -> bool:
-        """Say that the channel has work."""
-
-
-@dataclass(frozen=True, slots=True)
-class LookUpTerms:
-    """The settings that look-ups depend on; durations in seconds."""
-
-    on_unknown: OnUnknown
-    settle_seconds: float
-    unknown_for_seconds: float
-    reference_variable: str | None
-    run_for_seconds: float
-    hold_seconds: float = 120.0  # leads that a killed run had taken are due again after this
-
-
 class Conclusions:
     """Decides what look-ups mean for leads, and writes it down."""
 
-    def __init__(self, database: Database, bell: Bell, terms: LookUpTerms) -> None:
+    def __init__(self, database: Database, bell: Bell, settings: Settings) -> None:
         self._database = database
         self._bell = bell
-        self._terms = terms
+        self._settings = settings
 
     def conclude(self, doubt: InDoubt, judgement: Judgement, look: LookUp) -> Decision:
         """Take the step that the evidence allows, and keep the evidence. Raises `StoreUnavailable`."""
@@ -61,7 +44,7 @@ class Conclusions:
             decision = self._overtaken(doubt, judgement, look, refusal)
         reach("lookup.after_decision")
         if decision.step is Step.RESEND:
-            self._bell.ring(doubt.account, doubt.campaign_id)
+            self._bell.ring(Channel(doubt.account, doubt.campaign_id))
         if decision.step is Step.FAIL:
             events.warn("lead.outcome_unknown", lead_id=str(doubt.lead_id), campaign_id=doubt.campaign_id)
         return decision
@@ -99,7 +82,7 @@ class Conclusions:
             if twice and "called_twice" not in now.evidence:
                 doubts.note(connection, now, {"called_twice": found})
                 audit.open_incident(connection, IncidentKind.CALLED_TWICE, now.lead_id, why, {"voicery_lead_id": found})
-            doubts.look_again(connection, now, seconds=self._terms.settle_seconds)
+            doubts.look_again(connection, now, seconds=self._settings.settle_seconds)
 
         self._database.again(keep)
         return decision
@@ -107,13 +90,13 @@ class Conclusions:
     def _circumstances(self, doubt: InDoubt) -> Circumstances:
         return Circumstances(
             kind=Kind(doubt.outcome),
-            on_unknown=self._terms.on_unknown,
+            on_unknown=OnUnknown(self._settings.on_unknown),
             allow_dupplicate=doubt.allow_dupplicate,
             resends=doubt.resends,
             ended_at=doubt.ended_at,
-            settle_seconds=self._terms.settle_seconds,
-            unknown_for_seconds=self._terms.unknown_for_seconds,
-            reference_sent=self._terms.reference_variable is not None,
+            settle_seconds=self._settings.settle_seconds,
+            unknown_for_seconds=self._settings.unknown_for_seconds,
+            reference_sent=self._settings.reference_variable is not None,
         )
 
     def _move(self, connection: Connection, doubt: InDoubt, judgement: Judgement, decision: Decision) -> None:

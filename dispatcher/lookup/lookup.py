@@ -3,12 +3,14 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Final, Protocol
+from typing import Final
 from uuid import UUID
 
 from sqlalchemy import Connection
 
-from dispatcher.broker.limiter import LimiterUnavailable
+from dispatcher.broker.doorbell import Bell
+from dispatcher.broker.limiter import LimiterUnavailable, Rate
+from dispatcher.config.settings import Settings
 from dispatcher.decisions.gate import Gate, GateLimits, GateState, after_probe, closed
 from dispatcher.decisions.listing import ListedLead, Page
 from dispatcher.decisions.outcome import Reason
@@ -17,24 +19,18 @@ from dispatcher.decisions.states import State
 from dispatcher.decisions.verdict import Decision, Doubt, Judgement, LookUp, Step, Verdict, judge
 from dispatcher.delivery import gates
 from dispatcher.failpoint import reach
+from dispatcher.lead.options import Channel
 from dispatcher.logs import events
 from dispatcher.lookup import doubts
-from dispatcher.lookup.asking import Client, LeadList, NoPermit, Rate
-from dispatcher.lookup.conclusion import Conclusions, LookUpTerms
+from dispatcher.lookup.asking import Client, LeadList, NoPermit
+from dispatcher.lookup.conclusion import Conclusions
 from dispatcher.lookup.doubts import Control, InDoubt
 from dispatcher.store import accounts
 from dispatcher.store.counters import LOOKUPS, Tally
 from dispatcher.store.database import Database
 
 
-class ProbeBell(Protocol):
-    """Rings a channel. Never raises."""
-
-    def ring(self, account: str, campaign_id: int) -> bool:
-        """Say that the channel has work."""
-
-
-def probe_gates(database: Database, leads: LeadList, bell: ProbeBell, limits: GateLimits, account: str) -> None:
+def probe_gates(database: Database, leads: LeadList, bell: Bell, limits: GateLimits, account: str) -> None:
     """Let each gate of the account that is due try one lead, or wait longer. Raises as `LeadList.page`."""
     with database.autocommit() as connection:
         waiting = gates.waiting_for_probe(connection, account)
@@ -45,12 +41,12 @@ def probe_gates(database: Database, leads: LeadList, bell: ProbeBell, limits: Ga
         probed = _move(database, account, campaign_id, limits, answered=answered)
         if campaign_id is not None and not leads.missing:
             if answered:
-                _relieve(database, account, campaign_id, limits)
+                _relieve(database, Channel(account, campaign_id), limits)
             elif leads.down:
-                _spread(database, account, campaign_id, limits)
+                _spread(database, Channel(account, campaign_id), limits)
         events.note("gate.probed", account=account, campaign_id=campaign_id, answered=answered)
         if probed.state is GateState.PROBING and ask_about is not None:
-            bell.ring(account, ask_about)
+            bell.ring(Channel(account, ask_about))
 
 
 def _answers(leads: LeadList, campaign_id: int | None) -> bool:
@@ -71,50 +67,40 @@ def _move(database: Database, account: str, campaign_id: int | None, limits: Gat
     return database.again(move)
 
 
-def _spread(database: Database, account: str, campaign_id: int, limits: GateLimits) -> None:
+def _spread(database: Database, channel: Channel, limits: GateLimits) -> None:
     """Close the account for an outage that its list shares with one of its campaigns, unless others get through."""
 
     def spread(connection: Connection) -> bool:
-        of_account, of_channel = gates.lock(connection, account, campaign_id)
+        of_account, of_channel = gates.lock(connection, channel)
         down = of_channel.reason is Reason.OUTAGE and of_account.state is GateState.OPEN
-        if not down or gates.accepted_since_closed(connection, account, campaign_id):
+        if not down or gates.accepted_since_closed(connection, channel):
             return False
-        why = f"Campaign {campaign_id} is held back, and Voicery's list does not answer either."
+        why = f"Campaign {channel.campaign_id} is held back, and Voicery's list does not answer either."
         gates.save(connection, closed(of_account, Reason.OUTAGE, limits, message=why))
         return True
 
     if database.again(spread):
-        events.warn("gate.closed", account=account, campaign_id=None, reason=Reason.OUTAGE.value)
+        events.warn("gate.closed", account=channel.account, campaign_id=None, reason=Reason.OUTAGE.value)
 
 
-def _relieve(database: Database, account: str, campaign_id: int, limits: GateLimits) -> None:
+def _relieve(database: Database, channel: Channel, limits: GateLimits) -> None:
     """Let an account that an outage closed try a lead too: the list has just answered one of its campaigns."""
 
     def relieve(connection: Connection) -> bool:
-        of_account, _ = gates.lock(connection, account, campaign_id)
+        of_account, _ = gates.lock(connection, channel)
         if of_account.state is not GateState.CLOSED or of_account.reason is not Reason.OUTAGE:
             return False
         gates.save(connection, after_probe(of_account, answered=True, limits=limits))
         return True
 
     if database.again(relieve):
-        events.note("gate.probing", account=account, campaign_id=None, reason=Reason.OUTAGE.value)
+        events.note("gate.probing", account=channel.account, campaign_id=None, reason=Reason.OUTAGE.value)
 
 
 PAGES_PAY_FROM: Final = 4
 """From so many doubts of one campaign, its newest page is read first: it may prove presence for several at once."""
 
 _AT_ONCE: Final = 50
-
-
-class Bell(Protocol):
-    """The doorbells. Never raises."""
-
-    def ring(self, account: str, campaign_id: int) -> bool:
-        """Say that the channel has work."""
-
-    def clear_lookup(self, account: str) -> None:
-        """Say that somebody is looking."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,13 +119,12 @@ class Resolution:
     def __init__(
         self,
         database: Database,
+        settings: Settings,
         client: Client,
         rate: Rate,
         bell: Bell,
         *,
         account: str,
-        terms: LookUpTerms,
-        limits: GateLimits,
         clock: Callable[[], float],
         stopping: Callable[[], bool],
     ) -> None:
@@ -147,10 +132,11 @@ class Resolution:
         self._database = database
         self._list = LeadList(database, client, rate, account=account)
         self._bell = bell
-        self._conclusions = Conclusions(database, bell, terms)
+        self._conclusions = Conclusions(database, bell, settings)
         self._account = account
-        self._terms = terms
-        self._limits = limits
+        self._settings = settings
+        # A run ends in time, but for the exchanges of its last lead; what a killed run had taken is due again then.
+        self._hold_seconds = settings.run_for_seconds + 4 * settings.deadline_seconds
         self._clock = clock
         self._stopping = stopping
         self._watermark_off = False
@@ -163,14 +149,14 @@ class Resolution:
         """Probe gates and look up what is due, for a few seconds. Returns how many leads were looked up."""
         self._bell.clear_lookup(self._account)
         self._look_around()
-        ends_at = self._clock() + self._terms.run_for_seconds
+        ends_at = self._clock() + self._settings.run_for_seconds
         looked_up = 0
         try:
-            probe_gates(self._database, self._list, self._bell, self._limits, self._account)
+            probe_gates(self._database, self._list, self._bell, self._settings.gate_limits, self._account)
             while not self._stopping() and self._clock() < ends_at:
                 batch = self._take(
                     lambda connection: doubts.take_due(
-                        connection, self._account, most=_AT_ONCE, hold_seconds=self._terms.hold_seconds
+                        connection, self._account, most=_AT_ONCE, hold_seconds=self._hold_seconds
                     )
                 )
                 if not batch:
@@ -282,7 +268,7 @@ class Resolution:
         return judge(self._as_sent(doubt), page, bound)
 
     def _as_sent(self, doubt: InDoubt) -> Doubt:
-        name = self._terms.reference_variable
+        name = self._settings.reference_variable
         variables = dict(doubt.variables)
         if name is not None:
             variables[name] = str(doubt.lead_id)
@@ -297,7 +283,7 @@ class Resolution:
     def _control(self, doubt: InDoubt) -> tuple[bool, bool]:
         """Whether the list shows a lead that it must show; and whether that row carries its own reference."""
         with self._database.autocommit() as connection:
-            known = doubts.control(connection, doubt, settle_seconds=self._terms.settle_seconds)
+            known = doubts.control(connection, doubt, settle_seconds=self._settings.settle_seconds)
         if known is None:
             return False, False
         if known.lead_id not in self._controls:
@@ -314,7 +300,7 @@ class Resolution:
         return False, False
 
     def _carries_reference(self, row: ListedLead, lead_id: UUID) -> bool:
-        name = self._terms.reference_variable
+        name = self._settings.reference_variable
         return name is not None and row.variables is not None and row.variables.get(name) == str(lead_id)
 
     def _switch_watermark_off(self, why: str) -> None:

@@ -9,13 +9,15 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final, Literal, Protocol, assert_never
+from typing import Any, Final, Literal, assert_never
 from uuid import UUID
 
 from sqlalchemy import Connection
 
+from dispatcher.broker.doorbell import Bell
 from dispatcher.decisions.states import FailureClass, State
 from dispatcher.errors import DispatcherError, LeadNotFound, NotAllowed
+from dispatcher.lead.options import Channel
 from dispatcher.operator import decided, failures
 from dispatcher.operator.decided import Locked
 from dispatcher.operator.failures import MOST_LISTED, FailureFilter, FailureGroup
@@ -29,13 +31,6 @@ MOST_COUNTED: Final = 1_000_000
 MOST_READ: Final = 10_000
 
 Resolved = Literal["accepted", "dismissed"]
-
-
-class Bell(Protocol):
-    """Says that a channel has work. May fail silently: the sweep rings too."""
-
-    def ring(self, account: str, campaign_id: int) -> bool:
-        """Ring for a channel."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +102,7 @@ class Failures:
 
         with self._alone(lead_id):
             lead = self._database.again(act)
-        self._bell.ring(lead.account, lead.campaign_id)
+        self._bell.ring(Channel(lead.account, lead.campaign_id))
 
     def replay_within(
         self,

@@ -9,6 +9,7 @@ from uuid import UUID
 
 from sqlalchemy import Connection, Row, TextClause, text
 
+from dispatcher.config.settings import Settings
 from dispatcher.logs import events
 from dispatcher.operator.activity import first_id
 from dispatcher.store import audit
@@ -236,15 +237,6 @@ _OVERLAP: Final = timedelta(days=1)
 """So far a pass looks back behind the one before it: outcomes that came late, clocks that were wrong."""
 
 
-@dataclass(frozen=True, slots=True)
-class Retention:
-    """How long each is kept after its end."""
-
-    leads: timedelta
-    responses: timedelta
-    keys: timedelta
-
-
 class Pruning:
     """Prunes in passes of as many steps as it needs; a process that dies in the middle costs nothing but a new pass.
 
@@ -252,9 +244,11 @@ class Pruning:
     first pass of a process looks at all of them, a later one at those that have become old since.
     """
 
-    def __init__(self, database: Database, retention: Retention) -> None:
+    def __init__(self, database: Database, settings: Settings) -> None:
         self._database = database
-        self._retention = retention
+        self._leads = timedelta(days=settings.retention_days)
+        self._responses = timedelta(days=settings.response_retention_days)
+        self._keys = timedelta(days=settings.key_retention_days)
         self._pass: Generator[int, None, None] | None = None
         self._looked_until: datetime | None = None
 
@@ -277,16 +271,16 @@ class Pruning:
     def _steps(self) -> Generator[int, None, None]:
         with self._database.autocommit() as connection:
             today = database_now(connection)
-        kept, looked_from = self._retention, self._looked_until or _BEGINNING
-        ended = partial(prune_leads, before=today - kept.leads, failed=False)
+        looked_from = self._looked_until or _BEGINNING
+        ended = partial(prune_leads, before=today - self._leads, failed=False)
         pruned = yield from self._walk(ended, since(_BEGINNING))
-        old_keys = partial(prune_keys, before=today - max(kept.keys, kept.leads))
+        old_keys = partial(prune_keys, before=today - max(self._keys, self._leads))
         pruned += yield from self._walk(old_keys, keys_since(_BEGINNING))
-        emptied = partial(prune_responses, before=today - kept.responses)
-        cleared = yield from self._walk(emptied, responses_since(_before(looked_from, kept.responses)))
-        emptied = partial(prune_failure_responses, before=today - kept.responses)
+        emptied = partial(prune_responses, before=today - self._responses)
+        cleared = yield from self._walk(emptied, responses_since(_before(looked_from, self._responses)))
+        emptied = partial(prune_failure_responses, before=today - self._responses)
         cleared += yield from self._walk(emptied, {"after_id": 0})
-        while forgotten := self._database.again(partial(prune_records, before=today - kept.leads)):
+        while forgotten := self._database.again(partial(prune_records, before=today - self._leads)):
             yield forgotten
         self._looked_until = today
         if pruned or cleared:

@@ -29,7 +29,7 @@ SELECT account.base_url, coalesce(account.watermark_off, false) AS watermark_off
 FROM (SELECT 1) AS one LEFT JOIN dispatcher.accounts AS account ON account.name = :name
 """)
 
-_BIND = text("""
+_PIN = text("""
 INSERT INTO dispatcher.accounts (name, base_url) VALUES (:name, :base_url)
 ON CONFLICT (name) DO UPDATE SET base_url = coalesce(accounts.base_url, excluded.base_url)
 """)
@@ -58,7 +58,7 @@ ON CONFLICT (name) DO UPDATE SET watermark_off = true
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """`base_url`: the one it is bound to, None before its first accepted attempt. `rate_limit`: the campaign's own."""
+    """`base_url`: the one it is pinned to, None before its first accepted attempt. `rate_limit`: the campaign's own."""
 
     base_url: str | None
     watermark_off: bool
@@ -72,9 +72,9 @@ def read(connection: Connection, name: str, campaign_id: int | None = None) -> A
     return Account(row.base_url, row.watermark_off, row.list_off_until, row.rate_limit)
 
 
-def bind(connection: Connection, name: str, base_url: str) -> None:
-    """Remember where the account's leads were accepted first; a bound account stays bound."""
-    connection.execute(_BIND, {"name": name, "base_url": base_url})
+def pin(connection: Connection, name: str, base_url: str) -> None:
+    """Store where the account's leads were accepted first; a URL that is stored already stays."""
+    connection.execute(_PIN, {"name": name, "base_url": base_url})
 
 
 def leads_wait(connection: Connection, account: str) -> bool:

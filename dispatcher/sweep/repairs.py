@@ -7,6 +7,7 @@ from uuid import UUID
 
 from sqlalchemy import Connection, text
 
+from dispatcher.lead.options import Channel
 from dispatcher.store.accounts import WAITING_CHANNELS
 
 BATCH: Final = 500
@@ -177,9 +178,9 @@ def release(connection: Connection, holder: str) -> None:
     connection.execute(_RELEASE, {"holder": holder})
 
 
-def due_channels(connection: Connection) -> list[tuple[str, int]]:
-    """The channels with leads that may be claimed now, the longest unserved first."""
-    return [(row.account, row.campaign_id) for row in connection.execute(_DUE_CHANNELS)]
+def due_channels(connection: Connection) -> list[Channel]:
+    """Return the channels with leads that may be claimed now, the longest unserved first."""
+    return [Channel(row.account, row.campaign_id) for row in connection.execute(_DUE_CHANNELS)]
 
 
 def due_lookups(connection: Connection) -> list[str]:
@@ -220,6 +221,6 @@ def worker_seen(connection: Connection, name: str) -> None:
     connection.execute(_WORKERS_GONE)
 
 
-def served(connection: Connection, account: str, campaign_id: int, worker: str, claims: int) -> None:
+def served(connection: Connection, channel: Channel, worker: str, claims: int) -> None:
     """Note that a delivery run has served this channel, and how many leads it claimed."""
-    connection.execute(_SERVED, {"account": account, "campaign_id": campaign_id, "worker": worker, "claims": claims})
+    connection.execute(_SERVED, {**channel._asdict(), "worker": worker, "claims": claims})

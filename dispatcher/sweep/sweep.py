@@ -12,7 +12,8 @@ from uuid import UUID
 from sqlalchemy import Connection
 
 from dispatcher.alerts import alerts
-from dispatcher.broker.limiter import LimiterUnavailable
+from dispatcher.broker.doorbell import Bell
+from dispatcher.broker.limiter import LimiterUnavailable, Rate
 from dispatcher.errors import StoreUnavailable
 from dispatcher.failpoint import reach
 from dispatcher.logs import events
@@ -32,14 +33,6 @@ BULK_SECONDS: Final = 0.5
 T = TypeVar("T")
 
 
-class Bell(Protocol):
-    """The doorbells of all channels. Never raises."""
-
-    def ring(self, account: str, campaign_id: int) -> bool: ...
-    def ring_lookup(self, account: str) -> bool: ...
-    def ring_alerts(self) -> bool: ...
-
-
 class Work(Protocol):
     """Bulk work that operators have asked for."""
 
@@ -54,12 +47,6 @@ class Forgetting(Protocol):
         """Prune one slice of what is too old."""
 
 
-class Rate(Protocol):
-    """How many requests an account may send now; None without a limit. Raises `LimiterUnavailable`."""
-
-    def available(self, account: str) -> int | None: ...
-
-
 class Sweep:
     """`name` is this sweeper's, `worker` the one it belongs to. Durations in seconds; `clock` is monotonic.
 
@@ -70,7 +57,7 @@ class Sweep:
         self,
         database: Database,
         bell: Bell,
-        rate: Rate,
+        rate_of: Callable[[str], Rate],
         work: Work | None = None,
         forgetting: Forgetting | None = None,
         *,
@@ -83,7 +70,7 @@ class Sweep:
     ) -> None:
         self._database = database
         self._bell = bell
-        self._rate = rate
+        self._rate_of = rate_of
         self._work = work
         self._forgetting = forgetting
         self._name = name
@@ -195,16 +182,16 @@ class Sweep:
     def _ring_channels(self) -> None:
         """Ring as many channels of an account as it has permits: more would wake workers that may send nothing."""
         left: dict[str, float] = {}
-        for account, campaign_id in self._read(repairs.due_channels):
-            if account not in left:
-                left[account] = self._permits(account)
-            if left[account] > 0 and self._bell.ring(account, campaign_id):
-                left[account] -= 1
+        for channel in self._read(repairs.due_channels):
+            if channel.account not in left:
+                left[channel.account] = self._permits(channel.account)
+            if left[channel.account] > 0 and self._bell.ring(channel):
+                left[channel.account] -= 1
                 self._tally.add(RINGS, "deliver")
 
     def _permits(self, account: str) -> float:
         try:
-            available = self._rate.available(account)
+            available = self._rate_of(account).available()
         except LimiterUnavailable:
             # Without Redis neither permits nor doorbells exist: nothing is lost by asking again in the next round.
             return 0

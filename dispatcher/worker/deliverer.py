@@ -8,34 +8,30 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from datetime import timedelta
 from typing import Final
 from uuid import UUID
 
 from dispatcher.alerts.alerting import Alerting, Webhook
 from dispatcher.broker.connection import connect
 from dispatcher.broker.doorbell import Doorbell
-from dispatcher.broker.limiter import ChannelBell, ChannelRate, Limiter, LimiterUnavailable, Permits
-from dispatcher.config.account import RateWindow, binding_of, parse_rate_limit
+from dispatcher.broker.limiter import Limiter, LimiterUnavailable, Rate
+from dispatcher.config.account import parse_rate_limit, pinned_url
 from dispatcher.config.settings import Settings
-from dispatcher.decisions.gate import GateLimits, closed
-from dispatcher.decisions.outcome import Reason, Rules
-from dispatcher.decisions.policy import Budget
+from dispatcher.decisions.gate import closed
+from dispatcher.decisions.outcome import Reason
 from dispatcher.decisions.reply import Reply
-from dispatcher.decisions.verdict import OnUnknown
 from dispatcher.delivery import gates
-from dispatcher.delivery.claims import ClaimTerms
-from dispatcher.delivery.delivery import DeliveryRun, Job, RunTerms, Slots
+from dispatcher.delivery.delivery import DeliveryRun, Job, Slots
 from dispatcher.delivery.recorder import Recorder
 from dispatcher.delivery.results import Finished
 from dispatcher.errors import NotConfigured
+from dispatcher.lead.options import Channel
 from dispatcher.logs import events
 from dispatcher.lookup.asking import NoPermit
-from dispatcher.lookup.conclusion import LookUpTerms
 from dispatcher.lookup.lookup import Finding, Resolution
 from dispatcher.operator.operations import Operations
 from dispatcher.operator.replay import Failures
-from dispatcher.operator.retention import Pruning, Retention
+from dispatcher.operator.retention import Pruning
 from dispatcher.store import accounts, counters
 from dispatcher.store.counters import RUNS
 from dispatcher.store.database import Database
@@ -67,54 +63,46 @@ class Deliverer:
         self._doorbell = Doorbell(redis_url)
         self._limiter = Limiter(connect(redis_url))
         self._clients: dict[str, VoiceryClient] = {}
-        self._stored: dict[tuple[str, int], tuple[float, accounts.Account]] = {}
+        self._stored: dict[Channel, tuple[float, accounts.Account]] = {}
         self._lock = threading.Lock()
 
     def deliver(self, account: str, campaign_id: int) -> None:
         """One delivery run of a channel."""
-        stored = self._ready(account, campaign_id)
+        channel = Channel(account, campaign_id)
+        stored = self._ready(channel)
         if stored is None:
             return
         settings = self._settings
         own = parse_rate_limit(stored.rate_limit) if stored.rate_limit else ()
-        rate = ChannelRate(self._limiter, account, campaign_id, settings.rate_limit, own)
-        binding = binding_of(settings.account(account).base_url)
         recorder = Recorder(
             self._database,
-            ClaimTerms(account, campaign_id, self._worker, settings.lease_seconds, settings.park_seconds),
-            budget=_budget(settings),
-            limits=_gate_limits(settings),
-            settle_seconds=settings.settle_seconds,
+            channel,
+            settings,
+            worker=self._worker,
             uniform=random.uniform,
             clock=steady_clock,
-            bind_to=binding if stored.base_url is None else None,
+            pin_to=pinned_url(settings.account(account).base_url) if stored.base_url is None else None,
         )
         run = DeliveryRun(
+            channel,
+            settings,
             recorder=recorder,
             client=self._client(account),
-            rate=rate,
-            bell=ChannelBell(self._doorbell, account, campaign_id),
+            rate=Rate(self._limiter, account, settings.rate_limit, campaign_id=campaign_id, campaign_windows=own),
+            bell=self._doorbell,
             slots_of=self._slots,
-            terms=RunTerms(
-                lease_seconds=settings.lease_seconds,
-                deadline_seconds=settings.deadline_seconds,
-                run_for_seconds=settings.run_for_seconds,
-                rules=Rules(settings.duplicate_rule, settings.safe_statuses),
-                reference_variable=settings.reference_variable,
-                limited=rate.limited,
-            ),
             clock=steady_clock,
             stopping=self._stopping,
         )
         claims = run.run()
         run.tally.add(RUNS, "deliver")
         with self._database.autocommit() as connection:
-            repairs.served(connection, account, campaign_id, self._worker, claims)
+            repairs.served(connection, channel, self._worker, claims)
             counters.add(connection, account, run.tally)
 
     def lookup(self, account: str) -> None:
         """One run of look-ups of an account."""
-        if self._ready(account, 0) is not None:
+        if self._ready(Channel(account, 0)) is not None:
             resolution = self.resolution(account)
             resolution.run()
             bulk = Operations(self._database, Failures(self._database, self._doorbell))
@@ -138,7 +126,7 @@ class Deliverer:
         Raises `NotConfigured` without a token, `NoPermit` or `LimiterUnavailable` where the rate forbids it.
         """
         self._settings.account(account).read_token()
-        permits = LookupRate(self._limiter, account, self._settings.rate_limit).take_lookup(leads_wait=False)
+        permits = Rate(self._limiter, account, self._settings.rate_limit).take_lookup(leads_wait=False)
         if not permits.granted:
             raise NoPermit(permits.next_in_seconds)
         with self._database.autocommit() as connection:
@@ -165,20 +153,11 @@ class Deliverer:
         settings = self._settings
         return Resolution(
             self._database,
+            settings,
             self._client(account),
-            LookupRate(self._limiter, account, settings.rate_limit),
+            Rate(self._limiter, account, settings.rate_limit),
             self._doorbell,
             account=account,
-            terms=LookUpTerms(
-                on_unknown=OnUnknown(settings.on_unknown),
-                settle_seconds=settings.settle_seconds,
-                unknown_for_seconds=settings.unknown_for_seconds,
-                reference_variable=settings.reference_variable,
-                run_for_seconds=settings.run_for_seconds,
-                # A run ends in time, but for the exchanges of the lead that it is at.
-                hold_seconds=settings.run_for_seconds + 4 * settings.deadline_seconds,
-            ),
-            limits=_gate_limits(settings),
             clock=steady_clock,
             stopping=self._stopping,
         )
@@ -192,33 +171,33 @@ class Deliverer:
     def _slots(self, work: Callable[[Job], Finished]) -> Slots[Job, Finished]:
         return Slots(self._settings.concurrency, work)
 
-    def _ready(self, account: str, campaign_id: int) -> accounts.Account | None:
+    def _ready(self, channel: Channel) -> accounts.Account | None:
         """What is stored of the account; None, and its gate closed, if this worker must not send for it.
 
         Read again after a second: a run is over soon, and a campaign's new limit holds from the next one.
         """
         now = steady_clock()
-        read_at, stored = self._stored.get((account, campaign_id), (-math.inf, None))
+        read_at, stored = self._stored.get(channel, (-math.inf, None))
         if stored is not None and now - read_at < _STORED_SECONDS:
             return stored
         with self._database.autocommit() as connection:
-            stored = accounts.read(connection, account, campaign_id)
-        fault = self._fault(account, stored)
+            stored = accounts.read(connection, *channel)
+        fault = self._fault(channel.account, stored)
         if fault is None:
-            if stored.base_url is not None:  # until it is bound, each run may be the one that binds it
-                self._remember(account, campaign_id, now, stored)
+            if stored.base_url is not None:  # until it is pinned, each run may be the one that pins it
+                self._remember(channel, now, stored)
             return stored
-        events.alarm("account.misconfigured", account=account, fault=fault)
+        events.alarm("account.misconfigured", account=channel.account, fault=fault)
         with self._database.transaction() as connection:
-            gate, _ = gates.lock(connection, account, campaign_id)
+            gate, _ = gates.lock(connection, channel)
             if gate.reason is not Reason.PAUSED:
-                gates.save(connection, closed(gate, Reason.MISCONFIGURED, _gate_limits(self._settings), message=fault))
+                gates.save(connection, closed(gate, Reason.MISCONFIGURED, self._settings.gate_limits, message=fault))
         return None
 
-    def _remember(self, account: str, campaign_id: int, now: float, stored: accounts.Account) -> None:
+    def _remember(self, channel: Channel, now: float, stored: accounts.Account) -> None:
         if len(self._stored) >= _STORED_MOST:
             self._stored.clear()
-        self._stored[account, campaign_id] = now, stored
+        self._stored[channel] = now, stored
 
     def _fault(self, account: str, stored: accounts.Account) -> str | None:
         try:
@@ -226,7 +205,7 @@ class Deliverer:
             configured.read_token()
         except NotConfigured as error:
             return str(error)
-        if stored.base_url is not None and stored.base_url != binding_of(configured.base_url):
+        if stored.base_url is not None and stored.base_url != pinned_url(configured.base_url):
             return (
                 "This worker's VOICERY_BASE_URL is not the one where this account's leads were accepted before; "
                 "set that one, or use another database for another Voicery."
@@ -250,38 +229,6 @@ class Deliverer:
             return self._clients[account]
 
 
-class LookupRate:
-    """The look-ups' share of an account's permits."""
-
-    def __init__(self, limiter: Limiter, account: str, windows: tuple[RateWindow, ...]) -> None:
-        self._limiter = limiter
-        self._account = account
-        self._windows = windows
-
-    def take_lookup(self, *, leads_wait: bool) -> Permits:
-        """One permit for a look-up, or none. Raises `LimiterUnavailable`."""
-        return self._limiter.take_lookups(self._account, 1, self._windows, leads_wait=leads_wait)
-
-    def slow(self, *, remaining: int, reset_seconds: float) -> None:
-        """Slow all workers of the account. Raises `LimiterUnavailable`."""
-        if self._windows:
-            self._limiter.slow(self._account, remaining=remaining, reset_seconds=reset_seconds)
-
-
-class SweepRate:
-    """How many requests an account may send now."""
-
-    def __init__(self, limiter: Limiter, windows: tuple[RateWindow, ...]) -> None:
-        self._limiter = limiter
-        self._windows = windows
-
-    def available(self, account: str) -> int | None:
-        """Permits that are free now; None without a limit. Raises `LimiterUnavailable`."""
-        if not self._windows:
-            return None
-        return min(use.permits - use.used for use in self._limiter.usage(account, self._windows))
-
-
 def worker_runtime(stopping: Callable[[], bool], *, main_pid: int | None = None) -> Deliverer:
     """What the tasks of this worker process run on, from the environment. `main_pid`: of the worker's main process."""
     return Deliverer(Settings.from_environment(), stopping=stopping, worker=worker_name(main_pid or os.getpid()))
@@ -292,12 +239,13 @@ def build_sweep(settings: Settings, *, main_pid: int) -> Sweep:
     redis_url = settings.require_redis_url()
     worker = worker_name(main_pid)
     database, bell = open_store(settings, "dispatcher-sweep", 1), Doorbell(redis_url)
+    limiter = Limiter(connect(redis_url))
     return Sweep(
         database,
         bell,
-        SweepRate(Limiter(connect(redis_url)), settings.rate_limit),
+        lambda account: Rate(limiter, account, settings.rate_limit),
         Operations(database, Failures(database, bell)),
-        Pruning(database, _retention(settings)),
+        Pruning(database, settings),
         name=f"{worker}:{os.getpid()}",
         worker=worker,
         settle_seconds=settings.settle_seconds,
@@ -314,29 +262,3 @@ def worker_name(main_pid: int) -> str:
 def open_store(settings: Settings, name: str, connections: int, kind: type[Database] = Database) -> Database:
     """The store that the settings name, for at most about twice so many connections."""
     return kind(settings.require_database_url(), name=name, pool_size=connections, pooler=settings.pooler)
-
-
-def _budget(settings: Settings) -> Budget:
-    return Budget(
-        max_attempts=settings.max_attempts,
-        retry_for_seconds=settings.retry_for_seconds,
-        backoff_base_seconds=settings.backoff_base_seconds,
-        backoff_max_seconds=settings.backoff_max_seconds,
-    )
-
-
-def _retention(settings: Settings) -> Retention:
-    return Retention(
-        leads=timedelta(days=settings.retention_days),
-        responses=timedelta(days=settings.response_retention_days),
-        keys=timedelta(days=settings.key_retention_days),
-    )
-
-
-def _gate_limits(settings: Settings) -> GateLimits:
-    return GateLimits(
-        wait_seconds=settings.gate_wait_seconds,
-        wait_max_seconds=settings.gate_wait_max_seconds,
-        outage_after=settings.outage_after,
-        rejecting_after=settings.rejecting_after,
-    )

@@ -18,21 +18,12 @@ from dispatcher.console.desk import Desk
 from dispatcher.console.guard import Guard, Origin, reached_at
 from dispatcher.console.rendering import Renderer
 from dispatcher.store.database import Database
+from tests.support.doubles import Clock
 from tests.support.rows import Rows
 
 PASSWORD = "correct horse battery"
 BASE = "http://127.0.0.1:8321"
 NAMES = {Role.VIEWER: "vic", Role.OPERATOR: "olga", Role.ADMIN: "ada"}
-
-
-class Clock:
-    """A monotonic clock that stands still unless told."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 @dataclass

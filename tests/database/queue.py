@@ -6,16 +6,24 @@ from collections.abc import Sequence
 from typing import Any
 
 import uuid_utils.compat
-from sqlalchemy import text
+from sqlalchemy import Connection, text
 
+from dispatcher.config.settings import Settings
 from dispatcher.decisions.outcome import Kind
 from dispatcher.decisions.states import FailureClass, State
 from dispatcher.delivery import claims, results
-from dispatcher.delivery.claims import Claim, Claimed, ClaimTerms
+from dispatcher.delivery.claims import Claim, Claimed
 from dispatcher.delivery.results import Recorded, Result
+from dispatcher.lead.options import Channel
 from dispatcher.store.database import Database
 
-TERMS = ClaimTerms(account="default", campaign_id=42, worker="test:1", lease_seconds=90.0, park_seconds=30.0)
+CHANNEL = Channel("default", 42)
+SETTINGS = Settings()
+
+
+def claim(connection: Connection, wanted: int = 1, channel: Channel = CHANNEL, *, probing: bool = False) -> Claim:
+    """Claim as a worker does."""
+    return claims.claim(connection, channel, ids(wanted), SETTINGS, worker="test:1", probing=probing)
 
 
 def phone(number: int) -> str:
@@ -96,11 +104,11 @@ class Queue:
         )
         return lead_id
 
-    def claim(self, wanted: int = 1, terms: ClaimTerms = TERMS, *, probing: bool = False) -> Claim:
+    def claim(self, wanted: int = 1, channel: Channel = CHANNEL, *, probing: bool = False) -> Claim:
         """Claim and commit."""
         with self.database.transaction() as connection:
-            claims.hold_pauses(connection, terms.account)
-            return claims.claim(connection, terms, ids(wanted), probing=probing)
+            claims.hold_pauses(connection, channel.account)
+            return claim(connection, wanted, channel, probing=probing)
 
     def claimed(self, number: int = 0, **columns: Any) -> Claimed:
         """A lead on its way."""

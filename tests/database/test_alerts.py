@@ -19,6 +19,7 @@ from dispatcher.config.setting import Secret
 from dispatcher.decisions.gate import Gate, GateLimits, closed
 from dispatcher.decisions.outcome import Reason
 from dispatcher.delivery import gates
+from dispatcher.lead.options import Channel
 from dispatcher.store.audit import IncidentKind, open_incident
 from dispatcher.store.database import Database
 from tests.database.queue import Queue
@@ -82,7 +83,7 @@ def send(database: Database, hook: Hook, *, quiet_seconds: float = 600.0) -> int
 
 def close_gate(database: Database, reason: Reason, campaign_id: int = 42) -> None:
     with database.transaction() as connection:
-        _, channel = gates.lock(connection, "default", campaign_id)
+        _, channel = gates.lock(connection, Channel("default", campaign_id))
         gates.save(connection, closed(channel, reason, LIMITS, message="Voicery said +12025550101 is odd"))
 
 
@@ -270,6 +271,6 @@ def test_an_unwanted_alert_costs_the_change_no_wait(database: Database) -> None:
 
 def test_a_gate_value_without_change_alerts_nobody(database: Database, queue: Queue) -> None:
     with database.transaction() as connection:
-        gates.lock(connection, "default", 42)
+        gates.lock(connection, Channel("default", 42))
         gates.save(connection, Gate("default", 42))
     assert open_causes(queue) == []

@@ -24,19 +24,9 @@ from dispatcher.intake.submit import Intake
 from dispatcher.lead.candidate import BatchIds, read_items
 from dispatcher.store.database import Database
 from tests.database.queue import phone
+from tests.support.doubles import Bell
 
 BATCH = uuid.UUID("018f0000-0000-7000-8000-000000000042")
-
-
-class Bell:
-    """Remembers its rings."""
-
-    def __init__(self) -> None:
-        self.rings: list[tuple[str, int]] = []
-
-    def ring(self, account: str, campaign_id: int) -> bool:
-        self.rings.append((account, campaign_id))
-        return True
 
 
 def leads(*numbers: int, campaign_id: int = 42, **more: Any) -> list[dict[str, Any]]:
@@ -254,15 +244,10 @@ def test_nothing_is_stored_that_comes_after_a_chunk_that_could_not_be(
 def test_each_channel_is_rung_once_a_chunk_after_its_commit(database: Database) -> None:
     seen: list[int] = []
 
-    class Watching(Bell):
-        def ring(self, account: str, campaign_id: int) -> bool:
-            seen.append(count(database))
-            return super().ring(account, campaign_id)
-
-    bell = Watching()
+    bell = Bell(on_ring=lambda _: seen.append(count(database)))
     items = [*leads(1, 2, 3), *leads(1, campaign_id=7), *leads(1, campaign_id=7), *leads(2, campaign_id=7)]
     Bulk(database, bell, chunk_items=4).submit_many(items, account="a")
-    assert sorted(bell.rings) == [("a", 7), ("a", 7), ("a", 42)]
+    assert sorted(bell.rung) == [("a", 7), ("a", 7), ("a", 42)]
     assert seen == [4, 4, 6]
 
 
@@ -271,14 +256,14 @@ def test_a_session_of_the_caller_decides_and_rings_after_its_commit(database: Da
     bulk = Bulk(database, bell, chunk_items=2)
     with Session(database.engine) as session:
         bulk.submit_many(leads(1, 2, 3), account="default", session=session)
-        assert (count(database), bell.rings) == (0, [])
+        assert (count(database), bell.rung) == (0, [])
         session.rollback()
-        assert (count(database), bell.rings) == (0, [])
+        assert (count(database), bell.rung) == (0, [])
     with Session(database.engine) as session:
         assert bulk.submit_many(leads(1, 2, 3, 1), account="default", session=session).duplicates == 1
         session.commit()
     assert count(database) == 4
-    assert set(bell.rings) == {("default", 42)}
+    assert set(bell.rung) == {("default", 42)}
 
 
 def test_in_a_session_a_race_undoes_only_the_chunk(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:

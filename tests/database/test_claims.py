@@ -4,20 +4,16 @@ import threading
 import uuid
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import replace
 
 import pytest
 from sqlalchemy import Connection, text
 
 from dispatcher.delivery import claims, gates
+from dispatcher.lead.options import Channel
 from dispatcher.operator.pause import GateKeeper
 from dispatcher.store.database import Database, TryAgain
-from tests.database.queue import TERMS, Queue, accepted, ids, phone, unknown
+from tests.database.queue import CHANNEL, SETTINGS, Queue, accepted, claim, phone, unknown
 from tests.support.waiting import wait_until
-
-
-def claim_in(connection: Connection, wanted: int = 1) -> claims.Claim:
-    return claims.claim(connection, TERMS, ids(wanted))
 
 
 def waiting_for_a_lock(database: Database) -> bool:
@@ -114,7 +110,7 @@ def test_a_claim_locks_no_more_leads_than_it_takes(queue: Queue) -> None:
         queue.put(number, priority=number % 3)
 
     with queue.database.transaction() as one, queue.database.transaction() as other:
-        first, second = claim_in(one, 10), claim_in(other, 10)
+        first, second = claim(one, 10), claim(other, 10)
 
     assert (len(first.opened), len(second.opened)) == (10, 10)
 
@@ -159,24 +155,24 @@ def test_two_claimers_never_take_the_same_lead(queue: Queue) -> None:
 def test_two_claimers_of_the_same_persons_in_opposite_orders_do_not_deadlock(queue: Queue) -> None:
     for round_ in range(10):
         campaign_id = 100 + round_
-        terms = replace(TERMS, campaign_id=campaign_id)
+        channel = CHANNEL._replace(campaign_id=campaign_id)
         for number, due_in in [(0, -4), (1, -3), (1, -2), (0, -1)]:
             queue.put(number, due_in=due_in, campaign_id=campaign_id, allow_dupplicate=True)
         barrier = threading.Barrier(2)
         faults: list[BaseException] = []
 
-        def claim(
-            terms: claims.ClaimTerms = terms,
+        def claim_two(
+            channel: Channel = channel,
             barrier: threading.Barrier = barrier,
             faults: list[BaseException] = faults,
         ) -> None:
             barrier.wait(10)
             try:
-                queue.claim(2, terms)
+                queue.claim(2, channel)
             except TryAgain as fault:
                 faults.append(fault)
 
-        threads = [threading.Thread(target=claim) for _ in range(2)]
+        threads = [threading.Thread(target=claim_two) for _ in range(2)]
         for thread in threads:
             thread.start()
         for thread in threads:
@@ -202,7 +198,7 @@ def test_a_second_lead_of_a_person_is_parked_while_the_first_is_on_its_way(queue
     assert (claim.parked, claim.touched) == (1, 2)
     lead = queue.lead(second)
     assert (lead.state, lead.attempts, lead.attempt_id) == ("pending", 0, None)
-    assert (lead.due_at - lead.updated_at).total_seconds() == TERMS.park_seconds
+    assert (lead.due_at - lead.updated_at).total_seconds() == SETTINGS.park_seconds
 
 
 def test_of_one_person_the_more_urgent_lead_wins(queue: Queue) -> None:
@@ -235,7 +231,7 @@ def test_the_same_person_in_another_campaign_is_not_parked(queue: Queue) -> None
     queue.claimed()
     queue.put(campaign_id=43)
 
-    assert len(queue.claim(1, replace(TERMS, campaign_id=43)).opened) == 1
+    assert len(queue.claim(1, CHANNEL._replace(campaign_id=43)).opened) == 1
 
 
 def test_a_thousand_leads_of_one_person_do_not_keep_a_hundred_others_waiting(queue: Queue) -> None:
@@ -271,7 +267,7 @@ def test_nothing_is_claimed_through_a_gate_that_is_not_open(queue: Queue, state:
 
     claim = queue.claim()
 
-    assert (claim.touched, claim.probing, claim.troubled) == (0, state == "probing", True)
+    assert (claim.touched, claim.probing, claim.needs_gates) == (0, state == "probing", True)
     assert queue.states() == {"pending": 1}
 
 
@@ -309,7 +305,7 @@ def test_a_claim_that_waited_for_a_pause_takes_nothing(queue: Queue, database: D
 def test_a_pause_waits_for_the_claims_that_have_begun_and_counts_them(queue: Queue, database: Database) -> None:
     queue.put()
     with database.transaction() as claiming:
-        claim_in(claiming)
+        claim(claiming)
         pausing = started(lambda: GateKeeper(database).pause(None, "default", reason="lunch", actor="ada"))
         wait_until(lambda: waiting_for_a_lock(database))
         assert not pausing.done()
@@ -374,7 +370,7 @@ def test_a_claim_reads_a_handful_of_rows_of_a_large_backlog(queue: Queue, databa
 
     with database.transaction() as connection:
         read_before = read_by(connection)
-        claims.claim(connection, TERMS, ids(8))
+        claim(connection, 8)
         assert read_by(connection) - read_before < 200
 
 

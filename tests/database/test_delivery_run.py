@@ -8,21 +8,15 @@ from typing import Any
 
 import pytest
 
-from dispatcher.broker.limiter import LimiterUnavailable, Permits
-from dispatcher.config.settings import Settings
-from dispatcher.decisions.gate import GateLimits
-from dispatcher.decisions.outcome import Rules
-from dispatcher.decisions.policy import Budget
 from dispatcher.decisions.reply import Reply, WireFault
 from dispatcher.delivery.claims import Claimed
-from dispatcher.delivery.delivery import DeliveryRun, Job, RunTerms, Slots, request_body
+from dispatcher.delivery.delivery import DeliveryRun, Job, Slots, request_body
 from dispatcher.delivery.recorder import Recorder
 from dispatcher.delivery.results import Finished
 from dispatcher.errors import StoreUnavailable
 from dispatcher.store.database import Database
-from tests.database.queue import TERMS, Queue, phone
-
-RULES = Rules(duplicate=Settings.model_fields["duplicate_rule"].default)
+from tests.database.queue import CHANNEL, SETTINGS, Queue, phone
+from tests.support.doubles import Bell, Rate
 
 
 class Client:
@@ -51,44 +45,6 @@ def yes(voicery_lead_id: int) -> Reply:
     return Reply(status=200, body={"data": {"id": voicery_lead_id, "status": "created"}}, written=True)
 
 
-class Rate:
-    def __init__(self, permits: float = float("inf"), *, away: bool = False) -> None:
-        self.left = permits
-        self.away = away
-        self.returned = 0
-        self.slowed: list[tuple[int, float]] = []
-
-    def take(self, wanted: int) -> Permits:
-        if self.away:
-            raise LimiterUnavailable("away")
-        granted = int(min(wanted, self.left))
-        self.left -= granted
-        return Permits(granted, 0.0 if granted else 60.0)
-
-    def give_back(self, permits: Permits, unused: int) -> None:
-        self.returned += unused
-        self.left += unused
-
-    def slow(self, *, remaining: int, reset_seconds: float) -> None:
-        self.slowed.append((remaining, reset_seconds))
-
-
-class Bell:
-    def __init__(self, *, others_wait: bool = False) -> None:
-        self.heard: list[str] = []
-        self.others_wait = others_wait
-
-    def ring(self) -> bool:
-        self.heard.append("ring")
-        return True
-
-    def clear(self) -> None:
-        self.heard.append("clear")
-
-    def waiting(self) -> bool:
-        return self.others_wait
-
-
 class Setting:
     """Everything that a run is made of; a test changes what it is about."""
 
@@ -100,19 +56,18 @@ class Setting:
         self.clock: Callable[[], float] = time.monotonic
         self.stop = threading.Event()
         self.slots = 4
-        self.limited = False
-        self.run_for_seconds = 30.0
-        self.lease_seconds = 90.0
-        self.reference_variable: str | None = None
+        self.settings = SETTINGS.model_copy(update={"run_for_seconds": 30.0})
         self.recorder: Any = None
+
+    def set(self, **values: Any) -> None:
+        self.settings = self.settings.model_copy(update=values)
 
     def run(self) -> int:
         recorder = self.recorder or Recorder(
             self.database,
-            TERMS,
-            budget=Budget(),
-            limits=GateLimits(),
-            settle_seconds=120.0,
+            CHANNEL,
+            self.settings,
+            worker="test:1",
             uniform=lambda low, high: high,
             clock=self.clock,
         )
@@ -120,21 +75,14 @@ class Setting:
         def slots_of(work: Callable[[Job], Finished]) -> Slots[Job, Finished]:
             return Slots(self.slots, work)
 
-        terms = RunTerms(
-            lease_seconds=self.lease_seconds,
-            deadline_seconds=30.0,
-            run_for_seconds=self.run_for_seconds,
-            rules=RULES,
-            reference_variable=self.reference_variable,
-            limited=self.limited,
-        )
         return DeliveryRun(
+            CHANNEL,
+            self.settings,
             recorder=recorder,
             client=self.client,
             rate=self.rate,
             bell=self.bell,
             slots_of=slots_of,
-            terms=terms,
             clock=self.clock,
             stopping=self.stop.is_set,
             wait=lambda _: None,
@@ -179,7 +127,7 @@ def test_a_first_full_claim_invites_others_once(queue: Queue, setting: Setting) 
 
 def test_nobody_is_invited_while_a_limit_binds_all(queue: Queue, setting: Setting) -> None:
     filled(queue, 30)
-    setting.limited = True
+    setting.rate.limited = True
     setting.run()
 
     assert setting.bell.heard == ["clear"]
@@ -215,7 +163,7 @@ def test_a_process_that_stops_finishes_what_is_on_its_way_and_claims_nothing_mor
 
 def test_a_run_whose_time_is_over_rings_for_the_rest(queue: Queue, setting: Setting) -> None:
     filled(queue, 20)
-    setting.run_for_seconds = 0.0
+    setting.set(run_for_seconds=0.0)
 
     assert setting.run() == 0
     assert setting.bell.heard == ["clear", "ring"]
@@ -240,7 +188,7 @@ def test_a_run_makes_room_when_another_channel_waits(queue: Queue, setting: Sett
 
 def test_under_a_limit_a_run_makes_room_after_its_first_leads(queue: Queue, setting: Setting) -> None:
     filled(queue, 40)
-    setting.limited = True
+    setting.rate.limited = True
     setting.bell.others_wait = True
 
     assert setting.run() == setting.slots
@@ -266,7 +214,7 @@ def test_a_run_that_may_send_nothing_more_ends_and_leaves_the_ringing_to_the_swe
 ) -> None:
     filled(queue, 10)
     setting.rate = Rate(4)
-    setting.limited = True
+    setting.rate.limited = True
 
     assert setting.run() == 4
     assert queue.states() == {"accepted": 4, "pending": 6}
@@ -296,7 +244,7 @@ def test_what_an_answer_says_about_the_rate_is_heard(queue: Queue, setting: Sett
 
 def test_too_short_a_lease_gives_the_attempt_back(queue: Queue, setting: Setting) -> None:
     queue.put()
-    setting.lease_seconds = 30.5  # the deadline and less than the margin
+    setting.set(lease_seconds=30.5)  # the deadline and less than the margin
     setting.client = Client()
     now = [0.0]
 
@@ -331,7 +279,7 @@ def test_a_client_that_raises_leaves_the_lead_in_doubt_and_the_run_alive(queue: 
 
 def test_variables_that_are_no_object_are_our_bug_and_nobody_is_called(queue: Queue, setting: Setting) -> None:
     queue.put(variables="[1]")
-    setting.reference_variable = "lead"
+    setting.set(reference_variable="lead")
     setting.run()
 
     assert setting.client.posts == []
@@ -371,10 +319,9 @@ def test_results_survive_a_store_that_is_away(queue: Queue, setting: Setting, tu
     filled(queue, 20)
     recorder = Recorder(
         setting.database,
-        TERMS,
-        budget=Budget(),
-        limits=GateLimits(),
-        settle_seconds=120.0,
+        CHANNEL,
+        setting.settings,
+        worker="test:1",
         uniform=lambda low, high: high,
         clock=time.monotonic,
     )

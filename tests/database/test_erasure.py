@@ -11,15 +11,11 @@ from dispatcher.intake.submit import Intake
 from dispatcher.operator.erasure import Erasure
 from dispatcher.store.database import Database, Rehearsal
 from tests.database.queue import Queue, accepted, phone, rejected, unknown
+from tests.support.doubles import Bell
 
 ADA, BOB = phone(1), phone(2)
 
 _ALL = "SELECT coalesce(CAST(json_agg(t) AS text), '') FROM dispatcher.{table} AS t"
-
-
-class Bell:
-    def ring(self, account: str, campaign_id: int) -> bool:
-        return True
 
 
 @pytest.fixture

@@ -15,21 +15,11 @@ from dispatcher.errors import LeadNotFound, NotAllowed
 from dispatcher.operator.failures import FailureFilter
 from dispatcher.operator.replay import Failures
 from dispatcher.store.database import Database
+from tests.support.doubles import Bell
 from tests.support.rows import ADA, BOB, Rows
 from tests.support.waiting import wait_until
 
 ACTOR = "ada@ops-1"
-
-
-class Bell:
-    """Counts who was rung."""
-
-    def __init__(self) -> None:
-        self.rung: list[tuple[str, int]] = []
-
-    def ring(self, account: str, campaign_id: int) -> bool:
-        self.rung.append((account, campaign_id))
-        return True
 
 
 @pytest.fixture

@@ -5,20 +5,18 @@ import uuid
 from collections.abc import Iterator
 
 import pytest
-import uuid_utils.compat
 
 from dispatcher.config.urls import normal_database_url
 from dispatcher.decisions.outcome import Reason
 from dispatcher.delivery import claims
-from dispatcher.delivery.claims import ClaimTerms
 from dispatcher.errors import NotAllowed
 from dispatcher.operator.pause import GateKeeper
 from dispatcher.store.database import Database
+from tests.database.queue import claim
 from tests.support.rows import BOB, Rows
 from tests.support.waiting import wait_until
 
 ACTOR = "ada@ops-1"
-TERMS = ClaimTerms("default", 42, "host:1", lease_seconds=90, park_seconds=30)
 
 
 @pytest.fixture
@@ -36,7 +34,7 @@ def keeper(rows: Rows) -> GateKeeper:
 def claimed(rows: Rows) -> int:
     with rows.database.transaction() as connection:
         claims.hold_pauses(connection, "default")
-        return len(claims.claim(connection, TERMS, [uuid_utils.compat.uuid7()]).opened)
+        return len(claim(connection).opened)
 
 
 def close_gate(rows: Rows, campaign_id: int | None, reason: str) -> None:
@@ -95,7 +93,7 @@ def test_a_pause_waits_for_the_claim_that_began_before_it(keeper: GateKeeper, ro
             lambda: rows.one("SELECT count(*) AS n FROM pg_locks WHERE locktype = 'advisory' AND NOT granted").n,
             describe="the pause to wait for the claim",
         )
-        assert len(claims.claim(connection, TERMS, [uuid_utils.compat.uuid7()]).opened) == 1
+        assert len(claim(connection).opened) == 1
     thread.join(timeout=10)
 
     # It was committed before the pause, so the pause knows of it.

@@ -33,13 +33,9 @@ from dispatcher.operator.campaigns import Campaigns
 from dispatcher.operator.pause import GateKeeper
 from dispatcher.store.database import Database
 from tests.database.queue import phone
+from tests.support.doubles import Bell
 
 HEADER = "phone_number,campaign_id,name\n"
-
-
-class Bell:
-    def ring(self, account: str, campaign_id: int) -> bool:
-        return True
 
 
 class Files:

@@ -31,7 +31,7 @@ from dispatcher.lead.options import SubmitOptions
 from dispatcher.operator import health, retention
 from dispatcher.store.database import Database
 from dispatcher.sweep import repairs as sweeps
-from tests.database.queue import TERMS, accepted, ids, phone, result
+from tests.database.queue import accepted, claim, phone, result
 from tests.support.databases import Databases
 
 SCHEDULED: Final = 500_000  # of a higher priority, for later, in the very channel
@@ -129,11 +129,11 @@ def run_of(connection: Connection) -> dict[str, Touched]:
     meter, met = Meter(connection), {}
     claimed: list[Claim] = []
 
-    def claim() -> None:
+    def claim_batch() -> None:
         claims.hold_pauses(connection, "default")
-        claimed.append(claims.claim(connection, TERMS, ids(BATCH)))
+        claimed.append(claim(connection, BATCH))
 
-    met["claim"] = meter(claim)
+    met["claim"] = meter(claim_batch)
     outcomes = [answer(one, place) for place, one in enumerate(claimed[0].opened)]
     if outcomes:
         met["record"] = meter(lambda: results.record(connection, outcomes))
@@ -189,7 +189,7 @@ def repairs(database: Database) -> dict[str, Touched]:
     with database.engine.connect() as connection:
         meter, met = Meter(connection), {}
         claims.hold_pauses(connection, "default")
-        opened = claims.claim(connection, TERMS, ids(BATCH)).opened
+        opened = claim(connection, BATCH).opened
         wanted: list[uuid.UUID] = [one.lead_id for one in opened]
         connection.execute(
             text("UPDATE dispatcher.leads SET lease_until = now() - interval '1 s' WHERE id = ANY (:ids)"),

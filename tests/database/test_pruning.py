@@ -7,14 +7,16 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection
 
+from dispatcher.config.settings import Settings
 from dispatcher.operator import retention
 from dispatcher.operator.activity import first_id
-from dispatcher.operator.retention import Place, Pruner, Pruning, Retention, Slice
+from dispatcher.operator.retention import Place, Pruner, Pruning, Slice
 from dispatcher.store.database import Database, StatementRefused
 from dispatcher.sweep.sweep import Sweep
 from tests.database.queue import Queue
+from tests.support.doubles import Bell, Rate
 
-RETENTION = Retention(leads=timedelta(days=90), responses=timedelta(days=30), keys=timedelta(days=400))
+SETTINGS = Settings(retention_days=90, response_retention_days=30, key_retention_days=400)
 
 
 def ended(queue: Queue, number: int, days: float, state: str = "accepted", **columns: Any) -> uuid.UUID:
@@ -84,7 +86,7 @@ def pass_over(pruner: Pruning, queue: Queue) -> None:
 
 @pytest.fixture
 def pruner(database: Database) -> Pruning:
-    return Pruning(database, RETENTION)
+    return Pruning(database, SETTINGS)
 
 
 @pytest.mark.parametrize("state", ["accepted", "duplicate", "cancelled"])
@@ -248,7 +250,7 @@ def test_the_sweep_prunes_a_slice_a_round_and_rests_for_an_hour_after_the_pass(
             return steps[-1]
 
     sweep = Sweep(
-        database, _Bell(), _NoLimit(), None, Counted(database, RETENTION),
+        database, Bell(), lambda _: Rate(), None, Counted(database, SETTINGS),
         name="one", worker="one:1", settle_seconds=120, interval_seconds=1,
     )  # fmt: skip
     for _ in range(12):
@@ -269,7 +271,7 @@ def test_a_row_that_cannot_be_pruned_costs_the_pass_and_no_more_than_one_try_an_
         raise StatementRefused("23503", "a_foreign_key_of_somebody")
 
     monkeypatch.setattr(retention, "prune_leads", refuse)
-    pruner = Pruning(database, RETENTION)
+    pruner = Pruning(database, SETTINGS)
 
     with pytest.raises(StatementRefused):
         pruner.step()
@@ -293,19 +295,3 @@ def test_by_hand_failed_leads_go_only_if_told(queue: Queue, database: Database, 
     assert accepted not in left(queue)
     (line,) = queue.rows("SELECT actor, action, detail FROM dispatcher.audit_log")
     assert (line.actor, line.action, line.detail["leads"]) == ("ada", "prune", pruned)
-
-
-class _Bell:
-    def ring(self, account: str, campaign_id: int) -> bool:
-        return True
-
-    def ring_lookup(self, account: str) -> bool:
-        return True
-
-    def ring_alerts(self) -> bool:
-        return True
-
-
-class _NoLimit:
-    def available(self, account: str) -> int | None:
-        return None

@@ -9,33 +9,29 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection, text
 
-from dispatcher.decisions.gate import GateLimits
 from dispatcher.decisions.hints import RateHints
 from dispatcher.decisions.outcome import Kind, Outcome, Reason, Scope, Signal
-from dispatcher.decisions.policy import Budget
 from dispatcher.decisions.reply import CreatedContact
 from dispatcher.delivery import results
-from dispatcher.delivery.claims import Claimed, ClaimTerms
+from dispatcher.delivery.claims import Claimed
 from dispatcher.delivery.recorder import NOTICE, STILL_IN_DOUBT, Recorder
 from dispatcher.delivery.results import Finished
 from dispatcher.errors import StoreUnavailable
+from dispatcher.lead.options import Channel
 from dispatcher.store.database import Database, StatementRefused
-from tests.database.queue import TERMS, Queue, ids
+from tests.database.queue import CHANNEL, SETTINGS, Queue, ids
 
 RecorderOf = Callable[..., Recorder]
 
 
 @pytest.fixture
 def recorder_of(database: Database) -> RecorderOf:
-    def make(
-        of: Database = database, terms: ClaimTerms = TERMS, limits: GateLimits | None = None, **more: Any
-    ) -> Recorder:
+    def make(of: Database = database, channel: Channel = CHANNEL, **more: Any) -> Recorder:
         return Recorder(
             of,
-            terms,
-            budget=Budget(),
-            limits=limits or GateLimits(),
-            settle_seconds=120.0,
+            channel,
+            SETTINGS,
+            worker="test:1",
             uniform=lambda low, high: high,
             clock=time.monotonic,
             **more,
@@ -420,7 +416,7 @@ def test_three_closed_channels_close_the_account(queue: Queue, recorder_of: Reco
     for number, campaign_id in enumerate([5, 6, 7]):
         assert gate(queue, None) is None or gate(queue, None).state == "open"
         queue.put(number, campaign_id=campaign_id)
-        recorder = recorder_of(terms=ClaimTerms("default", campaign_id, "w:1", 90.0, 30.0))
+        recorder = recorder_of(channel=Channel("default", campaign_id))
         (claimed,) = claimed_by(recorder)
         recorder.turn([finished(claimed, Kind.FORBIDDEN, signal=forbidden)], ())
 
@@ -469,7 +465,7 @@ def test_while_an_account_probes_exactly_one_lead_of_all_its_channels_goes(
     queue.gate("probing", "outage")
 
     def claim(campaign_id: int) -> tuple[Claimed, ...]:
-        return claimed_by(recorder_of(terms=ClaimTerms("default", campaign_id, "w:1", 90.0, 30.0)), 4)
+        return claimed_by(recorder_of(channel=Channel("default", campaign_id)), 4)
 
     with ThreadPoolExecutor(6) as pool:
         taken = [one for opened in pool.map(claim, range(1, 7)) for one in opened]
@@ -523,7 +519,7 @@ def test_a_duplicate_after_an_attempt_in_doubt_is_looked_up(queue: Queue, record
 def test_the_first_acceptance_binds_the_account_and_no_other_rebinds_it(queue: Queue, recorder_of: RecorderOf) -> None:
     for number, url in enumerate(["https://one.example/api", "https://two.example/api"]):
         queue.put(number)
-        recorder = recorder_of(bind_to=url)
+        recorder = recorder_of(pin_to=url)
         recorder.turn([finished(one) for one in claimed_by(recorder)], ())
 
     (account,) = queue.rows("SELECT name, base_url FROM dispatcher.accounts")
@@ -532,7 +528,7 @@ def test_the_first_acceptance_binds_the_account_and_no_other_rebinds_it(queue: Q
 
 def test_nothing_but_an_acceptance_binds_the_account(queue: Queue, recorder_of: RecorderOf) -> None:
     queue.put()
-    recorder = recorder_of(bind_to="https://one.example/api")
+    recorder = recorder_of(pin_to="https://one.example/api")
     recorder.turn([finished(one, Kind.REJECTED, signal=REJECTING) for one in claimed_by(recorder)], ())
 
     assert queue.rows("SELECT * FROM dispatcher.accounts WHERE base_url IS NOT NULL") == []

@@ -6,16 +6,15 @@ from typing import Any
 
 import pytest
 
-from dispatcher.broker.limiter import Permits
-from dispatcher.decisions.gate import GateLimits
+from dispatcher.config.settings import Settings
 from dispatcher.decisions.outcome import Kind
 from dispatcher.decisions.reply import Reply, WireFault
 from dispatcher.decisions.states import State
 from dispatcher.decisions.verdict import OnUnknown, Step, Verdict
 from dispatcher.delivery.claims import Claimed
-from dispatcher.lookup.conclusion import LookUpTerms
 from dispatcher.lookup.lookup import Resolution
 from tests.database.queue import Queue, accepted, phone, result, unknown
+from tests.support.doubles import Bell, Rate
 
 SETTLE = 10.0
 CAMPAIGN = 42
@@ -41,37 +40,13 @@ class List:
         return Reply(status=200, body={"data": rows, "last_page": 1, "total": len(rows)})
 
 
-class Rate:
-    def __init__(self) -> None:
-        self.left = 1000
-
-    def take_lookup(self, *, leads_wait: bool) -> Permits:
-        self.left -= 1
-        return Permits(1, 0.0) if self.left >= 0 else Permits(0, 7.0)
-
-    def slow(self, *, remaining: int, reset_seconds: float) -> None:
-        self.left = 0
-
-
-class Bell:
-    def __init__(self) -> None:
-        self.rung: list[int] = []
-
-    def ring(self, account: str, campaign_id: int) -> bool:
-        self.rung.append(campaign_id)
-        return True
-
-    def clear_lookup(self, account: str) -> None:
-        pass
-
-
 class Case:
     """One database with leads in doubt, and the look-ups of one account."""
 
     def __init__(self, queue: Queue) -> None:
         self.queue = queue
         self.list = List()
-        self.rate = Rate()
+        self.rate = Rate(1000, next_in_seconds=7.0)
         self.bell = Bell()
 
     def in_doubt(self, number: int = 0, *, settles: float = 1.0, outcome: Kind = Kind.UNKNOWN, **lead: Any) -> Claimed:
@@ -110,30 +85,21 @@ class Case:
         if listed:
             self.list.rows[phone(number)] = [row(phone(number), voicery_lead_id)]
 
-    def resolution(self, **terms: Any) -> Resolution:
+    def resolution(self, **values: Any) -> Resolution:
+        settings = Settings(settle_seconds=SETTLE, unknown_for_seconds=30 * SETTLE, run_for_seconds=5)
         return Resolution(
             self.queue.database,
+            settings.model_copy(update=values),
             self.list,
             self.rate,
             self.bell,
             account="default",
-            terms=LookUpTerms(
-                **{
-                    "on_unknown": OnUnknown.AUTO,
-                    "settle_seconds": SETTLE,
-                    "unknown_for_seconds": 30 * SETTLE,
-                    "reference_variable": None,
-                    "run_for_seconds": 5.0,
-                    **terms,
-                }
-            ),
-            limits=GateLimits(),
             clock=lambda: 0.0,
             stopping=lambda: False,
         )
 
-    def run(self, **terms: Any) -> int:
-        return self.resolution(**terms).run()
+    def run(self, **values: Any) -> int:
+        return self.resolution(**values).run()
 
     def incidents(self) -> list[str]:
         return [one.kind for one in self.queue.rows("SELECT kind FROM dispatcher.incidents ORDER BY id")]
@@ -184,7 +150,7 @@ def test_absent_twice_with_a_control_is_sent_again_once(case: Case) -> None:
     lead, attempt = case.queue.lead(doubt.lead_id), case.queue.attempt(doubt.attempt_id)
     assert (lead.state, lead.resends) == ("pending", 1)
     assert (attempt.evidence["proof"], attempt.finished_at is not None) == (True, True)
-    assert case.bell.rung == [CAMPAIGN]
+    assert case.bell.rung == [("default", CAMPAIGN)]
 
     (again,) = case.queue.claim().opened
     assert again.lead_id == doubt.lead_id

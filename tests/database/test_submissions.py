@@ -16,29 +16,25 @@ from sqlalchemy.orm import Session
 from dispatcher.errors import IdempotencyConflict, SchemaOutOfDate, StoreUnavailable
 from dispatcher.intake.submit import Intake
 from dispatcher.lead.lead import Lead
-from dispatcher.lead.options import Submission, SubmitOptions
+from dispatcher.lead.options import Channel, Submission, SubmitOptions
 from dispatcher.store.database import Database
 from tests.database.queue import Queue, phone
-
-
-class Bell:
-    """Notes rings, and whether the lead could be seen by others at that moment."""
-
-    def __init__(self, database: Database) -> None:
-        self._database = database
-        self.rings: list[tuple[str, int]] = []
-        self.visible: list[int] = []
-
-    def ring(self, account: str, campaign_id: int) -> bool:
-        with self._database.autocommit() as connection:
-            self.visible.append(connection.execute(text("SELECT count(*) FROM dispatcher.leads")).scalar_one())
-        self.rings.append((account, campaign_id))
-        return True
+from tests.support.doubles import Bell
 
 
 @pytest.fixture
-def bell(database: Database) -> Bell:
-    return Bell(database)
+def visible() -> list[int]:
+    """How many leads others could see at each ring."""
+    return []
+
+
+@pytest.fixture
+def bell(database: Database, visible: list[int]) -> Bell:
+    def look(_: Channel) -> None:
+        with database.autocommit() as connection:
+            visible.append(connection.execute(text("SELECT count(*) FROM dispatcher.leads")).scalar_one())
+
+    return Bell(on_ring=look)
 
 
 @pytest.fixture
@@ -74,13 +70,13 @@ def together(action: Callable[[], Any], times: int = 16) -> list[Any]:
 # Alone ----------------------------------------------------------------------------------------------------------------
 
 
-def test_a_lead_is_durable_and_then_announced(submit: Submit, queue: Queue, bell: Bell) -> None:
+def test_a_lead_is_durable_and_then_announced(submit: Submit, queue: Queue, bell: Bell, visible: list[int]) -> None:
     said = submit(variables={"customer_name": "Ada"}, priority=3)
 
     lead = queue.lead(said.id)
     assert (said.state, said.created, said.duplicate_of) == ("pending", True, None)
     assert (lead.state, lead.priority, lead.attempts, lead.variables) == ("pending", 3, 0, {"customer_name": "Ada"})
-    assert (bell.rings, bell.visible) == ([("default", 42)], [1])
+    assert (bell.rung, visible) == ([("default", 42)], [1])
 
 
 def test_contacts_are_stored_in_the_order_submitted(submit: Submit, queue: Queue) -> None:
@@ -126,7 +122,7 @@ def test_a_live_lead_of_the_number_makes_the_next_a_duplicate(
 
     assert (said.state, said.duplicate_of, said.created) == ("duplicate", first, True)
     assert queue.lead(said.id).finished_at is not None
-    assert bell.rings == []
+    assert bell.rung == []
 
 
 def test_a_lead_whose_outcome_stayed_unknown_stands_for_its_person_until_a_person_resolves_it(
@@ -181,7 +177,7 @@ def test_the_same_key_again_is_the_first_submission(submit: Submit, queue: Queue
 
     assert again == Submission(first.id, "pending", False, None)
     assert queue.states() == {"pending": 1}
-    assert len(bell.rings) == 1
+    assert len(bell.rung) == 1
 
 
 def test_the_first_answer_is_repeated_whatever_became_of_the_lead(submit: Submit, queue: Queue) -> None:
@@ -280,29 +276,29 @@ def test_sixteen_at_once_with_one_id_are_one_lead(submit: Submit, queue: Queue) 
 
 
 def test_a_lead_commits_with_the_callers_session_and_is_announced_then(
-    submit: Submit, database: Database, queue: Queue, bell: Bell
+    submit: Submit, database: Database, queue: Queue, bell: Bell, visible: list[int]
 ) -> None:
     with Session(database.engine) as session:
         session.execute(text("CREATE TABLE public.orders (id int)"))
         submit(session=session)
         assert queue.states() == {}
-        assert bell.rings == []
+        assert bell.rung == []
         session.commit()
 
     assert queue.states() == {"pending": 1}
-    assert (bell.rings, bell.visible) == ([("default", 42)], [1])
+    assert (bell.rung, visible) == ([("default", 42)], [1])
 
 
 def test_a_lead_of_a_savepoint_is_announced_after_the_commit_only(
-    submit: Submit, database: Database, bell: Bell
+    submit: Submit, database: Database, bell: Bell, visible: list[int]
 ) -> None:
     with Session(database.engine) as session:
         with session.begin_nested():
             submit(session=session)
-        assert bell.rings == []
+        assert bell.rung == []
         session.commit()
 
-    assert (bell.rings, bell.visible) == ([("default", 42)], [1])
+    assert (bell.rung, visible) == ([("default", 42)], [1])
 
 
 def test_a_lead_rolls_back_with_the_callers_session_and_is_never_announced(
@@ -315,7 +311,7 @@ def test_a_lead_rolls_back_with_the_callers_session_and_is_never_announced(
         session.commit()
 
     assert queue.states() == {}
-    assert bell.rings == []
+    assert bell.rung == []
     assert submit(idempotency_key="crm-17").created
 
 
@@ -329,7 +325,7 @@ def test_a_thousand_leads_of_one_transaction_ring_each_channel_once(
         submit(50, session=session)
         session.commit()
 
-    assert Counter(bell.rings) == {("default", 42): 2, ("default", 43): 1}
+    assert Counter(bell.rung) == {("default", 42): 2, ("default", 43): 1}
 
 
 def test_a_lead_commits_with_the_callers_connection(
@@ -341,7 +337,7 @@ def test_a_lead_commits_with_the_callers_connection(
         connection.commit()
 
     assert queue.states() == {"pending": 1}
-    assert bell.rings == []  # the sweep rings
+    assert bell.rung == []  # the sweep rings
 
 
 def test_a_refused_submit_leaves_the_callers_transaction_usable(
@@ -405,7 +401,7 @@ def test_a_submit_whose_commit_was_not_acknowledged_is_repeated_as_the_same_lead
 
     assert (said.state, said.created) == ("pending", True)
     assert queue.states() == {"pending": 1}
-    assert bell.rings == [("default", 42)]
+    assert bell.rung == [("default", 42)]
 
 
 def test_a_store_that_stays_away_names_the_lead_whose_repetition_is_safe(
@@ -428,4 +424,4 @@ def test_a_store_that_stays_away_names_the_lead_whose_repetition_is_safe(
 def test_a_store_without_our_tables_says_so_at_once_and_leaves_no_doubt(empty_database_url: str, bell: Bell) -> None:
     with closing(Database(empty_database_url)) as database, pytest.raises(SchemaOutOfDate, match="dispatcher migrate"):
         flaky_submit(Intake(database, bell, wait=lambda _: pytest.fail("waiting does not help")))
-    assert bell.rings == []
+    assert bell.rung == []

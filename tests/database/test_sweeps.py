@@ -7,39 +7,13 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection, text
 
-from dispatcher.broker.limiter import LimiterUnavailable
 from dispatcher.errors import StoreUnavailable
+from dispatcher.lead.options import Channel
 from dispatcher.store.database import Database, StatementRefused
 from dispatcher.sweep import repairs
 from dispatcher.sweep.sweep import Sweep
 from tests.database.queue import Queue, phone, unknown
-
-
-class Bell:
-    def __init__(self) -> None:
-        self.rings: list[tuple[str, int]] = []
-        self.lookups: list[str] = []
-
-    def ring(self, account: str, campaign_id: int) -> bool:
-        self.rings.append((account, campaign_id))
-        return True
-
-    def ring_lookup(self, account: str) -> bool:
-        self.lookups.append(account)
-        return True
-
-
-class Rate:
-    """Permits now; None without a limit, an exception where Redis is away."""
-
-    def __init__(self, permits: int | None = None, *, away: bool = False) -> None:
-        self._permits = permits
-        self._away = away
-
-    def available(self, account: str) -> int | None:
-        if self._away:
-            raise LimiterUnavailable("away")
-        return self._permits
+from tests.support.doubles import Bell, Rate
 
 
 @pytest.fixture
@@ -54,7 +28,13 @@ Sweeper = Callable[..., Sweep]
 def sweeper(database: Database, bell: Bell) -> Sweeper:
     def make(name: str = "one", rate: Rate | None = None) -> Sweep:
         return Sweep(
-            database, bell, rate or Rate(), name=name, worker=f"{name}:1", settle_seconds=120, interval_seconds=1
+            database,
+            bell,
+            lambda _: rate or Rate(),
+            name=name,
+            worker=f"{name}:1",
+            settle_seconds=120,
+            interval_seconds=1,
         )
 
     return make
@@ -261,7 +241,7 @@ def test_no_channel_behind_a_closed_gate_is_rung_and_every_probing_one(queue: Qu
     assert due(database) == []
 
 
-@pytest.mark.parametrize(("rate", "rung"), [(Rate(None), 3), (Rate(2), 2), (Rate(0), 0), (Rate(away=True), 0)])
+@pytest.mark.parametrize(("rate", "rung"), [(Rate(), 3), (Rate(2), 2), (Rate(0), 0), (Rate(away=True), 0)])
 def test_only_as_many_channels_are_rung_as_there_are_permits(
     queue: Queue, sweeper: Sweeper, bell: Bell, rate: Rate, rung: int
 ) -> None:
@@ -270,7 +250,7 @@ def test_only_as_many_channels_are_rung_as_there_are_permits(
 
     sweeper(rate=rate).once()
 
-    assert bell.rings == [("default", 5), ("default", 6), ("default", 7)][:rung]
+    assert bell.rung == [("default", 5), ("default", 6), ("default", 7)][:rung]
 
 
 def test_leases_run_out_though_redis_is_away(queue: Queue, sweeper: Sweeper) -> None:
@@ -349,7 +329,7 @@ def test_an_idle_sweep_is_one_statement(queue: Queue, database: Database, sweepe
 
 def test_served_counts_claims_and_remembers_when(queue: Queue, database: Database) -> None:
     def note(connection: Connection) -> None:
-        repairs.served(connection, "default", 42, "w:1", 3)
+        repairs.served(connection, Channel("default", 42), "w:1", 3)
 
     database.again(note)
     database.again(note)

@@ -13,15 +13,17 @@ import time
 from datetime import datetime, tzinfo
 
 from dispatcher.broker.connection import connect
-from dispatcher.broker.limiter import Limiter
+from dispatcher.broker.doorbell import NullDoorbell
+from dispatcher.broker.limiter import Limiter, Rate
 from dispatcher.config.settings import Settings
 from dispatcher.delivery import delivery
 from dispatcher.errors import StoreUnavailable
+from dispatcher.lead.options import Channel
 from dispatcher.lookup import asking
 from dispatcher.store.database import Database, TryAgain
 from dispatcher.sweep import repairs
 from dispatcher.sweep.sweep import Sweep
-from dispatcher.worker.deliverer import Deliverer, SweepRate, worker_name
+from dispatcher.worker.deliverer import Deliverer, worker_name
 from dispatcher.worker.stopping import Stopping
 
 RUNS = 2
@@ -29,18 +31,18 @@ POLL_SECONDS = 0.3
 READY = "engine ready"
 
 
-class LocalBell:
+class LocalBell(NullDoorbell):
     """Rings the threads of this process; a channel waits once."""
 
     def __init__(self) -> None:
-        self.channels: queue.SimpleQueue[tuple[str, int] | None] = queue.SimpleQueue()
+        self.channels: queue.SimpleQueue[Channel | None] = queue.SimpleQueue()
         self.lookups: queue.SimpleQueue[str | None] = queue.SimpleQueue()
         self._rung: set[object] = set()
 
-    def ring(self, account: str, campaign_id: int) -> bool:
-        if (account, campaign_id) not in self._rung:
-            self._rung.add((account, campaign_id))
-            self.channels.put((account, campaign_id))
+    def ring(self, channel: Channel) -> bool:
+        if channel not in self._rung:
+            self._rung.add(channel)
+            self.channels.put(channel)
         return True
 
     def ring_lookup(self, account: str) -> bool:
@@ -48,9 +50,6 @@ class LocalBell:
             self._rung.add(account)
             self.lookups.put(account)
         return True
-
-    def ring_alerts(self) -> bool:
-        return False
 
     def taken(self, what: object) -> None:
         self._rung.discard(what)
@@ -94,10 +93,11 @@ def main() -> int:
     threads.append(threading.Thread(target=look_up, daemon=True))
     for thread in threads:
         thread.start()
+    limiter = Limiter(connect(settings.require_redis_url()))
     sweep = Sweep(
         Database(settings.require_database_url(), pool_size=1),
         bell,
-        SweepRate(Limiter(connect(settings.require_redis_url())), settings.rate_limit),
+        lambda account: Rate(limiter, account, settings.rate_limit),
         name=worker,
         worker=worker,
         settle_seconds=settings.settle_seconds,
@@ -127,7 +127,7 @@ def poll(settings: Settings, bell: LocalBell) -> None:
         except (StoreUnavailable, TryAgain):
             continue
         for channel in channels:
-            bell.ring(*channel)
+            bell.ring(channel)
         for account in accounts:
             bell.ring_lookup(account)
 

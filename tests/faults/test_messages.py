@@ -12,6 +12,7 @@ import redis
 from dispatcher.broker.connection import PREFIX, QUEUE
 from dispatcher.broker.doorbell import Doorbell
 from dispatcher.embedded.redis import EmbeddedRedis
+from dispatcher.lead.options import Channel
 from tests.faults.conftest import Case
 from tests.faults.harness import CAMPAIGN, TOKEN, Harness
 from tests.support.waiting import wait_until
@@ -71,8 +72,8 @@ def test_f10_every_message_comes_five_times(case: Case, redis_url: str, worker: 
     for _ in range(10):
         harness.submit(2)
         for _ in range(5):
-            bell.clear("default", CAMPAIGN)
-            bell.ring("default", CAMPAIGN)
+            bell.clear(Channel("default", CAMPAIGN))
+            bell.ring(Channel("default", CAMPAIGN))
     worker(harness.environment, "-c", "2")
     assert set(harness.settle(controls=False)) == {"accepted"}
     assert harness.posts() == 20

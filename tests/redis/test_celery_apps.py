@@ -73,7 +73,8 @@ theirs.conf.task_serializer = "yaml"
 def shared(): ...
 import dispatcher.celery
 from dispatcher.broker.doorbell import Doorbell
-Doorbell("redis://127.0.0.1:1/0").ring("default", 1)
+from dispatcher.lead.options import Channel
+Doorbell("redis://127.0.0.1:1/0").ring(Channel("default", 1))
 ours = dispatcher.celery.WorkerApp(configuration=lambda: {})
 ours.finalize(), theirs.finalize()
 assert current_app._get_current_object() is theirs

@@ -3,7 +3,7 @@
 import pytest
 
 from dispatcher.broker.connection import connect
-from dispatcher.broker.limiter import ChannelRate, Limiter
+from dispatcher.broker.limiter import Limiter, Rate
 from dispatcher.config.account import parse_rate_limit
 
 from .conftest import RedisServer
@@ -23,6 +23,7 @@ def test_one_turn_takes_a_fifth_of_the_smallest_window(
     server: RedisServer, limit: str, own: str | None, granted: int
 ) -> None:
     limiter = Limiter(connect(server.url))
-    rate = ChannelRate(limiter, "default", 42, parse_rate_limit(limit), parse_rate_limit(own) if own else ())
+    own_windows = parse_rate_limit(own) if own else ()
+    rate = Rate(limiter, "default", parse_rate_limit(limit), campaign_id=42, campaign_windows=own_windows)
 
     assert rate.take(8).granted == granted

@@ -4,6 +4,7 @@ import json
 import logging
 import multiprocessing
 import os
+import socket
 import threading
 import time
 from collections.abc import Callable
@@ -11,6 +12,7 @@ from collections.abc import Callable
 import pytest
 
 from dispatcher.broker.doorbell import MARK_SECONDS, Doorbell
+from dispatcher.lead.options import Channel
 
 from .conftest import RedisServer
 
@@ -39,25 +41,25 @@ def quickest(call: Callable[[], object]) -> float:
 
 
 def test_many_rings_before_a_run_are_one_message(server: RedisServer, doorbell: Doorbell) -> None:
-    assert all(doorbell.ring("default", 42) for _ in range(50))
+    assert all(doorbell.ring(Channel("default", 42)) for _ in range(50))
     assert len(queue(server)) == 1
 
 
 def test_each_channel_and_each_accounts_lookups_have_a_bell_of_their_own(
     server: RedisServer, doorbell: Doorbell
 ) -> None:
-    doorbell.ring("default", 42)
-    doorbell.ring("default", 43)
-    doorbell.ring("other", 42)
+    doorbell.ring(Channel("default", 42))
+    doorbell.ring(Channel("default", 43))
+    doorbell.ring(Channel("other", 42))
     doorbell.ring_lookup("default")
     tasks = [message["headers"]["task"] for message in queue(server)]  # type: ignore[index]
     assert sorted(tasks) == ["dispatcher.deliver"] * 3 + ["dispatcher.lookup"]
 
 
 def test_a_ring_after_the_run_began_is_a_new_message(server: RedisServer, doorbell: Doorbell) -> None:
-    doorbell.ring("default", 42)
-    doorbell.clear("default", 42)
-    doorbell.ring("default", 42)
+    doorbell.ring(Channel("default", 42))
+    doorbell.clear(Channel("default", 42))
+    doorbell.ring(Channel("default", 42))
     doorbell.ring_lookup("default")
     doorbell.clear_lookup("default")
     doorbell.ring_lookup("default")
@@ -65,7 +67,7 @@ def test_a_ring_after_the_run_began_is_a_new_message(server: RedisServer, doorbe
 
 
 def test_a_lost_message_silences_a_channel_for_five_seconds_at_most(server: RedisServer, doorbell: Doorbell) -> None:
-    doorbell.ring("default", 42)
+    doorbell.ring(Channel("default", 42))
     with server.client() as client:
         assert 0 < client.pttl("dispatcher:bell:default:42") <= MARK_SECONDS * 1000 <= 5000
 
@@ -73,7 +75,7 @@ def test_a_lost_message_silences_a_channel_for_five_seconds_at_most(server: Redi
 def test_every_key_has_our_prefix_and_the_message_says_nothing_but_the_channel(
     server: RedisServer, doorbell: Doorbell
 ) -> None:
-    doorbell.ring("default", 42)
+    doorbell.ring(Channel("default", 42))
     with server.client() as client:
         assert all(key.startswith(b"dispatcher:") for key in client.scan_iter("*"))
     [message] = queue(server)
@@ -82,16 +84,16 @@ def test_every_key_has_our_prefix_and_the_message_says_nothing_but_the_channel(
 
 def test_it_knows_whether_another_bell_waits(doorbell: Doorbell) -> None:
     assert not doorbell.waiting()
-    doorbell.ring("default", 42)
+    doorbell.ring(Channel("default", 42))
     assert doorbell.waiting()
 
 
 def test_a_ring_that_finds_the_mark_set_is_one_round_trip(server: RedisServer, doorbell: Doorbell) -> None:
-    doorbell.ring("default", 42)
+    doorbell.ring(Channel("default", 42))
     with server.client() as client:
         before = client.info("commandstats")
         for _ in range(10):
-            doorbell.ring("default", 42)
+            doorbell.ring(Channel("default", 42))
         after = client.info("commandstats")
     assert after["cmdstat_evalsha"]["calls"] - before["cmdstat_evalsha"]["calls"] == 10
     assert set(after) - set(before) <= {"cmdstat_info"}
@@ -101,24 +103,24 @@ def test_a_ring_that_finds_the_mark_set_is_one_round_trip(server: RedisServer, d
 def test_a_refused_redis_is_false_and_quick(doorbell: Doorbell) -> None:
     dead = Doorbell("redis://127.0.0.1:1/0", pause_seconds=0.0)
     rung = []
-    assert quickest(lambda: rung.append(dead.ring("default", 42))) < 0.5
+    assert quickest(lambda: rung.append(dead.ring(Channel("default", 42)))) < 0.5
     assert not any(rung)
     assert not dead.waiting()
-    dead.clear("default", 42)
+    dead.clear(Channel("default", 42))
 
 
 def test_a_frozen_redis_costs_one_bounded_wait_and_then_nothing(server: RedisServer, doorbell: Doorbell) -> None:
-    doorbell.ring("default", 1)
+    doorbell.ring(Channel("default", 1))
     with server.frozen():
         for bell in (doorbell, Doorbell(server.url)):
-            assert seconds(lambda bell=bell: bell.ring("default", 42)) < WORST_CASE_SECONDS  # type: ignore[misc]
-            assert quickest(lambda bell=bell: [bell.ring("default", n) for n in range(1000)]) < 0.2  # type: ignore[misc]
+            assert seconds(lambda bell=bell: bell.ring(Channel("default", 42))) < WORST_CASE_SECONDS  # type: ignore[misc]
+            assert quickest(lambda bell=bell: [bell.ring(Channel("default", n)) for n in range(1000)]) < 0.2  # type: ignore[misc]
 
 
 def test_sixteen_threads_at_a_frozen_redis_all_return_in_time(server: RedisServer, doorbell: Doorbell) -> None:
     took: list[float] = []
     threads = [
-        threading.Thread(target=lambda n=n: took.append(seconds(lambda: doorbell.ring("default", n))))
+        threading.Thread(target=lambda n=n: took.append(seconds(lambda: doorbell.ring(Channel("default", n)))))
         for n in range(16)
     ]
     with server.frozen():
@@ -133,9 +135,9 @@ def test_sixteen_threads_at_a_frozen_redis_all_return_in_time(server: RedisServe
 def test_a_channel_is_not_marked_as_rung_if_its_message_was_not_published(server: RedisServer) -> None:
     with server.client() as client:
         client.set("dispatcher:dispatcher", "no list")
-        assert not Doorbell(server.url).ring("default", 42)
+        assert not Doorbell(server.url).ring(Channel("default", 42))
         client.delete("dispatcher:dispatcher")
-    assert Doorbell(server.url).ring("default", 42)
+    assert Doorbell(server.url).ring(Channel("default", 42))
     assert len(queue(server)) == 1
 
 
@@ -144,37 +146,37 @@ def test_a_full_redis_is_false_and_quick(server: RedisServer) -> None:
     rung = []
     with server.client() as client:
         client.config_set("maxmemory", 1)
-    assert quickest(lambda: rung.append(doorbell.ring("default", 42))) < 0.5
+    assert quickest(lambda: rung.append(doorbell.ring(Channel("default", 42)))) < 0.5
     assert not any(rung)
     assert queue(server) == []
 
 
 def test_it_rings_again_once_the_pause_is_over(own_server: RedisServer) -> None:
     doorbell = Doorbell(own_server.url, pause_seconds=0.0)
-    assert not doorbell.ring("default", 42)
+    assert not doorbell.ring(Channel("default", 42))
     own_server.start()
-    assert doorbell.ring("default", 42)
+    assert doorbell.ring(Channel("default", 42))
     own_server.kill()
-    assert not doorbell.ring("default", 43)
+    assert not doorbell.ring(Channel("default", 43))
     own_server.start()
-    assert doorbell.ring("default", 44)
+    assert doorbell.ring(Channel("default", 44))
 
 
 def test_an_outage_is_one_line_in_the_log_and_shows_no_password(caplog: pytest.LogCaptureFixture) -> None:
     dead = Doorbell("redis://:canary-password@127.0.0.1:1/0", pause_seconds=0.0)
     with caplog.at_level(logging.DEBUG):
         for n in range(5):
-            dead.ring("default", n)
+            dead.ring(Channel("default", n))
     assert [record.levelname for record in caplog.records if record.name == "dispatcher.broker.doorbell"] == ["WARNING"]
     assert "canary" not in caplog.text
 
 
 def _ring_in_child(doorbell: Doorbell, answers: "multiprocessing.Queue[bool]") -> None:
-    answers.put(doorbell.ring("default", os.getpid()))
+    answers.put(doorbell.ring(Channel("default", os.getpid())))
 
 
 def test_a_forked_child_uses_connections_and_locks_of_its_own(server: RedisServer, doorbell: Doorbell) -> None:
-    doorbell.ring("default", 1)
+    doorbell.ring(Channel("default", 1))
     fork = multiprocessing.get_context("fork")
     answers: multiprocessing.Queue[bool] = fork.Queue()
     children = [fork.Process(target=_ring_in_child, args=(doorbell, answers)) for _ in range(3)]
@@ -183,10 +185,20 @@ def test_a_forked_child_uses_connections_and_locks_of_its_own(server: RedisServe
     assert [answers.get(timeout=20) for _ in children] == [True] * 3
     for child in children:
         child.join(10)
-    assert doorbell.ring("default", 2)
+    assert doorbell.ring(Channel("default", 2))
     assert len(queue(server)) == 5
 
 
-def test_making_one_opens_nothing() -> None:
+def test_making_one_opens_nothing_and_the_first_ring_connects(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[object] = []
+
+    def getaddrinfo(*address: object, **_: object) -> list[object]:
+        asked.append(address)
+        raise OSError
+
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+
     doorbell = Doorbell("redis://no-such-host.invalid:1/0")
-    assert doorbell._wires.client.connection_pool._available_connections == []
+    assert asked == []
+    assert not doorbell.ring(Channel("default", 1))
+    assert len(asked) == 1

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from dispatcher.broker.connection import connect
 from dispatcher.broker.limiter import MARGIN, Limiter, LimiterUnavailable, Permits
 from dispatcher.config.account import RateWindow as Window
+from dispatcher.lead.options import Channel
 
 from .conftest import RedisServer
 
@@ -62,7 +63,7 @@ def limiter(client: redis.Redis, clock: Clock) -> Limiter:
 
 
 def take(limiter: Limiter, wanted: int, *windows: Window, campaign: int = 1) -> Permits:
-    return limiter.take("default", campaign, wanted, windows)
+    return limiter.take(Channel("default", campaign), wanted, windows)
 
 
 windows_of = st.lists(
@@ -103,7 +104,7 @@ def test_it_grants_exactly_what_a_sliding_log_would(
         logs = [shared] + ([per_campaign[campaign]] if own else [])
         expected = max(0, min(wanted, *(log.room(clock.now) for log in logs)))
 
-        permits = limiter.take("default", campaign, wanted, account, own)
+        permits = limiter.take(Channel("default", campaign), wanted, account, own)
 
         assert permits.granted == expected
         limiter.give_back(permits, min(unused, permits.granted))
@@ -144,7 +145,7 @@ def _take_for_a_while(url: str, seconds: float, spans: "multiprocessing.Queue[li
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         asked = time.monotonic()
-        permits = limiter.take("default", 1, 3, [Window(20, 0.5)])
+        permits = limiter.take(Channel("default", 1), 3, [Window(20, 0.5)])
         mine += [(asked, time.monotonic())] * permits.granted
         time.sleep(min(permits.next_in_seconds, 0.05))
     spans.put(mine)
@@ -201,10 +202,10 @@ def test_a_clock_set_forward_locks_nobody_out(limiter: Limiter, clock: Clock) ->
 
 def test_a_campaigns_own_windows_hold_back_only_that_campaign(limiter: Limiter) -> None:
     account, own = [Window(10, 60)], [Window(2, 60)]
-    assert limiter.take("default", 1, 8, account, own).granted == 2
-    assert limiter.take("default", 2, 8, account).granted == 8
-    assert limiter.take("default", 3, 8, account).granted == 0
-    assert limiter.take("other", 1, 8, account).granted == 8
+    assert limiter.take(Channel("default", 1), 8, account, own).granted == 2
+    assert limiter.take(Channel("default", 2), 8, account).granted == 8
+    assert limiter.take(Channel("default", 3), 8, account).granted == 0
+    assert limiter.take(Channel("other", 1), 8, account).granted == 8
 
 
 def test_lookups_use_a_fifth_while_leads_wait_and_all_when_none_does(limiter: Limiter) -> None:
@@ -212,7 +213,7 @@ def test_lookups_use_a_fifth_while_leads_wait_and_all_when_none_does(limiter: Li
     assert limiter.take_lookups("default", 10, windows, leads_wait=True).granted == 4
     assert limiter.take_lookups("default", 10, windows, leads_wait=True).granted == 0
     assert limiter.take_lookups("default", 10, windows, leads_wait=False).granted == 10
-    assert limiter.take("default", 1, 10, windows).granted == 6
+    assert limiter.take(Channel("default", 1), 10, windows).granted == 6
 
 
 def test_lookups_are_never_starved_by_their_share(limiter: Limiter) -> None:
@@ -236,7 +237,7 @@ def test_retry_after_stops_every_worker_until_it_is_over(limiter: Limiter, clock
     assert (refused.granted, refused.next_in_seconds) == (0, 30)
     limiter.slow("default", remaining=7, reset_seconds=5)
     assert take(limiter, 8, window).next_in_seconds == 30
-    assert limiter.take("other", 1, 8, [window]).granted == 8
+    assert limiter.take(Channel("other", 1), 8, [window]).granted == 8
     clock.advance(30)
     assert take(limiter, 8, window).granted == 8
 
@@ -274,7 +275,7 @@ def test_usage_reports_each_window_and_takes_nothing(limiter: Limiter, clock: Cl
 
 def test_no_windows_means_no_limit_and_no_call(server: RedisServer) -> None:
     limiter = Limiter(connect("redis://127.0.0.1:1/0"))
-    assert limiter.take("default", 1, 50, []) == Permits(50, 0.0)
+    assert limiter.take(Channel("default", 1), 50, []) == Permits(50, 0.0)
     limiter.give_back(Permits(50, 0.0), 50)
 
 

@@ -12,6 +12,7 @@ import pytest
 
 from dispatcher.broker.connection import connect
 from dispatcher.broker.doorbell import Doorbell
+from dispatcher.lead.options import Channel
 
 from .conftest import RedisServer, eventually
 from .worker_process import WorkerProcess
@@ -95,7 +96,7 @@ def test_forged_messages_neither_kill_nor_loop_the_worker(server: RedisServer, s
     with server.client() as client:
         for forgery in FORGERIES.values():
             client.lpush("dispatcher:dispatcher", forgery)
-        Doorbell(server.url).ring("default", 1)
+        Doorbell(server.url).ring(Channel("default", 1))
         worker.await_note("deliver:default:1")
 
         assert client.llen("dispatcher:dispatcher") == 0
@@ -112,7 +113,7 @@ def test_a_unix_socket_is_no_back_door(server: RedisServer, start_worker: StartW
     worker.await_ready()
     with connect(url) as client:
         client.lpush("dispatcher:dispatcher", "null")
-        doorbell.ring("default", 1)
+        doorbell.ring(Channel("default", 1))
         worker.await_note("deliver:default:1")
     assert "Dropped a message" in worker.output()
 
@@ -127,7 +128,7 @@ def test_of_a_forged_message_only_the_channel_is_believed(server: RedisServer, s
     with server.client() as client:
         client.lpush("dispatcher:dispatcher", json.dumps(forged))
         worker.await_note("deliver:busy:1")
-        Doorbell(server.url).ring("default", 2)
+        Doorbell(server.url).ring(Channel("default", 2))
         worker.await_note("deliver:default:2")
         worker.signal_group(signal.SIGTERM)
         assert worker.process.wait(20) == 0
@@ -138,7 +139,7 @@ def test_of_a_forged_message_only_the_channel_is_believed(server: RedisServer, s
 
 def test_a_task_that_raises_is_logged_and_the_next_one_runs(server: RedisServer, start_worker: StartWorker) -> None:
     worker, doorbell = start_worker(server), Doorbell(server.url)
-    doorbell.ring("broken", 1)
+    doorbell.ring(Channel("broken", 1))
     doorbell.ring_lookup("default")
     worker.await_note("lookup:default")
     eventually(lambda: "dispatcher.deliver ended early" in worker.output())
@@ -150,7 +151,7 @@ def test_a_signal_to_the_whole_group_lets_what_is_in_flight_finish(
     server: RedisServer, start_worker: StartWorker, pool: str, signum: signal.Signals
 ) -> None:
     worker = start_worker(server, pool=pool)
-    Doorbell(server.url).ring("busy", 1)
+    Doorbell(server.url).ring(Channel("busy", 1))
     worker.await_note("deliver:busy:1")
     worker.signal_group(signum)
     # Celery calls a Ctrl-C a failure, however warm.
@@ -161,7 +162,7 @@ def test_a_signal_to_the_whole_group_lets_what_is_in_flight_finish(
 @pytest.mark.parametrize("group", [True, False])
 def test_sigquit_stays_cold(server: RedisServer, start_worker: StartWorker, group: bool) -> None:
     worker = start_worker(server)
-    Doorbell(server.url).ring("stuck", 1)
+    Doorbell(server.url).ring(Channel("stuck", 1))
     worker.await_note("deliver:stuck:1")
     if group:
         worker.signal_group(signal.SIGQUIT)
@@ -179,7 +180,7 @@ def test_it_consumes_again_after_each_kill_of_redis(own_server: RedisServer, sta
     for n in range(1, 5):
         own_server.kill()
         own_server.start()
-        eventually(lambda n=n: doorbell.ring("default", n))  # type: ignore[misc]
+        eventually(lambda n=n: doorbell.ring(Channel("default", n)))  # type: ignore[misc]
         worker.await_note(f"deliver:default:{n}", within_seconds=30)
 
 
@@ -189,7 +190,7 @@ def test_it_starts_without_redis_and_begins_when_redis_comes(
     worker = start_worker(own_server)
     eventually(lambda: "Trying again in" in worker.output(), 20)
     own_server.start()
-    eventually(lambda: Doorbell(own_server.url).ring("default", 1))
+    eventually(lambda: Doorbell(own_server.url).ring(Channel("default", 1)))
     worker.await_note("deliver:default:1", within_seconds=30)
 
 
@@ -207,7 +208,7 @@ def test_neither_celery_variables_of_the_environment_nor_a_config_module_reach_t
         CELERY_LOADER="no_such_loader",
         DJANGO_SETTINGS_MODULE="no_such_settings",
     )
-    Doorbell(server.url).ring("default", 1)
+    Doorbell(server.url).ring(Channel("default", 1))
     worker.await_note("deliver:default:1")
     with server.client() as client:
         assert all(key.startswith(b"dispatcher:") for key in client.scan_iter("*"))

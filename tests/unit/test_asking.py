@@ -4,21 +4,11 @@ from typing import Any
 
 import pytest
 
-from dispatcher.broker.limiter import LimiterUnavailable, Permits
+from dispatcher.broker.limiter import LimiterUnavailable
 from dispatcher.decisions.reply import Reply
 from dispatcher.errors import DispatcherError
 from dispatcher.lookup.asking import LeadList, NoPermit
-
-
-class Rate:
-    def __init__(self) -> None:
-        self.slowed: list[tuple[int, float]] = []
-
-    def take_lookup(self, *, leads_wait: bool) -> Permits:
-        return Permits(1, 0.0)
-
-    def slow(self, *, remaining: int, reset_seconds: float) -> None:
-        self.slowed.append((remaining, reset_seconds))
+from tests.support.doubles import Rate
 
 
 class Client:

@@ -1,18 +1,9 @@
 """The circuit breaker, on a clock of its own."""
 
-from dataclasses import dataclass
-
 import pytest
 
 from dispatcher.broker.doorbell import Breaker
-
-
-@dataclass
-class Clock:
-    now: float = 100.0
-
-    def __call__(self) -> float:
-        return self.now
+from tests.support.doubles import Clock
 
 
 @pytest.fixture

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dispatcher.config.settings import Settings
 from dispatcher.decisions.gate import (
     BAD_PROBES_BEFORE_A_LEAD,
     Gate,
-    GateLimits,
     GateState,
     after_acceptance,
     after_failure,
@@ -20,7 +20,7 @@ from dispatcher.decisions.gate import (
 )
 from dispatcher.decisions.outcome import Reason
 
-LIMITS = GateLimits()
+LIMITS = Settings().gate_limits
 OPEN = Gate("default", 42)
 AT_ONCE = [reason for reason in Reason if reason not in {Reason.OUTAGE, Reason.PAUSED, Reason.REJECTING}]
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from dispatcher.decisions.gate import GateLimits
-from dispatcher.decisions.policy import Budget, wait_seconds
+from dispatcher.config.settings import Settings
+from dispatcher.decisions.policy import wait_seconds
 from dispatcher.decisions.states import BIRTH_STATES, FINAL_STATES, LEGAL_MOVES
 
 ROOT = Path(__file__).parents[2]
@@ -25,7 +25,7 @@ def test_a_promised_test_exists(path: str, name: str) -> None:
 
 
 def test_the_series_are_those_of_the_code() -> None:
-    budget, limits = Budget(), GateLimits()
+    budget, limits = Settings().budget, Settings().gate_limits
     lead = [
         wait_seconds(n, base_seconds=budget.backoff_base_seconds, max_seconds=budget.backoff_max_seconds)
         for n in range(1, 12)

@@ -12,7 +12,7 @@ from dispatcher.decisions.policy import HELD_SECONDS, Budget, Move, Past, Standi
 from dispatcher.decisions.reply import BodyFault, Reply, WireFault
 from dispatcher.decisions.states import LEGAL_MOVES, FailureClass, State
 
-BUDGET = Budget()
+BUDGET = Settings().budget
 FRESH = Standing(attempts=1, age_seconds=0.0)
 SPENT = Standing(attempts=8, age_seconds=86_400.0)
 HELD = Move(State.PENDING, due_in_seconds=HELD_SECONDS, give_back=True)
@@ -71,10 +71,6 @@ def test_the_third_bug_fails_a_lead_whatever_else_it_went_through() -> None:
 
     assert [move.state for move in tried] == [State.PENDING, State.PENDING, State.FAILED]
     assert tried[2].failure_class is FailureClass.BUG
-
-
-def test_a_first_attempt_has_no_past() -> None:
-    assert Standing(1, 0.0).past == Past(in_doubt=False, unproven=False, bugs=0)
 
 
 def test_a_duplicate_after_an_attempt_in_doubt_is_looked_up() -> None:
