@@ -5,7 +5,6 @@ Alembic is imported by the upgrade alone: a producer that only checks the revisi
 
 import time
 from collections.abc import Callable
-from functools import cache
 from pathlib import Path
 from typing import Final
 
@@ -41,7 +40,6 @@ def scripts() -> Path:
     return packaged if packaged.is_dir() else _PACKAGE.parent / "migrations"
 
 
-@cache
 def revisions() -> tuple[str, ...]:
     """Return the ids of all revisions, oldest first: the file `0002_attempt_times.py` is revision 0002."""
     return tuple(sorted(path.name[:4] for path in (scripts() / "versions").glob("[0-9][0-9][0-9][0-9]_*.py")))
