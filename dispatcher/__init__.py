@@ -11,30 +11,30 @@ logging.
 """
 
 import functools
+import importlib
 import inspect
 import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from dispatcher.config.settings import Settings
-from dispatcher.errors import (
-    DispatcherError,
-    FieldError,
-    IdempotencyConflict,
-    InvalidLead,
-    LeadNotFound,
-    NotAllowed,
-    NotConfigured,
-    SchemaOutOfDate,
-    StoreUnavailable,
-)
-from dispatcher.lead.contact import Contact
-from dispatcher.lead.lead import Lead
-from dispatcher.lead.options import BatchResult, Submission
-from dispatcher.operator.lead_record import FailedLead, LeadRecord
-
 if TYPE_CHECKING:
     from dispatcher.api import Dispatcher
+    from dispatcher.config.settings import Settings
+    from dispatcher.errors import (
+        DispatcherError,
+        FieldError,
+        IdempotencyConflict,
+        InvalidLead,
+        LeadNotFound,
+        NotAllowed,
+        NotConfigured,
+        SchemaOutOfDate,
+        StoreUnavailable,
+    )
+    from dispatcher.lead.contact import Contact
+    from dispatcher.lead.lead import Lead
+    from dispatcher.lead.options import BatchResult, Submission
+    from dispatcher.operator.lead_record import FailedLead, LeadRecord
 
     _any = Dispatcher(Settings())  # never made: the types of its methods are those of the functions
     submit = _any.submit
@@ -76,17 +76,30 @@ __all__ = [
     "submit_many",
 ]
 
+_MODULES = {
+    "BatchResult": "lead.options",
+    "Contact": "lead.contact",
+    "Dispatcher": "api",
+    "FailedLead": "operator.lead_record",
+    "Lead": "lead.lead",
+    "LeadRecord": "operator.lead_record",
+    "Settings": "config.settings",
+    "Submission": "lead.options",
+}
+"""Where the classes are; the errors are in `errors`, and the other names are methods of `Dispatcher`."""
+
 _lock = threading.Lock()
 _default: "Dispatcher | None" = None
 
 
 def __getattr__(name: str) -> Any:  # noqa: ANN401 - as a module has it
-    """Bind `Dispatcher` and the functions at their first use: they load SQLAlchemy, which `Lead` does not need."""
+    """Import a name at its first use: the command line and a producer load only what they need."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from dispatcher.api import Dispatcher
-
-    found = Dispatcher if name == "Dispatcher" else _function(getattr(Dispatcher, name))
+    if name.islower():
+        found = _function(getattr(importlib.import_module("dispatcher.api").Dispatcher, name))
+    else:
+        found = getattr(importlib.import_module(f"dispatcher.{_MODULES.get(name, 'errors')}"), name)
     return globals().setdefault(name, found)
 
 
@@ -112,8 +125,9 @@ def _default_dispatcher() -> "Dispatcher":
     global _default  # noqa: PLW0603 - made once, under the lock
     if _default is None:
         from dispatcher.api import Dispatcher as Made
+        from dispatcher.config.settings import Settings as Read
 
         with _lock:
             if _default is None:
-                _default = Made(Settings.from_environment())
+                _default = Made(Read.from_environment())
     return _default

@@ -1,32 +1,125 @@
-"""All commands, in the order of their use."""
+"""All commands, in the order of their use.
 
-from typing import Any
+A command's module is imported when the command is called, completed or asked for its help, and not before: what
+`dispatcher --help` and the completion of a command's name need is said here.
+"""
+
+import gc
+import importlib
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Final
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
-from dispatcher.cli import (
-    audit,
-    campaigns,
-    decide,
-    doctor,
-    lead_import,
-    leads,
-    operations,
-    replay,
-    retention,
-    screen,
-    serve,
-    status,
-    submit,
-    tail,
-)
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A command: the module of `dispatcher.cli` that has its function, and what the list of commands says of it."""
+
+    name: str
+    module: str
+    short_help: str
+    function: str = ""  # where it is not the command's name
+    settings: dict[str, Any] = field(default_factory=dict)
+
+    def load(self, panel: str) -> Any:  # noqa: ANN401 - typer's own command
+        """Import the module and make the command of its function."""
+        module = importlib.import_module(f"dispatcher.cli.{self.module}")
+        alone = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="rich")
+        alone.command(self.name, short_help=self.short_help, rich_help_panel=panel, **self.settings)(
+            getattr(module, self.function or self.name)
+        )
+        # What is loaded stays to the end: searches for cycles in it took a tenth of an import.
+        gc.freeze()
+        return typer.main.get_command(alone)
+
+
+_AS_GIVEN: Final = {
+    "add_help_option": False,
+    "context_settings": {"allow_extra_args": True, "ignore_unknown_options": True},
+}
+
+PANELS: Final[dict[str, tuple[Entry, ...]]] = {
+    "Start": (
+        Entry("up", "serve", "Run Postgres, Redis and a worker on this machine"),
+        Entry("demo", "serve", "Watch leads go through a misbehaving Voicery"),
+        Entry("migrate", "serve", "Bring the database to this version's schema"),
+        Entry("doctor", "doctor", "Check settings, stores, token and workers"),
+    ),
+    "Give leads": (
+        Entry("submit", "submit", "Store one lead, from options or JSON"),
+        Entry("import", "lead_import", "Store every lead of a file", "import_file"),
+    ),
+    "Look": (
+        Entry("console", "serve", "Serve the web console"),
+        Entry("status", "status", "Show the whole queue"),
+        Entry("show", "leads", "Show one lead with its attempts and failures"),
+        Entry("explain", "leads", "Explain a lead's state and what happens next"),
+        Entry("failed", "failed", "List the leads that failed, or the causes"),
+        Entry("list", "leads", "List leads by any filter", "list_leads"),
+        Entry("campaigns", "gates", "List the campaigns with their limits and gates"),
+        Entry("operations", "operations", "List bulk work, show its refusals, or stop it"),
+        Entry("imports", "audit", "List the imported files, or the refused rows"),
+        Entry("incidents", "audit", "List what must never happen and did"),
+        Entry("audit", "audit", "List who did what"),
+        Entry("tail", "tail", "Follow attempts, leads and incidents"),
+        Entry("top", "tail", "Watch the queue live"),
+    ),
+    "Act": (
+        Entry("replay", "replay", "Send failed leads again"),
+        Entry("edit", "leads", "Correct a failed lead"),
+        Entry("lookup", "resolve", "Ask Voicery whether leads arrived"),
+        Entry("resolve", "resolve", "Settle leads by a decision, without sending them"),
+        Entry("cancel", "resolve", "Withdraw leads that no worker has claimed"),
+        Entry("pause", "gates", "Hold back a campaign or an account"),
+        Entry("resume", "gates", "Let a campaign or an account go on"),
+        Entry("limit", "gates", "Give a campaign a rate limit of its own"),
+        Entry("prune", "retention", "Delete leads that ended long ago"),
+        Entry("erase", "retention", "Erase a person"),
+    ),
+    "Run by itself": (
+        Entry("sandbox", "serve", "Serve a stand-in for the Voicery API", settings=_AS_GIVEN),
+        Entry("sweep", "serve", "Repair periodically; every worker runs one"),
+        Entry("metrics", "serve", "Serve /metrics, /healthz and /readyz"),
+        Entry("health", "serve", "Prove that due leads are taken, for probes"),
+    ),
+}
 
 
 class _Commands(TyperGroup):
+    """The group of all commands; each is a name and a sentence until it is needed."""
+
+    def __init__(self, **attributes: Any) -> None:  # noqa: ANN401 - as above
+        super().__init__(**attributes)
+        self._entries = {entry.name: (entry, panel) for panel, entries in PANELS.items() for entry in entries}
+        self.commands = {
+            name: TyperCommand(name, short_help=entry.short_help, rich_help_panel=panel)
+            for name, (entry, panel) in self._entries.items()
+        }
+
+    def load(self, name: str) -> None:
+        """Put the command of this name in its place."""
+        if name in self._entries:
+            entry, panel = self._entries.pop(name)
+            self.commands[name] = entry.load(panel)
+
+    def load_all(self) -> dict[str, Any]:
+        """Return every command, loaded: for the documentation."""
+        for name in tuple(self._entries):
+            self.load(name)
+        return dict(self.commands)
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:  # noqa: ANN401 - typer's own
+        """Return the command that is called or completed."""
+        self.load(args[0])
+        return super().resolve_command(ctx, args)
+
     def invoke(self, ctx: Any) -> Any:  # noqa: ANN401 - typer's own
-        """Run the command that was called; typer would end it with 1 where its output is not wanted any more."""
-        with screen.reader_may_leave():
+        """Run the command that was called. A closed standard output, e.g. by `| head`, is no failure of it."""
+        from dispatcher.cli.screen import reader_may_leave
+
+        with reader_may_leave():
             return super().invoke(ctx)
 
 
@@ -40,42 +133,22 @@ app = typer.Typer(
     rich_markup_mode="rich",
 )
 
-START, GIVE, LOOK, ACT, RUN = "Start", "Give leads", "Look", "Act", "Run by itself"
 
-app.command(rich_help_panel=START)(serve.up)
-app.command(rich_help_panel=START)(serve.demo)
-app.command(rich_help_panel=START)(serve.migrate)
-app.command(rich_help_panel=START)(doctor.doctor)
-app.command(rich_help_panel=GIVE)(submit.submit)
-app.command("import", rich_help_panel=GIVE)(lead_import.import_file)
-app.command(rich_help_panel=LOOK)(serve.console)
-app.command(rich_help_panel=LOOK)(status.status)
-app.command(rich_help_panel=LOOK)(status.show)
-app.command(rich_help_panel=LOOK)(status.explain)
-app.command(rich_help_panel=LOOK)(status.failed)
-app.command("list", rich_help_panel=LOOK)(leads.list_leads)
-app.command(rich_help_panel=LOOK)(campaigns.campaigns)
-app.command(rich_help_panel=LOOK)(operations.operations)
-app.command(rich_help_panel=LOOK)(audit.imports)
-app.command(rich_help_panel=LOOK)(audit.incidents)
-app.command(rich_help_panel=LOOK)(audit.audit)
-app.command(rich_help_panel=LOOK)(tail.tail)
-app.command(rich_help_panel=LOOK)(tail.top)
-app.command(rich_help_panel=ACT)(replay.replay)
-app.command(rich_help_panel=ACT)(leads.edit)
-app.command(rich_help_panel=ACT)(decide.lookup)
-app.command(rich_help_panel=ACT)(decide.resolve)
-app.command(rich_help_panel=ACT)(decide.cancel)
-app.command(rich_help_panel=ACT)(decide.pause)
-app.command(rich_help_panel=ACT)(decide.resume)
-app.command(rich_help_panel=ACT)(campaigns.limit)
-app.command(rich_help_panel=ACT)(retention.prune)
-app.command(rich_help_panel=ACT)(retention.erase)
-app.command(
-    rich_help_panel=RUN,
-    add_help_option=False,
-    context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
-)(serve.sandbox)
-app.command(rich_help_panel=RUN)(serve.sweep)
-app.command(rich_help_panel=RUN)(serve.metrics)
-app.command(rich_help_panel=RUN)(serve.health)
+def _show_version(wanted: bool) -> None:  # noqa: FBT001 - as typer calls it
+    if wanted:
+        from importlib.metadata import PackageNotFoundError, version
+
+        try:
+            typer.echo(f"voicery-dispatcher {version('voicery-dispatcher')}")
+        except PackageNotFoundError:
+            typer.echo("voicery-dispatcher, not installed: it runs from a checkout")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", help="Show the version and exit.", callback=_show_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Hands leads to Voicery: none is lost, and nobody is called twice because of us."""

@@ -1,31 +1,39 @@
-"""The `Dispatcher` that a command works with, from the environment, closed when the command is done."""
+"""The options that several commands have, how each is read, and the `Dispatcher` that a command works with.
+
+What a command needs only when it runs is imported then: its help and its completion are made of this alone.
+"""
 
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from dispatcher import moments
 from dispatcher.cli import screen
-from dispatcher.config.account import EXAMPLES, parse_rate_limit
 from dispatcher.lead.lead import MAX_CAMPAIGN_ID
-from dispatcher.operator.failures import ending_of, variable_of
 
 if TYPE_CHECKING:
     from dispatcher.api import Dispatcher
 
+LeadId = Annotated[str, typer.Argument(metavar="ID", help="Id of the lead.", show_default=False)]
+LeadIds = Annotated[list[str], typer.Argument(metavar="ID", help="Ids of leads.", show_default=False)]
+SomeLeadIds = Annotated[list[str] | None, typer.Argument(metavar="ID", help="Ids of leads.", show_default=False)]
+Account = Annotated[str, typer.Option("--account", help="Name of the account.")]
+
 
 @contextmanager
 def opened(*, rehearsing: bool = False) -> Iterator["Dispatcher"]:
-    """Raises `NotConfigured` where the environment lacks something. `rehearsing`: all that is done is undone."""
-    # Late: it brings SQLAlchemy and Celery, a second that `--help` and misuse need not cost.
+    """Make a `Dispatcher` from the environment, and close it when the command is done.
+
+    `rehearsing` is a dry run. Raises `NotConfigured` where the environment lacks a setting.
+    """
     from dispatcher.api import Dispatcher
     from dispatcher.config.settings import Settings
 
-    # Of a connection that was lost it warns wherever it was used; what could not be done in the end, we say ourselves.
+    # It logs each lost connection; what could not be done because of one is said by the command's error.
     logging.getLogger("psycopg").addHandler(logging.NullHandler())
     dispatcher = Dispatcher(Settings.from_environment(), rehearsing=rehearsing)
     try:
@@ -36,38 +44,47 @@ def opened(*, rehearsing: bool = False) -> Iterator["Dispatcher"]:
         dispatcher.close()
 
 
+def actor() -> str:
+    """Return who is responsible: the user of this process at this machine."""
+    from dispatcher.config.account import whoami
+
+    return whoami()
+
+
 def past(text: str, now: datetime, option: str) -> datetime:
-    """A moment that has passed."""
+    """Read a time that has passed."""
     with _misuse(option):
         return moments.past(text, now)
 
 
 def future(text: str, now: datetime, option: str) -> datetime | timedelta:
-    """A moment to come."""
+    """Read a time to come."""
     with _misuse(option):
         return moments.future(text, now)
 
 
 def duration(text: str, option: str) -> timedelta:
-    """A length of time."""
+    """Read a duration."""
     with _misuse(option):
         return moments.duration(text)
 
 
 def campaign_id(text: str) -> int:
-    """The id of a campaign."""
+    """Read the id of a campaign."""
     if not text.isascii() or not text.isdecimal() or not 1 <= int(text[:20]) <= MAX_CAMPAIGN_ID:
         raise typer.BadParameter("it is not an id of a campaign; write it as Voicery shows it, e.g. 42")
     return int(text)
 
 
-def campaign_option(help: str, **more: Any) -> Any:  # noqa: ANN401 - as typer has it
-    """The option for one campaign, the same wherever it is asked for."""
-    return typer.Option("--campaign", parser=campaign_id, metavar="ID", help=help, show_default=False, **more)
+def campaign_option(help: str, flag: str = "--campaign", **more: Any) -> Any:  # noqa: ANN401 - as typer has it
+    """Return the option for one campaign."""
+    return typer.Option(flag, parser=campaign_id, metavar="ID", help=help, show_default=False, **more)
 
 
 def rate_limit(text: str) -> str:
-    """A rate limit, or a word for none."""
+    """Read a rate limit, or a word for none."""
+    from dispatcher.config.account import EXAMPLES, parse_rate_limit
+
     try:
         parse_rate_limit(text)
     except ValueError as fault:
@@ -76,13 +93,17 @@ def rate_limit(text: str) -> str:
 
 
 def variable(text: str) -> tuple[str, str]:
-    """The name and the value of a variable."""
+    """Read the name and the value of a variable."""
+    from dispatcher.operator.failures import variable_of
+
     with _misuse("--var"):
         return variable_of(text)
 
 
 def ending(text: str) -> str:
-    """How a number ends."""
+    """Read the last digits of a number."""
+    from dispatcher.operator.failures import ending_of
+
     with _misuse("--phone"):
         return ending_of(text)
 

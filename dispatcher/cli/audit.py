@@ -10,7 +10,6 @@ import typer
 from dispatcher import moments
 from dispatcher.cli import arguments, screen
 from dispatcher.cli.arguments import opened
-from dispatcher.config.account import whoami
 from dispatcher.lead.phone import mask_numbers
 
 Limit = Annotated[int, typer.Option("--limit", min=1, max=10_000, help="At most so many, the newest first.")]
@@ -28,7 +27,7 @@ def incidents(
     """List what must never happen and did, those that nobody has seen first."""
     with opened(rehearsing=dry_run) as dispatcher:
         if seen:
-            count = dispatcher.ledgers.see(seen, actor=whoami())
+            count = dispatcher.ledgers.see(seen, actor=arguments.actor())
             screen.say(("✓ ", "green"), f"{screen.plural(count, 'incident')} marked as seen.")
             return
         found = dispatcher.ledgers.incidents(most=limit)

@@ -1,17 +1,23 @@
-"""The filters of failed leads as options: the same words for `failed` and `replay`, and in the console's addresses."""
+"""`failed`, and the filters of failed leads as options: `replay` has them too, and the console in its addresses."""
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial, wraps
-from typing import Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 from uuid import UUID
 
 import typer
 
 from dispatcher import moments
-from dispatcher.cli import arguments
+from dispatcher.cli import arguments, screen
+from dispatcher.cli.arguments import opened
 from dispatcher.decisions.states import FailureClass
+from dispatcher.lead.phone import mask_phone
+
+if TYPE_CHECKING:
+    from dispatcher.operator.failures import FailureGroup
+    from dispatcher.operator.lead_record import FailedLead
 
 _PANEL: Final = "Filters (all that are given must hold)"
 
@@ -78,3 +84,69 @@ def _read(given: dict[str, Any]) -> dict[str, Any]:
         **{name: partial(arguments.past, now=now, option=option) for name, option in _MOMENTS.items()},
     }
     return {name: readers[name](value) if name in readers else value for name, value in given.items()}
+
+
+@filtered
+def failed(
+    wanted: dict[str, Any],
+    group: Annotated[bool, typer.Option("--group", help="One entry for each cause, the most frequent first.")] = False,
+    resolved: Annotated[bool, typer.Option("--resolved", help="Those already replayed, found or dismissed.")] = False,
+    limit: Annotated[int, typer.Option("--limit", min=1, max=100_000, help="At most so many, the latest first.")] = 20,
+    json: screen.Json = False,
+    csv: screen.Csv = False,
+    reveal: screen.Reveal = False,
+) -> None:
+    """List the leads that failed and that nobody has dealt with yet, and what to do about them."""
+    if resolved:
+        wanted["resolved"] = True
+    with opened() as dispatcher:
+        if group:
+            _show_groups(dispatcher.failed_groups(**wanted), json=json, csv=csv)
+        else:
+            found = dispatcher.failed(limit=limit + 1, **wanted)
+            _show_failed(found, limit, json=json, csv=csv, reveal=reveal)
+
+
+def _show_failed(found: Sequence["FailedLead"], limit: int, *, json: bool, csv: bool, reveal: bool) -> None:
+    shown, more = found[:limit], len(found) > limit
+    if screen.emit_list((one.as_dict(reveal=reveal) for one in shown), json=json, csv=csv, more=more):
+        return
+    if not shown:
+        screen.say(("✓ ", "green"), "No failed lead needs anybody.")
+        return
+    now = datetime.now(UTC)
+    for one in shown:
+        phone = one.phone_number if reveal else mask_phone(one.phone_number)
+        screen.say(
+            (str(one.lead_id), "bold"), ("  ", ""), f"campaign {one.campaign_id}  {phone}  ",
+            (moments.ago(one.failed_at, now), "dim"),
+        )  # fmt: skip
+        status = f" (HTTP {one.http_status})" if one.http_status else ""
+        done = f" [{one.resolution} by {one.resolved_by}]" if one.resolution else ""
+        screen.indented(f"{one.failure_class}{status}: {one.message}{done}", columns=2)
+    if more:
+        screen.say((f"There are more: --limit {limit * 10}, or --group for the causes.", "dim"))
+    else:
+        screen.say((f"{screen.plural(len(shown), 'lead')}. `dispatcher explain ID` says what to do next.", "dim"))
+
+
+def _show_groups(groups: Sequence["FailureGroup"], *, json: bool, csv: bool) -> None:
+    if screen.emit_list((group.as_dict() for group in groups), json=json, csv=csv):
+        return
+    if not groups:
+        screen.say(("✓ ", "green"), "No failed lead needs anybody.")
+        return
+    now = datetime.now(UTC)
+    for group in groups:
+        status = f" (HTTP {group.http_status})" if group.http_status else ""
+        screen.say((screen.plural(group.leads, "lead"), "bold red"), f"  {group.failure_class}{status}")
+        screen.indented(group.message, columns=2)
+        screen.indented(f"→ {group.advice}", "cyan", columns=2)
+        where = ", ".join(str(campaign) for campaign in group.campaigns[:8])
+        more = " …" if len(group.campaigns) > 8 else ""
+        noun = "campaign" if len(group.campaigns) == 1 else "campaigns"
+        screen.indented(
+            f"{noun} {where}{more} · last {moments.ago(group.last_at, now)} · --cause {group.fingerprint}",
+            "dim",
+            columns=2,
+        )

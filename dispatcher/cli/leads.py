@@ -1,9 +1,9 @@
-"""`list` and `edit`: leads by any filter, and a failed lead put right."""
+"""`list`, `show`, `explain` and `edit`: leads by any filter, one with all that is known of it, one corrected."""
 
 import json
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 from uuid import UUID
 
 import typer
@@ -12,12 +12,13 @@ from rich.text import Text
 from dispatcher import moments
 from dispatcher.cli import arguments, screen
 from dispatcher.cli.arguments import opened
-from dispatcher.config.account import whoami
 from dispatcher.decisions.states import State
 from dispatcher.lead.phone import mask_phone
 from dispatcher.lead.variables import read_json
-from dispatcher.operator.lead_record import MASKED, AttemptRecord, LeadRecord
-from dispatcher.operator.leads import LeadFilter
+from dispatcher.operator.lead_record import MASKED
+
+if TYPE_CHECKING:
+    from dispatcher.operator.lead_record import AttemptRecord, LeadRecord
 
 STYLES: Final[Mapping[State, str]] = {
     State.PENDING: "cyan",
@@ -30,8 +31,7 @@ STYLES: Final[Mapping[State, str]] = {
 }
 
 
-def show(record: LeadRecord, *, reveal: bool) -> None:
-    """Print it."""
+def _show(record: "LeadRecord", *, reveal: bool) -> None:
     screen.say((str(record.id), "bold"))
     table = screen.facts()
     for name, value in _facts(record, reveal=reveal):
@@ -60,7 +60,7 @@ def show(record: LeadRecord, *, reveal: bool) -> None:
             screen.indented(f"{failure.resolution} by {failure.resolved_by}{note}", "dim", columns=2)
 
 
-def _facts(record: LeadRecord, *, reveal: bool) -> list[tuple[str, str | Text | None]]:
+def _facts(record: "LeadRecord", *, reveal: bool) -> list[tuple[str, str | Text | None]]:
     state = record.state.value + (f" ({record.failure_class})" if record.failure_class else "")
     voicery = None
     if record.voicery_lead_id is not None:
@@ -89,7 +89,7 @@ def _facts(record: LeadRecord, *, reveal: bool) -> list[tuple[str, str | Text | 
     ]
 
 
-def _attempt(attempt: AttemptRecord) -> None:
+def _attempt(attempt: "AttemptRecord") -> None:
     screen.say("")
     took = ""
     if attempt.ended_at is not None:
@@ -123,10 +123,7 @@ def list_leads(
         list[State] | None,
         typer.Option("--state", help="One state, or several.", rich_help_panel=_PANEL, show_default=False),
     ] = None,
-    campaign: Annotated[
-        int | None,
-        arguments.campaign_option("Id of the campaign.", rich_help_panel=_PANEL),
-    ] = None,
+    campaign: Annotated[int | None, arguments.campaign_option("Id of the campaign.", rich_help_panel=_PANEL)] = None,
     account: Annotated[
         str | None, typer.Option("--account", help="Name of the account.", rich_help_panel=_PANEL)
     ] = None,
@@ -149,6 +146,8 @@ def list_leads(
     reveal: screen.Reveal = False,
 ) -> None:
     """List leads, the newest first."""
+    from dispatcher.operator.leads import LeadFilter
+
     now = datetime.now(UTC)
     wanted = LeadFilter(
         states=tuple(state or ()),
@@ -179,8 +178,30 @@ def list_leads(
         screen.say((f"… and more; --limit shows more than {limit}.", "dim"))
 
 
+def show(id: arguments.LeadId, json: screen.Json = False, reveal: screen.Reveal = False) -> None:
+    """Show one lead with its contacts, every attempt and every failure."""
+    with opened() as dispatcher:
+        record = dispatcher.get(id)
+    if json:
+        screen.emit(record.as_dict(reveal=reveal))
+    else:
+        _show(record, reveal=reveal)
+
+
+def explain(id: arguments.LeadId, json: screen.Json = False) -> None:
+    """Say in plain words why a lead is where it is, and what happens next."""
+    with opened() as dispatcher:
+        record = dispatcher.get(id)
+        told = dispatcher.explain(id)
+    if json:
+        screen.emit({"id": str(record.id), "state": record.state, "explanation": told})
+    else:
+        screen.say((record.state.value, f"bold {STYLES[record.state]}"))
+        screen.say(told)
+
+
 def edit(
-    id: Annotated[str, typer.Argument(metavar="ID", help="Id of the lead.", show_default=False)],
+    id: arguments.LeadId,
     assignment: Annotated[
         list[str] | None,
         typer.Option(
@@ -211,7 +232,7 @@ def edit(
         changes = _changes(given, unset or [], record.variables)
         if phone is not None:
             changes["phone_number"] = typer.get_text_stream("stdin").readline().strip() if phone == "-" else phone
-        dispatcher.corrections.correct(record.id, changes, actor=whoami(), note=note, replay=replay)
+        dispatcher.corrections.correct(record.id, changes, actor=arguments.actor(), note=note, replay=replay)
     if json:
         screen.emit({"id": id, "changed": sorted(changes), "replayed": replay, "dry_run": dry_run})
     else:
@@ -226,10 +247,8 @@ def _assignment(given: str) -> tuple[str, Any]:
         raise typer.BadParameter("--set is written NAME=TEXT, or NAME:=JSON")
     if plain != "campaign_id" and not plain.startswith("variables."):
         raise typer.BadParameter("--set knows campaign_id and variables.<name>")
-    if plain == "campaign_id" and not (value.isascii() and value.isdecimal()):
-        raise typer.BadParameter("campaign_id is a whole number")
     if plain == "campaign_id":
-        return plain, int(value)
+        return plain, arguments.campaign_id(value)
     if plain == name:
         return plain, value
     try:

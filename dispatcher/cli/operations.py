@@ -1,17 +1,18 @@
 """`operations`: bulk work that is stored and done by the workers."""
 
 from datetime import UTC, datetime
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 from uuid import UUID
 
 import typer
 
 from dispatcher import moments
-from dispatcher.cli import screen
+from dispatcher.cli import arguments, screen
 from dispatcher.cli.arguments import opened
-from dispatcher.config.account import whoami
 from dispatcher.errors import NotAllowed
-from dispatcher.operator.operation_work import Operation
+
+if TYPE_CHECKING:
+    from dispatcher.operator.operation_work import Operation
 
 _REFUSALS_SHOWN = 20
 
@@ -35,7 +36,7 @@ def operations(
             return
         if stop:
             dispatcher.operations.get(id)
-            if not dispatcher.operations.stop(id, actor=whoami()):
+            if not dispatcher.operations.stop(id, actor=arguments.actor()):
                 raise NotAllowed("It is over already; nothing was stopped.")
         one = dispatcher.operations.get(id)
         refusals = dispatcher.operations.refusals(id)
@@ -50,7 +51,7 @@ def operations(
             screen.say((f"… and {len(told) - _REFUSALS_SHOWN} more; --json has them.", "dim"))
 
 
-def _show_list(found: list[Operation], *, json: bool, csv: bool) -> None:
+def _show_list(found: list["Operation"], *, json: bool, csv: bool) -> None:
     if screen.emit_list((one.as_dict() for one in found), json=json, csv=csv):
         return
     for one in found:
@@ -59,7 +60,7 @@ def _show_list(found: list[Operation], *, json: bool, csv: bool) -> None:
         screen.say("There is no bulk work. `dispatcher replay --all --background` would make some.")
 
 
-def _show(one: Operation) -> None:
+def _show(one: "Operation") -> None:
     now = datetime.now(UTC)
     pace = "" if one.pace is None else f", {one.pace:.3g} a minute"
     begins = "" if one.begins_at is None else f", begins {moments.ago(one.begins_at, now)}"

@@ -9,20 +9,15 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 from uuid import UUID, uuid4
 
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
 from dispatcher import moments
 from dispatcher.cli import arguments, failed, screen
 from dispatcher.cli.arguments import opened
-from dispatcher.config.account import whoami
-from dispatcher.errors import LeadNotFound
-from dispatcher.lead.phone import mask_numbers
-from dispatcher.operator.failures import FailureFilter
-from dispatcher.operator.operation_work import OperationKind
-from dispatcher.operator.preview import Preview
 
 if TYPE_CHECKING:
     from dispatcher.api import Dispatcher
+    from dispatcher.operator.failures import FailureFilter
+    from dispatcher.operator.preview import Preview
     from dispatcher.operator.replay import Replayed
 
 
@@ -33,7 +28,7 @@ WORTH_A_BAR: Final = 100
 @failed.filtered
 def replay(
     wanted: dict[str, Any],
-    ids: Annotated[list[str] | None, typer.Argument(metavar="ID", help="Ids of leads.", show_default=False)] = None,
+    ids: arguments.SomeLeadIds = None,
     everything: Annotated[bool, typer.Option("--all", help="Every open failure.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would happen.")] = False,
     even_if_called: Annotated[
@@ -60,7 +55,7 @@ def replay(
     ] = None,
     to_campaign: Annotated[
         int | None,
-        typer.Option("--to-campaign", min=1, help="In the background, in this campaign instead of theirs."),
+        arguments.campaign_option("In the background, in this campaign instead of theirs.", "--to-campaign"),
     ] = None,
     json: screen.Json = False,
 ) -> None:
@@ -82,7 +77,10 @@ def replay(
         campaign_id=to_campaign,
     )
     if background or terms.paced or to_campaign is not None:
-        leads = list(map(_uuid, ids)) if ids else FailureFilter.parse(wanted)
+        from dispatcher.api import lead_id_of
+        from dispatcher.operator.failures import FailureFilter
+
+        leads = list(map(lead_id_of, ids)) if ids else FailureFilter.parse(wanted)
         _store(leads, terms, yes=yes, dry_run=dry_run, json=json)
         return
     with opened() as dispatcher:
@@ -135,8 +133,10 @@ def _when(not_before: datetime | timedelta) -> str:
     return f"not before {moments.clock(not_before)} UTC"
 
 
-def _store(leads: list[UUID] | FailureFilter, terms: _Terms, *, yes: bool, dry_run: bool, json: bool) -> None:
+def _store(leads: "list[UUID] | FailureFilter", terms: _Terms, *, yes: bool, dry_run: bool, json: bool) -> None:
     """Leave a replay to the workers."""
+    from dispatcher.operator.operation_work import OperationKind
+
     with opened() as dispatcher:
         preview = dispatcher.operations.preview(
             OperationKind.REPLAY, leads, even_if_called=terms.even_if_called, campaign_id=terms.campaign_id
@@ -151,7 +151,7 @@ def _store(leads: list[UUID] | FailureFilter, terms: _Terms, *, yes: bool, dry_r
             uuid4(),
             OperationKind.REPLAY,
             leads,
-            actor=whoami(),
+            actor=arguments.actor(),
             note=terms.note,
             even_if_called=terms.even_if_called,
             not_before=terms.not_before,
@@ -166,7 +166,7 @@ def _store(leads: list[UUID] | FailureFilter, terms: _Terms, *, yes: bool, dry_r
         screen.indented(f"`dispatcher operations {operation.id}` shows how far they are, --stop ends it.", columns=2)
 
 
-def _show_preview(preview: Preview, terms: _Terms, *, json: bool) -> None:
+def _show_preview(preview: "Preview", terms: _Terms, *, json: bool) -> None:
     if json:
         screen.emit(preview.as_dict() | {"dry_run": True})
     else:
@@ -181,13 +181,6 @@ def _show_preview(preview: Preview, terms: _Terms, *, json: bool) -> None:
         screen.fail()
 
 
-def _uuid(given: str) -> UUID:
-    try:
-        return UUID(given)
-    except ValueError:
-        raise LeadNotFound(mask_numbers(given)) from None
-
-
 def _confirm(dispatcher: "Dispatcher", meant: list[UUID | str], terms: _Terms) -> None:
     preview = dispatcher.replay_all(
         meant, even_if_called=terms.even_if_called, not_before=terms.not_before, dry_run=True
@@ -200,7 +193,9 @@ def _confirm(dispatcher: "Dispatcher", meant: list[UUID | str], terms: _Terms) -
 
 @contextmanager
 def _progress(total: int, *, quiet: bool) -> Iterator[Callable[[], None]]:
-    """A bar on a terminal, if it takes long enough to be seen; what is yielded moves it on by one."""
+    """Show a bar on a terminal, if there is enough to do; call what this yields after each lead."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
+
     columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     hidden = quiet or total < WORTH_A_BAR or not sys.stderr.isatty()
     with Progress(*columns, console=screen.error_console(), disable=hidden, transient=True) as progress:

@@ -8,7 +8,6 @@ import typer
 
 from dispatcher.cli import arguments, screen
 from dispatcher.cli.arguments import opened
-from dispatcher.config.account import whoami
 
 FORGOTTEN: Final = "Who is forgotten counts as new: the same people, submitted or imported again, are called again."
 
@@ -37,7 +36,7 @@ def prune(
             undone = f", {screen.number(seen.open)} of which nobody has dealt with" if seen.open else ""
             beside = f" ({screen.number(seen.failed)} failed{undone})" if seen.failed else ""
             screen.confirm(f"Delete {screen.plural(total, 'lead')}{beside}? {FORGOTTEN}", yes=yes)
-            total = sum(dispatcher.pruner.prune(age, failed=failed, actor=whoami()))
+            total = sum(dispatcher.pruner.prune(age, failed=failed, actor=arguments.actor()))
     if json:
         screen.emit({**told, "leads": total})
         return
@@ -62,7 +61,7 @@ def erase(
     if not dry_run:
         screen.confirm("Erase this person for good?", yes=yes)
     with opened(rehearsing=dry_run) as dispatcher:
-        erased = dispatcher.erasure.erase(number, actor=whoami())
+        erased = dispatcher.erasure.erase(number, actor=arguments.actor())
     if json:
         screen.emit(
             {

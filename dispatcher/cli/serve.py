@@ -1,9 +1,8 @@
-"""The command that serves the web console."""
+"""What runs until it is stopped: the console, metrics, a sweep, a sandbox, everything at once; and what checks them."""
 
 import os
 import signal
 import socket
-import sys
 import threading
 from pathlib import Path
 from types import FrameType
@@ -109,13 +108,6 @@ def metrics(
             signal.signal(number, end)
         server.serve_forever()
     dispatcher.close()
-
-
-def run_probe() -> None:
-    """`dispatcher health` without the other commands, which take most of a second to load."""
-    probing = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-    probing.command()(health)
-    probing(sys.argv[2:], prog_name="dispatcher health")
 
 
 def up() -> None:

@@ -1,35 +1,30 @@
-"""The queue at a glance, for 80 columns."""
+"""`status`: the state of the whole queue, for 80 columns."""
 
-from collections.abc import Sequence
-from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import TYPE_CHECKING
 
-import typer
 from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
 from dispatcher import moments
-from dispatcher.cli import failed as filters
-from dispatcher.cli import leads, screen
+from dispatcher.cli import screen
 from dispatcher.cli.arguments import opened
 from dispatcher.cli.leads import STYLES
 from dispatcher.decisions.states import State
-from dispatcher.lead.phone import mask_phone
-from dispatcher.operator.failures import FailureGroup
-from dispatcher.operator.lead_record import FailedLead
-from dispatcher.operator.overview import GateRecord, Overview
+
+if TYPE_CHECKING:
+    from dispatcher.operator.overview import GateRecord, Overview
 
 CAMPAIGNS_SHOWN = 5
 WORKERS_SHOWN = 8
 
 
-def show_overview(seen: Overview) -> None:
+def show_overview(seen: "Overview") -> None:
     """Print it."""
     screen.put(view(seen))
 
 
-def view(seen: Overview) -> Group:
+def view(seen: "Overview") -> Group:
     """All of it, to be printed."""
     table = screen.facts()
     table.add_row("Gates", _gates(seen))
@@ -46,7 +41,7 @@ def view(seen: Overview) -> Group:
     return Group(_leads(seen), Text(""), table)
 
 
-def _leads(seen: Overview) -> Table:
+def _leads(seen: "Overview") -> Table:
     table = Table.grid(padding=(0, 2, 0, 0))
     table.add_column(no_wrap=True)
     table.add_column(justify="right", no_wrap=True)
@@ -62,7 +57,7 @@ def _leads(seen: Overview) -> Table:
     return table
 
 
-def _remark(seen: Overview, state: State) -> str:
+def _remark(seen: "Overview", state: State) -> str:
     count = seen.counts[state].value
     match state:
         case State.PENDING if seen.oldest_waiting_seconds is not None:
@@ -80,13 +75,13 @@ def _remark(seen: Overview, state: State) -> str:
             return ""
 
 
-def _gates(seen: Overview) -> Text:
+def _gates(seen: "Overview") -> Text:
     if not seen.gates:
         return Text("all open", style="green")
     return Text("\n").join(_gate(gate, seen) for gate in seen.gates)
 
 
-def _gate(gate: GateRecord, seen: Overview) -> Text:
+def _gate(gate: "GateRecord", seen: "Overview") -> Text:
     until = (
         "" if gate.until is None else f", tried again in {moments.span(max(0, (gate.until - seen.at).total_seconds()))}"
     )
@@ -97,7 +92,7 @@ def _gate(gate: GateRecord, seen: Overview) -> Text:
     return screen.line((f"{gate.scope} {state}", "bold yellow"), f"{by}{since}{until}{note}")
 
 
-def _waiting(seen: Overview) -> Text:
+def _waiting(seen: "Overview") -> Text:
     shown = [
         f"campaign {one.campaign_id}" + ("" if one.account == "default" else f" ({one.account})")
         + f" {screen.number(one.waiting)}"
@@ -107,7 +102,7 @@ def _waiting(seen: Overview) -> Text:
     return screen.line(" · ".join(shown) + (f" · {more} more" if more > 0 else ""))
 
 
-def _rate(seen: Overview) -> Text:
+def _rate(seen: "Overview") -> Text:
     if seen.rate is None:
         return Text("not known: Redis cannot be asked, and nothing is sent meanwhile", style="yellow")
     if not seen.rate:
@@ -121,7 +116,7 @@ def _rate(seen: Overview) -> Text:
     )
 
 
-def _workers(seen: Overview) -> Text:
+def _workers(seen: "Overview") -> Text:
     if not seen.workers:
         return Text("none has ever been seen: start `celery -A dispatcher worker`", style="yellow")
     shown = [
@@ -135,12 +130,9 @@ def _workers(seen: Overview) -> Text:
     return Text("\n").join([*shown, Text(f"{more} more", style="dim")] if more > 0 else shown)
 
 
-def _sweep(seen: Overview) -> Text:
+def _sweep(seen: "Overview") -> Text:
     late = seen.swept_at is None or (seen.at - seen.swept_at).total_seconds() > 60
     return Text(moments.ago(seen.swept_at, seen.at), style="yellow" if late else "")
-
-
-LeadId = Annotated[str, typer.Argument(metavar="ID", help="Id of the lead.", show_default=False)]
 
 
 def status(json: screen.Json = False) -> None:
@@ -151,91 +143,3 @@ def status(json: screen.Json = False) -> None:
         screen.emit(seen.as_dict())
     else:
         show_overview(seen)
-
-
-def show(id: LeadId, json: screen.Json = False, reveal: screen.Reveal = False) -> None:
-    """Show one lead with its contacts, every attempt and every failure."""
-    with opened() as dispatcher:
-        record = dispatcher.get(id)
-    if json:
-        screen.emit(record.as_dict(reveal=reveal))
-    else:
-        leads.show(record, reveal=reveal)
-
-
-def explain(id: LeadId, json: screen.Json = False) -> None:
-    """Say in plain words why a lead is where it is, and what happens next."""
-    with opened() as dispatcher:
-        record = dispatcher.get(id)
-        told = dispatcher.explain(id)
-    if json:
-        screen.emit({"id": str(record.id), "state": record.state, "explanation": told})
-    else:
-        screen.say((record.state.value, f"bold {leads.STYLES[record.state]}"))
-        screen.say(told)
-
-
-@filters.filtered
-def failed(
-    wanted: dict[str, Any],
-    group: Annotated[bool, typer.Option("--group", help="One entry for each cause, the most frequent first.")] = False,
-    resolved: Annotated[bool, typer.Option("--resolved", help="Those already replayed, found or dismissed.")] = False,
-    limit: Annotated[int, typer.Option("--limit", min=1, max=100_000, help="At most so many, the latest first.")] = 20,
-    json: screen.Json = False,
-    csv: screen.Csv = False,
-    reveal: screen.Reveal = False,
-) -> None:
-    """List the leads that failed and that nobody has dealt with yet, and what to do about them."""
-    if resolved:
-        wanted["resolved"] = True
-    with opened() as dispatcher:
-        if group:
-            _show_groups(dispatcher.failed_groups(**wanted), json=json, csv=csv)
-        else:
-            found = dispatcher.failed(limit=limit + 1, **wanted)
-            _show_failed(found, limit, json=json, csv=csv, reveal=reveal)
-
-
-def _show_failed(found: Sequence[FailedLead], limit: int, *, json: bool, csv: bool, reveal: bool) -> None:
-    shown, more = found[:limit], len(found) > limit
-    if screen.emit_list((one.as_dict(reveal=reveal) for one in shown), json=json, csv=csv, more=more):
-        return
-    if not shown:
-        screen.say(("✓ ", "green"), "No failed lead needs anybody.")
-        return
-    now = datetime.now(UTC)
-    for one in shown:
-        phone = one.phone_number if reveal else mask_phone(one.phone_number)
-        screen.say(
-            (str(one.lead_id), "bold"), ("  ", ""), f"campaign {one.campaign_id}  {phone}  ",
-            (moments.ago(one.failed_at, now), "dim"),
-        )  # fmt: skip
-        status = f" (HTTP {one.http_status})" if one.http_status else ""
-        done = f" [{one.resolution} by {one.resolved_by}]" if one.resolution else ""
-        screen.indented(f"{one.failure_class}{status}: {one.message}{done}", columns=2)
-    if more:
-        screen.say((f"There are more: --limit {limit * 10}, or --group for the causes.", "dim"))
-    else:
-        screen.say((f"{screen.plural(len(shown), 'lead')}. `dispatcher explain ID` says what to do next.", "dim"))
-
-
-def _show_groups(groups: Sequence[FailureGroup], *, json: bool, csv: bool) -> None:
-    if screen.emit_list((group.as_dict() for group in groups), json=json, csv=csv):
-        return
-    if not groups:
-        screen.say(("✓ ", "green"), "No failed lead needs anybody.")
-        return
-    now = datetime.now(UTC)
-    for group in groups:
-        status = f" (HTTP {group.http_status})" if group.http_status else ""
-        screen.say((screen.plural(group.leads, "lead"), "bold red"), f"  {group.failure_class}{status}")
-        screen.indented(group.message, columns=2)
-        screen.indented(f"→ {group.advice}", "cyan", columns=2)
-        where = ", ".join(str(campaign) for campaign in group.campaigns[:8])
-        more = " …" if len(group.campaigns) > 8 else ""
-        noun = "campaign" if len(group.campaigns) == 1 else "campaigns"
-        screen.indented(
-            f"{noun} {where}{more} · last {moments.ago(group.last_at, now)} · --cause {group.fingerprint}",
-            "dim",
-            columns=2,
-        )

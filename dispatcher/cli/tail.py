@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated, Final
 import orjson
 import typer
 from rich.console import Group
-from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
@@ -17,10 +16,10 @@ from dispatcher import moments
 from dispatcher.cli import arguments, screen, status
 from dispatcher.cli.arguments import opened
 from dispatcher.lead.phone import mask_numbers, mask_phone
-from dispatcher.operator.events import Throughput
 
 if TYPE_CHECKING:
     from dispatcher.api import Dispatcher
+    from dispatcher.operator.events import Throughput
 
 
 _STYLES: Final = {
@@ -73,6 +72,8 @@ def top(
         if once or not sys.stdout.isatty():
             screen.put(_view(dispatcher))
             return
+        from rich.live import Live
+
         with Live(_view(dispatcher), console=screen.console(), auto_refresh=False, screen=True) as live:
             while True:
                 time.sleep(every)
@@ -86,7 +87,7 @@ def _view(dispatcher: "Dispatcher") -> Group:
     return Group(title, Text(""), status.view(seen), Text(""), _throughput(busy))
 
 
-def _throughput(busy: Iterable[Throughput]) -> Table:
+def _throughput(busy: Iterable["Throughput"]) -> Table:
     table = screen.rows("Campaign, last 5 minutes", "accepted", "a minute", "refused", "in doubt", "held")
     for one in busy:
         name = str(one.campaign_id) + ("" if one.account == "default" else f" ({one.account})")

@@ -1,4 +1,4 @@
-"""Commands that decide something; each is written to the audit log with who did it."""
+"""`lookup`, `resolve` and `cancel`: what became of a lead, asked or decided; the audit log keeps who did it."""
 
 from collections.abc import Callable, Iterable
 from typing import Annotated, Literal
@@ -9,20 +9,12 @@ from dispatcher.cli import arguments, screen
 from dispatcher.cli.arguments import opened
 from dispatcher.decisions.states import State
 from dispatcher.errors import LeadNotFound, NotAllowed
-from dispatcher.lead.options import DEFAULT_ACCOUNT
-from dispatcher.operator.leads import LeadFilter
 
-LeadIds = Annotated[list[str], typer.Argument(metavar="ID", help="Ids of leads.", show_default=False)]
 Note = Annotated[str, typer.Option("--note", help="How you know, or why; kept with the lead.", show_default=False)]
-OneCampaign = Annotated[
-    int | None,
-    arguments.campaign_option("Only this campaign."),
-]
-OneAccount = Annotated[str, typer.Option("--account", help="Name of the account.")]
 
 
 def lookup(
-    ids: Annotated[list[str] | None, typer.Argument(metavar="ID", help="Ids of leads.", show_default=False)] = None,
+    ids: arguments.SomeLeadIds = None,
     unknown: Annotated[bool, typer.Option("--unknown", help="All leads whose outcome is unknown now.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say which would be asked about.")] = False,
     json: screen.Json = False,
@@ -55,6 +47,8 @@ def lookup(
 
 
 def _show_in_doubt(ids: list[str] | None, *, json: bool) -> None:
+    from dispatcher.operator.leads import LeadFilter
+
     wanted = LeadFilter(states=(State.UNKNOWN,))
     with opened() as dispatcher:
         if ids is None:
@@ -70,7 +64,7 @@ def _show_in_doubt(ids: list[str] | None, *, json: bool) -> None:
 
 
 def resolve(
-    ids: LeadIds,
+    ids: arguments.LeadIds,
     note: Note,
     as_: Annotated[
         Literal["accepted", "dismissed"],
@@ -85,44 +79,14 @@ def resolve(
         _each(ids, lambda one: dispatcher.resolve(one, as_, note), f"resolved as {as_}")
 
 
-def cancel(ids: LeadIds, dry_run: screen.DryRun = False) -> None:
+def cancel(ids: arguments.LeadIds, dry_run: screen.DryRun = False) -> None:
     """Withdraw leads that no worker has claimed yet."""
     with opened(rehearsing=dry_run) as dispatcher:
         _each(ids, dispatcher.cancel, "cancelled")
 
 
-def pause(
-    campaign: OneCampaign = None,
-    account: OneAccount = DEFAULT_ACCOUNT,
-    reason: Annotated[str | None, typer.Option("--reason", help="Shown to whoever asks.", show_default=False)] = None,
-    dry_run: screen.DryRun = False,
-) -> None:
-    """Hold a campaign back, or the whole account, until `resume`; nothing is lost, and nothing more is sent."""
-    with opened(rehearsing=dry_run) as dispatcher:
-        on_their_way = dispatcher.pause(campaign, account, reason)
-    scope = f"campaign {campaign}" if campaign is not None else f"account {account}"
-    screen.say(("✓ ", "green"), f"{scope.capitalize()} is paused; nothing more is claimed.")
-    if on_their_way:
-        screen.indented(f"{screen.plural(on_their_way, 'lead')} still on the way; `dispatcher status` shows when done.")
-
-
-def resume(campaign: OneCampaign = None, account: OneAccount = DEFAULT_ACCOUNT, dry_run: screen.DryRun = False) -> None:
-    """Let a campaign, or the account, flow again at once, whatever had held it back."""
-    with opened(rehearsing=dry_run) as dispatcher:
-        resumed = dispatcher.resume(campaign, account)
-    if not resumed.opened:
-        screen.say("Nothing of it was held back.")
-    for one in resumed.opened:
-        scope = f"account {one.account}" if one.campaign_id is None else f"campaign {one.campaign_id}"
-        screen.say(("✓ ", "green"), f"{scope.capitalize()} flows again (it was held back: {one.reason}).")
-    for campaign_id in resumed.still_paused:
-        screen.say(
-            ("! ", "yellow"), f"Campaign {campaign_id} stays paused: `dispatcher resume --campaign {campaign_id}`."
-        )
-
-
 def _each(ids: Iterable[str], act: Callable[[str], None], done: str) -> None:
-    """Do it to each; one refusal does not keep the others from it, but the exit code says it."""
+    """Do it to each; after a refusal the others follow, and the exit code is 1."""
     refused = False
     for one in ids:
         try:
