@@ -29,7 +29,7 @@ _HEAD = """\
 
 def page() -> str:
     """The page as it should be."""
-    commands: dict[str, Any] = typer.main.get_command(app).load_all()  # type: ignore[attr-defined]
+    commands: dict[str, Any] = typer.main.get_command(app).commands  # type: ignore[attr-defined]
     panels: dict[str, list[str]] = {}
     for name, command in commands.items():
         panels.setdefault(command.rich_help_panel, []).append(_entry(name, command))

@@ -6,6 +6,7 @@ A command's module is imported when the command is called, completed or asked fo
 
 import gc
 import importlib
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Final
 
@@ -87,33 +88,50 @@ PANELS: Final[dict[str, tuple[Entry, ...]]] = {
 }
 
 
+_ENTRIES: Final = {entry.name: (entry, panel) for panel, entries in PANELS.items() for entry in entries}
+
+
+class _Loaded(Mapping[str, Any]):
+    """The commands by name; each is loaded by the first look at it."""
+
+    def __init__(self) -> None:
+        self._commands: dict[str, Any] = {}
+
+    def __getitem__(self, name: str) -> Any:  # noqa: ANN401 - typer's own command
+        if name not in self._commands:
+            entry, panel = _ENTRIES[name]
+            self._commands[name] = entry.load(panel)
+        return self._commands[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(_ENTRIES)
+
+    def __len__(self) -> int:
+        return len(_ENTRIES)
+
+
 class _Commands(TyperGroup):
-    """The group of all commands; each is a name and a sentence until it is needed."""
+    """The group of all commands."""
 
     def __init__(self, **attributes: Any) -> None:  # noqa: ANN401 - as above
         super().__init__(**attributes)
-        self._entries = {entry.name: (entry, panel) for panel, entries in PANELS.items() for entry in entries}
-        self.commands = {
-            name: TyperCommand(name, short_help=entry.short_help, rich_help_panel=panel)
-            for name, (entry, panel) in self._entries.items()
-        }
+        self.commands: Any = _Loaded()
 
-    def load(self, name: str) -> None:
-        """Put the command of this name in its place."""
-        if name in self._entries:
-            entry, panel = self._entries.pop(name)
-            self.commands[name] = entry.load(panel)
+    def list_commands(self, ctx: Any) -> list[str]:  # noqa: ANN401, ARG002 - as typer calls it
+        """Return the names, in the order of the help."""
+        return list(_ENTRIES)
 
-    def load_all(self) -> dict[str, Any]:
-        """Return every command, loaded: for the documentation."""
-        for name in tuple(self._entries):
-            self.load(name)
-        return dict(self.commands)
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:  # noqa: ANN401, ARG002 - as above
+        """Return what the help and completion list of a command; they do not load it."""
+        if cmd_name not in _ENTRIES:
+            return None
+        entry, panel = _ENTRIES[cmd_name]
+        return TyperCommand(cmd_name, short_help=entry.short_help, rich_help_panel=panel)
 
-    def resolve_command(self, ctx: Any, args: list[str]) -> Any:  # noqa: ANN401 - typer's own
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:  # noqa: ANN401 - as above
         """Return the command that is called or completed."""
-        self.load(args[0])
-        return super().resolve_command(ctx, args)
+        name, listed, rest = super().resolve_command(ctx, args)
+        return name, listed and self.commands[str(name)], rest
 
     def invoke(self, ctx: Any) -> Any:  # noqa: ANN401 - typer's own
         """Run the command that was called. A closed standard output, e.g. by `| head`, is no failure of it."""

@@ -7,26 +7,26 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 from uuid import UUID
 
 import orjson
 import typer
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from dispatcher import moments
 from dispatcher.cli import arguments, screen
 from dispatcher.cli.arguments import opened
-from dispatcher.config.account import whoami
-from dispatcher.importing.columns import ImportTerms
-from dispatcher.importing.importer import Importer, ImportResult
-from dispatcher.importing.plan import Forecast, Plan
-from dispatcher.importing.source import STDIN, ImportStopped, Source, open_source
 from dispatcher.lead.options import DEFAULT_ACCOUNT
 from dispatcher.lead.phone import Country, safe_name
 
+if TYPE_CHECKING:
+    from dispatcher.importing.columns import ImportTerms
+    from dispatcher.importing.importer import Importer, ImportResult
+    from dispatcher.importing.plan import Forecast, Plan
+    from dispatcher.importing.source import Source
 
-def plan_dict(plan: Plan, *, reveal: bool) -> dict[str, Any]:
+
+def plan_dict(plan: "Plan", *, reveal: bool) -> dict[str, Any]:
     """The plan as JSON takes it."""
     return {
         "batch_id": str(plan.batch_id),
@@ -50,7 +50,7 @@ def plan_dict(plan: Plan, *, reveal: bool) -> dict[str, Any]:
     }
 
 
-def show_plan(plan: Plan, *, reveal: bool) -> None:
+def show_plan(plan: "Plan", *, reveal: bool) -> None:
     """Print the plan."""
     _show_form(plan.form, plan.encoding)
     screen.say(f"{screen.plural(plan.rows, 'row')}, of which the import would")
@@ -70,7 +70,7 @@ def show_plan(plan: Plan, *, reveal: bool) -> None:
     screen.say("Nothing was stored. Leave out --plan to import it.")
 
 
-def _show_forecast(seen: Forecast) -> None:
+def _show_forecast(seen: "Forecast") -> None:
     if seen.finish_in_seconds is not None:
         finish = datetime.now(UTC) + timedelta(seconds=seen.finish_in_seconds)
         waiting = f"; {screen.plural(seen.waiting, 'lead')} of the account wait already" if seen.waiting else ""
@@ -84,7 +84,7 @@ def _show_forecast(seen: Forecast) -> None:
         )
 
 
-def result_dict(result: ImportResult, rejected_path: Path) -> dict[str, Any]:
+def result_dict(result: "ImportResult", rejected_path: Path) -> dict[str, Any]:
     """The account of an import as JSON takes it."""
     return {
         "batch_id": str(result.batch_id),
@@ -100,7 +100,7 @@ def result_dict(result: ImportResult, rejected_path: Path) -> dict[str, Any]:
     }
 
 
-def show_result(result: ImportResult, rejected_path: Path) -> None:
+def show_result(result: "ImportResult", rejected_path: Path) -> None:
     """Print the account of an import. What was refused is told even if nobody reads the rest."""
     with screen.reader_may_leave():
         _show_stored(result)
@@ -109,7 +109,7 @@ def show_result(result: ImportResult, rejected_path: Path) -> None:
         screen.warn(("✗ ", "red"), f"{count} refused: {rejected_path} has each with its reason.")
 
 
-def _show_stored(result: ImportResult) -> None:
+def _show_stored(result: "ImportResult") -> None:
     _show_form(result.form, result.encoding)
     speed = f"{result.rows_per_second:,.0f} rows/s, batch {result.batch_id}"
     screen.say(("✓ ", "green"), f"{screen.plural(result.submitted, 'lead')} stored ({speed}).")
@@ -200,13 +200,15 @@ def import_file(
     yes or no, 1 or 0; not_before and expires_at, as 2026-11-23T14:00+01:00;
     contact1_phone and contact1_NAME, contact2_phone, …
     """
+    from dispatcher.importing.columns import ImportTerms
+
     terms = ImportTerms(
         account=account,
         campaign_id=campaign,
         country=_country(country, national=national),
         columns=_columns(column or []),
         again=again,
-        actor=whoami(),
+        actor=arguments.actor(),
         workers=workers,
     )
     with opened() as dispatcher, _surveyed(file) as source:
@@ -232,7 +234,9 @@ def import_file(
 
 
 @contextmanager
-def _surveyed(file: str) -> Iterator[Source]:
+def _surveyed(file: str) -> Iterator["Source"]:
+    from dispatcher.importing.source import open_source
+
     with ExitStack() as stack:
         try:
             source = stack.enter_context(open_source(file))
@@ -243,8 +247,12 @@ def _surveyed(file: str) -> Iterator[Source]:
 
 
 def _run(
-    importer: Importer, source: Source, terms: ImportTerms, path: Path, batch: UUID | None, *, quiet: bool
-) -> ImportResult:
+    importer: "Importer", source: "Source", terms: "ImportTerms", path: Path, batch: UUID | None, *, quiet: bool
+) -> "ImportResult":
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+    from dispatcher.importing.source import ImportStopped
+
     columns = (
         TextColumn("{task.completed:,.0f} rows"),
         BarColumn(),
@@ -259,7 +267,7 @@ def _run(
     ):
         task = progress.add_task("import", total=source.lines, rate=0.0)
 
-        def show(done: ImportResult) -> None:
+        def show(done: "ImportResult") -> None:
             if terms.again and batch is None and not done.rows:
                 screen.warn(f"Batch {done.batch_id}; if this is cut short, go on with --batch instead of --again.")
             progress.update(task, completed=done.rows, rate=done.rows_per_second)
@@ -284,6 +292,8 @@ def _ctrl_c() -> Iterator[threading.Event]:
 
 
 def _rejected_path(file: str) -> Path:
+    from dispatcher.importing.source import STDIN
+
     return Path("stdin.rejected.csv") if file == STDIN else Path(file + ".rejected.csv")
 
 

@@ -1,21 +1,34 @@
 """Every command and every option says what it is for."""
 
+from importlib.metadata import version
+
 import pytest
 import typer
 from typer.testing import CliRunner
 
-from dispatcher.cli.app import app
+from dispatcher.cli.app import PANELS, app
 
 GROUP = typer.main.get_command(app)
 COMMANDS = sorted(GROUP.commands)  # type: ignore[attr-defined]
-EXPECTED = (
-    "cancel demo doctor explain failed import lookup migrate pause replay resolve resume sandbox show status submit"
-    " sweep up"
-)
 
 
-def test_the_commands_of_the_interface_are_there() -> None:
-    assert set(EXPECTED.split()) <= set(COMMANDS)
+def listed(width: int) -> list[str]:
+    return CliRunner().invoke(app, ["--help"], terminal_width=width).stdout.splitlines()
+
+
+@pytest.mark.parametrize("panel", PANELS)
+def test_the_list_shows_each_command_in_one_line_of_80_columns(panel: str) -> None:
+    lines = listed(80)
+    box = lines[next(number for number, line in enumerate(lines) if f" {panel} " in line) + 1 :]
+    rows = [line.strip("│ ").split(None, 1) for line in box[: [line[:1] for line in box].index("╰")]]
+
+    assert rows == [[entry.name, entry.short_help] for entry in PANELS[panel]]
+
+
+def test_the_version_is_that_of_the_installed_package() -> None:
+    result = CliRunner().invoke(app, ["--version"])
+
+    assert (result.exit_code, result.stdout) == (0, f"voicery-dispatcher {version('voicery-dispatcher')}\n")
 
 
 @pytest.mark.parametrize("name", COMMANDS)

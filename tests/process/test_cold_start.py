@@ -1,10 +1,14 @@
-"""What a producer loads until its first lead is stored: a web server pays for each package in every process."""
+"""What a producer loads until its first lead is stored, and what a command loads: each process pays for it again."""
 
 import json
 import subprocess
 import sys
 from collections.abc import Mapping
+from typing import Any
 
+import pytest
+
+from dispatcher.cli.app import PANELS
 from tests.support.environment import clean_environment
 
 PRODUCER = """
@@ -45,3 +49,52 @@ def test_a_producer_loads_only_what_a_submit_needs(environment: Mapping[str, str
 
     assert set(loaded["packages"]) == PACKAGES
     assert {name.split(".")[1] for name in loaded["ours"]} == OURS
+
+
+COMMANDS = """
+import json, sys
+from dispatcher.cli.app import PANELS, app
+from typer.testing import CliRunner
+found = {}
+for line in sys.argv[1:]:
+    before = set(sys.modules)
+    words = line.split()
+    if words[0] == "TAB":
+        variables = {"_DISPATCHER_COMPLETE": "complete_bash", "COMP_WORDS": f"dispatcher {' '.join(words[1:])}",
+                     "COMP_CWORD": str(len(words) - 1)}
+        done = CliRunner().invoke(app, [], prog_name="dispatcher", env=variables)
+    else:
+        done = CliRunner().invoke(app, words, prog_name="dispatcher")
+    assert done.exit_code == 0 and done.output.strip(), (line, done.output)
+    loaded = set(sys.modules) - before
+    found[line] = sorted({name.partition(".")[0] for name in loaded} - sys.stdlib_module_names)
+print(json.dumps({"packages": found, "ours": sorted(name for name in sys.modules if name.startswith("dispatcher."))}))
+"""
+
+HEAVY = {
+    "aiohttp", "alembic", "amqp", "billiard", "celery", "jinja2", "kombu", "mako", "prometheus_client", "psycopg",
+    "redis", "requests", "sqlalchemy", "starlette", "structlog", "urllib3", "uvicorn", "vine",
+}  # fmt: skip
+OF_A_HELP = {"cli", "decisions", "errors", "lead", "moments", "operator", "spreadsheet"}
+
+
+def loaded_by(*lines: str) -> dict[str, Any]:
+    done = subprocess.run(
+        [sys.executable, "-c", COMMANDS, *lines], env=clean_environment(), capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
+@pytest.mark.parametrize("line", ["--help", "--version", "TAB st", "TAB --ver"])
+def test_the_list_and_the_completion_of_commands_load_no_command(line: str) -> None:
+    assert loaded_by(line)["ours"] == ["dispatcher.cli", "dispatcher.cli.app"]
+
+
+def test_the_help_and_the_completion_of_a_command_load_no_store_and_no_framework() -> None:
+    names = [entry.name for entries in PANELS.values() for entry in entries if entry.name != "sandbox"]
+    found = loaded_by(*(line for name in names for line in (f"TAB {name} --h", f"{name} --help")))
+
+    assert {line: set(packages) & HEAVY for line, packages in found["packages"].items() if set(packages) & HEAVY} == {}
+    assert {name.split(".")[1] for name in found["ours"]} == OF_A_HELP
