@@ -323,7 +323,7 @@ def test_the_doctor_finds_what_is_missing(run: Line, empty_database_url: str, mo
 
     assert result.exit_code == 1
     found = {one["name"]: one for one in json.loads(result.stdout)["items"]}
-    assert (found["Schema"]["verdict"], found["Schema"]["advice"]) == ("bad", "dispatcher migrate")
+    assert (found["Schema"]["verdict"], found["Schema"]["advice"]) == ("bad", "Run `dispatcher migrate`.")
     assert (found["Redis"]["verdict"], found["Token"]["verdict"]) == ("bad", "doubtful")
 
 
