@@ -27,6 +27,10 @@ ANNOUNCED_MAX_SECONDS: Final = 3600.0
 """The longest wait that an answer of Voicery can impose."""
 
 _MICROSECONDS: Final = 1_000_000
+_UNKNOWN: Final = -1  # the script knows nothing of a log
+_GRACE_SECONDS: Final = 1.0
+"""After a loss of memory, for permits that were granted before it to show as attempts: a claim follows its permit."""
+_LOG_OUTLIVES_SECONDS: Final = 60.0
 
 
 class LimiterUnavailable(DispatcherError):
@@ -57,6 +61,30 @@ class WindowUse:
 class _Scope:
     log: str
     windows: tuple[tuple[int, float], ...]
+    channel: Channel  # campaign 0: the whole account
+    lookups: bool = False  # only those of the account
+
+    @property
+    def seconds(self) -> float:
+        """The longest window."""
+        return max(seconds for _, seconds in self.windows) * MARGIN
+
+    @property
+    def permits(self) -> int:
+        """The most permits of a window: more entries change nothing."""
+        return max(permits for permits, _ in self.windows)
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """The requests of an account, or of one campaign, within the last seconds, as Postgres knows them.
+
+    posts      pairs of age in seconds and number
+    listing    look-ups may have been sent too; they are not stored one by one
+    """
+
+    posts: Sequence[tuple[float, int]] = ()
+    listing: bool = False
 
 
 class Limiter:
@@ -66,15 +94,26 @@ class Limiter:
         self,
         client: redis.Redis,
         *,
+        history: Callable[[Channel, float], History] = lambda _channel, _seconds: History(),
         prefix: str = "dispatcher:",
         now_microseconds: Callable[[], int] | None = None,
     ) -> None:
-        """`client` must have socket timeouts of at most a second. `now_microseconds` replaces Redis' clock (tests)."""
+        """Connect to nothing yet.
+
+        Args:
+            client: its socket timeouts must be at most a second.
+            history: the requests of a channel, or of a whole account (campaign 0), within the last seconds. Asked when
+                this Redis knows nothing of them: after a restart, a `FLUSHALL`, a failover. May raise.
+            prefix: of every key.
+            now_microseconds: replaces Redis' clock in tests.
+        """
+        self._history = history
         self._client = client
         self._prefix = prefix
         self._now_microseconds = now_microseconds
         self._take = client.register_script(_script("limiter_take.lua"))
         self._slow = client.register_script(_script("limiter_slow.lua"))
+        self._seed = client.register_script(_script("limiter_seed.lua"))
 
     def take(
         self,
@@ -90,8 +129,8 @@ class Limiter:
         return self._taken(
             channel.account,
             wanted,
-            _Scope(self._log(channel.account), _lengths(account_windows)),
-            _Scope(self._log(channel.account, str(channel.campaign_id)), _lengths(campaign_windows)),
+            _Scope(self._log(channel.account), _lengths(account_windows), Channel(channel.account, 0)),
+            _Scope(self._log(channel.account, str(channel.campaign_id)), _lengths(campaign_windows), channel),
         )
 
     def take_lookups(
@@ -106,8 +145,8 @@ class Limiter:
         return self._taken(
             account,
             wanted,
-            _Scope(self._log(account), _lengths(account_windows)),
-            _Scope(self._log(account, "lookups"), lookups),
+            _Scope(self._log(account), _lengths(account_windows), Channel(account, 0)),
+            _Scope(self._log(account, "lookups"), lookups, Channel(account, 0), lookups=True),
         )
 
     def give_back(self, permits: Permits, unused: int) -> None:
@@ -150,7 +189,7 @@ class Limiter:
         if not windows:
             return []
         log = self._log(account) if campaign_id is None else self._log(account, str(campaign_id))
-        _, _, *used = self._ask(account, 0, "", [_Scope(log, _lengths(windows))])
+        _, _, *used = self._ask(account, 0, "", [_Scope(log, _lengths(windows), Channel(account, campaign_id or 0))])
         return [WindowUse(w.permits, w.seconds, n) for w, n in zip(windows, used, strict=True)]
 
     def _taken(self, account: str, wanted: int, *scopes: _Scope) -> Permits:
@@ -158,8 +197,48 @@ class Limiter:
         if wanted <= 0 or not limited:
             return Permits(max(0, wanted), 0.0)
         name = os.urandom(8).hex()
-        granted, wait, *_ = self._ask(account, wanted, name, limited)
+        answer = self._ask(account, wanted, name, limited)
+        if answer[0] == _UNKNOWN:
+            wait_seconds = self._recall(limited)
+            if wait_seconds > 0:
+                return Permits(0, wait_seconds)
+            answer = self._ask(account, wanted, name, limited)
+        granted, wait, *_ = answer
         return Permits(granted, wait / _MICROSECONDS, name, tuple(scope.log for scope in limited))
+
+    def _recall(self, scopes: Sequence[_Scope]) -> float:
+        """Tell Redis which permits were used before it lost them; return the seconds to wait before the next try.
+
+        Without it a restarted Redis would grant whole windows anew: twice the limit (RFC 6585 429s, and worse).
+        """
+        used = [self._used(scope) for scope in scopes]
+        args: list[str | int] = [
+            self._now(),
+            int(_GRACE_SECONDS * _MICROSECONDS) if any(used) else 0,
+            os.urandom(8).hex(),
+        ]
+        for scope, pairs in zip(scopes, used, strict=True):
+            args += [int((scope.seconds + _LOG_OUTLIVES_SECONDS) * 1000), len(pairs)]
+            for age_seconds, permits in pairs:
+                args += [int(age_seconds * _MICROSECONDS), permits]
+        try:
+            return cast(int, self._seed(keys=[scope.log for scope in scopes], args=args)) / _MICROSECONDS
+        except redis.RedisError as error:
+            raise _unavailable(error) from error
+
+    def _used(self, scope: _Scope) -> list[tuple[float, int]]:
+        history = self._history(scope.channel, scope.seconds)
+        posts = [] if scope.lookups else sorted(history.posts)
+        if history.listing and not scope.channel.campaign_id:
+            # While leads are sent, look-ups have only their share. Those of the log of look-ups have it in its windows.
+            share = LOOKUP_SHARE if posts else 1.0
+            posts.insert(0, (0.0, max(1, int(scope.permits * share))))
+        used, left = [], scope.permits
+        for age_seconds, number in posts:
+            if left > 0:
+                used.append((age_seconds, min(number, left)))
+            left -= number
+        return used
 
     def _ask(self, account: str, wanted: int, name: str, scopes: Iterable[_Scope]) -> list[int]:
         keys = [self._announced(account)]

@@ -6,7 +6,9 @@
 -- ARGV[2]   permits wanted        ARGV[3] the name of this taking, unique
 -- ARGV[4..] per log: the number of its windows, then permits and length in microseconds of each
 --
--- Answers {granted, microseconds until one more is free, permits taken in each window before this call ...}.
+-- Returns {granted, microseconds until one more is free, permits taken in each window before this call ...}, or {-1} where
+-- permits are wanted from a log that this Redis does not know: it was restarted, emptied or promoted. `limiter_seed.lua`
+-- makes it known.
 
 local function stamp(microseconds)
   return string.format('%.0f', microseconds)
@@ -18,6 +20,13 @@ if not now then
   now = time[1] * 1000000 + time[2]
 end
 local granted = tonumber(ARGV[2])
+if granted > 0 then
+  for k = 2, #KEYS do
+    if redis.call('EXISTS', KEYS[k] .. ':known') == 0 then
+      return {-1}
+    end
+  end
+end
 local next_at = now
 local windows = {}
 local used_counts = {}
@@ -72,6 +81,7 @@ if granted > 0 then
       redis.call('ZADD', KEYS[k], stamp(now), ARGV[3] .. ':' .. i)
     end
     redis.call('PEXPIRE', KEYS[k], lives[k])
+    redis.call('PEXPIRE', KEYS[k] .. ':known', lives[k])
   end
 end
 

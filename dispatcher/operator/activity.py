@@ -3,9 +3,10 @@
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final
-from uuid import UUID
 
 from sqlalchemy import Connection, text
+
+from dispatcher.store.statement import first_id
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,8 +75,3 @@ def read(connection: Connection, *, hours: int, slot_seconds: int) -> Activity:
     return Activity(
         tuple(Slot(row.at, row.accepted, row.refused, row.doubtful, row.held) for row in rows), slot_seconds
     )
-
-
-def first_id(moment: datetime) -> UUID:
-    """The smallest UUIDv7 of this millisecond (RFC 9562 section 5.7)."""
-    return UUID(int=int(moment.timestamp() * 1000) << 80 | 0x7 << 76 | 0x2 << 62)

@@ -11,9 +11,9 @@ from sqlalchemy import Connection, text
 from dispatcher.decisions.states import State
 from dispatcher.lead.phone import mask_phone
 from dispatcher.operator import retention
-from dispatcher.operator.activity import first_id
 from dispatcher.operator.leads import LeadFilter
 from dispatcher.store.database import Database
+from dispatcher.store.statement import first_id
 
 
 @dataclass(frozen=True, slots=True)

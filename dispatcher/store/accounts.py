@@ -1,12 +1,17 @@
 """Accounts and channels: what is known of a Voicery workspace and of its campaigns."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from sqlalchemy import Connection, text
 
-from dispatcher.store.statement import HotStatement
+from dispatcher.broker.limiter import History, LimiterUnavailable
+from dispatcher.errors import StoreUnavailable
+from dispatcher.lead.options import Channel
+from dispatcher.store.database import Database, StatementRefused, TryAgain
+from dispatcher.store.statement import HotStatement, first_id
 
 WAITING_CHANNELS: Final = """
 channel AS (
@@ -56,6 +61,23 @@ ON CONFLICT (name) DO UPDATE SET watermark_off = true
 """)
 
 
+_HISTORY = text("""
+SELECT floor(CAST(extract(epoch FROM clock_timestamp() - started_at) AS float8) / :slot) AS slot, count(*) AS posts
+FROM dispatcher.lead_attempts
+WHERE id >= :from_id AND started_at > clock_timestamp() - make_interval(secs => :seconds)
+  AND account = :account AND :campaign_id IN (0, campaign_id)
+GROUP BY 1
+""")
+
+_LISTING = text("""
+SELECT EXISTS (SELECT FROM dispatcher.leads WHERE state = 'unknown' AND account = :account)
+    OR EXISTS (SELECT FROM dispatcher.gates WHERE state <> 'open' AND account = :account)
+""")
+
+_SLOTS: Final = 50
+_CLOCKS_DIFFER_SECONDS: Final = 300.0  # ids carry the worker's clock, which only narrows the search
+
+
 @dataclass(frozen=True, slots=True)
 class Account:
     """`base_url`: the one it is pinned to, None before its first accepted attempt. `rate_limit`: the campaign's own."""
@@ -96,3 +118,27 @@ def switch_list_off(connection: Connection, account: str, *, seconds: float) -> 
 def switch_watermark_off(connection: Connection, account: str) -> None:
     """The account's ids do not grow with time: from now on every unbound row is possible."""
     connection.execute(_WATERMARK_OFF, {"account": account})
+
+
+def history(database: Database) -> Callable[[Channel, float], History]:
+    """Return what a `Limiter` asks when Redis has lost its memory: attempts are stored before they are sent.
+
+    It raises `LimiterUnavailable` where Postgres cannot be asked.
+    """
+
+    def ask(channel: Channel, seconds: float) -> History:
+        earliest = datetime.now(UTC) - timedelta(seconds=seconds + _CLOCKS_DIFFER_SECONDS)
+        slot = seconds / _SLOTS
+        values = {**channel._asdict(), "seconds": seconds, "slot": slot, "from_id": first_id(earliest)}
+        try:
+            with database.autocommit() as connection:
+                rows = connection.execute(_HISTORY, values).all()
+                listing = bool(connection.execute(_LISTING, {"account": channel.account}).scalar())
+        except (StoreUnavailable, TryAgain, StatementRefused) as error:
+            raise LimiterUnavailable(
+                "Redis has lost the permits of the last minutes and Postgres cannot say which were used; "
+                "nothing is sent until it can."
+            ) from error
+        return History(tuple((max(0.0, row.slot * slot), row.posts) for row in rows), listing)
+
+    return ask

@@ -8,6 +8,7 @@ import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Final, TypeAlias
+from uuid import UUID
 
 import psycopg
 from psycopg.rows import namedtuple_row
@@ -79,3 +80,8 @@ def start_values(not_before: Start) -> dict[str, Any]:
         "at": not_before if isinstance(not_before, datetime) else None,
         "delay": not_before if isinstance(not_before, timedelta) else None,
     }
+
+
+def first_id(moment: datetime) -> UUID:
+    """The smallest UUIDv7 of this millisecond (RFC 9562 section 5.7)."""
+    return UUID(int=int(moment.timestamp() * 1000) << 80 | 0x7 << 76 | 0x2 << 62)

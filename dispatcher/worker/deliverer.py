@@ -61,7 +61,7 @@ class Deliverer:
         redis_url = settings.require_redis_url()
         self._database = open_store(settings, "dispatcher-worker", settings.concurrency + 2)
         self._doorbell = Doorbell(redis_url)
-        self._limiter = Limiter(connect(redis_url))
+        self._limiter = Limiter(connect(redis_url), history=accounts.history(self._database))
         self._clients: dict[str, VoiceryClient] = {}
         self._stored: dict[Channel, tuple[float, accounts.Account]] = {}
         self._lock = threading.Lock()

@@ -9,9 +9,9 @@ from sqlalchemy import Connection
 
 from dispatcher.config.settings import Settings
 from dispatcher.operator import retention
-from dispatcher.operator.activity import first_id
 from dispatcher.operator.retention import Place, Pruner, Pruning, Slice
 from dispatcher.store.database import Database, StatementRefused
+from dispatcher.store.statement import first_id
 from dispatcher.sweep.sweep import Sweep
 from tests.database.queue import Queue
 from tests.support.doubles import Bell, Rate

@@ -12,14 +12,22 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
+import uuid_utils.compat
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from dispatcher.broker.connection import connect
+from dispatcher.broker.limiter import History, Limiter, LimiterUnavailable
 from dispatcher.celery import WorkerApp, worker_configuration
-from dispatcher.config.urls import normal_redis_url
+from dispatcher.config.account import RateWindow
+from dispatcher.config.urls import normal_database_url, normal_redis_url
+from dispatcher.lead.options import Channel
+from dispatcher.store import accounts
+from dispatcher.store.database import Database
+from tests.support.doubles import Clock
+from tests.support.rows import Rows
 
 PASSWORD = "never-to-strangers"
 
@@ -194,3 +202,123 @@ def test_the_workers_configuration_shows_no_password() -> None:
 def test_a_parameter_that_cannot_work_is_refused_at_start_by_name(url: str, sentence: str) -> None:
     with pytest.raises(ValueError, match=sentence):
         normal_redis_url(url)
+
+
+# A memory that is gone ------------------------------------------------------------------------------------------------
+
+WINDOWS = (RateWindow(20, 10.0), RateWindow(60, 60.0))
+HERE = Channel("default", 42)
+
+
+class Told:
+    """What Postgres would tell of the requests of the last seconds."""
+
+    def __init__(self, *posts: tuple[float, int], listing: bool = False) -> None:
+        self.history = History(posts, listing)
+        self.asked = 0
+
+    def __call__(self, _channel: Channel, _seconds: float) -> History:
+        self.asked += 1
+        return self.history
+
+
+def limiter_with(redis_url: str, told: Told, clock: Clock) -> Limiter:
+    return Limiter(connect(redis_url), history=told, now_microseconds=lambda: int(clock.now * 1_000_000))
+
+
+@pytest.mark.parametrize("loss", ["flushall", "never_known"])
+def test_a_limiter_without_memory_does_not_grant_what_was_used_already(redis_url: str, loss: str) -> None:
+    clock, told = Clock(1_000.0), Told()
+    limiter = limiter_with(redis_url, told, clock)
+    if loss == "flushall":
+        assert limiter.take(HERE, 20, WINDOWS).granted == 20
+        connect(redis_url).flushall()
+    told.history = History(((0.5, 12), (3.0, 8), (30.0, 5)))
+
+    first = limiter.take(HERE, 20, WINDOWS)
+    # What was granted before the loss may still become a claim.
+    assert (first.granted, first.next_in_seconds) == (0, pytest.approx(1.0))
+    clock.now += 1.0
+    assert limiter.take(HERE, 20, WINDOWS).granted == 0
+    clock.now += 7.3  # the eight of three seconds ago have left the window of ten, with its margin
+    assert limiter.take(HERE, 20, WINDOWS).granted == 8
+
+
+def test_a_limiter_that_never_sent_starts_at_once(redis_url: str) -> None:
+    told = Told()
+    limiter = limiter_with(redis_url, told, Clock(1_000.0))
+
+    assert [limiter.take(HERE, 5, WINDOWS).granted for _ in range(5)] == [5, 5, 5, 5, 0]
+    assert told.asked == 1
+
+
+def test_where_look_ups_may_have_been_sent_their_share_counts_as_used(redis_url: str) -> None:
+    clock = Clock(1_000.0)
+    limiter = limiter_with(redis_url, Told((1.0, 4), listing=True), clock)
+
+    limiter.take(HERE, 20, WINDOWS)
+    clock.now += 1.0
+    assert limiter.take(HERE, 20, WINDOWS).granted == 20 - 4 - 12  # a fifth of the 60
+    assert limiter.take_lookups("default", 1, WINDOWS, leads_wait=True).granted == 0
+
+
+def test_without_posts_look_ups_may_have_used_all(redis_url: str) -> None:
+    clock = Clock(1_000.0)
+    limiter = limiter_with(redis_url, Told(listing=True), clock)
+
+    limiter.take(HERE, 20, WINDOWS)
+    clock.now += 1.0
+    assert limiter.take(HERE, 20, WINDOWS).granted == 0
+
+
+def test_a_campaigns_own_limit_is_remembered_too(redis_url: str) -> None:
+    clock = Clock(1_000.0)
+    limiter = limiter_with(redis_url, Told((1.0, 3)), clock)
+    own = (RateWindow(5, 60.0),)
+
+    limiter.take(HERE, 5, WINDOWS, own)
+    clock.now += 1.0
+    assert limiter.take(HERE, 5, WINDOWS, own).granted == 2
+
+
+def test_two_workers_that_notice_the_loss_together_count_it_once(redis_url: str) -> None:
+    clock, told = Clock(1_000.0), Told((1.0, 10))
+    one, other = (limiter_with(redis_url, told, clock) for _ in range(2))
+
+    for limiter in (one, other):
+        assert limiter.take(HERE, 1, WINDOWS).granted == 0
+    clock.now += 1.0
+    assert [limiter.take(HERE, 5, WINDOWS).granted for limiter in (one, other)] == [5, 5]
+    assert one.take(HERE, 5, WINDOWS).granted == 0
+
+
+def test_nothing_is_granted_while_nobody_can_tell(redis_url: str) -> None:
+    def away(_channel: Channel, _seconds: float) -> History:
+        raise LimiterUnavailable("Postgres is away")
+
+    with pytest.raises(LimiterUnavailable):
+        Limiter(connect(redis_url), history=away).take(HERE, 1, WINDOWS)
+
+
+def test_postgres_tells_the_attempts_of_the_window(database_url: str) -> None:
+    with contextlib.closing(Database(normal_database_url(database_url))) as database:
+        rows = Rows(database)
+        for campaign, age, count in ((42, 5, 3), (43, 20, 2), (42, 400, 7)):
+            for number in range(count):
+                attempt_id = uuid_utils.compat.uuid7()
+                phone = f"+1202555{campaign}{age % 10}{number}"
+                lead_id = rows.lead("accepted", phone=phone, campaign_id=campaign, attempt_id=attempt_id)
+                rows.run(
+                    "INSERT INTO dispatcher.lead_attempts (id, lead_id, number, account, campaign_id, phone_number,"
+                    " watermark, started_at, ended_at, finished_at) VALUES (:id, :lead_id, 1, 'default', :campaign,"
+                    " :phone, 0, now() - make_interval(secs => :age), now(), now())",
+                    id=attempt_id, lead_id=lead_id, campaign=campaign, phone=phone, age=age,
+                )  # fmt: skip
+        ask = accounts.history(database)
+
+        everything, campaign = ask(Channel("default", 0), 60.0), ask(Channel("default", 42), 60.0)
+
+    assert sorted(count for _, count in everything.posts) == [2, 3]
+    assert {round(age, -1) for age, _ in everything.posts} == {0, 20}
+    assert [count for _, count in campaign.posts] == [3]
+    assert not everything.listing

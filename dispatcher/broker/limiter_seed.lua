@@ -1,0 +1,46 @@
+-- Writes into logs that this Redis does not know which permits were used, as Postgres tells. A known log stays as it is.
+--
+-- KEYS[1..] logs of permits
+-- ARGV[1]   now in microseconds, or '' for Redis' own clock
+-- ARGV[2]   microseconds since the first call that found a log unknown, before which nothing is written
+-- ARGV[3]   the name of this seeding, unique
+-- ARGV[4..] per log: its life in milliseconds, the number of pairs, then per pair: age in microseconds, permits
+--
+-- Returns 0, or the microseconds to wait before the next call.
+
+local now = tonumber(ARGV[1])
+if not now then
+  local time = redis.call('TIME')
+  now = time[1] * 1000000 + time[2]
+end
+local grace = tonumber(ARGV[2])
+local cursor = 4
+local wait = 0
+for k = 1, #KEYS do
+  local log = KEYS[k]
+  local life, pairs = tonumber(ARGV[cursor]), tonumber(ARGV[cursor + 1])
+  cursor = cursor + 2
+  local due = false
+  if redis.call('EXISTS', log .. ':known') == 0 then
+    redis.call('SET', log .. ':lost', string.format('%.0f', now), 'NX', 'PX', 60000)
+    local since = math.abs(now - redis.call('GET', log .. ':lost'))
+    due = since >= grace
+    if not due then
+      wait = math.max(wait, grace - since)
+    end
+  end
+  for pair = 1, pairs do
+    if due then
+      for i = 1, tonumber(ARGV[cursor + 1]) do
+        redis.call('ZADD', log, string.format('%.0f', now - ARGV[cursor]), ARGV[3] .. ':' .. pair .. ':' .. i)
+      end
+    end
+    cursor = cursor + 2
+  end
+  if due then
+    redis.call('PEXPIRE', log, life)
+    redis.call('SET', log .. ':known', '1', 'PX', life)
+    redis.call('DEL', log .. ':lost')
+  end
+end
+return math.ceil(wait)
