@@ -2,6 +2,7 @@
 
 import math
 import re
+import time as clocks
 from datetime import UTC, datetime, time, timedelta
 from typing import Final
 
@@ -12,9 +13,16 @@ _LONGEST: Final = timedelta(days=3660)
 _SKEW_SECONDS: Final = 5.0
 """The reader's clock and the database's may differ by so much: what is no further ahead is now."""
 
+_STEADY: Final = getattr(clocks, "CLOCK_BOOTTIME", clocks.CLOCK_MONOTONIC)
+
 PAST_HELP: Final = "e.g. 2h, 30d, yesterday, 2026-11-23, 2026-11-23T14:00Z"
 FUTURE_HELP: Final = "e.g. 30m, 2h, 1d, 2026-11-23T14:00+01:00"
 START_HELP: Final = "e.g. 2h, tomorrow 09:00 (UTC), 2026-11-23T14:00+01:00"
+
+
+def steady_clock() -> float:
+    """Seconds on a clock that goes on while the machine is suspended, and that is never set."""
+    return clocks.clock_gettime(_STEADY)
 
 
 def past(text: str, now: datetime) -> datetime:

@@ -35,7 +35,7 @@ class Kind(StrEnum):
     ACCEPTED = "accepted"
     CREATED_ID_UNKNOWN = "created_id_unknown"  # Voicery said yes, but not which id
     UNKNOWN = "unknown"  # sent, and no usable answer
-    NOT_SENT = "not_sent"  # proven: no byte left this machine
+    NOT_SENT = "not_sent"  # proven: its last byte never left this machine
     THROTTLED = "throttled"
     UNAUTHORIZED = "unauthorized"
     NO_BALANCE = "no_balance"
@@ -263,6 +263,8 @@ def _body_sentence(fault: BodyFault | None) -> str:
             return "its answer did not end in time"
         case BodyFault.ENCODING:
             return "its answer was encoded in a way we did not ask for"
+        case BodyFault.FRAMING:
+            return "its answer announced two different lengths"
         case BodyFault.BUG:
             return "its answer could not be read because of an error of ours"
         case BodyFault.NOT_JSON | None:

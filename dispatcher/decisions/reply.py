@@ -8,7 +8,7 @@ from typing import Final
 
 
 class WireFault(StrEnum):
-    """Why no complete answer arrived. `Reply.written` says whether the request may have been seen."""
+    """Why no complete answer arrived. `Reply.written` says whether a server may have the whole request."""
 
     DNS = "dns"  # the name did not resolve
     REFUSED = "refused"  # nobody listens, or no route
@@ -30,7 +30,8 @@ class BodyFault(StrEnum):
     TRUNCATED = "truncated"  # closed, reset or silent before the announced end
     OVERSIZE = "oversize"
     DEADLINE = "deadline"
-    ENCODING = "encoding"  # a content encoding that we did not ask for, or cannot undo
+    ENCODING = "encoding"  # a content encoding that we did not ask for, and cannot undo
+    FRAMING = "framing"  # two different lengths: where the body ends cannot be told
     NOT_JSON = "not_json"
     BUG = "bug"  # an exception of our own after the status line
 
@@ -50,8 +51,7 @@ class Reply:
     body_fault: BodyFault | None = None
     fault: WireFault | None = None
     detail: str = ""  # one technical phrase without addresses or values, e.g. "certificate verify failed"
-    written: bool = False  # True as soon as any byte of the request may have left this machine
-    elapsed_seconds: float = 0.0
+    written: bool = False  # False: the last byte of the request never left, so that no server can have it whole
 
 
 ID_MAX: Final = 2**63 - 1

@@ -1,7 +1,6 @@
 """The two calls that the dispatcher makes to Voicery. Each is one HTTP exchange and comes back as a `Reply`."""
 
 import threading
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Final, cast
@@ -13,10 +12,12 @@ from dispatcher.config.urls import check_base_url, endpoint
 from dispatcher.decisions.evidence import storable_text
 from dispatcher.decisions.reply import BodyFault, Reply, WireFault
 from dispatcher.errors import NotConfigured
+from dispatcher.moments import steady_clock
+from dispatcher.voicery import body as bodies
+from dispatcher.voicery.answer import Answer
 from dispatcher.voicery.connection import Origin, Proxy, tls_context
-from dispatcher.voicery.exchange import Answer, Exchange, ExchangeFailed
-from dispatcher.voicery.request import BearerAuth, Secret, parse_body
-from dispatcher.voicery.transport import LeanRequest, OriginAdapter
+from dispatcher.voicery.exchange import Exchange, ExchangeFailed
+from dispatcher.voicery.transport import BearerAuth, LeanRequest, OriginAdapter, Secret
 
 LEAD_BODY_CAP: Final = 256 * 1024
 LIST_BODY_CAP: Final = 4 * 1024 * 1024
@@ -26,6 +27,7 @@ _KEPT_HEADERS: Final = (
     "content-type",
     "date",
     "retry-after",
+    "server",
     "x-ratelimit-limit",
     "x-ratelimit-remaining",
     "x-ratelimit-reset",
@@ -106,7 +108,7 @@ class VoiceryClient:
         self._adapter.close()
 
     def _clocks(self, body_cap: int, before_write: Callable[[], bool] | None) -> Exchange:
-        now = time.monotonic()
+        now = steady_clock()
         return Exchange(
             started=now,
             connect_by=now + self._connect_timeout_seconds,
@@ -191,20 +193,22 @@ def _head(answer: Answer, exchange: Exchange) -> Reply:
     headers = {name: storable_text(value[:_HEADER_CAP]) for name in _KEPT_HEADERS if (value := answer.fields.get(name))}
     if location := answer.fields.get("location"):
         headers["location"] = storable_text(_path_of(location)[:_HEADER_CAP])
-    return Reply(status=answer.status, headers=headers, written=exchange.written, elapsed_seconds=exchange.elapsed())
+    return Reply(status=answer.status, headers=headers, written=exchange.written)
 
 
 def _reply(answer: Answer, exchange: Exchange) -> Reply:
-    encoding = answer.fields.get("content-encoding", "identity").strip().lower()
-    raw = answer.read_body()
-    if encoding not in {"", "identity"}:
-        return replace(_head(answer, exchange), body_fault=answer.fault or BodyFault.ENCODING)
-    body = parse_body(raw, answer.fault)
+    body = bodies.read(
+        answer.read_body(),
+        coding=answer.fields.get("content-encoding", ""),
+        content_type=answer.fields.get("content-type", ""),
+        cap=exchange.body_cap,
+        fault=answer.fault,
+    )
     return replace(_head(answer, exchange), body=body.value, text=body.text, body_fault=body.fault)
 
 
 def _failed(fault: WireFault, detail: str, exchange: Exchange) -> Reply:
-    return Reply(fault=fault, detail=detail, written=exchange.written, elapsed_seconds=exchange.elapsed())
+    return Reply(fault=fault, detail=detail, written=exchange.written)
 
 
 def _path_of(location: str) -> str:

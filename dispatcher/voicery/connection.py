@@ -7,6 +7,7 @@ import queue
 import select
 import socket
 import ssl
+import struct
 import threading
 import time
 from contextlib import suppress
@@ -19,23 +20,23 @@ from requests.utils import DEFAULT_CA_BUNDLE_PATH
 from dispatcher.decisions.reply import WireFault
 from dispatcher.errors import NotConfigured
 from dispatcher.failpoint import reach
-from dispatcher.voicery.exchange import (
-    Answer,
-    DeadlinePassed,
-    Exchange,
-    ExchangeFailed,
-    OnClose,
-    TooManyBytes,
-    WireReader,
-    receive_failure,
-)
+from dispatcher.voicery.answer import Answer, OnClose, TooManyBytes, WireReader
+from dispatcher.voicery.exchange import DeadlinePassed, Exchange, ExchangeFailed, receive_failure
+
+_ABORT: Final = struct.pack("ii", 1, 0)
+_FINISH: Final = struct.pack("ii", 0, 0)
 
 
 class Connection:
-    """A connected socket and its reading buffer. Used by one exchange at a time."""
+    """A connected socket and its reading buffer. Used by one exchange at a time.
+
+    The socket is set to close abortively (SO_LINGER 0) from the beginning: whenever it is given up, also by the death
+    of the process, the kernel drops what it has not delivered yet instead of sending it later.
+    """
 
     def __init__(self, sock: socket.socket) -> None:
         sock.setblocking(False)  # from here on the exchange does the waiting
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _ABORT)
         self._sock = sock
         self._reader = WireReader(sock)
         self._idle_since = time.monotonic()
@@ -52,12 +53,12 @@ class Connection:
             # A server may answer and close before it has read everything (413, 401): what it said counts.
             # The connection is dead, so that `is_usable` refuses it later.
             try:
-                return Answer(self._reader, exchange, method, on_close)
+                return Answer(self._reader, exchange, on_close)
             except ExchangeFailed:
                 raise receive_failure(error) from error
         except OSError as error:
             raise receive_failure(error) from error
-        return Answer(self._reader, exchange, method, on_close)
+        return Answer(self._reader, exchange, on_close)
 
     def _send(self, exchange: Exchange, request: bytes) -> None:
         rest = memoryview(request)
@@ -77,8 +78,14 @@ class Connection:
             return False
         return not (isinstance(self._sock, ssl.SSLSocket) and self._sock.pending())
 
+    def abort(self) -> None:
+        """Close the socket with a reset: nothing that the kernel still holds is delivered."""
+        self._sock.close()
+
     def close(self) -> None:
-        """Close the socket, without a word to the peer."""
+        """Close the socket of a finished exchange in order."""
+        with suppress(OSError):
+            self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _FINISH)
         self._sock.close()
 
 
@@ -128,6 +135,7 @@ class Origin:
         try:
             with suppress(OSError):  # a peer that is gone already shows itself at the next step
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                _bound_delivery(sock, exchange.deadline - exchange.started)
             if self.proxy is not None:
                 _tunnel(sock, self.proxy, self.host, self.port, exchange)
             return sock if self.tls is None else _handshake(sock, self.tls, self.host, exchange)
@@ -152,6 +160,12 @@ def tls_context(ca_bundle: str | None = None) -> ssl.SSLContext:
     except OSError as error:
         raise NotConfigured("The CA bundle cannot be read; name a PEM file or a directory of hashed ones.") from error
     return context
+
+
+def _bound_delivery(sock: socket.socket, seconds: float) -> None:
+    """Let the kernel drop what the peer has not taken for `seconds`, also while this process is frozen (RFC 5482)."""
+    if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, max(1, round(seconds * 1000)))
 
 
 def _resolve(host: str, port: int, exchange: Exchange) -> list[Any]:

@@ -5,7 +5,6 @@ import os
 import random
 import socket
 import threading
-import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Final
@@ -29,6 +28,7 @@ from dispatcher.lead.options import Channel
 from dispatcher.logs import events
 from dispatcher.lookup.asking import NoPermit
 from dispatcher.lookup.lookup import Finding, Resolution
+from dispatcher.moments import steady_clock
 from dispatcher.operator.operations import Operations
 from dispatcher.operator.replay import Failures
 from dispatcher.operator.retention import Pruning
@@ -38,14 +38,6 @@ from dispatcher.store.database import Database
 from dispatcher.sweep import repairs
 from dispatcher.sweep.sweep import Sweep
 from dispatcher.voicery.client import VoiceryClient
-
-_STEADY: Final = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
-
-
-def steady_clock() -> float:
-    """Seconds on a clock that goes on while the machine is suspended, and that nobody sets."""
-    return time.clock_gettime(_STEADY)
-
 
 _STORED_SECONDS: Final = 1.0
 _STORED_MOST: Final = 1000  # channels that a process remembers

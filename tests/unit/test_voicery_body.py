@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from dispatcher.decisions.evidence import storable
 from dispatcher.decisions.reply import BodyFault
-from dispatcher.voicery.request import TEXT_CAP, parse_body
+from dispatcher.voicery.body import TEXT_CAP, parse_body
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters(), max_size=8),
@@ -51,6 +51,9 @@ def test_any_bytes_are_a_value_or_a_fault(raw: bytes) -> None:
         (b"[9223372036854775808, -9223372036854775809]", ["9223372036854775808", "-9223372036854775809"]),
         (b"1" * 100_000, "1" * 100_000),
         (b"null", None),
+        ('{"m": "é", "id": 7}'.encode("utf-16"), {"m": "é", "id": 7}),
+        ('{"m": "é", "id": 7}'.encode("utf-16-be"), {"m": "é", "id": 7}),
+        ('{"m": "é", "id": 7}'.encode("utf-32"), {"m": "é", "id": 7}),
     ],
 )
 def test_odd_json_is_read_and_made_harmless(raw: bytes, value: object) -> None:
@@ -61,8 +64,8 @@ def test_odd_json_is_read_and_made_harmless(raw: bytes, value: object) -> None:
 
 @pytest.mark.parametrize(
     "raw",
-    [b"", b" ", b"<html>", b"{", b'{"id": 7} x', b"{'id': 7}", b"[" * 1_000_000, b'{"a":' * 100_000, b"\xff\xfe{\0}\0"],
-    ids=["empty", "blank", "HTML", "cut", "trailing", "quotes", "deep list", "deep object", "UTF-16"],
+    [b"", b" ", b"<html>", b"{", b'{"id": 7} x', b"{'id': 7}", b"[" * 1_000_000, b'{"a":' * 100_000],
+    ids=["empty", "blank", "HTML", "cut", "trailing", "quotes", "deep list", "deep object"],
 )
 def test_what_is_no_json_is_a_fault_with_its_text(raw: bytes) -> None:
     body = parse_body(raw)

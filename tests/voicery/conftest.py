@@ -3,6 +3,7 @@
 import datetime as dt
 import ipaddress
 import ssl
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +33,13 @@ class HubClient(VoiceryClient):
 
     def list_leads(self, **query: Any) -> Reply:
         return in_a_hub(lambda: super(HubClient, self).list_leads(**query))
+
+
+def timed(exchange: Callable[[], Reply]) -> tuple[Reply, float]:
+    """What `exchange` returns, and after how many seconds."""
+    started = time.monotonic()
+    reply = exchange()
+    return reply, time.monotonic() - started
 
 
 def in_a_hub(exchange: Callable[[], Reply]) -> Reply:

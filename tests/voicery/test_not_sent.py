@@ -11,7 +11,7 @@ from contextlib import contextmanager
 import pytest
 
 from dispatcher.decisions.reply import WireFault
-from tests.voicery.conftest import SOON_SECONDS, Authority, MakeClient
+from tests.voicery.conftest import SOON_SECONDS, Authority, MakeClient, timed
 from tests.voicery.peer import Call, Peer, answer, answering
 
 BODY = b'{"phone_number": "+12025550100", "campaign_id": 42}'
@@ -80,10 +80,10 @@ def test_a_label_too_long_for_any_name_is_dns_and_no_bug(make_client: MakeClient
 
 def test_an_unanswered_syn_is_a_connect_timeout(make_client: MakeClient) -> None:
     with full_backlog() as port:
-        reply = make_client(f"http://127.0.0.1:{port}/api", connect_timeout_seconds=0.3).create_lead(BODY)
+        reply, seconds = timed(lambda: make_client(f"http://127.0.0.1:{port}/api", connect_timeout_seconds=0.3).create_lead(BODY))
 
     assert (reply.fault, reply.written) == (WireFault.CONNECT_TIMEOUT, False)
-    assert 0.3 <= reply.elapsed_seconds < SOON_SECONDS
+    assert 0.3 <= seconds < SOON_SECONDS
 
 
 def test_the_second_address_is_tried_when_the_first_refuses(
@@ -103,20 +103,20 @@ def test_the_second_address_is_tried_when_the_first_refuses(
 def test_a_stalled_handshake_is_tls_and_not_written(make_client: MakeClient, authority: Authority) -> None:
     with Peer(Call.hold) as peer:
         client = make_client(peer.url.replace("http:", "https:"), connect_timeout_seconds=0.3)
-        reply = client.create_lead(BODY)
+        reply, seconds = timed(lambda: client.create_lead(BODY))
 
     assert (reply.fault, reply.written) == (WireFault.TLS, False)
-    assert reply.elapsed_seconds < SOON_SECONDS
+    assert seconds < SOON_SECONDS
 
 
 def test_a_handshake_that_drips_ends_with_the_connect_timeout(make_client: MakeClient) -> None:
     """A record header that never ends re-arms a per-read timeout for ever."""
     with Peer(lambda call: call.drip(b"\x16\x03\x03\x40\x00" + b"\x02" * 500, every=0.05)) as peer:
         client = make_client(peer.url.replace("http:", "https:"), connect_timeout_seconds=0.4)
-        reply = client.create_lead(BODY)
+        reply, seconds = timed(lambda: client.create_lead(BODY))
 
     assert (reply.fault, reply.written) == (WireFault.TLS, False)
-    assert reply.elapsed_seconds < SOON_SECONDS
+    assert seconds < SOON_SECONDS
 
 
 def test_a_peer_that_speaks_no_tls_is_tls(make_client: MakeClient) -> None:
