@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
@@ -110,7 +111,7 @@ DEADLINE_SECONDS = 1.5
 POSTS = f"""
 import sys
 from dispatcher.voicery.client import VoiceryClient
-client = VoiceryClient(base_url=sys.argv[1], token=lambda: "t", deadline_seconds={DEADLINE_SECONDS}, read_timeout_seconds=60)
+client = VoiceryClient(base_url=sys.argv[1], token=lambda: "t", deadline_seconds={DEADLINE_SECONDS})
 reply = client.create_lead(b"x" * int(sys.argv[2]))
 print(reply.fault, reply.written)
 """
@@ -145,8 +146,7 @@ def test_a_process_that_is_frozen_or_killed_sends_nothing_later(
 
 def _stuck(port: int) -> bool:
     """Whether a connection to `port` has bytes in its sending queue (/proc/net/tcp, proc(5))."""
-    with open("/proc/net/tcp") as table:
-        rows = [line.split() for line in table.readlines()[1:]]
+    rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
     return any(row[2].endswith(f":{port:04X}") and int(row[4].partition(":")[0], 16) > 0 for row in rows)
 
 

@@ -80,7 +80,9 @@ def test_a_label_too_long_for_any_name_is_dns_and_no_bug(make_client: MakeClient
 
 def test_an_unanswered_syn_is_a_connect_timeout(make_client: MakeClient) -> None:
     with full_backlog() as port:
-        reply, seconds = timed(lambda: make_client(f"http://127.0.0.1:{port}/api", connect_timeout_seconds=0.3).create_lead(BODY))
+        reply, seconds = timed(
+            lambda: make_client(f"http://127.0.0.1:{port}/api", connect_timeout_seconds=0.3).create_lead(BODY)
+        )
 
     assert (reply.fault, reply.written) == (WireFault.CONNECT_TIMEOUT, False)
     assert 0.3 <= seconds < SOON_SECONDS

@@ -1,142 +1,15 @@
-"""Whatever stock `requests` reads, we read: both adapters over real sockets, on odd answers and on made-up ones.
+"""Whatever stock `requests` reads, we read: both adapters over real sockets, on odd answers.
 
-Sources: RFC 9110 and RFC 9112 for what is legal; the code of http.client and urllib3 for what is read nevertheless.
-`FUZZ_ANSWERS=100000` makes the second half as long as one likes.
-"""
+Sources: RFC 9110 and RFC 9112 for what is legal; the code of http.client and urllib3 for what is read nevertheless."""
 
 import gzip
-import json
-import os
-import random
-import re
-import zlib
-from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import pytest
-import requests
 
-from dispatcher.decisions.evidence import storable_text
-from dispatcher.decisions.reply import BodyFault
-from dispatcher.voicery.client import VoiceryClient
-from tests.voicery.peer import Call, Peer
+from tests.world.wires import CHUNKED, JSON, LENGTH, YES, Wires, better, chunks, head, same, squeezed
 
 DOCS = Path(__file__).parents[2] / "docs" / "http.md"
-LEAD = b'{"phone_number": "+12025550100", "campaign_id": 42}'
-YES = json.dumps({"message": "Lead created", "data": {"id": 7, "campaign_id": 42, "note": "x" * 40}}).encode()
-KEPT = ("content-type", "date", "retry-after", "x-ratelimit-limit", "x-ratelimit-remaining", "x-ratelimit-reset")
-SILENCE_SECONDS = 0.5
-
-
-@dataclass(frozen=True)
-class Seen:
-    """What came of one answer: `how` is "answer", "cut off" (a status, no body) or "refused" (no status)."""
-
-    how: str
-    status: int | None = None
-    value: Any = None  # the JSON
-    text: str = ""  # of a body that is none
-    fields: dict[str, str] = field(default_factory=dict)
-
-
-class Wires:
-    """One server for all answers, and the two clients that ask it."""
-
-    def __init__(self, peer: Peer, client: VoiceryClient) -> None:
-        self._peer = peer
-        self._client = client
-        self.data = b""
-        self.keep = False
-
-    def serve(self, call: Call) -> None:
-        call.read_request()
-        call.send(self.data)
-        if self.keep:
-            call.hold()
-
-    def stock(self, data: bytes, *, keep: bool = False) -> Seen:
-        self.data, self.keep = data, keep
-        with requests.Session() as session:
-            session.trust_env = False
-            headers = {"Content-Type": "application/json", "Accept-Encoding": "identity"}
-            try:
-                reply = session.post(
-                    self._peer.url,
-                    LEAD,
-                    headers=headers,
-                    allow_redirects=False,
-                    timeout=SILENCE_SECONDS if keep else 10,
-                    stream=True,
-                )
-            except requests.RequestException:
-                return Seen("refused")
-            fields = {name: value for name in KEPT if (value := _plain(reply.headers.get(name, "")))}
-            try:
-                content = reply.content
-            except (requests.RequestException, OSError, ValueError):
-                return Seen("cut off", reply.status_code, fields=fields)
-            try:
-                return Seen("answer", reply.status_code, reply.json(), fields=fields)
-            except (ValueError, RecursionError):
-                text = storable_text(content.decode("utf-8", "replace").removeprefix("\ufeff")[:2048])
-                return Seen("answer", reply.status_code, None, text, fields)
-
-    def ours(self, data: bytes, *, keep: bool = False) -> Seen:
-        self.data, self.keep = data, keep
-        reply = self._client.create_lead(LEAD)
-        assert reply.written
-        if reply.status is None:
-            return Seen("refused")
-        fields = {name: _plain(value) for name, value in reply.headers.items() if name in KEPT}
-        if reply.body_fault not in (None, BodyFault.NOT_JSON):
-            return Seen("cut off", reply.status, fields=fields)
-        return Seen("answer", reply.status, reply.body, reply.text if reply.body_fault else "", fields)
-
-
-def _plain(value: str) -> str:
-    return storable_text(" ".join(value.split()))[:200]
-
-
-def _ascii(text: str) -> str:
-    """The characters that no guess at a character set changes."""
-    return "".join(char for char in text if char.isascii())
-
-
-@pytest.fixture(scope="module")
-def wires() -> Iterator[Wires]:
-    with Peer(lambda call: made.serve(call)) as peer:
-        client = VoiceryClient(
-            base_url=peer.url,
-            token=lambda: "a-token",
-            idle_seconds=0.0,
-            read_timeout_seconds=SILENCE_SECONDS,
-            deadline_seconds=5.0,
-        )
-        made = Wires(peer, client)
-        yield made
-        client.close()
-
-
-def head(*lines: str, status: str = "HTTP/1.1 201 Created") -> bytes:
-    return "\r\n".join([status, *lines, "", ""]).encode("latin-1")
-
-
-LENGTH = f"Content-Length: {len(YES)}"
-JSON = "Content-Type: application/json"
-CHUNKED = "Transfer-Encoding: chunked"
-
-
-def chunks(data: bytes, size: int = 50, *, upper: bool = False, extension: str = "", end: bytes = b"0\r\n\r\n") -> bytes:
-    pieces = [data[at : at + size] for at in range(0, len(data), size)]
-    form = "%X%s\r\n" if upper else "%x%s\r\n"
-    return b"".join((form % (len(piece), extension)).encode() + piece + b"\r\n" for piece in pieces) + end
-
-
-def squeezed(data: bytes, *, window: int) -> bytes:
-    squeezer = zlib.compressobj(wbits=window)
-    return squeezer.compress(data) + squeezer.flush()
 
 
 def coded(coding: str, body: bytes) -> bytes:
@@ -179,7 +52,7 @@ ANSWERS: dict[str, bytes] = {
     "chunk sizes in upper case": head(CHUNKED) + chunks(YES, 0x2B, upper=True),
     "chunk sizes with zeros before them": head(CHUNKED) + b"000%x\r\n%b\r\n0000\r\n\r\n" % (len(YES), YES),
     "chunk extensions": head(CHUNKED) + chunks(YES, extension=";a=b;c"),
-    "chunk extensions after spaces": head(CHUNKED) + chunks(YES, extension="  ; a=\"b;c\""),
+    "chunk extensions after spaces": head(CHUNKED) + chunks(YES, extension='  ; a="b;c"'),
     "spaces after the chunk sizes": head(CHUNKED) + chunks(YES, extension="   "),
     "trailers": head(CHUNKED, "Trailer: X-A") + chunks(YES, end=b"0\r\nX-A: 1\r\nX-B: 2\r\n\r\n"),
     "no line after the last chunk": head(CHUNKED) + chunks(YES, end=b"0\r\n"),
@@ -347,26 +220,6 @@ BETTER = {
 """What we read and stock `requests` does not."""
 
 
-def same(stock: Seen, ours: Seen) -> bool:
-    """Whether we read whatever stock requests read: its status, its value, and each field that it saw."""
-    if stock.how == "refused":
-        return True
-    if stock.status != ours.status:
-        return False
-    if stock.how == "cut off":
-        return True
-    if not (ours.how == "answer" and stock.fields.items() <= ours.fields.items()):
-        return False
-    if stock.value is not None:
-        return stock.value == ours.value
-    return ours.value is not None or _ascii(stock.text) == _ascii(ours.text)
-
-
-def better(stock: Seen, ours: Seen) -> bool:
-    """Whether we read JSON where stock requests has none."""
-    return ours.value is not None and (stock.value is None or stock.status != ours.status)
-
-
 @pytest.mark.parametrize("name", ANSWERS)
 def test_what_stock_requests_reads_we_read(wires: Wires, name: str) -> None:
     stock, ours = wires.stock(ANSWERS[name]), wires.ours(ANSWERS[name])
@@ -404,75 +257,3 @@ def test_each_answer_that_is_read_otherwise_is_documented_with_its_reason() -> N
 
     assert set(OTHERWISE) | BETTER <= set(ANSWERS)
     assert [reason for reason in OTHERWISE.values() if reason not in page] == []
-
-
-# Made-up answers ------------------------------------------------------------------------------------------------------
-
-ROWS = [
-    JSON, LENGTH, LENGTH, LENGTH, CHUNKED, "Connection: close", "Connection: keep-alive", "Retry-After: 7", ": x", "X: y",
-    "X-RateLimit-Limit:  5", "Date: Mon, 23 Nov 2026 06:00:00 GMT", " folded", "\tfolded", "X-Empty:", "Set-Cookie: a=b",
-    "Content-Encoding: identity", "Content-Encoding: utf-8", "Transfer-Encoding: identity", "X-8-Bit: \xe9\xff",
-    "Vary: *", "content-type:text/html", f"Content-Length: {len(YES)},{len(YES)}", "Content-Length: x",
-]  # fmt: skip
-STATUSES = [
-    "HTTP/1.1 201 Created", "HTTP/1.1 200", "HTTP/1.0 200 OK", "HTTP/1.1  422  Nope", "HTTP/1.1 500 \xff", "HTTP/1.1 204 No",
-    "HTTP/1.1 429 Too Many Requests", "HTTP/1.1\t302\tFound", "http/1.1 200 OK", "HTTP/1.1 304 Not", "HTTP/3 200 OK",
-]  # fmt: skip
-
-
-def made_up(chance: random.Random) -> bytes:
-    """An answer of odd but likely parts; every third one has some bytes changed, dropped or doubled."""
-    rows = chance.choices(ROWS, k=chance.randrange(7))
-    chunked = any("chunked" in row for row in rows)
-    body = chance.choice([YES, YES, YES, b"", b"<html>", YES + b"surplus", YES[:-9]])
-    if chance.random() < 0.2:
-        coding, window = chance.choice([("gzip", 31), ("x-gzip", 31), ("deflate", 15), ("deflate", -15)])
-        body, rows = squeezed(body, window=window), [*rows, f"Content-Encoding: {coding}"]
-        rows = [row.replace(f" {len(YES)}", f" {len(body)}") for row in rows]
-    if chunked:
-        body = chunks(body, chance.randrange(1, 99), upper=chance.random() < 0.5, extension=chance.choice(["", ";a", " "]))
-    lead_in = chance.choice([b""] * 9 + [b"HTTP/1.1 100 Continue\r\n\r\n"])
-    data = bytearray(lead_in + head(*rows, status=chance.choice(STATUSES)) + body)
-    if chance.random() < 0.1:
-        data = data.replace(b"\r\n", b"\n")
-    for _ in range(chance.choice([0, 0, 1, 3])):
-        at = chance.randrange(len(data))
-        match chance.randrange(4):
-            case 0:
-                data[at] = chance.randrange(128)
-            case 1:
-                del data[at]
-            case 2:
-                data[at:at] = data[at : at + chance.randrange(1, 20)]
-            case _:
-                data[at:at] = chance.choice([b"\r\n", b"\n", b":", b" ", b",", b"\t", b"0"])
-    return bytes(data[: chance.randrange(1, len(data) + 1)] if chance.random() < 0.1 else data)
-
-
-def on_purpose(data: bytes) -> bool:
-    """Whether an answer is of a kind that docs/http.md says is read otherwise."""
-    start, end, _ = data.replace(b"\r\n", b"\n").partition(b"\n\n")
-    lines = start.split(b"\n")
-    interim = re.match(rb"\s*\S+\s+\+?0*1[0-9][0-9]\b", lines[0]) is not None
-    without_body = re.match(rb"\s*\S+\s+\+?0*(204|304)\b", lines[-1 if interim else 0]) is not None
-    broken = any(not re.match(rb"[!-9;-~]*:|[ \t]", line) for line in lines[1:])
-    coded = re.search(rb"(?i)encoding:.*(gzip|deflate)", start) is not None
-    unfolded = re.sub(rb"\n[ \t]+", b" ", start)
-    odd_length = re.search(rb"(?im)^content-length:(?!\s*\d+(\s*,\s*\d+)*\s*$)", unfolded) is not None
-    return not end or b"\r" in start or interim or without_body or broken or coded or odd_length
-
-
-@pytest.mark.parametrize("block", range(4))
-def test_made_up_answers_are_read_as_stock_requests_reads_them(wires: Wires, block: int) -> None:
-    count = int(os.environ.get("FUZZ_ANSWERS", "600")) // 4
-    chance = random.Random(f"answers {block}")
-    otherwise = []
-    for _ in range(count):
-        data = made_up(chance)
-        stock, ours = wires.stock(data), wires.ours(data)
-        if not same(stock, ours) and not on_purpose(data):
-            otherwise.append((data, stock, ours))
-
-    for one in otherwise[:3]:
-        print(*one, sep='\n')
-    assert otherwise == []
