@@ -50,10 +50,9 @@ def queue(database: Database) -> Queue:
 
 
 @pytest.fixture
-def dispatcher(database: Database, redis_url: str) -> Dispatcher:
-    made = Dispatcher(Settings(database_url="postgresql://anybody@127.0.0.1:9/none", redis_url=redis_url))
-    made._database = database
-    return made
+def dispatcher(pooled_url: str, redis_url: str) -> Iterator[Dispatcher]:
+    with closing(Dispatcher(Settings(database_url=pooled_url, redis_url=redis_url, pooler=True))) as dispatcher:
+        yield dispatcher
 
 
 def test_many_workers_share_two_sessions_and_each_lead_is_claimed_once(dispatcher: Dispatcher, queue: Queue) -> None:

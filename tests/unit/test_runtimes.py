@@ -14,7 +14,7 @@ def thawed() -> Iterator[None]:
     gc.unfreeze()
 
 
-def test_the_runtime_is_built_once_and_what_is_loaded_by_then_is_never_searched_for_cycles_again() -> None:
+def test_the_runtime_is_built_once_and_the_collector_leaves_what_is_loaded_by_then_alone() -> None:
     built: list[object] = []
 
     def build(_: object) -> object:
@@ -27,4 +27,4 @@ def test_the_runtime_is_built_once_and_what_is_loaded_by_then_is_never_searched_
         runtimes.run("deliver", given.append)
 
     assert given == built * 2
-    assert gc.get_freeze_count() - frozen_before > 10_000
+    assert gc.get_freeze_count() > frozen_before
