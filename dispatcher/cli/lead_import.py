@@ -20,7 +20,8 @@ from dispatcher.lead.options import DEFAULT_ACCOUNT
 from dispatcher.lead.phone import Country, safe_name
 
 if TYPE_CHECKING:
-    from dispatcher.importing.columns import ImportTerms
+    from dispatcher.importing.columns import ImportOptions
+    from dispatcher.importing.encoding import Encoding
     from dispatcher.importing.importer import Importer, ImportResult
     from dispatcher.importing.plan import Forecast, Plan
     from dispatcher.importing.source import Source
@@ -31,7 +32,8 @@ def plan_dict(plan: "Plan", *, reveal: bool) -> dict[str, Any]:
     return {
         "batch_id": str(plan.batch_id),
         "form": plan.form,
-        "encoding": plan.encoding,
+        **_encoding_dict(plan.encoding, reveal=reveal),
+        "notes": list(plan.notes),
         "rows": plan.rows,
         "submitted": plan.submitted,
         "duplicates_in_file": plan.duplicates_in_file,
@@ -41,6 +43,10 @@ def plan_dict(plan: "Plan", *, reveal: bool) -> dict[str, Any]:
         "waiting": plan.forecast.waiting,
         "finish_in_seconds": plan.forecast.finish_in_seconds,
         "paused": list(plan.forecast.paused),
+        "campaigns": {str(campaign_id): count for campaign_id, count in sorted(plan.campaigns.items())},
+        "completed": sum(plan.completed.values()),
+        "completed_by_country_code": {str(code): count for code, count in sorted(plan.completed.items())},
+        "completions": [completion.as_dict(reveal=reveal) for completion in plan.completions],
         "samples": [sample.as_dict(reveal=reveal) for sample in plan.samples],
         "refusals": [
             {"line": line, "field": fault.field, "reason": fault.fault, "remedy": fault.remedy}
@@ -52,7 +58,7 @@ def plan_dict(plan: "Plan", *, reveal: bool) -> dict[str, Any]:
 
 def show_plan(plan: "Plan", *, reveal: bool) -> None:
     """Print the plan."""
-    _show_form(plan.form, plan.encoding)
+    _show_form(plan.form, plan.encoding, plan.notes, reveal=reveal)
     screen.say(f"{screen.plural(plan.rows, 'row')}, of which the import would")
     screen.say(("  deliver ", "green"), screen.plural(plan.submitted, "lead"))
     screen.say(("  not call ", "magenta"), screen.plural(plan.duplicates_in_file, "duplicate"), " within the file")
@@ -62,12 +68,28 @@ def show_plan(plan: "Plan", *, reveal: bool) -> None:
     for line, faults in plan.refusals:
         for fault in faults:
             screen.say(f"    line {line}: {fault}")
+    if plan.completed:
+        _show_completed(plan, reveal=reveal)
+    if len(plan.campaigns) > 1:
+        largest = sorted(plan.campaigns.items(), key=lambda one: -one[1])[:_MOST_CAMPAIGNS]
+        more = ", …" if len(plan.campaigns) > _MOST_CAMPAIGNS else ""
+        screen.say("By campaign: " + ", ".join(f"{count:,} into {campaign}" for campaign, count in largest) + more)
     if plan.submitted:
         _show_forecast(plan.forecast)
     for sample in plan.samples:
         shown = sample.as_dict(reveal=reveal)
         screen.say(f"  line {shown.pop('line')} → {orjson.dumps(shown).decode()}")
     screen.say("Nothing was stored. Leave out --plan to import it.")
+
+
+def _show_completed(plan: "Plan", *, reveal: bool) -> None:
+    counts = ", ".join(f"{count:,} as +{code}" for code, count in sorted(plan.completed.items()))
+    numbers = screen.plural(sum(plan.completed.values()), "number")
+    screen.say(f"--country completed {numbers} written without +: {counts}.")
+    for completion in plan.completions:
+        shown = completion.as_dict(reveal=reveal)
+        number = f"{shown['phone_number']} (+{completion.country_code})"
+        screen.say(f"    line {completion.line}: {shown['written']} → {number}")
 
 
 def _show_forecast(seen: "Forecast") -> None:
@@ -89,7 +111,8 @@ def result_dict(result: "ImportResult", rejected_path: Path) -> dict[str, Any]:
     return {
         "batch_id": str(result.batch_id),
         "form": result.form,
-        "encoding": result.encoding,
+        **_encoding_dict(result.encoding, reveal=False),
+        "notes": list(result.notes),
         "rows": result.rows,
         "submitted": result.submitted,
         "duplicates": result.duplicates,
@@ -110,7 +133,7 @@ def show_result(result: "ImportResult", rejected_path: Path) -> None:
 
 
 def _show_stored(result: "ImportResult") -> None:
-    _show_form(result.form, result.encoding)
+    _show_form(result.form, result.encoding, result.notes, reveal=False)
     speed = f"{result.rows_per_second:,.0f} rows/s, batch {result.batch_id}"
     screen.say(("✓ ", "green"), f"{screen.plural(result.submitted, 'lead')} stored ({speed}).")
     if result.duplicates:
@@ -119,13 +142,31 @@ def _show_stored(result: "ImportResult") -> None:
         screen.say(("= ", "cyan"), f"{screen.plural(result.repeated, 'row')} had been imported before.")
 
 
-def _show_form(form: str, encoding: str) -> None:
-    guessed = encoding in {"cp1252", "latin-1"}
-    note = " (a guess: it is not UTF-8; check names with accents)" if guessed else ""
+def _show_form(form: str, encoding: "Encoding", notes: tuple[str, ...], *, reveal: bool) -> None:
     left_out = " Empty cells are variables left out." if form.startswith("table") else ""
-    screen.say(f"Read as {form}, {encoding}{note}.{left_out}")
+    screen.say(f"Read as {form}, {encoding.name}.{left_out}")
+    if encoding.guessed:
+        screen.warn(("! ", "yellow"), _guess(encoding, reveal=reveal))
+    for note in notes:
+        screen.warn(("! ", "yellow"), note)
 
 
+def _guess(encoding: "Encoding", *, reveal: bool) -> str:
+    return (
+        f"The encoding is a guess: the file is not UTF-8, and as {encoding.name} it has e.g. "
+        f"“{encoding.shown(reveal=reveal)}”. If that is wrong, name the right one: --encoding cp1250."
+    )
+
+
+def _encoding_dict(encoding: "Encoding", *, reveal: bool) -> dict[str, Any]:
+    return {
+        "encoding": encoding.name,
+        "encoding_guessed": encoding.guessed,
+        "encoding_example": encoding.shown(reveal=reveal) or None,
+    }
+
+
+_MOST_CAMPAIGNS: Final = 10
 _BY_CTRL_C: Final = 130  # 128 and the number of the signal, as shells count
 
 
@@ -166,6 +207,15 @@ def import_file(
         int | None,
         arguments.campaign_option("Campaign of rows that name none."),
     ] = None,
+    encoding: Annotated[
+        str | None,
+        typer.Option(
+            "--encoding",
+            metavar="cp1250",
+            help="Encoding of the file, where it is not UTF-8 and the guess is wrong.",
+            show_default=False,
+        ),
+    ] = None,
     account: Annotated[str, typer.Option("--account", help="Name of the account.")] = DEFAULT_ACCOUNT,
     rejected: Annotated[
         Path | None,
@@ -200,9 +250,9 @@ def import_file(
     yes or no, 1 or 0; not_before and expires_at, as 2026-11-23T14:00+01:00;
     contact1_phone and contact1_NAME, contact2_phone, …
     """
-    from dispatcher.importing.columns import ImportTerms
+    from dispatcher.importing.columns import ImportOptions
 
-    terms = ImportTerms(
+    options = ImportOptions(
         account=account,
         campaign_id=campaign,
         country=_country(country, national=national),
@@ -211,10 +261,10 @@ def import_file(
         actor=arguments.actor(),
         workers=workers,
     )
-    with opened() as dispatcher, _surveyed(file) as source:
+    with opened() as dispatcher, _surveyed(file, _encoding(encoding)) as source:
         importer = dispatcher.importer()
         if plan:
-            planned = importer.plan(source, terms, batch)
+            planned = importer.plan(source, options, batch)
             if json:
                 screen.emit(plan_dict(planned, reveal=reveal))
             else:
@@ -222,7 +272,7 @@ def import_file(
             refused = planned.rejected
         else:
             path = rejected or _rejected_path(file)
-            result = _run(importer, source, terms, path, batch, quiet=json)
+            result = _run(importer, source, options, path, batch, quiet=json)
             with screen.reader_may_leave():
                 if json:
                     screen.emit(result_dict(result, path))
@@ -234,12 +284,12 @@ def import_file(
 
 
 @contextmanager
-def _surveyed(file: str) -> Iterator["Source"]:
+def _surveyed(file: str, encoding: str | None) -> Iterator["Source"]:
     from dispatcher.importing.source import open_source
 
     with ExitStack() as stack:
         try:
-            source = stack.enter_context(open_source(file))
+            source = stack.enter_context(open_source(file, encoding=encoding))
         except KeyboardInterrupt:
             screen.warn("Stopped. No row was done.")
             raise typer.Exit(_BY_CTRL_C) from None
@@ -247,7 +297,7 @@ def _surveyed(file: str) -> Iterator["Source"]:
 
 
 def _run(
-    importer: "Importer", source: "Source", terms: "ImportTerms", path: Path, batch: UUID | None, *, quiet: bool
+    importer: "Importer", source: "Source", options: "ImportOptions", path: Path, batch: UUID | None, *, quiet: bool
 ) -> "ImportResult":
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
@@ -268,12 +318,12 @@ def _run(
         task = progress.add_task("import", total=source.lines, rate=0.0)
 
         def show(done: "ImportResult") -> None:
-            if terms.again and batch is None and not done.rows:
+            if options.again and batch is None and not done.rows:
                 screen.warn(f"Batch {done.batch_id}; if this is cut short, go on with --batch instead of --again.")
             progress.update(task, completed=done.rows, rate=done.rows_per_second)
 
         try:
-            return importer.run(source, terms, path, show, batch, asked_to_stop.is_set)
+            return importer.run(source, options, path, show, batch, asked_to_stop.is_set)
         except ImportStopped as stopped:
             progress.stop()
             screen.warn(str(stopped))
@@ -295,6 +345,15 @@ def _rejected_path(file: str) -> Path:
     from dispatcher.importing.source import STDIN
 
     return Path("stdin.rejected.csv") if file == STDIN else Path(file + ".rejected.csv")
+
+
+def _encoding(name: str | None) -> str | None:
+    from dispatcher.importing.encoding import check_encoding
+
+    try:
+        return None if name is None else check_encoding(name)
+    except ValueError as error:
+        raise typer.BadParameter(f"--encoding: {error}") from None
 
 
 def _country(code: str | None, *, national: bool) -> Country | None:

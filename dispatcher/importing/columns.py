@@ -5,14 +5,14 @@ is a variable. An empty cell is a variable left out: a table cannot tell it from
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 from dispatcher.errors import FieldError, InvalidLead
-from dispatcher.importing.rejects import all_of
-from dispatcher.importing.source import Row, UnreadableFile, moment_of_cell, whole_of_cell
+from dispatcher.importing.row import Row, all_of, moment_of_cell, whole_of_cell
+from dispatcher.importing.source import UnreadableFile
 from dispatcher.lead.options import DEFAULT_ACCOUNT
 from dispatcher.lead.phone import Country, canonical_phone, mask_numbers, safe_name
 
@@ -34,7 +34,7 @@ CONTACT: Final = re.compile(r"contact([1-9]\d?)_(.+)", re.IGNORECASE | re.DOTALL
 
 
 @dataclass(frozen=True, slots=True)
-class ImportTerms:
+class ImportOptions:
     """Frozen, and the same for the plan and the import.
 
     account      whose leads these are
@@ -55,6 +55,19 @@ class ImportTerms:
     workers: int = 0
 
 
+_LEAD_ADS: Final = frozenset({"ad_id", "adset_id", "form_id", "campaign_id"})
+"""Columns of the lead ads that Meta exports. Each value begins with a letter for its kind and a colon: `p:+49…`."""
+_LEAD_AD_PREFIX: Final = {
+    "id": "l:",
+    "ad_id": "ag:",
+    "adset_id": "as:",
+    "campaign_id": "c:",
+    "form_id": "f:",
+    "phone": "p:",
+    "phone_number": "p:",
+    **dict.fromkeys(("zip", "zip_code", "post_code", "postal_code"), "z:"),
+}
+
 _SOUNDS_LIKE_PHONE: Final = re.compile(r"phone|mobil|\btel|cell|handy|msisdn|gsm|num(ber|mer|ero)", re.IGNORECASE)
 _TIMES: Final = ("not_before", "expires_at")
 _YES: Final = frozenset({"true", "t", "yes", "y", "1"})
@@ -72,7 +85,11 @@ class _Contact:
 
 @dataclass(frozen=True, slots=True)
 class Columns:
-    """What each column means. Positions are 0-based. Picklable: other processes may read rows."""
+    """What each column means. Positions are 0-based. Picklable: other processes may read rows.
+
+    prefixes   by position, what the exporter of lead ads put before each value
+    notes      what a person should know before the import, in whole sentences
+    """
 
     fields: Mapping[str, int]
     variables: tuple[tuple[str, int], ...]
@@ -81,12 +98,14 @@ class Columns:
     width: int
     campaign_id: int | None
     country: Country | None
+    prefixes: Mapping[int, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     def __call__(self, row: Row) -> tuple[dict[str, Any], dict[str, Any]]:
         """The row as (lead, options) for `submit_many`. Raises `InvalidLead` for what only a table can have wrong."""
         if row.fault is not None:
             raise InvalidLead([row.fault])
-        cells = row.cells + ("",) * (self.width - len(row.cells))
+        cells = self._cells(row)
         faults = self._nameless(cells)
         given = {name: cells[position] for name, position in self.fields.items() if cells[position]}
         lead = self._lead(given, cells, faults)
@@ -112,13 +131,26 @@ class Columns:
             lead["secondary_contacts"] = contacts
         return lead
 
+    def numbers(self, row: Row) -> list[str]:
+        """The numbers of a row as they are written: its lead's, then those of its contacts."""
+        cells = self._cells(row)
+        positions = [self.fields["phone_number"], *(contact.phone for contact in self.contacts)]
+        return [cells[position] for position in positions if position is not None and cells[position]]
+
+    def _cells(self, row: Row) -> tuple[str, ...]:
+        cells = row.cells + ("",) * (self.width - len(row.cells))
+        if not self.prefixes:
+            return cells
+        return tuple(cell.removeprefix(self.prefixes.get(position, "")) for position, cell in enumerate(cells))
+
     def _nameless(self, cells: tuple[str, ...]) -> list[FieldError]:
         remedy = "name the column in the header, or quote the cell that contains the delimiter"
-        return [
-            FieldError(f"column {position + 1}", "has a value but no name", remedy)
+        positions = [
+            position
             for position, cell in enumerate(cells)
             if cell and (position >= self.width or position in self.nameless)
         ]
+        return [FieldError(f"column {position + 1}", "has a value but no name", remedy) for position in positions]
 
     def _phone(self, cell: str, field: str, faults: list[FieldError]) -> str:
         phone = canonical_phone(cell, field, self.country)
@@ -139,17 +171,26 @@ class Columns:
         return None
 
 
-def columns_of(header: tuple[str, ...], terms: ImportTerms) -> Columns:
-    """Say what each column means. Raises `UnreadableFile` where the header cannot work."""
-    meanings = _mapped(header, terms.columns)
+def columns_of(header: tuple[str, ...], options: ImportOptions, first_rows: Sequence[Row] = ()) -> Columns:
+    """Say what each column means. Raises `UnreadableFile` where the header cannot work.
+
+    first_rows   some rows of the table: a column of campaigns is one only if it holds whole numbers
+    """
+    meanings = _mapped(header, options.columns)
     by_name = {name.casefold(): position for position, name in enumerate(header)}
+    lead_ads = by_name.keys() >= _LEAD_ADS
     taken = {FIELDS.get(meaning.casefold(), meaning) for meaning in meanings.values()}
+    notes = ["Read as an export of lead ads: what it puts before values (p:, z:, c:) is left out."] if lead_ads else []
     for name, field_name in FIELDS.items():
         position = by_name.get(name)
-        if position is not None and position not in meanings and field_name not in taken:
-            meanings[position] = field_name
-            taken.add(field_name)
-    _refuse_missing(header, taken, terms)
+        if position is None or position in meanings or field_name in taken:
+            continue
+        if field_name == "campaign_id" and (lead_ads or _no_campaigns(position, first_rows, options)):
+            notes += _not_campaigns(header[position], options)
+            continue
+        meanings[position] = field_name
+        taken.add(field_name)
+    _refuse_missing(header, taken, options)
     _refuse_doubles(header)
     fields: dict[str, int] = {}
     variables: dict[str, int] = {}
@@ -170,9 +211,29 @@ def columns_of(header: tuple[str, ...], terms: ImportTerms) -> Columns:
         contacts=tuple(_contact_columns(number, contacts[number]) for number in sorted(contacts)),
         nameless=frozenset(position for position, name in enumerate(header) if not name),
         width=len(header),
-        campaign_id=terms.campaign_id,
-        country=terms.country,
+        campaign_id=options.campaign_id,
+        country=options.country,
+        prefixes={by_name[name]: prefix for name, prefix in _LEAD_AD_PREFIX.items() if lead_ads and name in by_name},
+        notes=tuple(notes),
     )
+
+
+def _no_campaigns(position: int, rows: Sequence[Row], options: ImportOptions) -> bool:
+    """Whether the column holds something else than campaigns of Voicery, while the options name one."""
+    if options.campaign_id is None:
+        return False
+    cells = [row.cells[position] for row in rows if len(row.cells) > position and row.cells[position]]
+    return bool(cells) and all(isinstance(whole_of_cell(cell), str) for cell in cells)
+
+
+def _not_campaigns(name: str, options: ImportOptions) -> list[str]:
+    if options.campaign_id is None:
+        return []
+    told = (
+        f"The column {safe_name(name, 0)} holds no campaigns of Voicery: every lead goes into campaign "
+        f"{options.campaign_id}, as --campaign says, and the column is a variable."
+    )
+    return [told]
 
 
 def _mapped(header: tuple[str, ...], wanted: Mapping[str, str]) -> dict[int, str]:
@@ -202,7 +263,7 @@ def _contact_columns(number: int, columns: dict[str, int]) -> _Contact:
     )
 
 
-def _refuse_missing(header: tuple[str, ...], fields: AbstractSet[str], terms: ImportTerms) -> None:
+def _refuse_missing(header: tuple[str, ...], fields: AbstractSet[str], options: ImportOptions) -> None:
     if "phone_number" not in fields and any(mask_numbers(name) != name for name in header):
         raise UnreadableFile(
             "The file has no header: a number stands in its first line. "
@@ -214,8 +275,11 @@ def _refuse_missing(header: tuple[str, ...], fields: AbstractSet[str], terms: Im
             f"There is no column phone_number; say which one it is, e.g. --map 'phone={safe_name(likely, 0)}'. "
             f"{_shown(header)}."
         )
-    if "campaign_id" not in fields and terms.campaign_id is None:
-        raise UnreadableFile(f"There is no column campaign_id; name the campaign with --campaign. {_shown(header)}.")
+    if "campaign_id" not in fields and options.campaign_id is None:
+        missing = "There is no column campaign_id"
+        if any(FIELDS.get(name.casefold()) == "campaign_id" for name in header):
+            missing = "The column campaign_id of an export of lead ads holds the advertising platform's campaigns"
+        raise UnreadableFile(f"{missing}; name Voicery's campaign with --campaign. {_shown(header)}.")
 
 
 def _refuse_doubles(header: tuple[str, ...]) -> None:

@@ -14,12 +14,14 @@ from sqlalchemy import Connection
 from dispatcher.config.account import RateWindow
 from dispatcher.errors import StoreUnavailable
 from dispatcher.importing import imports
-from dispatcher.importing.columns import ImportTerms
+from dispatcher.importing.columns import ImportOptions
+from dispatcher.importing.encoding import Encoding
 from dispatcher.importing.imports import RejectedField
 from dispatcher.importing.lead_file import open_leads, refuse_moved_rows
 from dispatcher.importing.plan import Plan, Planner
 from dispatcher.importing.rejects import Rejects, in_file_words
-from dispatcher.importing.source import ImportStopped, Row, Source, UnreadableFile, UnwritableRejects
+from dispatcher.importing.row import Row
+from dispatcher.importing.source import ImportStopped, Source, UnreadableFile, UnwritableRejects
 from dispatcher.intake.bulk import REPEAT_FOR_SECONDS, BatchCutShort, Bulk, ChunkResult
 from dispatcher.store.database import Database
 
@@ -37,7 +39,7 @@ class RunningImport:
         database: Database,
         batch_id: UUID,
         file_name: str,
-        terms: ImportTerms,
+        options: ImportOptions,
         clock: Callable[[], float],
         wait: Callable[[float], None],
     ) -> None:
@@ -46,7 +48,7 @@ class RunningImport:
         self._wait = wait
         self._rows = 0
         with database.transaction() as connection:
-            self._id = imports.begin(connection, batch_id, file_name, terms.account, terms.actor)
+            self._id = imports.begin(connection, batch_id, file_name, options.account, options.actor)
 
     def add(self, chunk: ChunkResult, fields: Sequence[RejectedField]) -> None:
         """Note what became of a chunk's rows, once, also where a commit was not acknowledged."""
@@ -94,14 +96,15 @@ class ImportResult:
     """
 
     batch_id: UUID
+    form: str
+    encoding: Encoding
+    notes: tuple[str, ...] = ()
     rows: int = 0
     submitted: int = 0
     duplicates: int = 0
     repeated: int = 0
     rejected: int = 0
     seconds: float = 0.0
-    form: str = ""
-    encoding: str = ""
 
     @property
     def rows_per_second(self) -> float:
@@ -127,19 +130,19 @@ class Importer:
         self._clock = clock
         self._wait = wait
 
-    def plan(self, source: Source, terms: ImportTerms, batch_id: UUID | None = None) -> Plan:
+    def plan(self, source: Source, options: ImportOptions, batch_id: UUID | None = None) -> Plan:
         """Say what an import would do; nothing is stored. `batch_id` as for `run`. Raises `UnreadableFile`."""
-        self._refuse_moved_rows(source, terms, batch_id)
+        self._refuse_moved_rows(source, options, batch_id)
         with (
-            open_leads(source, terms, batch_id) as file,
-            closing(Planner(self._database, terms, self._rate_limit)) as planner,
+            open_leads(source, options, batch_id) as file,
+            closing(Planner(self._database, options, self._rate_limit)) as planner,
         ):
             return planner.plan(file, source.encoding)
 
     def run(
         self,
         source: Source,
-        terms: ImportTerms,
+        options: ImportOptions,
         rejected_path: Path,
         progress: Progress = lambda _: None,
         batch_id: UUID | None = None,
@@ -154,22 +157,22 @@ class Importer:
         before every row.
         """
         began = self._clock()
-        self._refuse_moved_rows(source, terms, batch_id, stopping)
-        with open_leads(source, terms, batch_id) as file, closing(Rejects(rejected_path, source)) as rejects:
-            record = RunningImport(self._database, file.ids.batch_id, source.name, terms, self._clock, self._wait)
+        self._refuse_moved_rows(source, options, batch_id, stopping)
+        with open_leads(source, options, batch_id) as file, closing(Rejects(rejected_path, source)) as rejects:
+            record = RunningImport(self._database, file.ids.batch_id, source.name, options, self._clock, self._wait)
             rows = _InFlight(_until(stopping, file.rows))
-            done = ImportResult(file.ids.batch_id, form=file.form, encoding=source.encoding)
+            done = ImportResult(file.ids.batch_id, file.form, source.encoding, file.notes)
             progress(done)
             chunks = self._bulk.stream(
                 rows,
-                account=terms.account,
+                account=options.account,
                 batch_id=file.ids.batch_id,
                 read=file.read,
                 ids=file.ids,
-                workers=terms.workers,
+                workers=options.workers,
             )
             command = "the same command"
-            if terms.again and batch_id is None:
+            if options.again and batch_id is None:
                 command += f" with --batch {done.batch_id} instead of --again"
             try:
                 with closing(chunks):
@@ -195,15 +198,15 @@ class Importer:
     def _refuse_moved_rows(
         self,
         source: Source,
-        terms: ImportTerms,
+        options: ImportOptions,
         batch_id: UUID | None,
         stopping: Callable[[], bool] = lambda: False,
     ) -> None:
         if batch_id is None:  # that of the content: the rows are the same
             return
-        with open_leads(source, terms, batch_id) as file:
+        with open_leads(source, options, batch_id) as file:
             try:
-                refuse_moved_rows(self._database, replace(file, rows=_until(stopping, file.rows)), terms.account)
+                refuse_moved_rows(self._database, replace(file, rows=_until(stopping, file.rows)), options.account)
             except _AskedToStop:
                 raise ImportStopped("Stopped. No row was done; to go on, run the same command.") from None
 
@@ -215,8 +218,11 @@ def _refused(chunk: ChunkResult, rows: "_InFlight", rejects: Rejects) -> list[Re
         row, faults = rows[index], in_file_words(refused)
         rejects.add(row, faults)
         if rejects.count <= imports.MAX_REJECTIONS:
-            reasons = ((fault.field, f"{fault.fault}; {fault.remedy}") for fault in faults)
-            fields += [RejectedField(row.line, field, reason, row.text) for field, reason in reasons]
+            originals = (row.text, *[""] * len(faults))
+            fields += [
+                RejectedField(row.line, fault.field, f"{fault.fault}; {fault.remedy}", original)
+                for fault, original in zip(faults, originals, strict=False)
+            ]
     rows.forget(chunk.items)
     return fields
 

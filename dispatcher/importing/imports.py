@@ -63,7 +63,7 @@ SELECT line, field, reason, original FROM dispatcher.import_rejections WHERE imp
 
 @dataclass(frozen=True, slots=True)
 class RejectedField:
-    """One fault of one refused row. The repr names no person."""
+    """One fault of one refused row; the row's first has the original. The repr names no person."""
 
     line: int
     field: str

@@ -2,12 +2,12 @@
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from dispatcher.errors import FieldError, InvalidLead
-from dispatcher.importing.columns import CONTACT, FIELDS, ImportTerms
-from dispatcher.importing.rejects import all_of
-from dispatcher.importing.source import Row, UnreadableFile, moment_of_cell, whole_of_cell
+from dispatcher.importing.columns import CONTACT, FIELDS, ImportOptions
+from dispatcher.importing.row import Row, all_of, broken_bytes, moment_of_cell, whole_of_cell, without_broken_bytes
+from dispatcher.importing.source import UnreadableFile
 from dispatcher.lead.phone import Country, canonical_phone, safe_name
 from dispatcher.lead.variables import read_json
 
@@ -17,12 +17,12 @@ _FIELDS: Final = _OPTIONS | {"phone_number", "campaign_id", "variables", "allow_
 _TWICE: Final = "leave one out, or map the other to another name with --map"
 
 
-def json_rows(lines: Iterable[str]) -> Iterator[Row]:
+def json_rows(lines: Iterable[str], encoding: str) -> Iterator[Row]:
     """The lines that are not empty."""
     for number, line in enumerate(lines, 1):
         text = line.strip()
         if text:
-            yield Row(number, text)
+            yield Row(number, without_broken_bytes(text), fault=broken_bytes(text, "line", encoding))
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,9 +35,12 @@ class JsonLeads:
     campaign_id: int | None
     country: Country | None
     names: Mapping[str, str]
+    notes: tuple[str, ...] = ()
 
     def __call__(self, row: Row) -> tuple[dict[str, Any], dict[str, Any]]:
         """The line as (lead, options) for `submit_many`. Raises `InvalidLead`."""
+        if row.fault is not None:
+            raise InvalidLead([row.fault])
         try:
             given = read_json(row.text)
         except ValueError:
@@ -66,6 +69,13 @@ class JsonLeads:
             raise InvalidLead(all_of(faults, lead, options))
         return lead, options
 
+    def numbers(self, row: Row) -> list[str]:
+        """The numbers of a line as they are written: its lead's, then those of its contacts."""
+        given = cast("dict[str, Any]", read_json(row.text))
+        if self.names:
+            given = self._mapped(given, [])
+        return [one["phone_number"] for one in (given, *given.get("secondary_contacts", ()))]
+
     def _mapped(self, given: Mapping[str, Any], faults: list[FieldError]) -> dict[str, Any]:
         mapped = {name: value for name, value in given.items() if name not in self.names}
         own = mapped.get("variables", {})
@@ -92,16 +102,16 @@ class JsonLeads:
                 holder["phone_number"] = phone
 
 
-def json_leads(terms: ImportTerms) -> JsonLeads:
+def json_leads(options: ImportOptions) -> JsonLeads:
     """Say how a line becomes a lead. Raises `UnreadableFile` for a mapping that only a table can have."""
-    for meaning in terms.columns.values():
+    for meaning in options.columns.values():
         if CONTACT.fullmatch(meaning):
             raise UnreadableFile(
                 f"--map cannot make {safe_name(meaning, 0)} of a key of JSON Lines; write contacts as a list under "
                 "secondary_contacts."
             )
-    names = {name: FIELDS.get(meaning.casefold(), meaning) for name, meaning in terms.columns.items()}
-    return JsonLeads(terms.campaign_id, terms.country, names)
+    names = {name: FIELDS.get(meaning.casefold(), meaning) for name, meaning in options.columns.items()}
+    return JsonLeads(options.campaign_id, options.country, names)
 
 
 def _moment(value: object, name: str, faults: list[FieldError]) -> object:

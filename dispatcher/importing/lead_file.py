@@ -1,19 +1,21 @@
 """A file of leads: its rows, how one becomes a lead, and the id that makes importing it twice harmless."""
 
 import itertools
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from hashlib import sha256
 from itertools import islice
 from pathlib import PurePath
-from typing import Any, Final
+from typing import Final
 from uuid import UUID, uuid4
 
+from dispatcher.errors import InvalidLead
 from dispatcher.importing import imports
-from dispatcher.importing.columns import ImportTerms, columns_of
-from dispatcher.importing.json_lines import json_leads, json_rows
-from dispatcher.importing.source import Row, Source, UnreadableFile
+from dispatcher.importing.columns import Columns, ImportOptions, columns_of
+from dispatcher.importing.json_lines import JsonLeads, json_leads, json_rows
+from dispatcher.importing.row import Row
+from dispatcher.importing.source import Source, UnreadableFile
 from dispatcher.importing.table import read_header
 from dispatcher.lead.candidate import BatchIds, read_items
 from dispatcher.store.database import Database
@@ -46,57 +48,102 @@ def uuid_of(name: str) -> UUID:
     return UUID(int=bits & ~(0xF << 76) & ~(0x3 << 62) | 8 << 76 | 2 << 62)
 
 
-Read = Callable[[Row], tuple[dict[str, Any], dict[str, Any]]]
-
 _JSON_SUFFIXES: Final = frozenset({".jsonl", ".ndjson"})
 _TABLE_SUFFIXES: Final = frozenset({".csv", ".tsv"})
-_PEEK: Final = 50  # lines
+_MOST_EMPTY_LINES: Final = 1000
+_FIRST_ROWS: Final = 20
 
 
 @dataclass(frozen=True, slots=True)
 class LeadFile:
-    """An opened file. `read` is picklable; `form` says what it was taken for, e.g. `table parted by “;”`."""
+    """An opened file.
+
+    read    makes a lead of a row; picklable
+    form    what the file was taken for, e.g. `table parted by “;”`
+    notes   what a person should know before the import, in whole sentences
+    """
 
     rows: Iterator[Row]
-    read: Read
+    read: Columns | JsonLeads
     form: str
     ids: RowIds
+    notes: tuple[str, ...] = ()
 
 
 @contextmanager
-def open_leads(source: Source, terms: ImportTerms, batch_id: UUID | None = None) -> Iterator[LeadFile]:
+def open_leads(source: Source, options: ImportOptions, batch_id: UUID | None = None) -> Iterator[LeadFile]:
     """The rows of the source from its beginning, in the batch of its content by default. Raises `UnreadableFile`."""
-    ids = RowIds(terms.account, batch_id or _batch_id(source, terms))
+    ids = RowIds(options.account, batch_id or _batch_id(source, options))
+    encoding = source.encoding.name
     with source.text() as text:
         lines, is_json = _peeked(source.name, text)
+        read: Columns | JsonLeads
         if is_json:
-            yield LeadFile(json_rows(lines), json_leads(terms), "JSON lines", ids)
-            return
-        table = read_header(lines)
-        columns = columns_of(table.header, terms)
-        rows = table.rows(lines, columns.fields["phone_number"])
-        delimiter = {"\t": "tab"}.get(table.delimiter, f"“{table.delimiter}”")
-        yield LeadFile(rows, columns, f"table parted by {delimiter}", ids)
+            first, rows = _first(json_rows(lines, encoding))
+            read, form = json_leads(options), "JSON lines"
+        else:
+            table = read_header(lines, encoding)
+            phone = columns_of(table.header, options).fields["phone_number"]
+            first, rows = _first(table.rows(lines, phone))
+            read = columns_of(table.header, options, first)
+            form = f"table parted by {'tab' if table.delimiter == chr(9) else f'“{table.delimiter}”'}"
+        yield LeadFile(rows, read, form, ids, (*read.notes, *_other_campaigns(first, read, options)))
 
 
-def _batch_id(source: Source, terms: ImportTerms) -> UUID:
+def _first(rows: Iterator[Row]) -> tuple[list[Row], Iterator[Row]]:
+    """The first rows, and all of them; a row that cannot be read raises `UnreadableFile` at its place."""
+    first: list[Row] = []
+    failures: list[UnreadableFile] = []
+    try:
+        first.extend(islice(rows, _FIRST_ROWS))  # keeps those before a failure
+    except UnreadableFile as error:
+        failures.append(error)
+
+    def all_rows() -> Iterator[Row]:
+        yield from first
+        if failures:
+            raise failures[0]
+        yield from rows
+
+    return first, all_rows()
+
+
+def _other_campaigns(rows: list[Row], read: Columns | JsonLeads, options: ImportOptions) -> list[str]:
+    named = set()
+    for row in rows if options.campaign_id is not None else ():
+        with suppress(InvalidLead):
+            named.add(read(row)[0].get("campaign_id"))
+    if named <= {options.campaign_id}:
+        return []
+    told = (
+        f"Rows that name another campaign than {options.campaign_id} go into that one: --campaign is of rows that name "
+        "none. To send all into one campaign, map the column to a variable, e.g. --map source=campaign_id."
+    )
+    return [told]
+
+
+def _batch_id(source: Source, options: ImportOptions) -> UUID:
     """UUIDv8 of the content.
 
-    The terms are no part of it, on purpose. After `--country` is corrected, say, the same file takes in the rows that
+    The options are no part of it, on purpose. After `--country` is corrected, say, the same file takes in the rows that
     were refused before and finds the others stored; where a changed mapping would submit a row with another payload,
     the row is refused instead of being called twice.
     """
-    return uuid4() if terms.again else uuid_of(source.digest)
+    return uuid4() if options.again else uuid_of(source.digest)
 
 
 def _peeked(name: str, text: Iterator[str]) -> tuple[Iterator[str], bool]:
     """The same lines, and whether they are JSON: by the name, else by the first character."""
-    head = list(itertools.islice(text, _PEEK))
+    head: list[str] = []
+    for line in islice(text, _MOST_EMPTY_LINES):
+        head.append(line)
+        if line.strip():
+            break
     lines = itertools.chain(head, text)
     suffix = PurePath(name.lower().removesuffix(".gz")).suffix
     if suffix in _TABLE_SUFFIXES:
         return lines, False
-    first = next((line.strip() for line in head if line.strip()), "")
+    first = head[-1].strip() if head else ""
     if first.startswith("[") or first == "{":
         way_out = f"write one object a line, e.g. jq -c '{'.[]' if first.startswith('[') else '.'}' FILE > leads.jsonl"
         raise UnreadableFile(f"{name} is JSON over several lines or in a list; {way_out}.")

@@ -12,13 +12,15 @@ from uuid import UUID
 
 from dispatcher.config.account import RateWindow, parse_rate_limit
 from dispatcher.errors import FieldError
-from dispatcher.importing.columns import ImportTerms
+from dispatcher.importing.columns import ImportOptions
+from dispatcher.importing.encoding import Encoding
 from dispatcher.importing.lead_file import LeadFile
 from dispatcher.importing.rejects import in_file_words
+from dispatcher.importing.row import Row
 from dispatcher.intake import copying
 from dispatcher.lead.candidate import Birth, Candidate, Facts, Held, Rejection, decide, read_items
 from dispatcher.lead.options import check_account
-from dispatcher.lead.phone import mask_phone, safe_name
+from dispatcher.lead.phone import canonical_phone, country_code, mask_phone, safe_name
 from dispatcher.operator import campaigns
 from dispatcher.operator.campaigns import Queued
 from dispatcher.store.database import Database
@@ -169,6 +171,7 @@ class Seen:
 
 SAMPLES: Final = 3
 REJECTED_SAMPLES: Final = 10
+MOST_COMPLETIONS: Final = 12
 _CHUNK_ITEMS: Final = 2000
 
 
@@ -201,6 +204,25 @@ class Sample:
 
 
 @dataclass(frozen=True, slots=True)
+class Completion:
+    """A number that the country completed. The repr names no person."""
+
+    line: int
+    written: str = field(repr=False)
+    phone_number: str = field(repr=False)
+    country_code: int
+
+    def as_dict(self, *, reveal: bool = False) -> dict[str, Any]:
+        """As JSON takes it: without `reveal` the last digits only."""
+        return {
+            "line": self.line,
+            "written": self.written if reveal else mask_phone(self.written).removeprefix("+"),
+            "phone_number": self.phone_number if reveal else mask_phone(self.phone_number),
+            "country_code": self.country_code,
+        }
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """What an import would do, if it began now.
 
@@ -210,11 +232,15 @@ class Plan:
     repeated              rows that were imported before, or whose key is known
     rejected              rows that would be refused; `refusals` are the first of them, as (line, faults)
     forecast              what waits already, and when the last would be sent
+    campaigns             leads that would be delivered, by campaign
+    completed             numbers that were written without their country code, by the code they were read with
+    completions           the first of these of each code
+    notes                 what a person should know before the import
     """
 
     batch_id: UUID
     form: str
-    encoding: str
+    encoding: Encoding
     rows: int = 0
     submitted: int = 0
     duplicates_in_file: int = 0
@@ -224,25 +250,33 @@ class Plan:
     forecast: Forecast = field(default_factory=Forecast)
     samples: tuple[Sample, ...] = ()
     refusals: tuple[tuple[int, tuple[FieldError, ...]], ...] = ()
+    campaigns: Mapping[int, int] = field(default_factory=dict)
+    completed: Mapping[int, int] = field(default_factory=dict)
+    completions: tuple[Completion, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 class Planner:
     """Decides about every row as the import would, and only counts."""
 
-    def __init__(self, database: Database, terms: ImportTerms, rate_limit: tuple[RateWindow, ...]) -> None:
+    def __init__(self, database: Database, options: ImportOptions, rate_limit: tuple[RateWindow, ...]) -> None:
         self._database = database
-        self._account = check_account(terms.account)
+        self._account = check_account(options.account)
         self._rate_limit = rate_limit
         self._seen = Seen()
         self._submitted: Counter[int] = Counter()  # by campaign
         self._rows = self._duplicates = self._in_store = self._repeated = self._rejected = 0
         self._samples: list[Sample] = []
         self._refusals: list[tuple[int, tuple[FieldError, ...]]] = []
+        self._completed: Counter[int] = Counter()  # by country code
+        self._completions: list[Completion] = []
 
-    def plan(self, file: LeadFile, encoding: str) -> Plan:
+    def plan(self, file: LeadFile, encoding: Encoding) -> Plan:
         """Read the whole file."""
         while rows := list(islice(file.rows, _CHUNK_ITEMS)):
             candidates, rejections = read_items(rows, self._rows, file.ids, file.read)
+            if file.read.country is not None:
+                self._note_completions(file, rows, candidates)
             births, refused = self._decide(candidates)
             lines = dict(enumerate((row.line for row in rows), self._rows))
             self._count(births, sorted([*rejections, *refused], key=lambda rejection: rejection[0]), lines)
@@ -262,11 +296,26 @@ class Planner:
             forecast=forecast(self._submitted, queues, self._rate_limit),
             samples=tuple(self._samples),
             refusals=tuple(self._refusals),
+            campaigns=dict(self._submitted),
+            completed=dict(self._completed),
+            completions=tuple(self._completions),
+            notes=file.notes,
         )
 
     def close(self) -> None:
         """Drop what was remembered."""
         self._seen.close()
+
+    def _note_completions(self, file: LeadFile, rows: Sequence[Row], candidates: Sequence[Candidate]) -> None:
+        for candidate in candidates:
+            row = rows[candidate.index - self._rows]
+            numbers = (candidate.phone_number, *(number for number, _ in candidate.contacts))
+            for written, number in zip(file.read.numbers(row), numbers, strict=True):
+                if isinstance(canonical_phone(written, "phone_number"), FieldError):
+                    code = country_code(number)
+                    self._completed[code] += 1
+                    if self._completed[code] <= SAMPLES and len(self._completions) < MOST_COMPLETIONS:
+                        self._completions.append(Completion(row.line, written, number, code))
 
     def _decide(self, candidates: list[Candidate]) -> tuple[list[Birth], list[Rejection]]:
         if not candidates:

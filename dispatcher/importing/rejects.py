@@ -1,6 +1,6 @@
-"""`FILE.rejected.csv`: every refused row with its line, field, reason and original text.
+"""`FILE.rejected.csv`: every fault of every refused row with its line, field, reason and remedy; the row itself once.
 
-A spreadsheet runs a cell that begins with `=`, `+`, `-` or `@` as a formula, and whoever wrote the row may not be
+A spreadsheet runs a cell that begins with `=`, `+`, `-` or `@` as a formula, and the writer of the row need not be
 trusted: such cells get an apostrophe in front (OWASP, CSV injection). The row as it was stands in the file itself.
 """
 
@@ -8,15 +8,17 @@ import csv
 import os
 import re
 import stat
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Final, TextIO
+from typing import Final, TextIO
 
-from dispatcher.errors import FieldError, InvalidLead
-from dispatcher.importing.source import TIME_REMEDY, Row, Source, UnreadableFile, UnwritableRejects
+from dispatcher.errors import FieldError
+from dispatcher.importing.row import TIME_REMEDY, Row
+from dispatcher.importing.source import Source, UnreadableFile, UnwritableRejects
 from dispatcher.lead import candidate, options, phone, variables
 from dispatcher.lead import lead as leads
+from dispatcher.lead.variables import MAX_FAULTS
 from dispatcher.spreadsheet import safe_cell
 
 _REMEDIES: Final = {
@@ -53,21 +55,13 @@ _KINDS: Final = {
 }
 
 
-def all_of(own: Iterable[FieldError], lead: Mapping[str, Any], given: Mapping[str, Any]) -> list[FieldError]:
-    """The faults that only a file can have, then those of the lead and its options; each field's own come first."""
-    faults = list(own)
-    named = {fault.field for fault in faults}
-    for parse, value in ((leads.Lead.parse, lead), (options.SubmitOptions.parse, given)):
-        try:
-            parse(value)
-        except InvalidLead as refusal:
-            faults += [fault for fault in refusal.errors if fault.field not in named]
-    return faults
-
-
 def in_file_words(faults: Iterable[FieldError]) -> tuple[FieldError, ...]:
-    """The same faults, said to who can change the file and not the program."""
-    return tuple(map(_in_file_words, faults))
+    """The same faults, said to who can change the file and not the program: `MAX_FAULTS`, and how many more."""
+    told = tuple(map(_in_file_words, faults))
+    if len(told) <= MAX_FAULTS:
+        return told
+    more = FieldError("row", f"has {len(told) - MAX_FAULTS} more faults", "mend those that are named first")
+    return (*told[:MAX_FAULTS], more)
 
 
 def _in_file_words(fault: FieldError) -> FieldError:
@@ -102,15 +96,15 @@ class Rejects:
         self._check_place()
 
     def add(self, row: Row, faults: Iterable[FieldError]) -> None:
-        """A line for each fault. Raises `UnwritableRejects`."""
+        """A line for each fault, the first with the original row. Raises `UnwritableRejects`."""
         self.count += 1
         try:
             if self._file is None:
                 self._file = self._open()
                 csv.writer(self._file).writerow(HEADER)
             writer = csv.writer(self._file)
-            for fault in faults:
-                cells = (fault.field, fault.fault, fault.remedy, row.text)
+            for position, fault in enumerate(faults):
+                cells = (fault.field, fault.fault, fault.remedy, "" if position else row.text)
                 writer.writerow((row.line, *map(safe_cell, cells)))
         except OSError as error:
             raise self._unwritable(error) from None

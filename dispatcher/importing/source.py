@@ -4,11 +4,9 @@ A file is read twice: once for its digest and its encoding, once for its rows. W
 temporary file of ours, without a name, in between.
 """
 
-import codecs
 import gzip
 import io
 import os
-import re
 import shutil
 import sys
 import tempfile
@@ -16,12 +14,12 @@ import zlib
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from datetime import datetime
 from hashlib import sha256
 from pathlib import Path
 from typing import IO, Final, cast
 
-from dispatcher.errors import DispatcherError, FieldError
+from dispatcher.errors import DispatcherError
+from dispatcher.importing.encoding import KEEP_BROKEN, Encoding, Survey, encoding_of_start
 
 
 class UnreadableFile(DispatcherError):
@@ -36,55 +34,10 @@ class ImportStopped(DispatcherError):
     """Somebody asked it to stop. The message says how many rows are done and how to go on."""
 
 
-TIME_REMEDY: Final = "write the date, the time and its distance from UTC, e.g. 2026-11-23T14:00+01:00"
-
-_WHOLE: Final = re.compile(r"([+-]?\d{1,19})(?:\.0+)?")
-
-
-def whole_of_cell(cell: str) -> int | str:
-    """The number; what is none stays as it is, so that the lead or its options name the fault."""
-    found = _WHOLE.fullmatch(cell)
-    return cell if found is None else int(found[1])
-
-
-def moment_of_cell(cell: str, field: str) -> datetime | FieldError:
-    """The time, written in ISO 8601. One without its zone is refused: nobody knows whose clock was meant."""
-    try:
-        moment = datetime.fromisoformat(cell)
-    except ValueError:
-        return FieldError(field, "is not a time in ISO 8601", TIME_REMEDY)
-    if moment.utcoffset() is None:
-        return FieldError(field, "has no time zone", TIME_REMEDY)
-    return moment
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """`line` is 1-based, the first of the row's; `text` as it stood; `cells` of a table, empty for a line of JSON.
-
-    `fault` says why the row's cells cannot be told apart, or are not to be trusted.
-    """
-
-    line: int
-    text: str
-    cells: tuple[str, ...] = ()
-    fault: FieldError | None = None
-
-    def __repr__(self) -> str:
-        return f"Row(line={self.line})"
-
-
 STDIN: Final = "-"
 
 _BLOCK: Final = 1 << 18
 _GZIP: Final = b"\x1f\x8b"
-_MARKS: Final = (
-    (codecs.BOM_UTF8, "utf-8-sig"),
-    (codecs.BOM_UTF32_LE, "utf-32"),
-    (codecs.BOM_UTF32_BE, "utf-32"),
-    (codecs.BOM_UTF16_LE, "utf-16"),
-    (codecs.BOM_UTF16_BE, "utf-16"),
-)
 _SAVE: Final = "open it, save it as CSV (UTF-8), and import that"
 _OTHER_KINDS: Final = (
     (b"PK\x03\x04", "an Excel or OpenDocument workbook, or another archive", _SAVE),
@@ -98,7 +51,12 @@ _OTHER_KINDS: Final = (
         for level in range(1, 10)
     ),
 )
-_NOT_IN_CP1252: Final = frozenset(b"\x81\x8d\x8f\x90\x9d")
+MAX_LINE: Final = 1 << 21
+"""Characters of a line that are read at most; a lead with all its variables and contacts has a tenth of it."""
+MAX_EXPANSION: Final = 250
+"""A gzip file may be as many times as large when it is unpacked; tables shrink to a tenth."""
+_SMALL: Final = 1 << 26  # bytes that any file may expand to
+_START: Final = 4096  # bytes that zeros are looked for in
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,13 +64,12 @@ class Source:
     """A text to import.
 
     digest     SHA-256 in hex of the uncompressed bytes: the same file again has the same
-    encoding   as Python calls it: by the byte order mark, else utf-8 if all of it is, else cp1252 or latin-1
     lines      about how many there are
     """
 
     name: str
     digest: str
-    encoding: str
+    encoding: Encoding
     lines: int
     _bytes: IO[bytes]
 
@@ -120,7 +77,7 @@ class Source:
     def text(self) -> Iterator[Iterator[str]]:
         """The lines from the beginning, with their ends as they are. They raise `UnreadableFile` where they break."""
         self._bytes.seek(0)
-        reader = io.TextIOWrapper(self._bytes, encoding=self.encoding, newline="")
+        reader = io.TextIOWrapper(self._bytes, encoding=self.encoding.name, errors=KEEP_BROKEN, newline="")
         try:
             yield self._lines(reader)
         finally:
@@ -134,16 +91,26 @@ class Source:
             return False
 
     def _lines(self, reader: io.TextIOWrapper) -> Iterator[str]:
+        number = 0
         try:
-            for line in reader:  # noqa: UP028 - `yield from` would close the reader together with this
-                yield line
-        except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
+            while line := reader.readline(MAX_LINE + 1):
+                if len(line) > MAX_LINE:
+                    raise UnreadableFile(
+                        f"{self.name} has more than {MAX_LINE:,} characters in line {number + 1}; break the line where "
+                        "its rows end, or remove it."
+                    )
+                number += 1
+                yield line.removeprefix("\ufeff") if number == 1 else line
+        except (OSError, EOFError, zlib.error, UnicodeError) as error:
             raise _unreadable(self.name, error) from None
 
 
 @contextmanager
-def open_source(path: str, stdin: IO[bytes] | None = None) -> Iterator[Source]:
-    """The file at `path`, or standard input for `-`. Raises `UnreadableFile`."""
+def open_source(path: str, stdin: IO[bytes] | None = None, *, encoding: str | None = None) -> Iterator[Source]:
+    """Open the file at `path`, or standard input for `-`. Raises `UnreadableFile`.
+
+    encoding   how it is read, as `check_encoding` returns it; None: as the file shows
+    """
     name = "stdin" if path == STDIN else Path(path).name or path
     with ExitStack() as stack:
         try:
@@ -152,7 +119,8 @@ def open_source(path: str, stdin: IO[bytes] | None = None) -> Iterator[Source]:
             raw.seek(0)
             unpacked = cast("IO[bytes]", gzip.GzipFile(fileobj=raw)) if packed else raw
             _refuse_other_kinds(name, unpacked)
-            source = Source(name, *_survey(unpacked), unpacked)
+            most = max(_SMALL, os.fstat(raw.fileno()).st_size * MAX_EXPANSION) if packed else sys.maxsize
+            source = _surveyed(name, unpacked, most, encoding)
         except (OSError, EOFError, zlib.error) as error:
             raise _unreadable(name, error) from None
         yield source  # outside of that: what fails while it is used is not the file's fault
@@ -176,39 +144,30 @@ def _refuse_other_kinds(name: str, file: IO[bytes]) -> None:
     for mark, kind, way_out in _OTHER_KINDS:
         if begins.startswith(mark):
             raise UnreadableFile(f"{name} is {kind}; {way_out}.")
-    if len(begins) == 8 and b"\0" * 4 in (begins[::2], begins[1::2]):  # Latin letters, each with a zero beside it
-        raise UnreadableFile(f"{name} is UTF-16 without its mark; {_SAVE}.")
 
 
-def _survey(file: IO[bytes]) -> tuple[str, str, int]:
-    """Digest, encoding and number of lines."""
-    digest = sha256()
-    marked: str | None = None
-    utf8: codecs.IncrementalDecoder | None = codecs.getincrementaldecoder("utf-8")()
-    western = "cp1252"
-    first = True
-    lines = 0
+def _surveyed(name: str, file: IO[bytes], most: int, encoding: str | None) -> Source:
+    """The source, after one pass over its bytes. Raises `UnreadableFile` for more than `most`."""
+    digest, survey = sha256(), Survey()
+    start = b""
+    size = lines = 0
     while block := file.read(_BLOCK):
+        size += len(block)
+        if size > most:
+            raise UnreadableFile(
+                f"{name} is unpacked to more than {MAX_EXPANSION} times its size; if that is right, unpack it first: "
+                "gzip -dc FILE | dispatcher import -"
+            )
         digest.update(block)
-        lines += block.count(b"\n")
-        if first:
-            marked = next((name for mark, name in _MARKS if block.startswith(mark)), None)
-            first = False
-        if utf8 is not None and not _decodes(utf8, block):
-            utf8 = None
-        if western == "cp1252" and not _NOT_IN_CP1252.isdisjoint(block):
-            western = "latin-1"
-    if utf8 is not None and not _decodes(utf8, b"", final=True):
-        utf8 = None
-    return digest.hexdigest(), marked or ("utf-8" if utf8 is not None else western), lines
-
-
-def _decodes(decoder: codecs.IncrementalDecoder, block: bytes, *, final: bool = False) -> bool:
-    try:
-        decoder.decode(block, final)
-    except UnicodeDecodeError:
-        return False
-    return True
+        lines += block.count(b"\n") or block.count(b"\r")
+        start = start or block[:_START]
+        survey.add(block)
+    survey.add(b"", final=True)
+    shown = encoding or encoding_of_start(start)
+    found = Encoding(shown) if shown is not None else survey.encoding()
+    if found is None:
+        raise UnreadableFile(f"{name} is not UTF-8, nor is its encoding clear; name it, e.g. --encoding shift_jis.")
+    return Source(name, digest.hexdigest(), found, lines, file)
 
 
 def _unreadable(name: str, error: Exception) -> UnreadableFile:

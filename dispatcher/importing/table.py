@@ -7,11 +7,15 @@ from dataclasses import dataclass
 from typing import Final
 
 from dispatcher.errors import FieldError
-from dispatcher.importing.source import Row, UnreadableFile
+from dispatcher.importing.encoding import BROKEN
+from dispatcher.importing.row import Row, broken_bytes, without_broken_bytes
+from dispatcher.importing.source import UnreadableFile
 from dispatcher.lead.phone import mask_numbers
 
 MAX_CELL: Final = 1 << 20
-"""So many characters of a cell are read; far more than a variable may have, so that the row can be refused alone."""
+"""Characters of a cell that are read at most; a variable has fewer, so that the row can be refused alone."""
+MAX_COLUMNS: Final = 1000
+"""Cells of a row, or names of a header: a lead has 64 variables, and each of its 10 contacts as many."""
 
 _LINE_END: Final = re.compile(r"\r\n|\r|\n")
 _TWICE: Final = "a quote inside a quoted cell is written twice"
@@ -31,6 +35,21 @@ class BrokenRow:
     delimiter: str
     ended: bool
     too_long: bool
+
+    def padded_cells(self) -> list[str] | None:
+        """The cells, where nothing is wrong but blanks between a quote and the delimiter: `"Bob" ,42`."""
+        if self.too_long:
+            return None
+        by = re.escape(self.delimiter)
+        cell = re.compile(rf' *(?:"(?P<quoted>(?:[^"]|"")*+)" *+|(?P<bare>(?!")[^{by}]*+))(?P<by>{by}|\Z)')
+        text, cells, end = self.text.rstrip("\r\n"), [], 0
+        while (found := cell.match(text, end)) is not None:
+            quoted = found["quoted"]
+            cells.append(found["bare"] if quoted is None else quoted.replace('""', '"'))
+            end = found.end()
+            if not found["by"]:
+                return cells
+        return None
 
     @property
     def stands_alone(self) -> bool:
@@ -73,7 +92,7 @@ class BrokenRow:
         return column, self.first + _line_ends(self.text[:end])
 
 
-def swallowed(cells: Sequence[str], first: int, delimiter: str, width: int, phone: int) -> FieldError | None:
+def swallowed_row(cells: Sequence[str], first: int, delimiter: str, width: int, phone: int) -> FieldError | None:
     """The fault of a row over several lines, if one of its cells holds a line that is a row of this table itself.
 
     A stray quote and the next one may pair up so well that every cell looks right. `cells` are as they were read;
@@ -107,7 +126,7 @@ def _line_ends(text: str) -> int:
 
 _DELIMITERS: Final = ",;\t|"
 _QUOTED: Final = re.compile(r'"(?:[^"]|"")*"')
-_EXCEL_HINT: Final = re.compile(r"sep=(.)\r?\n?", re.IGNORECASE)
+_EXCEL_HINT: Final = re.compile(r"""["']?sep=(.)["']?[;,\t|]*\s*""", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,38 +136,55 @@ class Table:
     header: tuple[str, ...]
     delimiter: str
     lines_before: int
+    encoding: str
 
     def rows(self, lines: Iterable[str], phone: int) -> Iterator[Row]:
         """The rows of the text's lines after the header; rows whose cells are all empty are left out.
 
         `phone` is the position of the number. Raises `UnreadableFile` where nobody can say where a row ends.
         """
-        remembered = _Remembering(lines, self.lines_before)
-        reader = _reader(remembered, self.delimiter)
+        counted = _CountedLines(lines, self.lines_before)
+        reader = _reader(counted, self.delimiter)
         while True:
-            first = remembered.line + 1
+            first = counted.line + 1
             try:
                 cells = next(reader, None)
             except csv.Error as error:
-                yield self._refused(remembered.broken(first, self.delimiter, error))
-                continue
-            text = remembered.take()
+                broken = counted.broken(first, self.delimiter, error)
+                cells = broken.padded_cells()
+                if cells is None:
+                    yield self._refused(broken)
+                    continue
+                text = broken.text
+            else:
+                text = counted.take()
             if cells is None:
                 return
             stripped = tuple(cell.strip() for cell in cells)
             if any(stripped):
-                fault = None
-                if remembered.line > first:
-                    fault = swallowed(cells, first, self.delimiter, len(self.header), phone)
-                yield Row(first, text.rstrip("\r\n"), stripped, fault)
+                fault = self._fault(text, cells, stripped, first, counted.line, phone)
+                yield Row(first, without_broken_bytes(text.rstrip("\r\n")), () if fault else stripped, fault)
+
+    def _fault(
+        self, text: str, cells: Sequence[str], stripped: Sequence[str], first: int, last: int, phone: int
+    ) -> FieldError | None:
+        """Why the cells are not to be trusted, if they are not."""
+        if len(cells) > MAX_COLUMNS:
+            remedy = "quote the cell that contains the delimiter, or leave the empty cells out"
+            return FieldError("row", f"has {len(cells):,} cells, more than {MAX_COLUMNS:,}", remedy)
+        if not text.isascii():
+            for column, cell in enumerate(stripped, 1):
+                if (fault := broken_bytes(cell, f"column {column}", self.encoding)) is not None:
+                    return fault
+        return swallowed_row(cells, first, self.delimiter, len(self.header), phone) if last > first else None
 
     def _refused(self, broken: BrokenRow) -> Row:
         if not broken.stands_alone:
             raise broken.refusal(f"The row at line {broken.first}")
-        return Row(broken.first, broken.text.rstrip("\r\n"), fault=broken.fault())
+        return Row(broken.first, without_broken_bytes(broken.text.rstrip("\r\n")), fault=broken.fault())
 
 
-def read_header(lines: Iterator[str]) -> Table:
+def read_header(lines: Iterator[str], encoding: str) -> Table:
     """Take the header off the lines. Raises `UnreadableFile` if there is none, or its quotes are astray."""
     delimiter = None
     for before, line in enumerate(lines):
@@ -156,15 +192,18 @@ def read_header(lines: Iterator[str]) -> Table:
         if hint is not None:
             delimiter = hint[1]
         elif line.strip(" \t\r\n,;|"):
-            remembered = _Remembering(iter([line]), 0, more=lines)
+            counted = _CountedLines(iter([line]), 0, more=lines)
             delimiter = delimiter or _delimiter_of(line)
             try:
-                names = next(_reader(remembered, delimiter))
+                names = next(_reader(counted, delimiter))
             except csv.Error as error:
-                raise remembered.broken(before + 1, delimiter, error).refusal("The header") from None
+                broken = counted.broken(before + 1, delimiter, error)
+                names = broken.padded_cells() or []
+                if not names:
+                    raise broken.refusal("The header") from None
             header = tuple(name.strip() for name in names)
-            _refuse_swallowed(header)
-            return Table(header, delimiter, before + remembered.line)
+            _refuse_header(header, encoding)
+            return Table(header, delimiter, before + counted.line, encoding)
     raise UnreadableFile("The file is empty; its first line must name the columns, e.g. phone_number,campaign_id,name.")
 
 
@@ -174,24 +213,30 @@ def _delimiter_of(line: str) -> str:
     return max(_DELIMITERS, key=bare.count)
 
 
-def _refuse_swallowed(header: tuple[str, ...]) -> None:
+def _refuse_header(header: Sequence[str], encoding: str) -> None:
+    if len(header) > MAX_COLUMNS:
+        raise UnreadableFile(f"The header names {len(header):,} columns, more than {MAX_COLUMNS:,}; leave some out.")
     for position, name in enumerate(header, 1):
         if "\n" in name and mask_numbers(name) != name:
             raise UnreadableFile(
                 f"The header's column {position} goes on over several lines and holds a number: a quote is left open. "
                 "Close or remove it."
             )
+        if BROKEN.search(name):
+            raise UnreadableFile(
+                f"The header's column {position} is not {encoding}; name the file's encoding with --encoding."
+            )
 
 
 def _reader(lines: Iterator[str], delimiter: str) -> "Iterator[list[str]]":
-    """Strict: text behind a closing quote is an error, not part of the cell."""
+    """Strict: text behind a closing quote is an error, not part of the cell. Blanks before a quote are dropped."""
     if csv.field_size_limit() < MAX_CELL:  # the whole process has one; more than this is never wanted
         csv.field_size_limit(MAX_CELL)
-    return csv.reader(lines, delimiter=delimiter, strict=True)
+    return csv.reader(lines, delimiter=delimiter, strict=True, skipinitialspace=True)
 
 
-class _Remembering:
-    """Passes lines on, counts them, and keeps those of the current row."""
+class _CountedLines:
+    """Lines as they are asked for, counted; those of the current row are kept."""
 
     def __init__(self, lines: Iterable[str], line: int, more: Iterable[str] = ()) -> None:
         self._lines = iter(lines)
@@ -200,7 +245,7 @@ class _Remembering:
         self.line = line
         self.ended = False
 
-    def __iter__(self) -> "_Remembering":
+    def __iter__(self) -> "_CountedLines":
         return self
 
     def __next__(self) -> str:

@@ -10,6 +10,10 @@ from dispatcher.lead.phone import safe_name
 NOT_GIVEN: Final[Any] = object()  # as a default value: tells a field left out from one that is None
 
 
+MAX_UNKNOWN: Final = 10
+"""Unknown keys of a mapping that are named; the others are counted."""
+
+
 def given_fields(**fields: object) -> dict[str, object]:
     """The keyword arguments that were passed."""
     return {name: value for name, value in fields.items() if value is not NOT_GIVEN}
@@ -26,12 +30,18 @@ def known_fields(
         remedy = "pass a mapping with the keys " + ", ".join(names)
         faults.append(FieldError(where or "lead", f"is of type {type(given).__name__}, not a mapping", remedy))
         return None
+    unknown = 0
     for position, name in enumerate(given):
         if name not in names:
+            unknown += 1
+            if unknown > MAX_UNKNOWN:
+                continue
             shown = safe_name(name, position)
             nearest = get_close_matches(shown, names, n=1)
             remedy = f"did you mean {nearest[0]}?" if nearest else otherwise
             faults.append(FieldError(at(where, shown), "is not a known field", remedy))
+    if unknown > MAX_UNKNOWN:
+        faults.append(FieldError(where or "lead", f"has {unknown - MAX_UNKNOWN} more unknown fields", otherwise))
     return given
 
 

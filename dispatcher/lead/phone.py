@@ -211,6 +211,11 @@ def canonical_phone(value: object, field: str, country: Country | None = None) -
         return FieldError(field, unclear.fault, unclear.remedy)
 
 
+def country_code(canonical: str) -> int:
+    """Return the country code of a canonical number: 49 of `+49…`."""
+    return int(parse(canonical).country_code or 0)
+
+
 def _read(written: WrittenNumber, country: Country | None) -> str:
     digits = written.digits
     zeros = digits.startswith("00")

@@ -158,7 +158,9 @@ ORDER BY id DESC LIMIT :most
 """)
 
 _REJECTED = text("""
-SELECT line, field, reason, original FROM dispatcher.import_rejections WHERE import_id = :id ORDER BY id LIMIT :most
+-- The original is stored once a row, beside its first fault.
+SELECT line, field, reason, first_value(original) OVER (PARTITION BY line ORDER BY id) AS original
+FROM dispatcher.import_rejections WHERE import_id = :id ORDER BY id LIMIT :most
 """)
 
 _FIND = text("SELECT id, state, campaign_id FROM dispatcher.leads WHERE id = ANY (CAST(:ids AS uuid[]))")

@@ -21,7 +21,7 @@ from sqlalchemy import text
 from dispatcher.config.account import parse_rate_limit
 from dispatcher.errors import StoreUnavailable
 from dispatcher.importing import imports
-from dispatcher.importing.columns import ImportTerms
+from dispatcher.importing.columns import ImportOptions
 from dispatcher.importing.importer import Importer, ImportResult
 from dispatcher.importing.plan import Plan
 from dispatcher.importing.rejects import Rejects
@@ -29,6 +29,7 @@ from dispatcher.importing.source import ImportStopped, UnreadableFile, Unwritabl
 from dispatcher.intake import copying
 from dispatcher.intake.bulk import Bulk
 from dispatcher.lead.phone import Country
+from dispatcher.operator import ledger
 from dispatcher.operator.campaigns import Campaigns
 from dispatcher.operator.pause import GateKeeper
 from dispatcher.store.database import Database
@@ -44,7 +45,7 @@ class Files:
     def __init__(self, database: Database, directory: Path, name: str = "leads.csv") -> None:
         self.rejected = directory / f"{name}.rejected.csv"
         self._path = directory / name
-        self._database = database
+        self.database = database
         ticks = itertools.count()
         patience: Any = {"clock": lambda: float(next(ticks)), "wait": lambda _: None}
         bulk = Bulk(database, Bell(), chunk_items=2, **patience)
@@ -56,24 +57,24 @@ class Files:
         progress: Callable[[ImportResult], None] = lambda _: None,
         batch_id: uuid.UUID | None = None,
         stopping: Callable[[], bool] = lambda: False,
-        **terms: Any,
+        **options: Any,
     ) -> Any:
         self._path.write_text(content)
-        of_ada = ImportTerms(actor="ada@test", **terms)
+        of_ada = ImportOptions(actor="ada@test", **options)
         with open_source(str(self._path)) as source:
             return self._importer.run(source, of_ada, self.rejected, progress, batch_id, stopping)
 
-    def plan(self, content: str, batch_id: uuid.UUID | None = None, **terms: Any) -> Plan:
+    def plan(self, content: str, batch_id: uuid.UUID | None = None, **options: Any) -> Plan:
         self._path.write_text(content)
         with open_source(str(self._path)) as source:
-            return self._importer.plan(source, ImportTerms(**terms), batch_id)
+            return self._importer.plan(source, ImportOptions(**options), batch_id)
 
     def rejections(self) -> list[list[str]]:
         with self.rejected.open(encoding="utf-8-sig", newline="") as file:
             return list(csv.reader(file))[1:]
 
     def all(self, statement: str) -> list[tuple[Any, ...]]:
-        with self._database.transaction() as connection:
+        with self.database.transaction() as connection:
             return [tuple(row) for row in connection.execute(text(statement))]
 
 
@@ -108,8 +109,38 @@ def test_an_import_is_on_record_with_its_refused_rows(files: Files) -> None:
     assert record == ("leads.csv", "default", "ada@test", 2, 1, 0, 1, True, True)
     assert files.all("SELECT line, field, original FROM dispatcher.import_rejections") == [
         (5, "phone_number", "12,42,\ufffdx"),
-        (5, "variables.name", "12,42,\ufffdx"),
+        (5, "variables.name", ""),  # once a row
     ]
+    with files.database.transaction() as connection:
+        [import_id] = connection.execute(text("SELECT id FROM dispatcher.imports")).scalars()
+        read = ledger.rejected_rows(connection, import_id, most=9)
+    assert [(row.field, row.original) for row in read] == [
+        ("phone_number", "12,42,\ufffdx"),
+        ("variables.name", "12,42,\ufffdx"),
+    ]
+
+
+def test_a_plan_counts_the_numbers_that_a_country_completed_and_shows_some(files: Files) -> None:
+    content = (
+        "phone_number,campaign_id,contact1_phone\n"
+        f"(202) 555-0151,42,(202) 555-0152\n{phone(1)},42,\n47 92 34 56 78,7,\n4792345678,7,\n"
+    )
+    plan = files.plan(content, country=Country("US"))
+
+    assert (plan.completed, plan.campaigns, plan.rejected) == ({1: 2, 47: 1}, {42: 2, 7: 1}, 1)
+    assert [one.as_dict() for one in plan.completions][1:] == [
+        {"line": 2, "written": "•••152", "phone_number": "+•••0152", "country_code": 1},
+        {"line": 4, "written": "•••678", "phone_number": "+•••678", "country_code": 47},
+    ]
+    assert plan.completions[0].as_dict(reveal=True)["written"] == "(202) 555-0151"
+    assert plan.completions[0].as_dict(reveal=True)["phone_number"] == "+12025550151"
+    assert "0151" not in repr(plan.completions)
+    assert "--national where no number of the file has lost its +" in str(plan.refusals)
+    assert files.plan(content, country=Country("US", national=True)).rejected == 0
+    line = (
+        '{"phone_number": "(202) 555-0151", "campaign_id": 42, "secondary_contacts": [{"phone_number": "2025550152"}]}'
+    )
+    assert files.plan(line, country=Country("US")).completed == {1: 2}
 
 
 def test_the_same_file_again_changes_nothing_unless_told(files: Files) -> None:

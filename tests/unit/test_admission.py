@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from dispatcher.importing.importer import _InFlight
-from dispatcher.importing.source import Row
+from dispatcher.importing.row import Row
 from dispatcher.lead.candidate import Admission, BatchIds, Facts, Held, decide, read_items
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)

@@ -14,9 +14,9 @@ import pytest
 from phonenumbers import PhoneNumber, PhoneNumberFormat, PhoneNumberType
 
 from dispatcher.errors import FieldError, InvalidLead
-from dispatcher.importing.columns import ImportTerms, columns_of
+from dispatcher.importing.columns import ImportOptions, columns_of
 from dispatcher.importing.json_lines import json_leads
-from dispatcher.importing.source import Row
+from dispatcher.importing.row import Row
 from dispatcher.lead.candidate import BatchIds, read_items
 from dispatcher.lead.lead import Lead
 from dispatcher.lead.phone import Country, canonical_phone
@@ -197,8 +197,8 @@ def test_the_one_rule_holds_in_submit_bulk_import_and_contacts() -> None:
     written = "+4915123456789.0"
     lead = {"phone_number": written, "campaign_id": 42}
     contact = {"phone_number": ADA, "campaign_id": 42, "secondary_contacts": [{"phone_number": written}]}
-    columns = columns_of(("phone_number", "contact1_phone"), ImportTerms(campaign_id=42))
-    line = json_leads(ImportTerms(campaign_id=42))
+    columns = columns_of(("phone_number", "contact1_phone"), ImportOptions(campaign_id=42))
+    line = json_leads(ImportOptions(campaign_id=42))
 
     assert Lead.parse(lead).phone_number == BERLIN
     assert Lead.parse(contact).secondary_contacts[0].phone_number == BERLIN
