@@ -1,6 +1,6 @@
 """`make bench` and `make bench-all`: every figure beside its peers, on one machine, in one run.
 
-    python -m benchmarks [--all | --only NAME …] [--rounds 3]
+    python -m benchmarks [--all | --only NAME …] [--rounds 3] [--before CHECKOUT]
 
 Prints what it finds and keeps it in `benchmarks/results.json`; `benchmarks/README.md` is written from that file.
 """
@@ -18,7 +18,7 @@ from benchmarks import report
 from benchmarks.bench import Bench
 from benchmarks.contenders import PEERS, ROOT
 from benchmarks.figure import Figure
-from benchmarks.figures import drains, limits, sizes, submits
+from benchmarks.figures import cold_start, drains, limits, sizes, submits
 
 Measure = Callable[[Bench, int], Figure]
 
@@ -28,7 +28,9 @@ QUICK: Final[Mapping[str, Measure]] = {
     "submit": submits.one_by_one,
     "submit_many": submits.many,
     "latency": submits.latency,
+    "cold_start": cold_start.cold_start,
 }
+WITHOUT_PEERS: Final = frozenset({"cold_start"})
 LONG: Final[Mapping[str, Measure]] = {
     "idle": sizes.idle,
     "finished": sizes.finished,
@@ -46,14 +48,15 @@ def main() -> None:
     parser.add_argument(
         "--store", type=Path, default=ROOT / ".dispatcher" / "bench", help="where the servers keep data"
     )
+    parser.add_argument("--before", type=Path, help="an older checkout, for cold starts beside those of today")
     parser.add_argument("--results", type=Path, default=report.RESULTS)
     arguments = parser.parse_args()
-    if not Path(PEERS).exists():
-        sys.exit("The peers are not installed; `make bench` does that, in .venv-bench.")
     every = {**QUICK, **LONG}
     names = arguments.only or (every if arguments.all else QUICK)
+    if not set(names) <= WITHOUT_PEERS and not Path(PEERS).exists():
+        sys.exit("The peers are not installed; `make bench` does that, in .venv-bench.")
     missed = 0
-    with Bench(arguments.store) as bench:
+    with Bench(arguments.store, before=arguments.before) as bench:
         for name in names:
             print(f"{name}: {every[name].__module__.rpartition('.')[2]}.{every[name].__name__}", flush=True)
             begin = time.monotonic()

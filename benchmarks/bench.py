@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final, Self
@@ -80,10 +81,14 @@ class StandIn:
 
 
 class Bench:
-    """Servers that live as long as the benchmarks, and a fresh database for each run."""
+    """Servers that live as long as the benchmarks, and a fresh database for each run.
 
-    def __init__(self, store: Path) -> None:
+    before   an older checkout, measured beside this one where a figure can do that
+    """
+
+    def __init__(self, store: Path, *, before: Path | None = None) -> None:
         self.store = store
+        self.before = None if before is None else before.resolve()
         self._stack = ExitStack()
         self._databases = 0
 
@@ -100,14 +105,19 @@ class Bench:
         self.redis = EmbeddedRedis(self.store / "redis")
         self.redis.start()
         self._stack.callback(self.redis.stop)
-        self.api = StandIn(self.store / "stand_in.log")
-        self._stack.callback(self.api.stop)
         self._sql(f"DROP DATABASE IF EXISTS {_TEMPLATE}", f"CREATE DATABASE {_TEMPLATE}")
         upgrade(normal_database_url(self.postgres.url(_TEMPLATE)))
         return self
 
     def __exit__(self, *_: object) -> None:
         self._stack.close()
+
+    @cached_property
+    def api(self) -> StandIn:
+        """The stand-in API; started by the first figure that needs it."""
+        api = StandIn(self.store / "stand_in.log")
+        self._stack.callback(api.stop)
+        return api
 
     @contextmanager
     def database(self, *, schema: bool) -> Iterator[str]:
