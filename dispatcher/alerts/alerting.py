@@ -101,10 +101,10 @@ class Alerting:
             with self._database.transaction() as connection:
                 alerts.sent(connection, alert)
             self.tally.add(ALERTS, "sent")
-            events.note("alert.sent", alert_id=alert.id, kind=alert.kind.value, count=alert.count)
+            events.info("alert.sent", alert_id=alert.id, kind=alert.kind.value, count=alert.count)
             return True
         self.tally.add(ALERTS, "not_sent")
-        events.warn("alert.not_sent", alert_id=alert.id, kind=alert.kind.value, tries=alert.tries, error=trouble)
+        events.warning("alert.not_sent", alert_id=alert.id, kind=alert.kind.value, tries=alert.tries, error=trouble)
         if alert.tries >= GIVE_UP_AFTER:
             with self._database.transaction() as connection:
                 alerts.give_up(connection, alert)

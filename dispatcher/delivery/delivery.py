@@ -214,7 +214,7 @@ class DeliveryRun:
         try:
             permits = self._rate.take(self._slots.free)
         except LimiterUnavailable:
-            events.warn("limiter.unavailable", consequence="nothing is sent until Redis answers")
+            events.warning("limiter.unavailable", consequence="nothing is sent until Redis answers")
             self._ends_at = self._clock()
             self._starved = True
             return _NONE
@@ -246,7 +246,7 @@ class DeliveryRun:
 
     def _survive_without_store(self) -> Turn:
         """Postgres is away: claim nothing more, keep what is known, and try until it can be written."""
-        events.warn("store.unavailable", results_kept=self._recorder.owes)
+        events.warning("store.unavailable", results_kept=self._recorder.owes)
         self._ends_at = self._clock()
         give_up = self._clock() + KEEP_RESULTS_SECONDS
         while self._recorder.owes or self._slots.busy:
@@ -258,7 +258,7 @@ class DeliveryRun:
                 self._recorder.turn(finished, ())
             except StoreUnavailable:
                 if self._clock() >= give_up:
-                    events.alarm("recording.abandoned", results=self._recorder.owes)
+                    events.error("recording.abandoned", results=self._recorder.owes)
                     self._recorder.abandon()
                     break
         return Turn()
@@ -318,7 +318,7 @@ def _hints(reply: Reply) -> RateHints:
     try:
         return rate_hints(reply, datetime.now(UTC))
     except Exception as error:  # noqa: BLE001 - a strange header must not cost the lead its answer
-        events.alarm("hints.unreadable", error=type(error).__name__)
+        events.error("hints.unreadable", error=type(error).__name__)
         return NO_HINTS
 
 

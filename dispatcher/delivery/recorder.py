@@ -27,7 +27,7 @@ from dispatcher.store.statement import Call, together
 
 def attempt(finished: Finished, row: Result) -> Callable[[], None]:
     """The canonical event: one for each attempt, with these keys."""
-    return lambda: events.note(
+    return lambda: events.info(
         "attempt.finished",
         lead_id=str(row.lead_id),
         attempt_id=str(row.attempt_id),
@@ -45,7 +45,7 @@ def attempt(finished: Finished, row: Result) -> Callable[[], None]:
 
 def late_answer(row: Result, *, adopted: bool) -> Callable[[], None]:
     """A result that came after its lease; `adopted`: it was still of use."""
-    return lambda: events.warn(
+    return lambda: events.warning(
         "lease.lost",
         lead_id=str(row.lead_id),
         attempt_id=str(row.attempt_id),
@@ -56,7 +56,7 @@ def late_answer(row: Result, *, adopted: bool) -> Callable[[], None]:
 
 def gate_moved(gate: Gate) -> Callable[[], None]:
     """A gate that opened, closed or began to probe."""
-    tell = events.note if gate.state is GateState.OPEN else events.warn
+    tell = events.info if gate.state is GateState.OPEN else events.warning
     return lambda: tell(
         f"gate.{'opened' if gate.state is GateState.OPEN else gate.state.value}",
         account=gate.account,
@@ -184,7 +184,7 @@ class Recorder:
                 continue
             except StatementRefused as refusal:
                 # The run ends as if nothing were due, but what is on its way is still recorded.
-                events.alarm("claim.refused", sqlstate=refusal.sqlstate, constraint=refusal.constraint)
+                events.error("claim.refused", sqlstate=refusal.sqlstate, constraint=refusal.constraint)
                 return Claim(needs_gates=True)
             except StoreUnavailable:
                 # Whether it was committed is not known: the next turn asks, and nothing is POSTed before.
@@ -219,7 +219,7 @@ class Recorder:
         if self._unacknowledged:
             released = self._database.again(lambda connection: claims.release(connection, self._unacknowledged))
             self._unacknowledged = ()
-            events.note("claim.released", leads=released)
+            events.info("claim.released", leads=released)
 
     # Recording --------------------------------------------------------------------------------------------------------
 
@@ -234,7 +234,7 @@ class Recorder:
             plain = replace(finished, outcome=_without_words(finished.outcome))
             if not self._attempt_record([finished]) and not self._attempt_record([plain]):
                 # Its lease runs out, the sweep makes it unknown, and a look-up finds out what happened.
-                events.alarm("recording.abandoned", lead_id=str(finished.claimed.lead_id))
+                events.error("recording.abandoned", lead_id=str(finished.claimed.lead_id))
             self._kept.remove(finished)
 
     def _record_plainly(self) -> bool:
@@ -275,7 +275,7 @@ class Recorder:
             except TryAgain:
                 continue
             except StatementRefused as refusal:
-                events.alarm("recording.refused", sqlstate=refusal.sqlstate, constraint=refusal.constraint)
+                events.error("recording.refused", sqlstate=refusal.sqlstate, constraint=refusal.constraint)
                 return False
             for tell in notes:
                 tell()

@@ -1,35 +1,26 @@
-"""What the dispatcher tells its log: one canonical event for each attempt, and one for whatever a person should see.
+"""The dispatcher's log events: one `attempt.finished` for each attempt, and one for whatever a person should see.
 
-Library first: this never configures logging. Events go to the standard logger `dispatcher` with their fields as
-`extra`; the worker's log format decides how they look. No field ever holds a phone number, a variable or a token.
+This never configures logging. Events go to the standard logger `dispatcher` with their fields as `extra`; the worker's
+log format decides how they look. No field ever holds a phone number, a variable or a token. docs/operations.md lists
+the events.
 """
 
 import logging
 from typing import Any, Final
 
-import structlog
-
 _LOGGER: Final = logging.getLogger("dispatcher")
 
-_log: Final[structlog.stdlib.BoundLogger] = structlog.wrap_logger(
-    _LOGGER,
-    processors=[structlog.stdlib.filter_by_level, structlog.stdlib.render_to_log_kwargs],
-    wrapper_class=structlog.stdlib.BoundLogger,
-    cache_logger_on_first_use=True,
-)
+
+def info(event: str, **fields: Any) -> None:
+    """Log something ordinary, e.g. `attempt.finished`."""
+    _LOGGER.info(event, extra=fields, stacklevel=2)
 
 
-def note(event: str, **fields: Any) -> None:
-    """Something ordinary, e.g. `attempt.finished`. Costs nothing where INFO is off."""
-    if _LOGGER.isEnabledFor(logging.INFO):
-        _log.info(event, **fields)
+def warning(event: str, **fields: Any) -> None:
+    """Log something that holds leads back or that a person may want to know, e.g. `gate.closed`."""
+    _LOGGER.warning(event, extra=fields, stacklevel=2)
 
 
-def warn(event: str, **fields: Any) -> None:
-    """Something that holds leads back or that a person may want to know, e.g. `gate.closed`."""
-    _log.warning(event, **fields)
-
-
-def alarm(event: str, **fields: Any) -> None:
-    """A bug or an incident: a person must look."""
-    _log.error(event, **fields)
+def error(event: str, **fields: Any) -> None:
+    """Log a bug or an incident: a person must look."""
+    _LOGGER.error(event, extra=fields, stacklevel=2)

@@ -86,7 +86,7 @@ class LeadList:
 
     def _note_missing(self, status: int) -> None:
         self.missing = True
-        events.warn("list.missing", account=self._account, http_status=status)
+        events.warning("list.missing", account=self._account, http_status=status)
         self._database.again(
             lambda connection: accounts.switch_list_off(connection, self._account, seconds=LIST_OFF_SECONDS)
         )

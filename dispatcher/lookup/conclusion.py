@@ -46,7 +46,7 @@ class Conclusions:
         if decision.step is Step.RESEND:
             self._bell.ring(Channel(doubt.account, doubt.campaign_id))
         if decision.step is Step.FAIL:
-            events.warn("lead.outcome_unknown", lead_id=str(doubt.lead_id), campaign_id=doubt.campaign_id)
+            events.warning("lead.outcome_unknown", lead_id=str(doubt.lead_id), campaign_id=doubt.campaign_id)
         return decision
 
     def _decide(self, connection: Connection, doubt: InDoubt, judgement: Judgement, look: LookUp) -> Decision:
@@ -68,7 +68,7 @@ class Conclusions:
 
     def _overtaken(self, doubt: InDoubt, judgement: Judgement, look: LookUp, refusal: StatementRefused) -> Decision:
         """Postgres refused the acceptance: its id is another lead's now, or another lead stands for this person."""
-        events.warn("lookup.overtaken", lead_id=str(doubt.lead_id), constraint=refusal.constraint)
+        events.warning("lookup.overtaken", lead_id=str(doubt.lead_id), constraint=refusal.constraint)
         found = judgement.row.voicery_lead_id if judgement.row is not None else None
         twice = refusal.constraint == _ONE_LIVE
         why = "Voicery has it, and another lead of ours stands for this person." if twice else "Look again."
@@ -129,7 +129,7 @@ class Conclusions:
         else:
             kind, message = IncidentKind.POSSIBLE_MATCH, "Voicery holds a lead of this person that may be this one."
         audit.open_incident(connection, kind, doubt.lead_id, message, {"voicery_lead_id": found})
-        events.alarm(f"incident.{kind.value}", lead_id=str(doubt.lead_id), voicery_lead_id=found)
+        events.error(f"incident.{kind.value}", lead_id=str(doubt.lead_id), voicery_lead_id=found)
 
 
 def _earlier(doubt: InDoubt) -> list[LookUp]:

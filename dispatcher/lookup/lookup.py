@@ -44,7 +44,7 @@ def probe_gates(database: Database, leads: LeadList, bell: Bell, limits: GateLim
                 _relieve(database, Channel(account, campaign_id), limits)
             elif leads.down:
                 _spread(database, Channel(account, campaign_id), limits)
-        events.note("gate.probed", account=account, campaign_id=campaign_id, answered=answered)
+        events.info("gate.probed", account=account, campaign_id=campaign_id, answered=answered)
         if probed.state is GateState.PROBING and ask_about is not None:
             bell.ring(Channel(account, ask_about))
 
@@ -80,7 +80,7 @@ def _spread(database: Database, channel: Channel, limits: GateLimits) -> None:
         return True
 
     if database.again(spread):
-        events.warn("gate.closed", account=channel.account, campaign_id=None, reason=Reason.OUTAGE.value)
+        events.warning("gate.closed", account=channel.account, campaign_id=None, reason=Reason.OUTAGE.value)
 
 
 def _relieve(database: Database, channel: Channel, limits: GateLimits) -> None:
@@ -94,7 +94,7 @@ def _relieve(database: Database, channel: Channel, limits: GateLimits) -> None:
         return True
 
     if database.again(relieve):
-        events.note("gate.probing", account=channel.account, campaign_id=None, reason=Reason.OUTAGE.value)
+        events.info("gate.probing", account=channel.account, campaign_id=None, reason=Reason.OUTAGE.value)
 
 
 PAGES_PAY_FROM: Final = 4
@@ -242,7 +242,7 @@ class Resolution:
         control, control_reference = self._control(doubt) if judgement.verdict is Verdict.ABSENT else (False, False)
         look = LookUp(asked_at, judgement.verdict, control, control_reference)
         decision = self._conclusions.conclude(doubt, judgement, look)
-        events.note(
+        events.info(
             "lookup.finished",
             lead_id=str(doubt.lead_id),
             account=doubt.account,
@@ -305,7 +305,7 @@ class Resolution:
 
     def _switch_watermark_off(self, why: str) -> None:
         self._watermark_off = True
-        events.warn("watermark.off", account=self._account, why=why)
+        events.warning("watermark.off", account=self._account, why=why)
         self._database.again(lambda connection: accounts.switch_watermark_off(connection, self._account))
 
     def _find_existing(self, doubt: InDoubt) -> Finding:

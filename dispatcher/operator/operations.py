@@ -195,7 +195,7 @@ class Operations:
         over = len(tried) >= operation.left
         operation_work.record(connection, operation.id, tried, over=over, wait_seconds=0.0 if over else wait_seconds)
         refused = sum(one.reason is not None for one in tried)
-        events.note("operation.batch", operation_id=str(operation.id), leads=len(tried), refused=refused)
+        events.info("operation.batch", operation_id=str(operation.id), leads=len(tried), refused=refused)
         return True
 
     def _refusal(self, connection: Connection, operation: Operation, lead_id: UUID) -> str | None:

@@ -284,7 +284,7 @@ class Pruning:
             yield forgotten
         self._looked_until = today
         if pruned or cleared:
-            events.note("sweep.pruned", leads_and_keys=pruned, responses=cleared)
+            events.info("sweep.pruned", leads_and_keys=pruned, responses=cleared)
 
     def _walk(self, prune: Callable[[Connection, Place], Slice], place: Place | None) -> Generator[int, None, int]:
         total = 0

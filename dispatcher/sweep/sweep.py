@@ -90,10 +90,10 @@ class Sweep:
                 self.once()
                 self._store_was_away = False
             except StatementRefused as refusal:
-                events.alarm("sweep.refused", duty="round", sqlstate=refusal.sqlstate, constraint=refusal.constraint)
+                events.error("sweep.refused", duty="round", sqlstate=refusal.sqlstate, constraint=refusal.constraint)
             except (StoreUnavailable, TryAgain) as error:
                 if not self._store_was_away:
-                    events.warn("sweep.store_unavailable", error=type(error).__name__)
+                    events.warning("sweep.store_unavailable", error=type(error).__name__)
                 self._store_was_away = True
             wait(self._interval_seconds)
         self._release()
@@ -144,22 +144,22 @@ class Sweep:
         try:
             mended = self._write(lambda connection: mend(connection, ids))
         except StatementRefused as refusal:
-            events.alarm("sweep.refused", duty=duty, sqlstate=refusal.sqlstate, constraint=refusal.constraint)
+            events.error("sweep.refused", duty=duty, sqlstate=refusal.sqlstate, constraint=refusal.constraint)
             for one in ids:
                 mended += self._mend_one(duty, one, mend)
         if mended:
-            events.note(f"sweep.{duty}", leads=mended)
+            events.info(f"sweep.{duty}", leads=mended)
 
     def _mend_one(self, duty: str, one: UUID, mend: Callable[[Connection, Sequence[UUID]], int]) -> int:
         try:
             return self._write(lambda connection: mend(connection, [one]))
         except StatementRefused as refusal:
-            events.alarm("sweep.bad_row", duty=duty, lead_id=str(one), sqlstate=refusal.sqlstate)
+            events.error("sweep.bad_row", duty=duty, lead_id=str(one), sqlstate=refusal.sqlstate)
             return 0
 
     def _reopen_gates(self) -> None:
         for account, campaign_id in self._write(repairs.reopen_throttled):
-            events.note("gate.opened", account=account, campaign_id=campaign_id, reason="throttled")
+            events.info("gate.opened", account=account, campaign_id=campaign_id, reason="throttled")
 
     def _ring_lookups(self) -> None:
         for account in self._read(repairs.due_lookups):
@@ -177,7 +177,7 @@ class Sweep:
         try:
             forgetting.step()
         except StatementRefused as refusal:
-            events.alarm("sweep.refused", duty="retention", sqlstate=refusal.sqlstate, constraint=refusal.constraint)
+            events.error("sweep.refused", duty="retention", sqlstate=refusal.sqlstate, constraint=refusal.constraint)
 
     def _ring_channels(self) -> None:
         """Ring as many channels of an account as it has permits: more would wake workers that may send nothing."""

@@ -179,7 +179,7 @@ class Deliverer:
             if stored.base_url is not None:  # until it is pinned, each run may be the one that pins it
                 self._remember(channel, now, stored)
             return stored
-        events.alarm("account.misconfigured", account=channel.account, fault=fault)
+        events.error("account.misconfigured", account=channel.account, fault=fault)
         with self._database.transaction() as connection:
             gate, _ = gates.lock(connection, channel)
             if gate.reason is not Reason.PAUSED:

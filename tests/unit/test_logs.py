@@ -73,7 +73,7 @@ def raised(message: str) -> Exception:
 
 
 def test_an_attempt_is_one_line_with_its_fields(log: Log) -> None:
-    events.note("attempt.finished", **FINISHED)
+    events.info("attempt.finished", **FINISHED)
     (record,) = log.records()
     assert record.pop("timestamp").endswith("Z")
     assert record.pop("pid")
@@ -90,7 +90,7 @@ def test_records_of_other_libraries_take_the_same_form_and_lose_their_extras(log
 def test_numbers_tokens_and_controls_are_taken_out_of_texts_fields_and_tracebacks(log: Log) -> None:
     foul = "+1 202 555 0101 Bearer abcdefgh the-token-of-an-account\r\nERROR forged\x1b[31m\u202e"
     logging.getLogger("celery").warning(foul)
-    events.warn("odd", why=foul, many=[foul])
+    events.warning("odd", why=foul, many=[foul])
     logging.getLogger("dispatcher.tasks").error("failed", exc_info=raised(foul))
     text = log.getvalue()
     assert len(log.records()) == len(text.splitlines()) == 3
@@ -111,7 +111,7 @@ def test_a_record_that_cannot_be_rendered_costs_one_line_and_tells_no_argument(
 
 
 def test_a_number_too_large_for_json_is_no_lost_line(log: Log) -> None:
-    events.note("odd", campaign_id=2**70)
+    events.info("odd", campaign_id=2**70)
     assert log.records()[0]["event"] == "odd"
 
 
@@ -148,7 +148,7 @@ def test_a_thread_that_dies_is_a_record(log: Log) -> None:
 def test_for_a_terminal_it_is_a_readable_line_that_cannot_be_forged() -> None:
     log = Log()
     logs.configure("console", "INFO", logfile=log)
-    events.note("attempt.finished", **FINISHED)
+    events.info("attempt.finished", **FINISHED)
     logging.getLogger("celery").error("x\nforged", exc_info=raised("y\nforged"))
     lines = log.getvalue().splitlines()
     assert f"lead_id={LEAD}" in lines[0]
@@ -159,7 +159,7 @@ def test_for_a_terminal_it_is_a_readable_line_that_cannot_be_forged() -> None:
 def test_auto_is_json_where_nobody_looks() -> None:
     log = Log()
     logs.configure("auto", "INFO", logfile=log)
-    events.note("x")
+    events.info("x")
     assert log.records()
 
 
