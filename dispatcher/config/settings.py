@@ -142,6 +142,12 @@ class Settings(BaseModel):
         "How long Voicery may still be working on a request whose answer was lost; then the lead is looked up.",
         "If Voicery can take longer, a lead that appears late is taken for absent, and sent again.",
     )
+    proof_for_seconds: float = seconds(
+        600,
+        "How long a proof that a lead is not at Voicery allows it to be sent again; then it is looked up once more.",
+        "A lead that appears at Voicery after it was proven absent is called twice; a long time makes that likelier.",
+        greatest=3600,
+    )
     unknown_for_seconds: float = seconds(
         3600, "How long an unknown lead is looked for, before it fails as `outcome_unknown`.", greatest=30 * DAY_SECONDS
     )

@@ -1,16 +1,13 @@
 """One page of Voicery's list of leads, read defensively (`voicery-api.md`, sister docs: Laravel pagination)."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 from dispatcher.decisions.reply import Reply, is_number, usable_id
 
 _DIGITS: Final = re.compile(r"\d{1,18}", re.ASCII)
-
-DEFAULT_PER_PAGE: Final = 15
-"""The list's own page size (sister docs): what it answers if it does not heed `per_page`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,15 +30,23 @@ class ListedLead:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """`complete`: these are all the rows that the query has. `last_page` is 1-based, None where it was not said."""
+    """`complete`: these are all the rows that the query has, by the list's own counts.
+
+    `last_page` is 1-based; it, `total` and `per_page` are None where they were not said.
+    """
 
     rows: tuple[ListedLead, ...]
     complete: bool
     last_page: int | None = None
+    total: int | None = None
+    per_page: int | None = None
 
 
-def read_page(reply: Reply, *, per_page: int) -> Page | None:
-    """The page in a reply to the list endpoint; None unless it is a whole 200 answer that we understand."""
+def read_page(reply: Reply, *, page: int = 1) -> Page | None:
+    """The page in a reply to the list endpoint; None unless it is a whole 200 answer that we understand.
+
+    An answer that says it is another page than `page` is none.
+    """
     if reply.status != 200 or reply.body_fault is not None:
         return None
     body = reply.body
@@ -55,24 +60,30 @@ def read_page(reply: Reply, *, per_page: int) -> Page | None:
         return None
     meta = envelope.get("meta")
     counts = meta if isinstance(meta, Mapping) else envelope
-    last_page = _count(counts.get("last_page"))
-    return Page(tuple(_row(row) for row in rows), _is_complete(counts, len(rows), per_page), last_page)
+    if _count(counts.get("current_page")) not in (None, page):
+        return None
+    return Page(
+        tuple(_row(row) for row in rows),
+        _is_complete(counts, rows),
+        _count(counts.get("last_page")),
+        _count(counts.get("total")),
+        _count(counts.get("per_page")),
+    )
 
 
-def _is_complete(counts: Mapping[Any, object], rows: int, per_page: int) -> bool:
-    """Whether no further page exists. Where nothing says so, a page as short as Voicery's default was not cut."""
+def _is_complete(counts: Mapping[Any, object], rows: Sequence[Mapping[str, object]]) -> bool:
+    """Whether the list's own counts say that no further row exists. Without counts nothing is complete."""
     last_page, total = _count(counts.get("last_page")), _count(counts.get("total"))
     if any(
         counts.get(name) is not None and _count(counts[name]) is None for name in ("last_page", "total", "per_page")
     ):
         return False
-    if (last_page is not None and last_page > 1) or (total is not None and total > rows):
+    if last_page not in (None, 0, 1) or total not in (None, len(rows)):
         return False
     if counts.get("next_page_url") or counts.get("next_cursor"):
         return False
-    if last_page is not None or total is not None:
-        return True
-    return rows < min(per_page, _count(counts.get("per_page")) or DEFAULT_PER_PAGE)
+    ids = [str(row.get("id")) for row in rows]
+    return (last_page is not None or total is not None) and len(set(ids)) == len(ids)
 
 
 def _row(row: Mapping[str, object]) -> ListedLead:

@@ -20,7 +20,7 @@ class State(StrEnum):
     ACCEPTED = "accepted"
     """Voicery holds the lead; its ids and statuses are stored. Final."""
     DUPLICATE = "duplicate"
-    """Another lead stands for this person; nobody is called because of this one. Final."""
+    """Another lead stands for this person; this one calls nobody, unless that one ends without a call (r)."""
     FAILED = "failed"
     """Will not be sent by itself; one open row in `failed_leads` says why. An operator replays or resolves it."""
     CANCELLED = "cancelled"
@@ -62,11 +62,13 @@ LEGAL_MOVES: Final[frozenset[tuple[State, State]]] = frozenset(
         (State.PENDING, State.FAILED),  # m
         (State.FAILED, State.ACCEPTED),  # n
         (State.UNKNOWN, State.DUPLICATE),  # p
+        (State.PENDING, State.UNKNOWN),  # q
+        (State.DUPLICATE, State.PENDING),  # r
     }
 )
 BIRTH_STATES: Final[frozenset[State]] = frozenset({State.PENDING, State.DUPLICATE})  # a, b
 
-FINAL_STATES: Final[frozenset[State]] = frozenset({State.ACCEPTED, State.DUPLICATE, State.CANCELLED})
+FINAL_STATES: Final[frozenset[State]] = frozenset({State.ACCEPTED, State.CANCELLED})
 LIVE_STATES: Final[frozenset[State]] = frozenset({State.PENDING, State.SENDING, State.UNKNOWN, State.ACCEPTED})
 """States that stand for a person in the duplicate rule; an unresolved failed(`outcome_unknown`) does too."""
 

@@ -1,8 +1,8 @@
 """Unknown outcomes: what a look-up proves, and what to do about it. Pure functions.
 
 Three verdicts. A *match* is our lead. A *possible* row may be ours, and is never taken for absence. *Absent* is
-neither, and is a proof only after two look-ups a settle time apart, with a control that shows that the list can be
-believed.
+neither, and is a proof only after two look-ups a settle time apart, the last with a window that shows all that it must
+show (`dispatcher.decisions.window`).
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,12 +11,17 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Final, assert_never
 
+from dispatcher.decisions.likeness import Likeness, likeness
 from dispatcher.decisions.listing import ListedLead, Page
 from dispatcher.decisions.outcome import Kind
-from dispatcher.decisions.reply import is_number, same_number
+from dispatcher.decisions.reply import same_number
 
 GROWTH: Final = 2.0
 """Each interval between look-ups is this many times the one before: settle, 2 x settle, 4 x settle …"""
+ANSWERED_FEWEST: Final = 2
+"""Before this many look-ups were answered, patience is not over."""
+UNANSWERED_TIMES: Final = 4.0
+"""A list that does not answer is waited for this many times as long as patience lasts."""
 
 
 class Verdict(StrEnum):
@@ -58,15 +63,21 @@ class Judgement:
 
 
 def judge(doubt: Doubt, page: Page | None, bound: frozenset[int]) -> Judgement:
-    """Compare a page with what was sent. `bound`: ids that are another lead's, or a contact's, of ours."""
+    """Compare what the list shows of a number with what was sent: one page, of one campaign or of all.
+
+    bound   ids that are another lead's, or a contact's, of ours
+    """
     if page is None:
         return Judgement(Verdict.UNAVAILABLE)
+    # Also a row whose number cannot be read, or is written otherwise, or in another campaign: it never proves absence.
     theirs = [
         row
         for row in page.rows
-        if row.campaign_id in (None, doubt.campaign_id)
-        and _may_be_same_person(row, doubt)
-        and row.voicery_lead_id not in bound
+        if row.voicery_lead_id not in bound
+        and (
+            likeness(row.phone_number, doubt.phone_number) is not Likeness.OTHER
+            or (doubt.reference is not None and _reference_of(doubt, row) == doubt.reference[1])
+        )
     ]
     matches = {row.voicery_lead_id: row for row in theirs if row.voicery_lead_id is not None and _is_ours(doubt, row)}
     if matches:
@@ -78,13 +89,10 @@ def judge(doubt: Doubt, page: Page | None, bound: frozenset[int]) -> Judgement:
     return Judgement(Verdict.ABSENT if page.complete else Verdict.UNAVAILABLE)
 
 
-def _may_be_same_person(row: ListedLead, doubt: Doubt) -> bool:
-    """Also a row whose number cannot be read, or is written without its country: such a row never proves absence."""
-    if not is_number(row.phone_number) or same_number(row.phone_number, doubt.phone_number):
-        return True
-    national = _digits(row.phone_number).lstrip("0")
-    full = _digits(doubt.phone_number)
-    return _NATIONAL_MIN_DIGITS <= len(national) < len(full) and full.endswith(national)
+def same_nonempty_variables(sent: Mapping[str, object], echoed: Mapping[str, object] | None) -> bool:
+    """Whether a row has the variables that were sent, as far as their names were kept. Without any nothing is told."""
+    kept = {name: value for name, value in sent.items() if name in (echoed or {})}
+    return bool(kept) and _as_text(kept) == _as_text(echoed)
 
 
 def _is_ours(doubt: Doubt, row: ListedLead) -> bool:
@@ -92,10 +100,9 @@ def _is_ours(doubt: Doubt, row: ListedLead) -> bool:
         return False
     if row.campaign_id != doubt.campaign_id or not same_number(row.phone_number, doubt.phone_number):
         return False
-    echoed = _reference_of(doubt, row)
-    if doubt.reference is not None and echoed is not None:
-        return echoed == doubt.reference[1]
-    return _same_variables(doubt.variables, row.variables or {})
+    if doubt.reference is not None:
+        return _reference_of(doubt, row) == doubt.reference[1]
+    return same_nonempty_variables(doubt.variables, row.variables)
 
 
 def _reference_of(doubt: Doubt, row: ListedLead) -> str | None:
@@ -103,19 +110,6 @@ def _reference_of(doubt: Doubt, row: ListedLead) -> str | None:
         return None
     value = row.variables.get(doubt.reference[0])
     return value if isinstance(value, str) else None
-
-
-def _same_variables(sent: Mapping[str, object], echoed: Mapping[str, object]) -> bool:
-    kept = {name: value for name, value in sent.items() if name in echoed}
-    return _as_text(kept) == _as_text(echoed)
-
-
-def _digits(number: str) -> str:
-    return "".join(filter(str.isdigit, number))
-
-
-_NATIONAL_MIN_DIGITS: Final = 6
-"""Fewer digits at the end of a number name nobody."""
 
 
 def _as_text(value: object) -> object:
@@ -138,14 +132,16 @@ def _as_text(value: object) -> object:
 class LookUp:
     """One look-up as it is kept on the attempt; `at` is when Voicery was asked, by the database's clock.
 
-    `control`: a lead of ours accepted after the attempt ended was found by the same form of query in the same pass;
-    `control_reference`: and its row carried its own reference.
+    control             the list showed in the same pass all that it must show (`dispatcher.decisions.window`)
+    control_reference   and a lead of ours that was accepted after the attempt carried its own reference
+    answered            the list answered, if only that there is no list
     """
 
     at: datetime
     verdict: Verdict
     control: bool = False
     control_reference: bool = False
+    answered: bool = True
 
 
 class Step(StrEnum):
@@ -171,7 +167,11 @@ class Decision:
 
 @dataclass(frozen=True, slots=True)
 class Circumstances:
-    """What the decision depends on besides the look-ups; durations in seconds."""
+    """What the decision depends on besides the look-ups; durations in seconds.
+
+    granted       a resend that was granted before and waits only for a fresh proof: by a `person` or by `policy`
+    looked_since  from when patience counts: the end of the attempt, or when a proof of it had grown too old
+    """
 
     kind: Kind  # unknown, created_id_unknown or duplicate
     on_unknown: OnUnknown
@@ -181,11 +181,14 @@ class Circumstances:
     settle_seconds: float
     unknown_for_seconds: float
     reference_sent: bool
+    granted: str | None = None
+    looked_since: datetime | None = None
 
 
-def decide(now_look: LookUp, earlier: Sequence[LookUp], case: Circumstances) -> Decision:
-    """The step after a look-up, by the policy table of `docs/guarantees.md`."""
+def decide(now_look: LookUp, earlier: Sequence[LookUp], case: Circumstances, *, missing: str = "") -> Decision:
+    """The step after a look-up, by the policy table of `docs/guarantees.md`. `missing`: why absence is not proven."""
     looks = [*earlier, now_look]
+    unproven = f" Absence is not proven: {missing}." if missing else ""
     proof = is_proof(now_look, earlier, case)
     match now_look.verdict:
         case Verdict.MATCH:
@@ -195,7 +198,7 @@ def decide(now_look: LookUp, earlier: Sequence[LookUp], case: Circumstances) -> 
         case _ as never:
             assert_never(never)
     match case.kind:
-        case Kind.DUPLICATE if now_look.verdict is not Verdict.UNAVAILABLE or _patience_over(now_look, case):
+        case Kind.DUPLICATE if now_look.verdict is not Verdict.UNAVAILABLE or _patience_over(looks, case):
             return Decision(
                 Step.DUPLICATE, "Voicery refused it as a duplicate, and the one it has is not provably ours."
             )
@@ -211,17 +214,21 @@ def decide(now_look: LookUp, earlier: Sequence[LookUp], case: Circumstances) -> 
             )
         case _:
             pass
-    if _patience_over(now_look, case):
+    if _patience_over(looks, case):
         said_yes = case.kind is Kind.CREATED_ID_UNKNOWN
         why = "Voicery said yes but gave no id" if said_yes else "It was sent, its answer was lost"
-        return Decision(Step.FAIL, f"{why}, and it was not found in time.", proof=proof)
-    return Decision(
-        Step.AGAIN, "Look again later.", proof=proof, again_in_seconds=_interval(len(looks), now_look, case)
-    )
+        return Decision(Step.FAIL, f"{why}, and it was not found in time.{unproven}", proof=proof)
+    return Decision(Step.AGAIN, f"Look again later.{unproven}", proof=proof, again_in_seconds=_interval(looks, case))
+
+
+def may_prove(looks: Sequence[LookUp], asked_at: datetime, case: Circumstances) -> bool:
+    """Whether one more absence at `asked_at` could prove something: only then is a window worth its requests."""
+    now_look = LookUp(asked_at, Verdict.ABSENT)
+    return case.kind is Kind.UNKNOWN and _absent_twice(now_look, looks, case)
 
 
 def is_proof(now_look: LookUp, earlier: Sequence[LookUp], case: Circumstances) -> bool:
-    """Absence twice, a settle time apart, with a control in this pass. Nothing proves a yes of Voicery wrong."""
+    """Absence twice, a settle time apart, with a window in this pass. Nothing proves a yes of Voicery wrong."""
     return case.kind is Kind.UNKNOWN and now_look.control and _absent_twice(now_look, earlier, case)
 
 
@@ -237,9 +244,13 @@ def _absent_twice(now_look: LookUp, earlier: Sequence[LookUp], case: Circumstanc
 
 
 def _may_resend(now_look: LookUp, earlier: Sequence[LookUp], case: Circumstances, *, proof: bool) -> bool:
-    if case.kind is not Kind.UNKNOWN or case.resends >= 1:
+    if case.kind is not Kind.UNKNOWN:
         return False
     proven = proof and (not case.allow_dupplicate or (case.reference_sent and now_look.control_reference))
+    if case.granted is not None:
+        return proof if case.granted == "person" else proven
+    if case.resends >= 1:
+        return False
     match case.on_unknown:
         case OnUnknown.HOLD:
             return False
@@ -254,11 +265,35 @@ def _may_resend(now_look: LookUp, earlier: Sequence[LookUp], case: Circumstances
             assert_never(never)
 
 
-def _patience_over(now_look: LookUp, case: Circumstances) -> bool:
-    return now_look.at - case.ended_at >= timedelta(seconds=case.unknown_for_seconds)
+def _patience_over(looks: Sequence[LookUp], case: Circumstances) -> bool:
+    """Whether it was looked for long enough: only time in which look-ups were made counts, and two must be answered.
+
+    A list that never answers is waited for `UNANSWERED_TIMES` as long.
+    """
+    looked = _looked_for(looks, case)
+    if looked < case.unknown_for_seconds:
+        return False
+    answered = sum(look.answered for look in looks)
+    return answered >= ANSWERED_FEWEST or looked >= UNANSWERED_TIMES * case.unknown_for_seconds
 
 
-def _interval(looks: int, now_look: LookUp, case: Circumstances) -> float:
-    interval: float = case.settle_seconds * GROWTH ** min(looks - 1, 32)
-    left = case.unknown_for_seconds - (now_look.at - case.ended_at).total_seconds()
-    return max(1.0, min(interval, left))
+def _looked_for(looks: Sequence[LookUp], case: Circumstances) -> float:
+    """Seconds in which it was looked for: of each time between two look-ups no more than was planned."""
+    since = case.looked_since or case.ended_at
+    counted = [look.at for look in looks if look.at > since]
+    looked = 0.0
+    for place, (before, at) in enumerate(zip([since, *counted], counted, strict=False)):
+        looked += min((at - before).total_seconds(), _planned(place, case))
+    return looked
+
+
+def _planned(looks: int, case: Circumstances) -> float:
+    """The time until the next look-up after so many."""
+    return float(case.settle_seconds * GROWTH ** min(max(looks - 1, 0), 32))
+
+
+def _interval(looks: Sequence[LookUp], case: Circumstances) -> float:
+    since = case.looked_since or case.ended_at
+    planned = _planned(sum(look.at > since for look in looks), case)
+    left = case.unknown_for_seconds - _looked_for(looks, case)
+    return max(1.0, min(planned, left) if left > 0 else planned)

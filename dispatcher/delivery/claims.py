@@ -21,10 +21,13 @@ _CLAIM: Final = """
 WITH picked AS MATERIALIZED (
     -- One index probe a priority level: ORDER BY priority DESC over the whole index would wade through the leads of a
     -- higher priority that are scheduled for later.
-    SELECT due.id, due.phone_number, due.attempts
+    SELECT due.id, due.phone_number, due.attempts,
+        -- What may be sent again only because its absence was proven is sent only while the proof holds.
+        due.proven_at IS NOT NULL AND NOT dispatcher.proof_holds(
+            due.proven_at, make_interval(secs => :proof_seconds), :account, :campaign_id) AS stale
     FROM (VALUES (9), (8), (7), (6), (5), (4), (3), (2), (1), (0)) AS level (priority)
     CROSS JOIN LATERAL (
-        SELECT lead.id, lead.phone_number, lead.attempts
+        SELECT lead.id, lead.phone_number, lead.attempts, lead.proven_at
         FROM dispatcher.leads AS lead
         WHERE lead.state = 'pending' AND lead.account = :account AND lead.campaign_id = :campaign_id
           AND lead.priority = level.priority
@@ -37,21 +40,24 @@ WITH picked AS MATERIALIZED (
     WHERE (SELECT dispatcher.gates_let_through(:account, :campaign_id, CAST(:shut AS text[])))
     LIMIT {wanted}
 ), numbered AS (
-    SELECT picked.*, row_number() OVER () AS place FROM picked
+    SELECT picked.*, row_number() OVER () AS place FROM picked WHERE NOT stale
 ), mark AS (
     SELECT greatest(
         (SELECT coalesce(max(voicery_lead_id), 0) FROM dispatcher.leads
          WHERE account = :account AND voicery_lead_id IS NOT NULL),
         (SELECT coalesce(max(voicery_lead_id), 0) FROM dispatcher.lead_contacts
-         WHERE account = :account AND voicery_lead_id IS NOT NULL)
+         WHERE account = :account AND voicery_lead_id IS NOT NULL),
+        -- Of leads that have been deleted since.
+        (SELECT coalesce(max(watermark), 0) FROM dispatcher.accounts WHERE name = :account)
     ) AS watermark
 ), opened AS (
     -- The unique index on open attempts is the rule "one open lead per person"; who loses it is parked. In the order of
     -- the numbers, so that two claims never wait for each other in a circle; of one number the first picked wins.
     INSERT INTO dispatcher.lead_attempts
-        (id, lead_id, number, account, campaign_id, phone_number, watermark, worker)
+        (id, lead_id, number, account, campaign_id, phone_number, watermark, worker, token, reference)
     SELECT (CAST(:attempt_ids AS uuid[]))[numbered.place], numbered.id, numbered.attempts + 1,
-           :account, :campaign_id, numbered.phone_number, mark.watermark, :worker
+           :account, :campaign_id, numbered.phone_number, mark.watermark, :worker, CAST(:token AS text),
+           CAST(:reference AS text)
     FROM numbered CROSS JOIN mark
     ORDER BY numbered.phone_number, numbered.place
     ON CONFLICT DO NOTHING
@@ -76,10 +82,10 @@ WITH picked AS MATERIALIZED (
     WHERE lead.id = ANY (ARRAY(SELECT id FROM picked)) AND lead.id = blocked.id AND lead.state || '' = 'pending'
     RETURNING lead.id
 )
-SELECT claimed.*, tally.parked, gate.states,
+SELECT claimed.*, tally.parked, tally.stale, gate.states,
     (SELECT json_agg(json_build_array(contact.phone_number, CAST(contact.variables AS text)) ORDER BY contact.position)
      FROM dispatcher.lead_contacts AS contact WHERE contact.lead_id = claimed.id) AS contacts
-FROM (SELECT count(*) AS parked FROM parked) AS tally
+FROM (SELECT count(*) AS parked, (SELECT array_agg(id) FROM picked WHERE stale) AS stale FROM parked) AS tally
 CROSS JOIN (
     SELECT array_agg(state) AS states FROM dispatcher.gates
     WHERE account = :account AND COALESCE(campaign_id, 0) IN (0, :campaign_id)
@@ -106,6 +112,32 @@ RETURNING attempt.id
 """)
 
 
+_DOUBT_AGAIN: Final = text("""
+-- Letter q. The attempt that may have worked is open again: it stands for its person until a look-up has closed it.
+WITH stale AS (
+    SELECT lead.id, coalesce(
+        (SELECT past.id FROM dispatcher.lead_attempts AS past
+         WHERE past.lead_id = lead.id AND past.outcome IN ('unknown', 'created_id_unknown')
+         ORDER BY past.started_at DESC LIMIT 1), lead.attempt_id) AS doubt_id,
+        EXISTS (SELECT FROM dispatcher.failed_leads AS failure
+                WHERE failure.lead_id = lead.id AND failure.resolution = 'replayed') AS by_person
+    FROM dispatcher.leads AS lead
+    WHERE lead.id = :lead_id AND lead.state = 'pending' AND lead.proven_at IS NOT NULL
+    FOR UPDATE
+), reopened AS (
+    UPDATE dispatcher.lead_attempts AS attempt
+    SET finished_at = NULL, evidence = attempt.evidence || jsonb_build_object(
+        'granted', CASE WHEN stale.by_person THEN 'person' ELSE 'policy' END, 'reopened_at', now())
+    FROM stale WHERE attempt.id = stale.doubt_id
+)
+UPDATE dispatcher.leads AS lead
+SET state = 'unknown', attempt_id = stale.doubt_id, due_at = now(), updated_at = now(),
+    last_error = 'The proof that its POST had no effect is too old; it is looked up again before it is sent.'
+FROM stale WHERE lead.id = stale.id AND lead.state = 'pending'
+RETURNING lead.id
+""")
+
+
 @dataclass(frozen=True, slots=True)
 class Claimed:
     """A lead that this worker, and nobody else, may POST once under `attempt_id`. The repr names no person."""
@@ -129,12 +161,14 @@ class Claimed:
 class Claim:
     """What one claim did: leads opened, and leads parked behind an open lead of the same person.
 
+    `stale`: of the parked ones, those whose resend rests on a proof that no longer holds (see `doubt_again`).
     `probing`: nothing was claimed because a gate of the channel lets only single leads through.
     `needs_gates`: an acceptance has something to reset in a gate of the channel.
     """
 
     opened: tuple[Claimed, ...] = ()
     parked: int = 0
+    stale: tuple[UUID, ...] = ()
     probing: bool = False
     needs_gates: bool = False
 
@@ -156,19 +190,27 @@ def claim(
     settings: Settings,
     *,
     worker: str,
+    token: str | None = None,
     probing: bool = False,
 ) -> Claim:
     """Claim at most one due lead for each of `attempt_ids`, highest priority and longest due first.
 
     Commits nothing itself: the attempt rows exist when the transaction does, and only then may a POST leave.
-    `probing`: claim although the gate is probing (the caller holds its row).
+    `probing`: claim although the gate is probing (the caller holds its row). `token`: the fingerprint of the token that
+    the POSTs carry.
     """
-    statement, parameters = claiming(channel, attempt_ids, settings, worker=worker, probing=probing)
+    statement, parameters = claiming(channel, attempt_ids, settings, worker=worker, token=token, probing=probing)
     return claim_of(channel, statement.rows(connection, parameters))
 
 
 def claiming(
-    channel: Channel, attempt_ids: Sequence[UUID], settings: Settings, *, worker: str, probing: bool = False
+    channel: Channel,
+    attempt_ids: Sequence[UUID],
+    settings: Settings,
+    *,
+    worker: str,
+    token: str | None = None,
+    probing: bool = False,
 ) -> Call:
     """Return the statement of `claim` and its parameters."""
     return _claim_of(len(attempt_ids)), {
@@ -176,6 +218,9 @@ def claiming(
         "worker": worker,
         "lease_seconds": settings.lease_seconds,
         "park_seconds": settings.park_seconds,
+        "proof_seconds": settings.proof_for_seconds,
+        "token": token,
+        "reference": settings.reference_variable,
         "attempt_ids": list(attempt_ids),
         "shut": ["closed"] if probing else ["closed", "probing"],
     }
@@ -186,12 +231,20 @@ def claim_of(channel: Channel, rows: Sequence[Any]) -> Claim:
     opened = tuple(_claimed(channel, row) for row in rows if row.id is not None)
     states = frozenset(rows[0].states or ())
     probing = "probing" in states and "closed" not in states
-    return Claim(opened, rows[0].parked, probing=probing, needs_gates=bool(states))
+    return Claim(opened, rows[0].parked, tuple(rows[0].stale or ()), probing=probing, needs_gates=bool(states))
 
 
 def release(connection: Connection, attempt_ids: Sequence[UUID]) -> int:
     """Give back what a claim opened that was not acknowledged, and so never sent. Returns how many leads."""
     return len(connection.execute(_RELEASE, {"attempt_ids": list(attempt_ids)}).all())
+
+
+def doubt_again(connection: Connection, lead_id: UUID) -> bool:
+    """Have a pending lead looked up again whose proof no longer holds; it is then due for a look-up at once.
+
+    Raises `StatementRefused` while another lead of the person is open: it stays parked.
+    """
+    return connection.execute(_DOUBT_AGAIN, {"lead_id": lead_id}).first() is not None
 
 
 @cache

@@ -94,8 +94,14 @@ class Recorder:
         uniform: Uniform,
         clock: Callable[[], float],
         pin_to: str | None = None,
+        token: str | None = None,
     ) -> None:
-        """`pin_to`: the base URL that the first acceptance pins the account to; None if it is pinned."""
+        """Record and claim for one run.
+
+        pin_to  the base URL that the first acceptance pins the account to; None if it is pinned
+        token   the fingerprint of the token that the POSTs carry
+        """
+        self._token = token
         self._pin_to = pin_to
         self._database = database
         self._channel = channel
@@ -138,6 +144,7 @@ class Recorder:
             claim = self._claim(attempt_ids)
         if claim.opened:
             reach("claim.after")
+        self._doubt_again(claim.stale)
         self._needs_gates = claim.needs_gates
         asked = len(attempt_ids)
         return Turn(claim.opened, drained=claim.touched < asked, full=asked <= claim.touched)
@@ -167,7 +174,7 @@ class Recorder:
         return None if claim.probing and not claim.touched else claim
 
     def _claiming(self, attempt_ids: Sequence[UUID]) -> Call:
-        return claims.claiming(self._channel, attempt_ids, self._settings, worker=self._worker)
+        return claims.claiming(self._channel, attempt_ids, self._settings, worker=self._worker, token=self._token)
 
     # Claiming ---------------------------------------------------------------------------------------------------------
 
@@ -194,7 +201,13 @@ class Recorder:
 
     def _claim_within(self, connection: Connection, attempt_ids: Sequence[UUID], *, probing: bool = False) -> Claim:
         return claims.claim(
-            connection, self._channel, attempt_ids, self._settings, worker=self._worker, probing=probing
+            connection,
+            self._channel,
+            attempt_ids,
+            self._settings,
+            worker=self._worker,
+            token=self._token,
+            probing=probing,
         )
 
     def _claim_probe(self, connection: Connection, attempt_ids: Sequence[UUID]) -> Claim:
@@ -213,6 +226,17 @@ class Recorder:
         if taken:
             return Claim(needs_gates=True)
         return self._claim_within(connection, attempt_ids, probing=True)
+
+    def _doubt_again(self, stale: Sequence[UUID]) -> None:
+        """Have leads looked up again whose proof no longer holds. The claim has parked them: what fails here waits."""
+        for lead_id in stale:
+            try:
+                with self._database.transaction() as connection:
+                    reopened = claims.doubt_again(connection, lead_id)
+            except (TryAgain, StatementRefused, StoreUnavailable):
+                continue
+            if reopened:
+                events.note("proof.stale", lead_id=str(lead_id), account=self._channel.account)
 
     def _settle_unacknowledged(self) -> None:
         """Give back what a claim opened that was not acknowledged: it was not sent, so it is not in doubt."""

@@ -23,8 +23,8 @@ _THROTTLED_SECONDS: Final = 10.0  # a 429 of the list that does not say for how 
 class Client(Protocol):
     """Asks the list endpoint; never raises."""
 
-    def list_leads(self, *, campaign_id: int, phone_number: str | None, page: int, per_page: int) -> Reply:
-        """One page; `per_page` at most 100."""
+    def list_leads(self, *, campaign_id: int | None, phone_number: str | None, page: int, per_page: int) -> Reply:
+        """One page, of one campaign or of all; `per_page` at most 100."""
 
 
 class NoPermit(DispatcherError):
@@ -50,8 +50,13 @@ class LeadList:
         self.missing = False
         self.down = False
 
-    def page(self, campaign_id: int, phone_number: str | None, *, page: int = 1) -> Page | None:
-        """One page; None where the list cannot be had. Raises `NoPermit` or `LimiterUnavailable`."""
+    def page(
+        self, campaign_id: int | None, phone_number: str | None, *, page: int = 1, per_page: int = PER_PAGE
+    ) -> Page | None:
+        """One page, of one campaign or of all; None where the list cannot be had.
+
+        Raises `NoPermit` or `LimiterUnavailable`.
+        """
         if self.missing:
             return None
         permits = self._rate.take_lookup(leads_wait=self.leads_wait)
@@ -59,12 +64,12 @@ class LeadList:
             raise NoPermit(permits.next_in_seconds)
         # Digits only: the list matches partially, and may hold numbers with or without their plus.
         digits = None if phone_number is None else phone_number.removeprefix("+")
-        reply = self._client.list_leads(campaign_id=campaign_id, phone_number=digits, page=page, per_page=PER_PAGE)
+        reply = self._client.list_leads(campaign_id=campaign_id, phone_number=digits, page=page, per_page=per_page)
         self.down = reply.status is None or reply.status >= 500
         if reply.status in (404, 405):
             self._note_missing(reply.status)
         self._slow_everyone(reply)
-        return read_page(reply, per_page=PER_PAGE)
+        return read_page(reply, page=page)
 
     def newest(self, campaign_id: int) -> Page | None:
         """The page with the campaign's newest leads, whichever end of the list that is."""

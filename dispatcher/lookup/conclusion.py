@@ -4,6 +4,7 @@ Between the question to Voicery's list and its answer another look-up, a late an
 was true; so the evidence is read again once the lead's row is held.
 """
 
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
 
@@ -15,6 +16,7 @@ from dispatcher.decisions.outcome import Kind
 from dispatcher.decisions.reply import match_contacts
 from dispatcher.decisions.states import State
 from dispatcher.decisions.verdict import Circumstances, Decision, Judgement, LookUp, OnUnknown, Step, Verdict, decide
+from dispatcher.decisions.window import Proof, Window
 from dispatcher.failpoint import reach
 from dispatcher.lead.options import Channel
 from dispatcher.logs import events
@@ -27,6 +29,33 @@ from dispatcher.store.database import Database, StatementRefused
 _ONE_LIVE: Final = "leads_one_live"
 
 
+@dataclass(frozen=True, slots=True)
+class Sight:
+    """What one look-up of a lead saw, as it is kept; `window`: if one was read for it."""
+
+    look: LookUp
+    judgement: Judgement
+    window: Window | None = None
+    proof: Proof = field(default_factory=Proof)
+
+
+def circumstances(doubt: InDoubt, settings: Settings) -> Circumstances:
+    """What the decision about `doubt` depends on besides the look-ups."""
+    reopened_at = doubt.evidence.get("reopened_at")
+    return Circumstances(
+        kind=Kind(doubt.outcome),
+        on_unknown=OnUnknown(settings.on_unknown),
+        allow_dupplicate=doubt.allow_dupplicate,
+        resends=doubt.resends,
+        ended_at=doubt.ended_at,
+        settle_seconds=settings.settle_seconds,
+        unknown_for_seconds=settings.unknown_for_seconds,
+        reference_sent=doubt.reference is not None,
+        granted=doubt.granted,
+        looked_since=None if reopened_at is None else datetime.fromisoformat(reopened_at),
+    )
+
+
 class Conclusions:
     """Decides what look-ups mean for leads, and writes it down."""
 
@@ -35,13 +64,13 @@ class Conclusions:
         self._bell = bell
         self._settings = settings
 
-    def conclude(self, doubt: InDoubt, judgement: Judgement, look: LookUp) -> Decision:
+    def conclude(self, doubt: InDoubt, sight: Sight) -> Decision:
         """Take the step that the evidence allows, and keep the evidence. Raises `StoreUnavailable`."""
         reach("lookup.before_decision")
         try:
-            decision = self._database.again(lambda connection: self._decide(connection, doubt, judgement, look))
+            decision = self._database.again(lambda connection: self._decide(connection, doubt, sight))
         except StatementRefused as refusal:
-            decision = self._overtaken(doubt, judgement, look, refusal)
+            decision = self._overtaken(doubt, sight, refusal)
         reach("lookup.after_decision")
         if decision.step is Step.RESEND:
             self._bell.ring(Channel(doubt.account, doubt.campaign_id))
@@ -49,16 +78,16 @@ class Conclusions:
             events.warning("lead.outcome_unknown", lead_id=str(doubt.lead_id), campaign_id=doubt.campaign_id)
         return decision
 
-    def _decide(self, connection: Connection, doubt: InDoubt, judgement: Judgement, look: LookUp) -> Decision:
+    def _decide(self, connection: Connection, doubt: InDoubt, sight: Sight) -> Decision:
         """One decision, made and written while the lead and its attempt are held."""
         now = doubts.hold(connection, doubt)
         if now is None:
             return Decision(Step.STAY, "It was decided elsewhere meanwhile.")
-        earlier = _earlier(now)
-        decision = decide(look, earlier, self._circumstances(now))
+        earlier, judgement = earlier_looks(now), sight.judgement
+        decision = decide(sight.look, earlier, circumstances(now, self._settings), missing=sight.proof.missing)
         if now.state is not State.UNKNOWN and decision.step is not Step.ACCEPT:
             decision = Decision(Step.STAY, "It has failed; only a person sends it again.", proof=decision.proof)
-        doubts.note(connection, now, _evidence(now, judgement, look, decision))
+        doubts.note(connection, now, _evidence(now, sight, decision))
         if judgement.several or (
             judgement.verdict is Verdict.POSSIBLE and not any(one.verdict is Verdict.POSSIBLE for one in earlier)
         ):
@@ -66,10 +95,10 @@ class Conclusions:
         self._move(connection, now, judgement, decision)
         return decision
 
-    def _overtaken(self, doubt: InDoubt, judgement: Judgement, look: LookUp, refusal: StatementRefused) -> Decision:
+    def _overtaken(self, doubt: InDoubt, sight: Sight, refusal: StatementRefused) -> Decision:
         """Postgres refused the acceptance: its id is another lead's now, or another lead stands for this person."""
         events.warning("lookup.overtaken", lead_id=str(doubt.lead_id), constraint=refusal.constraint)
-        found = judgement.row.voicery_lead_id if judgement.row is not None else None
+        found = sight.judgement.row.voicery_lead_id if sight.judgement.row is not None else None
         twice = refusal.constraint == _ONE_LIVE
         why = "Voicery has it, and another lead of ours stands for this person." if twice else "Look again."
         decision = Decision(Step.STAY, why)
@@ -78,7 +107,7 @@ class Conclusions:
             now = doubts.hold(connection, doubt)
             if now is None:
                 return
-            doubts.note(connection, now, _evidence(now, judgement, look, decision))
+            doubts.note(connection, now, _evidence(now, sight, decision))
             if twice and "called_twice" not in now.evidence:
                 doubts.note(connection, now, {"called_twice": found})
                 audit.open_incident(connection, IncidentKind.CALLED_TWICE, now.lead_id, why, {"voicery_lead_id": found})
@@ -86,18 +115,6 @@ class Conclusions:
 
         self._database.again(keep)
         return decision
-
-    def _circumstances(self, doubt: InDoubt) -> Circumstances:
-        return Circumstances(
-            kind=Kind(doubt.outcome),
-            on_unknown=OnUnknown(self._settings.on_unknown),
-            allow_dupplicate=doubt.allow_dupplicate,
-            resends=doubt.resends,
-            ended_at=doubt.ended_at,
-            settle_seconds=self._settings.settle_seconds,
-            unknown_for_seconds=self._settings.unknown_for_seconds,
-            reference_sent=self._settings.reference_variable is not None,
-        )
 
     def _move(self, connection: Connection, doubt: InDoubt, judgement: Judgement, decision: Decision) -> None:
         match decision.step:
@@ -112,7 +129,7 @@ class Conclusions:
                     why=decision.why,
                 )
             case Step.RESEND:
-                doubts.resend(connection, doubt)
+                doubts.resend(connection, doubt, proven=decision.proof)
             case Step.DUPLICATE:
                 doubts.duplicate(connection, doubt, decision.why)
             case Step.FAIL:
@@ -132,7 +149,8 @@ class Conclusions:
         events.error(f"incident.{kind.value}", lead_id=str(doubt.lead_id), voicery_lead_id=found)
 
 
-def _earlier(doubt: InDoubt) -> list[LookUp]:
+def earlier_looks(doubt: InDoubt) -> list[LookUp]:
+    """The look-ups of the attempt that have been made, the first one first."""
     kept = doubt.evidence.get("lookups", [])
     return [
         LookUp(
@@ -140,21 +158,33 @@ def _earlier(doubt: InDoubt) -> list[LookUp]:
             verdict=Verdict(one["verdict"]),
             control=bool(one.get("control")),
             control_reference=bool(one.get("control_reference")),
+            answered=bool(one.get("answered", one["verdict"] != "unavailable")),
         )
         for one in kept
     ]
 
 
-def _evidence(doubt: InDoubt, judgement: Judgement, look: LookUp, decision: Decision) -> dict[str, object]:
+def _evidence(doubt: InDoubt, sight: Sight, decision: Decision) -> dict[str, object]:
+    look, judgement, proof = sight.look, sight.judgement, sight.proof
     this: dict[str, object] = {
         "at": look.at.isoformat(),
         "verdict": look.verdict.value,
         "control": look.control,
         "control_reference": look.control_reference,
+        "answered": look.answered,
         "step": decision.step.value,
     }
     if judgement.row is not None:
         this["voicery_lead_id"] = judgement.row.voicery_lead_id
         this["by_reference"] = judgement.by_reference
+    if sight.window is not None:
+        this["window"] = {
+            "pages": sight.window.pages,
+            "rows": len(sight.window.rows),
+            "before": proof.before,
+            "after": proof.after,
+        }
+    if proof.missing:
+        this["missing"] = proof.missing
     lookups = [*doubt.evidence.get("lookups", []), this]
     return {"lookups": lookups, "proof": decision.proof, "decision": decision.step.value, "why": decision.why}

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
 
@@ -11,18 +11,28 @@ from sqlalchemy import Connection, Row, text
 
 from dispatcher.decisions.reply import CreatedContact
 from dispatcher.decisions.states import State
+from dispatcher.store.proof import FIRST_IN_QUEUE, PROVEN_AT
 from dispatcher.store.schema import LIVE_STRICT
 
-# A look-up covers the lead's whole past: the smallest watermark of its attempts in doubt, and the last of their ends.
+# A look-up covers the lead's whole past: the smallest watermark and the first start of its attempts in doubt, and the
+# last of their ends. Everything that is compared is as it was sent, whatever the lead has been corrected to since.
 _DOUBT: Final = """
-    lead.id AS lead_id, attempt.id AS attempt_id, lead.account, lead.campaign_id, lead.phone_number, lead.state,
-    lead.variables, lead.allow_dupplicate, lead.resends, attempt.outcome, attempt.started_at, attempt.evidence,
-    coalesce(attempt.ended_at, attempt.started_at) AS ended_at,
-    (SELECT min(past.watermark) FROM dispatcher.lead_attempts AS past
-     WHERE past.lead_id = lead.id AND (past.id = attempt.id OR past.outcome IN ('unknown', 'created_id_unknown'))
-    ) AS watermark,
+    lead.id AS lead_id, attempt.id AS attempt_id, attempt.account, attempt.campaign_id, attempt.phone_number,
+    lead.state, lead.allow_dupplicate, lead.resends, attempt.outcome, attempt.evidence, attempt.token,
+    attempt.reference, coalesce(attempt.ended_at, attempt.started_at) AS ended_at, past.watermark, past.started_at,
+    coalesce(
+        (SELECT revision.variables FROM dispatcher.lead_revisions AS revision
+         WHERE revision.lead_id = lead.id AND revision.replaced_at > attempt.started_at
+         ORDER BY revision.revision LIMIT 1), lead.variables) AS variables,
     (SELECT array_agg(contact.phone_number ORDER BY contact.position) FROM dispatcher.lead_contacts AS contact
      WHERE contact.lead_id = lead.id) AS contacts
+"""
+
+_PAST: Final = """
+CROSS JOIN LATERAL (
+    SELECT min(past.watermark) AS watermark, min(past.started_at) AS started_at FROM dispatcher.lead_attempts AS past
+    WHERE past.lead_id = lead.id AND (past.id = attempt.id OR past.outcome IN ('unknown', 'created_id_unknown'))
+) AS past
 """
 
 _TAKE_DUE = text(f"""
@@ -39,12 +49,14 @@ WITH due AS MATERIALIZED (
     RETURNING lead.*
 )
 SELECT {_DOUBT}, now() AS now FROM lead JOIN dispatcher.lead_attempts AS attempt ON attempt.id = lead.attempt_id
+{_PAST}
 ORDER BY lead.campaign_id, lead.id
 """)
 
 _TAKE_NAMED = text(f"""
 SELECT {_DOUBT}, now() AS now
 FROM dispatcher.leads AS lead JOIN dispatcher.lead_attempts AS attempt ON attempt.id = lead.attempt_id
+{_PAST}
 WHERE lead.id = ANY (CAST(:ids AS uuid[]))
   AND (lead.state IN ('unknown', 'duplicate') OR (lead.state = 'failed' AND lead.failure_class = 'outcome_unknown'))
 """)
@@ -70,23 +82,11 @@ WHERE id = ANY (CAST(:ids AS uuid[])) AND state = 'unknown'
 
 _BOUND = text("""
 SELECT voicery_lead_id FROM dispatcher.leads
-WHERE account = :account AND voicery_lead_id = ANY (CAST(:ids AS bigint[])) AND id <> :lead_id
+WHERE account = :account AND voicery_lead_id = ANY (CAST(:ids AS bigint[]))
+  AND id IS DISTINCT FROM CAST(:lead_id AS uuid)
 UNION
 SELECT voicery_lead_id FROM dispatcher.lead_contacts
 WHERE account = :account AND voicery_lead_id = ANY (CAST(:ids AS bigint[]))
-""")
-
-_CONTROL = text("""
--- The earliest lead whose accepted POST began after the given time: the newest may not be listed yet.
-SELECT lead.id, lead.campaign_id, lead.phone_number, lead.voicery_lead_id
-FROM dispatcher.leads AS lead
-JOIN dispatcher.lead_attempts AS attempt ON attempt.id = lead.attempt_id
-WHERE lead.account = :account AND lead.voicery_lead_id IS NOT NULL AND lead.state = 'accepted'
-  AND (CAST(:campaign_id AS bigint) IS NULL OR lead.campaign_id = :campaign_id)
-  AND lead.finished_at > CAST(:after AS timestamptz) AND attempt.started_at > CAST(:after AS timestamptz)
-  AND attempt.outcome = 'accepted'
-ORDER BY lead.finished_at
-LIMIT 1
 """)
 
 _NOTE = text("""
@@ -129,11 +129,13 @@ FROM jsonb_to_recordset(CAST(:created AS jsonb)) AS created (
 WHERE contact.lead_id = :lead_id AND contact.position = created.position
 """)
 
-_RESEND = text("""
+_RESEND = text(f"""
 WITH moved AS (
-    UPDATE dispatcher.leads
-    SET state = 'pending', due_at = now(), resends = resends + 1, updated_at = now()
-    WHERE id = :lead_id AND attempt_id = :attempt_id AND state = 'unknown' AND resends = 0
+    -- What was granted before and only looked up again is the same resend.
+    UPDATE dispatcher.leads AS lead
+    SET state = 'pending', due_at = {FIRST_IN_QUEUE}, resends = resends + CASE WHEN :granted THEN 0 ELSE 1 END,
+        proven_at = CASE WHEN :proven THEN {PROVEN_AT} END, updated_at = now()
+    WHERE id = :lead_id AND attempt_id = :attempt_id AND state = 'unknown' AND (resends = 0 OR :granted)
     RETURNING id
 )
 UPDATE dispatcher.lead_attempts AS attempt SET finished_at = now()
@@ -177,7 +179,10 @@ RETURNING lead_id
 
 @dataclass(frozen=True, slots=True)
 class InDoubt:
-    """A lead to be looked up, with the attempt that is in doubt. Times are the database's. The repr names no person."""
+    """A lead to be looked up, with the attempt that is in doubt, as it was sent. Times are the database's.
+
+    `started_at` and `watermark` are those of the lead's first attempt in doubt. The repr names no person.
+    """
 
     lead_id: UUID
     attempt_id: UUID
@@ -193,18 +198,15 @@ class InDoubt:
     started_at: datetime
     ended_at: datetime
     watermark: int
+    token: str | None
+    reference: str | None
     evidence: Mapping[str, Any] = field(repr=False)
     now: datetime
 
-
-@dataclass(frozen=True, slots=True)
-class Control:
-    """A lead of ours that a list worth believing must show."""
-
-    lead_id: UUID
-    campaign_id: int
-    phone_number: str = field(repr=False)
-    voicery_lead_id: int
+    @property
+    def granted(self) -> str | None:
+        """Who has granted a resend that only waits for a fresh proof: `person` or `policy`; None where it is none."""
+        return self.evidence.get("granted")
 
 
 def take_due(connection: Connection, account: str, *, most: int, hold_seconds: float) -> list[InDoubt]:
@@ -245,26 +247,12 @@ def postpone(connection: Connection, ids: Sequence[UUID], *, seconds: float) -> 
     connection.execute(_POSTPONE, {"ids": list(ids), "seconds": seconds})
 
 
-def bound(connection: Connection, account: str, ids: Sequence[int], lead_id: UUID) -> frozenset[int]:
-    """Those of the Voicery ids that are another lead's, or a contact's, of ours."""
+def bound(connection: Connection, account: str, ids: Sequence[int], lead_id: UUID | None = None) -> frozenset[int]:
+    """Those of the Voicery ids that are a lead's, but `lead_id`, or a contact's of ours."""
     if not ids:
         return frozenset()
     rows = connection.execute(_BOUND, {"account": account, "ids": list(ids), "lead_id": lead_id})
     return frozenset(row.voicery_lead_id for row in rows)
-
-
-def control(connection: Connection, doubt: InDoubt, *, settle_seconds: float) -> Control | None:
-    """A lead of the same account that was accepted after this attempt ended.
-
-    Best of the same campaign, and best a settle time later: by then ours exists too, if it ever will.
-    """
-    settled = doubt.ended_at + timedelta(seconds=settle_seconds)
-    for campaign_id in (doubt.campaign_id, None):
-        for after in (settled, doubt.ended_at):
-            where = {"account": doubt.account, "campaign_id": campaign_id, "after": after}
-            if (row := connection.execute(_CONTROL, where).first()) is not None:
-                return Control(row.id, row.campaign_id, row.phone_number, row.voicery_lead_id)
-    return None
 
 
 def note(connection: Connection, doubt: InDoubt, evidence: Mapping[str, object]) -> None:
@@ -299,9 +287,13 @@ def accept(
     return True
 
 
-def resend(connection: Connection, doubt: InDoubt) -> bool:
-    """Letter j: back to pending, at most once in a lead's life."""
-    return connection.execute(_RESEND, _fence(doubt)).first() is not None
+def resend(connection: Connection, doubt: InDoubt, *, proven: bool) -> bool:
+    """Letter j: back to pending and first in the queue, at most once in a lead's life. Note the evidence before.
+
+    `proven`: the resend rests on the proof in the evidence, and is made only while that holds.
+    """
+    values = _fence(doubt) | {"proven": proven, "granted": doubt.granted is not None}
+    return connection.execute(_RESEND, values).first() is not None
 
 
 def duplicate(connection: Connection, doubt: InDoubt, why: str) -> bool:
@@ -334,6 +326,8 @@ def _in_doubt(row: Row[Any]) -> InDoubt:
         started_at=row.started_at,
         ended_at=row.ended_at,
         watermark=row.watermark,
+        token=row.token,
+        reference=row.reference,
         evidence=row.evidence,
         now=row.now,
     )

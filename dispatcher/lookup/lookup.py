@@ -1,5 +1,6 @@
 """Probing: a closed gate whose wait is over asks Voicery's list whether it answers this account at all (section 9)."""
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -12,19 +13,21 @@ from dispatcher.broker.doorbell import Bell
 from dispatcher.broker.limiter import LimiterUnavailable, Rate
 from dispatcher.config.settings import Settings
 from dispatcher.decisions.gate import Gate, GateLimits, GateState, after_probe, closed
-from dispatcher.decisions.listing import ListedLead, Page
+from dispatcher.decisions.listing import Page
 from dispatcher.decisions.outcome import Reason
 from dispatcher.decisions.reply import same_number
 from dispatcher.decisions.states import State
-from dispatcher.decisions.verdict import Decision, Doubt, Judgement, LookUp, Step, Verdict, judge
+from dispatcher.decisions.verdict import Decision, Doubt, Judgement, LookUp, OnUnknown, Step, Verdict, judge, may_prove
+from dispatcher.decisions.window import Attempted, Proof, Window, prove
 from dispatcher.delivery import gates
 from dispatcher.failpoint import reach
 from dispatcher.lead.options import Channel
 from dispatcher.logs import events
 from dispatcher.lookup import doubts
 from dispatcher.lookup.asking import Client, LeadList, NoPermit
-from dispatcher.lookup.conclusion import Conclusions
-from dispatcher.lookup.doubts import Control, InDoubt
+from dispatcher.lookup.conclusion import Conclusions, Sight, circumstances, earlier_looks
+from dispatcher.lookup.doubts import InDoubt
+from dispatcher.lookup.window import WAIT_SECONDS, Windows
 from dispatcher.store import accounts
 from dispatcher.store.counters import LOOKUPS, Tally
 from dispatcher.store.database import Database
@@ -113,8 +116,18 @@ class Finding:
     voicery_lead_id: int | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class _Judged:
+    """A doubt, and what the list says of its number. `answered`: the list answered, if only that there is none."""
+
+    doubt: InDoubt
+    asked_at: datetime
+    judgement: Judgement
+    answered: bool
+
+
 class Resolution:
-    """Look-ups of one account. Make one for each run: it remembers, for its pass, what the controls said."""
+    """Look-ups of one account. Make one for each run."""
 
     def __init__(
         self,
@@ -125,22 +138,29 @@ class Resolution:
         bell: Bell,
         *,
         account: str,
+        token: str | None = None,
         clock: Callable[[], float],
         stopping: Callable[[], bool],
+        wait: Callable[[float], None] = time.sleep,
     ) -> None:
-        """`clock` counts seconds and does not stand still while suspended."""
+        """Make the look-ups of one pass.
+
+        token   the fingerprint of the token that `client` asks with
+        clock   counts seconds and does not stand still while suspended; `wait` sleeps them
+        """
         self._database = database
         self._list = LeadList(database, client, rate, account=account)
         self._bell = bell
         self._conclusions = Conclusions(database, bell, settings)
         self._account = account
         self._settings = settings
-        # A run ends in time, but for the exchanges of its last lead; what a killed run had taken is due again then.
-        self._hold_seconds = settings.run_for_seconds + 4 * settings.deadline_seconds
+        self._token = token
+        # A run ends in time, but for the exchanges of its last campaign; what a killed run had taken is due again then.
+        self._hold_seconds = settings.run_for_seconds + WAIT_SECONDS + 4 * settings.deadline_seconds
         self._clock = clock
         self._stopping = stopping
         self._watermark_off = False
-        self._controls: dict[UUID, tuple[bool, bool]] = {}
+        self._windows = Windows(database, self._list, account=account, token=token, stopping=stopping, wait=wait)
         self._taken_at = 0.0
         self.tally = Tally()
         """What this pass has counted."""
@@ -180,7 +200,10 @@ class Resolution:
         taken = self._take(lambda connection: doubts.take_named(connection, [lead_id]))
         if not taken:
             return None
-        return self._find_existing(taken[0]) if taken[0].state is State.DUPLICATE else self._resolve(taken[0])
+        if taken[0].state is State.DUPLICATE:
+            return self._find_existing(taken[0])
+        judged = self._ask(taken[0])
+        return self._conclude_all([judged], always=True)[0]
 
     # A pass -----------------------------------------------------------------------------------------------------------
 
@@ -199,14 +222,27 @@ class Resolution:
         return taken
 
     def _resolve_all(self, batch: Sequence[InDoubt], ends_at: float) -> int:
+        """Look up what was taken, campaign by campaign: first what is there, which binds its rows, then what is not."""
         done = 0
         left = list(batch)
         try:
             pages = self._newest_pages(batch)
             while left and not self._stopping() and self._clock() < ends_at:
-                self._resolve(left[0], pages.get(left[0].campaign_id))
-                left.pop(0)
-                done += 1
+                campaign_id = left[0].campaign_id
+                absent: list[_Judged] = []
+                while left and left[0].campaign_id == campaign_id and not self._stopping() and self._clock() < ends_at:
+                    judged = self._ask(left[0], pages.get(campaign_id))
+                    if judged.judgement.verdict is Verdict.ABSENT:
+                        absent.append(judged)
+                    else:
+                        self._conclude(judged)
+                        done += 1
+                    left.pop(0)
+                try:
+                    done += len(self._conclude_all(absent))
+                except BaseException:
+                    left = [one.doubt for one in absent] + left
+                    raise
         except (NoPermit, LimiterUnavailable) as refusal:
             wait = refusal.next_in_seconds if isinstance(refusal, NoPermit) else 1.0
             self._put_back(left, seconds=wait)
@@ -232,24 +268,71 @@ class Resolution:
 
     # One lead ---------------------------------------------------------------------------------------------------------
 
-    def _resolve(self, doubt: InDoubt, newest: Page | None = None) -> Finding:
+    def _ask(self, doubt: InDoubt, newest: Page | None = None) -> "_Judged":
+        """Ask for the number alone, over all campaigns, unless the campaign's newest page shows the lead."""
         asked_at = self._now(doubt)
         judgement = Judgement(Verdict.UNAVAILABLE)
+        answered = True
         if newest is not None and not doubt.resends:  # after a resend there may be two of it, on different pages
             judgement = self._judge(doubt, newest)
         if judgement.verdict is not Verdict.MATCH:
-            judgement = self._judge(doubt, self._list.page(doubt.campaign_id, doubt.phone_number))
-        control, control_reference = self._control(doubt) if judgement.verdict is Verdict.ABSENT else (False, False)
-        look = LookUp(asked_at, judgement.verdict, control, control_reference)
-        decision = self._conclusions.conclude(doubt, judgement, look)
+            page = self._list.page(None, doubt.phone_number)
+            answered = page is not None or self._list.missing
+            judgement = self._judge(doubt, page)
+        return _Judged(doubt, asked_at, judgement, answered)
+
+    def _conclude_all(self, judged: Sequence["_Judged"], *, always: bool = False) -> list[Finding]:
+        """Conclude doubts of one campaign; for those that it could prove absent one window is read.
+
+        always   also where a setting forbids a resend: a person asks, who may replay on the strength of a proof
+        """
+        provable = [one for one in judged if one.judgement.verdict is Verdict.ABSENT and self._may_prove(one, always)]
+        if not provable:
+            return [self._conclude(one) for one in judged]
+        window, ours = self._windows.read([one.doubt for one in provable])
+        if not self._watermark_off and any(
+            one.voicery_lead_id <= judged.doubt.watermark and one.started_at > judged.doubt.ended_at
+            for judged in provable
+            for one in ours
+        ):
+            self._switch_watermark_off("a later lead has a smaller id")
+        with self._database.autocommit() as connection:
+            ids = [row.voicery_lead_id for row in window.rows if row.voicery_lead_id is not None]
+            bound = doubts.bound(connection, self._account, ids)
+        findings = []
+        for one in judged:
+            proof = None
+            if one in provable:
+                attempt = Attempted(self._as_sent(one.doubt), one.doubt.started_at, one.doubt.ended_at, one.doubt.token)
+                proof = prove(attempt, window, ours, bound, self._token)
+            findings.append(self._conclude(one, window, proof))
+        return findings
+
+    def _may_prove(self, judged: "_Judged", always: bool) -> bool:  # noqa: FBT001 - named at each call above
+        doubt = judged.doubt
+        case = circumstances(doubt, self._settings)
+        if not may_prove(earlier_looks(doubt), judged.asked_at, case):
+            return False
+        if always or case.granted is not None:
+            return True
+        by_policy = case.on_unknown is not OnUnknown.HOLD and case.resends == 0
+        return by_policy and (not case.allow_dupplicate or case.reference_sent)
+
+    def _conclude(self, judged: "_Judged", window: Window | None = None, proof: Proof | None = None) -> Finding:
+        doubt, judgement, proof = judged.doubt, judged.judgement, proof or Proof()
+        if proof.possible is not None:
+            judgement = Judgement(Verdict.POSSIBLE, proof.possible)
+        look = LookUp(judged.asked_at, judgement.verdict, proof.proven, proof.by_reference, judged.answered)
+        decision = self._conclusions.conclude(doubt, Sight(look, judgement, window, proof))
         events.info(
             "lookup.finished",
             lead_id=str(doubt.lead_id),
             account=doubt.account,
             campaign_id=doubt.campaign_id,
             verdict=judgement.verdict.value,
-            control=control,
+            control=proof.proven,
             step=decision.step.value,
+            missing=proof.missing or None,
         )
         self.tally.add(LOOKUPS, judgement.verdict.value)
         found = judgement.row.voicery_lead_id if judgement.row is not None else None
@@ -268,7 +351,7 @@ class Resolution:
         return judge(self._as_sent(doubt), page, bound)
 
     def _as_sent(self, doubt: InDoubt) -> Doubt:
-        name = self._settings.reference_variable
+        name = doubt.reference
         variables = dict(doubt.variables)
         if name is not None:
             variables[name] = str(doubt.lead_id)
@@ -279,29 +362,6 @@ class Resolution:
             watermark=None if self._watermark_off else doubt.watermark,
             reference=None if name is None else (name, str(doubt.lead_id)),
         )
-
-    def _control(self, doubt: InDoubt) -> tuple[bool, bool]:
-        """Whether the list shows a lead that it must show; and whether that row carries its own reference."""
-        with self._database.autocommit() as connection:
-            known = doubts.control(connection, doubt, settle_seconds=self._settings.settle_seconds)
-        if known is None:
-            return False, False
-        if known.lead_id not in self._controls:
-            self._controls[known.lead_id] = self._ask_for(known)
-        if known.voicery_lead_id <= doubt.watermark and not self._watermark_off:
-            self._switch_watermark_off("a later lead has a smaller id")
-        return self._controls[known.lead_id]
-
-    def _ask_for(self, known: Control) -> tuple[bool, bool]:
-        page = self._list.page(known.campaign_id, known.phone_number)
-        for row in page.rows if page is not None else ():
-            if row.voicery_lead_id == known.voicery_lead_id:
-                return True, self._carries_reference(row, known.lead_id)
-        return False, False
-
-    def _carries_reference(self, row: ListedLead, lead_id: UUID) -> bool:
-        name = self._settings.reference_variable
-        return name is not None and row.variables is not None and row.variables.get(name) == str(lead_id)
 
     def _switch_watermark_off(self, why: str) -> None:
         self._watermark_off = True

@@ -1,5 +1,6 @@
 """The two calls that the dispatcher makes to Voicery. Each is one HTTP exchange and comes back as a `Reply`."""
 
+import os
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -32,6 +33,7 @@ _KEPT_HEADERS: Final = (
     "x-ratelimit-remaining",
     "x-ratelimit-reset",
 )
+_FRESH: Final = {"Cache-Control": "no-cache", "Pragma": "no-cache"}
 _HEADERS: Final = {
     "User-Agent": "voicery-dispatcher",
     "Accept": "application/json",
@@ -91,15 +93,21 @@ class VoiceryClient:
         return self._exchange(prepare, self._clocks(LEAD_BODY_CAP, before_write))
 
     def list_leads(
-        self, *, campaign_id: int, phone_number: str | None = None, page: int = 1, per_page: int = 100
+        self, *, campaign_id: int | None = None, phone_number: str | None = None, page: int = 1, per_page: int = 100
     ) -> Reply:
-        """GET one page of `user/leads`. `phone_number` matches partially at Voicery; `per_page` is 1 to 100."""
+        """GET one page of `user/leads`, of one campaign or of all.
+
+        `phone_number` matches partially at Voicery; `per_page` is 1 to 100. Each request has an address of its own and
+        asks for no cached answer (RFC 9111, 5.2.1.4): an old list proves nothing.
+        """
 
         def prepare(desk: _Desk) -> LeanRequest:
-            query: dict[str, str | int] = {"campaign_id": campaign_id, "page": page, "per_page": per_page}
+            query: dict[str, str | int] = {"page": page, "per_page": per_page, "_": os.urandom(6).hex()}
+            if campaign_id is not None:
+                query["campaign_id"] = campaign_id
             if phone_number is not None:
                 query["phone_number"] = phone_number
-            return _prepare(desk.session, "GET", self._list_url, query=query)
+            return _prepare(desk.session, "GET", self._list_url, headers=_FRESH, query=query)
 
         return self._exchange(prepare, self._clocks(LIST_BODY_CAP, None))
 

@@ -71,6 +71,7 @@ class Deliverer:
             channel,
             settings,
             worker=self._worker,
+            token=settings.account(account).token_fingerprint(),
             uniform=random.uniform,
             clock=steady_clock,
             pin_to=pinned_url(settings.account(account).base_url) if stored.base_url is None else None,
@@ -150,6 +151,7 @@ class Deliverer:
             Rate(self._limiter, account, settings.rate_limit),
             self._doorbell,
             account=account,
+            token=settings.account(account).token_fingerprint(),
             clock=steady_clock,
             stopping=self._stopping,
         )

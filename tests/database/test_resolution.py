@@ -31,13 +31,26 @@ class List:
         self.asked: list[str | None] = []
         self.meanwhile: Callable[[], None] = lambda: None
 
-    def list_leads(self, *, campaign_id: int, phone_number: str | None, page: int, per_page: int) -> Reply:
+    def list_leads(self, *, campaign_id: int | None, phone_number: str | None, page: int, per_page: int) -> Reply:
         self.asked.append(phone_number)
         self.meanwhile()
         if self.broken is not None:
             return self.broken
-        rows = self.campaign if phone_number is None else self.rows.get("+" + phone_number, [])
-        return Reply(status=200, body={"data": rows, "last_page": 1, "total": len(rows)})
+        if phone_number is None:
+            rows = sorted(self.campaign, key=lambda one: one["id"], reverse=True)
+        else:
+            rows = self.rows.get("+" + phone_number, [])
+        shown = rows[(page - 1) * per_page : page * per_page]
+        return Reply(
+            status=200,
+            body={
+                "data": shown,
+                "current_page": page,
+                "last_page": max(1, -(-len(rows) // per_page)),
+                "per_page": per_page,
+                "total": len(rows),
+            },
+        )
 
 
 class Case:
@@ -49,8 +62,18 @@ class Case:
         self.rate = Rate(1000, next_in_seconds=7.0)
         self.bell = Bell()
 
-    def in_doubt(self, number: int = 0, *, settles: float = 1.0, outcome: Kind = Kind.UNKNOWN, **lead: Any) -> Claimed:
-        """A lead whose POST ended so many settle times ago; due now."""
+    def in_doubt(
+        self, number: int = 0, *, settles: float = 1.0, outcome: Kind = Kind.UNKNOWN, before: bool = True, **lead: Any
+    ) -> Claimed:
+        """A lead whose POST ended so many settle times ago; due now. `before`: another one was accepted before it."""
+        if before and not self.list.campaign:
+            earlier = self.control(49, 900)
+            self.age(earlier, settles + 1)
+            self.queue.run(
+                "UPDATE dispatcher.leads SET finished_at = finished_at - make_interval(secs => :ago) WHERE id = :id",
+                id=earlier.lead_id,
+                ago=(settles + 1) * SETTLE,
+            )
         claimed = self.queue.claimed(number, **lead)
         self.queue.record(unknown(claimed) if outcome is Kind.UNKNOWN else result(claimed, State.UNKNOWN, outcome))
         self.age(claimed, settles)
@@ -76,14 +99,19 @@ class Case:
             ),
             seconds=settles * SETTLE,
         )
+        self.queue.run(
+            "UPDATE dispatcher.leads SET finished_at = finished_at - make_interval(secs => :seconds)",
+            seconds=settles * SETTLE,
+        )
         self.queue.run("UPDATE dispatcher.leads SET due_at = now() WHERE state = 'unknown'")
 
-    def control(self, number: int = 50, voicery_lead_id: int = 2000, *, listed: bool = True) -> None:
+    def control(self, number: int = 50, voicery_lead_id: int = 2000, *, listed: bool = True) -> Claimed:
         """A lead that was accepted just now; the list shows it."""
         claimed = self.queue.claimed(number)
         self.queue.record(accepted(claimed, voicery_lead_id))
         if listed:
-            self.list.rows[phone(number)] = [row(phone(number), voicery_lead_id)]
+            self.list.campaign.append(row(phone(number), voicery_lead_id))
+        return claimed
 
     def resolution(self, **values: Any) -> Resolution:
         settings = Settings(settle_seconds=SETTLE, unknown_for_seconds=30 * SETTLE, run_for_seconds=5)
@@ -100,6 +128,13 @@ class Case:
 
     def run(self, **values: Any) -> int:
         return self.resolution(**values).run()
+
+    def hold(self, doubt: Claimed) -> None:
+        """Look until patience is over."""
+        for _ in range(2):
+            self.run(unknown_for_seconds=SETTLE, on_unknown=OnUnknown.HOLD)
+            self.later(1)
+        assert self.queue.lead(doubt.lead_id).state == "failed"
 
     def incidents(self) -> list[str]:
         return [one.kind for one in self.queue.rows("SELECT kind FROM dispatcher.incidents ORDER BY id")]
@@ -226,9 +261,8 @@ def test_a_row_that_another_lead_holds_is_not_ours(case: Case) -> None:
 
 
 def test_a_lead_that_failed_is_found_later(case: Case) -> None:
-    doubt = case.in_doubt(settles=40)
-    case.run()
-    assert case.queue.lead(doubt.lead_id).state == "failed"
+    doubt = case.in_doubt()
+    case.hold(doubt)
     case.list.rows[phone(0)] = [row(phone(0), 1001)]
     (finding,) = case.resolution().look_up([doubt.lead_id])
     assert (finding.verdict, finding.voicery_lead_id) == (Verdict.MATCH, 1001)
@@ -238,10 +272,9 @@ def test_a_lead_that_failed_is_found_later(case: Case) -> None:
 
 
 def test_a_lead_that_failed_is_never_sent_again_by_a_look_up(case: Case) -> None:
-    doubt = case.in_doubt(settles=40)
+    doubt = case.in_doubt()
     case.control()
-    case.run(on_unknown=OnUnknown.HOLD)
-    case.later(1)
+    case.hold(doubt)
     (finding,) = case.resolution().look_up([doubt.lead_id])
     assert (finding.decision.step, finding.decision.proof) == (Step.STAY, True)
     assert case.queue.lead(doubt.lead_id).state == "failed"
@@ -249,8 +282,8 @@ def test_a_lead_that_failed_is_never_sent_again_by_a_look_up(case: Case) -> None
 
 
 def test_a_dismissed_lead_that_is_found_beside_a_live_one_is_an_incident(case: Case) -> None:
-    doubt = case.in_doubt(settles=40)
-    case.run()
+    doubt = case.in_doubt()
+    case.hold(doubt)
     case.queue.run("UPDATE dispatcher.leads SET resolved_at = now() WHERE id = :id", id=doubt.lead_id)
     case.queue.put(0)
     case.list.rows[phone(0)] = [row(phone(0), 1001)]
@@ -366,6 +399,8 @@ def test_ids_that_do_not_grow_switch_the_watermark_off(strange: Any, case: Case)
         case.control()
     else:
         case.list.rows[phone(0)] = [row(phone(1), 1) | {"id": strange}]
+    case.run()
+    case.later(1)
     case.run()
     (account,) = case.queue.rows("SELECT watermark_off FROM dispatcher.accounts")
     assert account.watermark_off

@@ -1,0 +1,44 @@
+"""How alike two spellings of a phone number are. A list may show a number otherwise than it was sent."""
+
+import re
+from enum import StrEnum
+from typing import Final
+
+from dispatcher.decisions.reply import same_number
+
+_TELLING_DIGITS: Final = 8
+"""Numbers that end in the same so many digits may be one: +52 1 55 … is +52 55 …, and 0171 … is +49 171 …"""
+_FEWEST_DIGITS: Final = 6
+"""Fewer digits name no person."""
+_READABLE: Final = re.compile(r"(?:tel:)?[+\d\s()./\u2010-\u2015\u2212-]+", re.IGNORECASE)
+
+
+class Likeness(StrEnum):
+    """What comparing two spellings comes to."""
+
+    SAME = "same"
+    ALIKE = "alike"  # may be another form of the number: national, with a mobile prefix, shortened
+    OTHER = "other"
+    UNREADABLE = "unreadable"  # masked, or no number at all: it may be any
+
+
+def likeness(shown: str, sent: str) -> Likeness:
+    """Compare a number as Voicery's list shows it with one as it was sent (E.164)."""
+    digits, full = _digits(shown), _digits(sent)
+    if not digits or _READABLE.fullmatch(shown.strip()) is None:
+        return Likeness.UNREADABLE
+    if same_number(shown, sent):
+        return Likeness.SAME
+    if len(digits) < _FEWEST_DIGITS:
+        return Likeness.OTHER
+    if len(digits) > len(full) and shown.strip().startswith("+") and full in digits:
+        return Likeness.OTHER  # a whole number that is longer, which the list finds because it holds ours
+    telling = min(_TELLING_DIGITS, len(digits), len(full))
+    if digits[-telling:] == full[-telling:] or full.startswith(digits):
+        return Likeness.ALIKE
+    return Likeness.OTHER
+
+
+def _digits(number: str) -> str:
+    """The digits without what leads to a country or an area: `00`, or `0`."""
+    return "".join(character for character in number if character.isdecimal()).lstrip("0")
