@@ -133,15 +133,17 @@ def _run_alembic(connection: Connection, tell: Tell) -> None:
 
 def _wait_for_others(guard: Connection, tell: Tell) -> None:
     """Hold the lock of all who migrate in the open transaction of `guard`, which works behind a pooler too."""
-    guard.execute(text("SET LOCAL idle_in_transaction_session_timeout = 0"))
     until, told = time.monotonic() + _OTHERS_SECONDS, False
     while not guard.execute(text("SELECT pg_try_advisory_xact_lock(:key)"), {"key": _LOCK}).scalar():
+        guard.rollback()  # an open query keeps its snapshot, for which the building of an index would wait
         if time.monotonic() > until:
             raise StoreUnavailable("Another `dispatcher migrate` has been running for 10 minutes; end it, then repeat.")
         if not told:
             tell("Another `dispatcher migrate` is running; waiting for it to end.")
             told = True
         time.sleep(0.2)
+    # Without parameters, so that the driver sends it as a simple query, which ends the one before and its snapshot.
+    guard.exec_driver_sql("SET LOCAL idle_in_transaction_session_timeout = 0")
 
 
 def _refuse_unknown(found: str | None) -> None:

@@ -42,6 +42,26 @@ BEGIN
     );
 END
 $function$
+CREATE OR REPLACE FUNCTION dispatcher.keep_watermark()
+ RETURNS trigger
+ LANGUAGE plpgsql
+AS $function$
+BEGIN
+    INSERT INTO dispatcher.accounts AS kept (name, watermark)
+    SELECT account, max(voicery_lead_id) FROM gone WHERE voicery_lead_id IS NOT NULL GROUP BY account
+    ON CONFLICT (name) DO UPDATE SET watermark = excluded.watermark WHERE kept.watermark < excluded.watermark;
+    RETURN NULL;
+END
+$function$
+CREATE OR REPLACE FUNCTION dispatcher.note_gate_move()
+ RETURNS trigger
+ LANGUAGE plpgsql
+AS $function$
+BEGIN
+    NEW.moved_at := clock_timestamp();
+    RETURN NEW;
+END
+$function$
 CREATE OR REPLACE FUNCTION dispatcher.order_attempt_times()
  RETURNS trigger
  LANGUAGE plpgsql
@@ -51,6 +71,47 @@ BEGIN
     NEW.finished_at := CASE WHEN NEW.finished_at IS NOT NULL
         THEN greatest(NEW.finished_at, NEW.ended_at, NEW.started_at) END;
     RETURN NEW;
+END
+$function$
+CREATE OR REPLACE FUNCTION dispatcher.pass_place_on()
+ RETURNS trigger
+ LANGUAGE plpgsql
+AS $function$
+DECLARE
+    next_id uuid;
+BEGIN
+    SELECT waiting.id INTO next_id FROM dispatcher.leads AS waiting
+    WHERE waiting.duplicate_of = NEW.id AND waiting.state = 'duplicate' AND waiting.attempt_id IS NULL
+      AND (waiting.expires_at IS NULL OR waiting.expires_at > now())
+      AND NOT (NEW.state = 'failed' AND NEW.failure_class = 'rejected' AND waiting.payload_hash = NEW.payload_hash)
+    ORDER BY waiting.created_at DESC, waiting.id DESC
+    LIMIT 1
+    FOR UPDATE SKIP LOCKED;
+    IF next_id IS NULL THEN
+        RETURN NULL;
+    END IF;
+    UPDATE dispatcher.leads
+    SET state = 'pending', duplicate_of = NULL, finished_at = NULL, due_at = greatest(due_at, now()), updated_at = now()
+    WHERE id = next_id;
+    UPDATE dispatcher.leads SET duplicate_of = next_id, updated_at = now()
+    WHERE duplicate_of = NEW.id AND state = 'duplicate' AND attempt_id IS NULL;
+    INSERT INTO dispatcher.audit_log (actor, action, subject, detail)
+    VALUES ('dispatcher', 'take_place', next_id::text, jsonb_build_object('of', NEW.id, 'because',
+        coalesce(NEW.failure_class, NEW.state)));
+    RETURN NULL;
+EXCEPTION WHEN unique_violation THEN
+    RETURN NULL;  -- another lead of the person became live meanwhile, and stands for these duplicates too
+END
+$function$
+CREATE OR REPLACE FUNCTION dispatcher.proof_holds(asked_at timestamp with time zone, holds interval, for_account text, for_campaign bigint)
+ RETURNS boolean
+ LANGUAGE plpgsql
+AS $function$
+BEGIN
+    RETURN asked_at > now() - holds AND NOT EXISTS (
+        SELECT FROM dispatcher.gates
+        WHERE account = for_account AND COALESCE(campaign_id, 0) IN (0, for_campaign) AND moved_at > asked_at
+    );
 END
 $function$
 CREATE OR REPLACE FUNCTION dispatcher.refuse_illegal_move()
@@ -74,6 +135,9 @@ TABLE accounts WITH ()
     base_url text
     watermark_off boolean NOT NULL DEFAULT false
     list_off_until timestamp with time zone
+    watermark bigint NOT NULL DEFAULT 0
+    terms jsonb
+    terms_by text
     CONSTRAINT accounts_name_check CHECK ((name ~ '^[a-z0-9_]{1,40}$'::text))
     CONSTRAINT accounts_pkey PRIMARY KEY (name)
     CREATE UNIQUE INDEX accounts_pkey ON dispatcher.accounts USING btree (name)
@@ -165,6 +229,7 @@ TABLE gates WITH ()
     until timestamp with time zone
     by text
     note text
+    moved_at timestamp with time zone
     CONSTRAINT gates_closed_has_reason_check CHECK (((state = 'open'::text) = (reason IS NULL)))
     CONSTRAINT gates_pkey PRIMARY KEY (id)
     CONSTRAINT gates_state_check CHECK ((state = ANY (ARRAY['open'::text, 'closed'::text, 'probing'::text])))
@@ -172,6 +237,7 @@ TABLE gates WITH ()
     CREATE UNIQUE INDEX gates_pkey ON dispatcher.gates USING btree (id)
     CREATE UNIQUE INDEX gates_scope ON dispatcher.gates USING btree (account, COALESCE(campaign_id, (0)::bigint))
     CREATE TRIGGER gates_alert AFTER UPDATE OF state, reason ON dispatcher.gates FOR EACH ROW WHEN (((new.state = 'closed'::text) AND (new.reason <> ALL (ARRAY['paused'::text, 'throttled'::text])) AND (new.reason IS DISTINCT FROM old.reason))) EXECUTE FUNCTION dispatcher.alert_of_gate()
+    CREATE TRIGGER gates_moved BEFORE UPDATE OF state ON dispatcher.gates FOR EACH ROW WHEN ((old.state <> new.state)) EXECUTE FUNCTION dispatcher.note_gate_move()
 TABLE idempotency_keys WITH ()
     account text NOT NULL
     key text NOT NULL
@@ -240,6 +306,8 @@ TABLE lead_attempts WITH (autovacuum_analyze_scale_factor=0.02, autovacuum_vacuu
     response text
     evidence jsonb NOT NULL DEFAULT '{}'::jsonb
     worker text
+    token text
+    reference text
     CONSTRAINT lead_attempts_lead_id_fkey FOREIGN KEY (lead_id) REFERENCES dispatcher.leads(id) ON DELETE CASCADE
     CONSTRAINT lead_attempts_order_check CHECK (((started_at <= ended_at) AND (started_at <= finished_at) AND (ended_at <= finished_at)))
     CONSTRAINT lead_attempts_pkey PRIMARY KEY (id)
@@ -260,6 +328,7 @@ TABLE lead_contacts WITH ()
     CONSTRAINT lead_contacts_pkey PRIMARY KEY (lead_id, "position")
     CREATE UNIQUE INDEX lead_contacts_pkey ON dispatcher.lead_contacts USING btree (lead_id, "position")
     CREATE INDEX lead_contacts_voicery_lead_id ON dispatcher.lead_contacts USING btree (account, voicery_lead_id) WHERE (voicery_lead_id IS NOT NULL)
+    CREATE TRIGGER lead_contacts_keep_watermark AFTER DELETE ON dispatcher.lead_contacts REFERENCING OLD TABLE AS gone FOR EACH STATEMENT EXECUTE FUNCTION dispatcher.keep_watermark()
 TABLE lead_revisions WITH ()
     lead_id uuid NOT NULL
     revision integer NOT NULL
@@ -301,6 +370,7 @@ TABLE leads WITH (autovacuum_analyze_scale_factor=0.02, autovacuum_vacuum_cost_d
     updated_at timestamp with time zone NOT NULL DEFAULT now()
     finished_at timestamp with time zone
     resolved_at timestamp with time zone
+    proven_at timestamp with time zone
     CONSTRAINT leads_attempts_check CHECK ((attempts >= 0))
     CONSTRAINT leads_campaign_id_check CHECK ((campaign_id > 0))
     CONSTRAINT leads_failed_has_class_check CHECK (((state = 'failed'::text) = (failure_class IS NOT NULL)))
@@ -319,7 +389,10 @@ TABLE leads WITH (autovacuum_analyze_scale_factor=0.02, autovacuum_vacuum_cost_d
     CREATE UNIQUE INDEX leads_pkey ON dispatcher.leads USING btree (id)
     CREATE INDEX leads_unknown ON dispatcher.leads USING btree (account, due_at) WHERE (state = 'unknown'::text)
     CREATE UNIQUE INDEX leads_voicery_lead_id ON dispatcher.leads USING btree (account, voicery_lead_id) WHERE (voicery_lead_id IS NOT NULL)
-    CREATE TRIGGER leads_legal_moves BEFORE UPDATE OF state ON dispatcher.leads FOR EACH ROW WHEN (((old.state <> new.state) AND (((((((((((((((old.state <> 'pending'::text) OR (new.state <> 'sending'::text)) AND ((old.state <> 'pending'::text) OR (new.state <> 'cancelled'::text))) AND ((old.state <> 'pending'::text) OR (new.state <> 'failed'::text))) AND ((old.state <> 'sending'::text) OR (new.state <> 'accepted'::text))) AND ((old.state <> 'sending'::text) OR (new.state <> 'pending'::text))) AND ((old.state <> 'sending'::text) OR (new.state <> 'duplicate'::text))) AND ((old.state <> 'sending'::text) OR (new.state <> 'failed'::text))) AND ((old.state <> 'sending'::text) OR (new.state <> 'unknown'::text))) AND ((old.state <> 'unknown'::text) OR (new.state <> 'accepted'::text))) AND ((old.state <> 'unknown'::text) OR (new.state <> 'pending'::text))) AND ((old.state <> 'unknown'::text) OR (new.state <> 'failed'::text))) AND ((old.state <> 'unknown'::text) OR (new.state <> 'duplicate'::text))) AND ((old.state <> 'failed'::text) OR (new.state <> 'pending'::text))) AND ((old.state <> 'failed'::text) OR (new.state <> 'accepted'::text))))) EXECUTE FUNCTION dispatcher.refuse_illegal_move()
+    CREATE INDEX leads_waiting_duplicates ON dispatcher.leads USING btree (duplicate_of) WHERE ((state = 'duplicate'::text) AND (attempt_id IS NULL) AND (duplicate_of IS NOT NULL))
+    CREATE TRIGGER leads_keep_watermark AFTER DELETE ON dispatcher.leads REFERENCING OLD TABLE AS gone FOR EACH STATEMENT EXECUTE FUNCTION dispatcher.keep_watermark()
+    CREATE TRIGGER leads_legal_moves BEFORE UPDATE OF state ON dispatcher.leads FOR EACH ROW WHEN (((old.state <> new.state) AND (((((((((((((((((old.state <> 'pending'::text) OR (new.state <> 'sending'::text)) AND ((old.state <> 'pending'::text) OR (new.state <> 'cancelled'::text))) AND ((old.state <> 'pending'::text) OR (new.state <> 'failed'::text))) AND ((old.state <> 'pending'::text) OR (new.state <> 'unknown'::text))) AND ((old.state <> 'sending'::text) OR (new.state <> 'accepted'::text))) AND ((old.state <> 'sending'::text) OR (new.state <> 'pending'::text))) AND ((old.state <> 'sending'::text) OR (new.state <> 'duplicate'::text))) AND ((old.state <> 'sending'::text) OR (new.state <> 'failed'::text))) AND ((old.state <> 'sending'::text) OR (new.state <> 'unknown'::text))) AND ((old.state <> 'unknown'::text) OR (new.state <> 'accepted'::text))) AND ((old.state <> 'unknown'::text) OR (new.state <> 'pending'::text))) AND ((old.state <> 'unknown'::text) OR (new.state <> 'failed'::text))) AND ((old.state <> 'unknown'::text) OR (new.state <> 'duplicate'::text))) AND ((old.state <> 'failed'::text) OR (new.state <> 'pending'::text))) AND ((old.state <> 'failed'::text) OR (new.state <> 'accepted'::text))) AND ((old.state <> 'duplicate'::text) OR (new.state <> 'pending'::text))))) EXECUTE FUNCTION dispatcher.refuse_illegal_move()
+    CREATE TRIGGER leads_pass_place_on AFTER UPDATE OF state ON dispatcher.leads FOR EACH ROW WHEN (((old.state <> new.state) AND (NOT new.allow_dupplicate) AND ((new.state = 'cancelled'::text) OR ((new.state = 'failed'::text) AND (new.failure_class <> 'outcome_unknown'::text))))) EXECUTE FUNCTION dispatcher.pass_place_on()
 TABLE operation_leads WITH ()
     operation_id uuid NOT NULL
     position integer NOT NULL
