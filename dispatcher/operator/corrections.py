@@ -13,6 +13,7 @@ from sqlalchemy import Connection, text
 
 from dispatcher.errors import NotAllowed
 from dispatcher.lead.lead import Lead
+from dispatcher.operator import decided
 from dispatcher.operator.replay import Failures
 from dispatcher.store import audit
 from dispatcher.store.database import Database
@@ -87,8 +88,8 @@ class Corrections:
         """Change `phone_number`, `campaign_id` or `variables` of a failed lead, and by default replay it.
 
         Raises `InvalidLead` with every fault; `LeadNotFound`, or `NotAllowed` with the reason: nothing would change,
-        the lead has not failed (or not by `failure_id`), its earlier POST may have worked, or another live lead stands
-        for the new person. Whoever refuses, nothing is changed.
+        the lead has not failed (or not by `failure_id`), an earlier POST of it may have worked, or another live lead
+        stands for the new person. Whoever refuses, nothing is changed.
         """
 
         def act(connection: Connection) -> None:
@@ -128,7 +129,20 @@ def _change(connection: Connection, lead_id: UUID, changes: Mapping[str, Any], a
     lead = Lead.parse({**before, **changes})
     if not changed:
         return False
+    _refuse_in_doubt(connection, lead_id)
     if not correct(connection, lead_id, lead, actor=actor, note=note):
         raise NotAllowed("Only a failed lead can be corrected; `dispatcher explain` says what this one does.")
     audit.note(connection, actor, "correct", str(lead_id), {"changed": changed, "note": note})
     return True
+
+
+def _refuse_in_doubt(connection: Connection, lead_id: UUID) -> None:
+    """A lead stands for the person of its POST that may have worked; as another lead it would leave that one free."""
+    lead = decided.lock(connection, lead_id)
+    since = None if lead is None else decided.in_doubt_since(connection, lead)
+    if since is not None:
+        raise NotAllowed(
+            f"The POST of {since:%Y-%m-%d %H:%M:%S} UTC may have worked, and a change would forget for whom. Run "
+            f"`dispatcher lookup {lead_id}` and correct it within 10 minutes of a proof that it did not; or dismiss it "
+            "(`dispatcher resolve`) and submit the corrected lead as a new one, if a second call is acceptable."
+        )

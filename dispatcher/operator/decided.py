@@ -9,6 +9,7 @@ import orjson
 from sqlalchemy import Connection, Row, TextClause, text
 
 from dispatcher.decisions.states import FailureClass, State
+from dispatcher.store.proof import FIRST_IN_QUEUE, PROVEN_AT
 from dispatcher.store.schema import LIVE_STRICT
 from dispatcher.store.statement import START, Start, start_values
 
@@ -61,9 +62,12 @@ SELECT expires_at FROM dispatcher.leads WHERE id = :id AND expires_at > now() AN
 _REPLAY = text(f"""
 WITH moved AS (
     -- A new budget; `resends` stays: at most one automatic resend in a lead's life.
-    UPDATE dispatcher.leads
+    UPDATE dispatcher.leads AS lead
     SET state = 'pending', failure_class = NULL, attempts = 0, first_attempt_at = NULL,
-        due_at = {START},
+        -- What rests on a proof goes first and only while that holds; a replay for later is looked up again when due.
+        proven_at = CASE WHEN :overruled OR {PROVEN_AT} IS NULL THEN NULL
+            WHEN {START} > now() THEN to_timestamp(0) ELSE {PROVEN_AT} END,
+        due_at = CASE WHEN {START} > now() OR :overruled OR {PROVEN_AT} IS NULL THEN {START} ELSE {FIRST_IN_QUEUE} END,
         expires_at = CASE WHEN expires_at > now() THEN expires_at END,
         last_error = NULL, finished_at = NULL, resolved_at = NULL, updated_at = now()
     WHERE id = :id AND state = 'failed'
@@ -196,9 +200,13 @@ def replay(
     actor: str,
     note: str | None,
     not_before: Start = None,
+    overruled: bool = False,
 ) -> bool:
-    """Move failed → pending. Raises `StatementRefused` of `leads_one_live` where a rival was faster."""
-    values = {"id": lead.id, "actor": actor, "note": note, **start_values(not_before)}
+    """Move failed → pending. Raises `StatementRefused` of `leads_one_live` where a rival was faster.
+
+    `overruled`: the person may have been called, and somebody accepts a second call; no proof is asked for then.
+    """
+    values = {"id": lead.id, "actor": actor, "note": note, "overruled": overruled, **start_values(not_before)}
     return connection.execute(_REPLAY, values).first() is not None
 
 

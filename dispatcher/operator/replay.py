@@ -210,7 +210,7 @@ class Failures:
         not_before: Start = None,
     ) -> Locked:
         lead, doubt = self._may_replay(connection, lead_id, even_if_called=even_if_called, not_before=not_before)
-        decided.replay(connection, lead, actor=actor, note=note, not_before=not_before)
+        decided.replay(connection, lead, actor=actor, note=note, not_before=not_before, overruled=doubt is not None)
         detail: dict[str, Any] = {"failure_class": lead.failure_class, "note": note}
         if not_before is not None:
             detail["not_before"] = str(not_before)
