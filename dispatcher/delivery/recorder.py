@@ -236,7 +236,7 @@ class Recorder:
             except (TryAgain, StatementRefused, StoreUnavailable):
                 continue
             if reopened:
-                events.note("proof.stale", lead_id=str(lead_id), account=self._channel.account)
+                events.info("proof.stale", lead_id=str(lead_id), account=self._channel.account)
 
     def _settle_unacknowledged(self) -> None:
         """Give back what a claim opened that was not acknowledged: it was not sent, so it is not in doubt."""
