@@ -89,7 +89,7 @@ CREATE OR REPLACE TRIGGER {table}_keep_watermark AFTER DELETE ON dispatcher.{tab
 WAITING_DUPLICATES = """ON dispatcher.leads (duplicate_of)
     WHERE state = 'duplicate' AND attempt_id IS NULL AND duplicate_of IS NOT NULL"""
 
-PASS_PLACE_ON = """
+TAKE_PLACE = """
 CREATE OR REPLACE FUNCTION dispatcher.pass_place_on() RETURNS trigger LANGUAGE plpgsql AS $$
 DECLARE
     next_id uuid;
@@ -119,7 +119,7 @@ END
 $$
 """
 
-PASSES_PLACE_ON = """
+TAKES_PLACE = """
 CREATE OR REPLACE TRIGGER leads_pass_place_on AFTER UPDATE OF state ON dispatcher.leads
     FOR EACH ROW WHEN (
         OLD.state <> NEW.state AND NOT NEW.allow_dupplicate
@@ -141,8 +141,8 @@ def upgrade() -> None:
         ("leads", KEEP_WATERMARK),
         ("leads", KEEPS_WATERMARK.format(table="leads")),
         ("lead_contacts", KEEPS_WATERMARK.format(table="lead_contacts")),
-        ("leads", PASS_PLACE_ON),
-        ("leads", PASSES_PLACE_ON),
+        ("leads", TAKE_PLACE),
+        ("leads", TAKES_PLACE),
     ):
         change(statement, table=table)
 
