@@ -10,8 +10,9 @@ _SPAN: Final = re.compile(r"(?P<count>\d{1,9}(?:\.\d{1,6})?)\s*(?P<unit>s|m|min|
 _DAY: Final = re.compile(r"(?P<day>today|tomorrow)\s+(?P<time>\S.*)")
 _UNIT_SECONDS: Final = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86_400, "w": 604_800}
 _LONGEST: Final = timedelta(days=3660)
+_FIRST_YEAR, _LAST_YEAR = 1970, 9998  # each instant of these has a date in every zone
 _SKEW_SECONDS: Final = 5.0
-"""The reader's clock and the database's may differ by so much: what is no further ahead is now."""
+"""What is no further ahead than this is now: the reader's clock and the database's may differ by it."""
 
 _STEADY: Final = getattr(clocks, "CLOCK_BOOTTIME", clocks.CLOCK_MONOTONIC)
 
@@ -124,6 +125,9 @@ def _of_day(text: str, now: datetime, *, days: int) -> datetime:
 
 def _iso(text: str, examples: str) -> datetime:
     try:
-        return datetime.fromisoformat(text)
+        moment = datetime.fromisoformat(text)
     except ValueError:
         raise ValueError(f"it is not a time; write {examples}") from None
+    if not _FIRST_YEAR <= moment.year <= _LAST_YEAR:
+        raise ValueError(f"it is not in a year from {_FIRST_YEAR} to {_LAST_YEAR}; write {examples}")
+    return moment

@@ -88,13 +88,20 @@ class FailureFilter:
 
     @classmethod
     def parse(cls, given: Mapping[str, Any]) -> "FailureFilter":
-        """Return the filter of these names and values; raise `ValueError` for an unknown name or failure class."""
+        """Return the filter of these names and values.
+
+        Raise `ValueError` for an unknown name or failure class, and for a time without its zone.
+        """
         strangers = sorted(set(given) - set(cls.names()))
         if strangers:
             raise ValueError(f"{strangers[0]} is no filter; the filters are {', '.join(cls.names())}")
         failure_class = given.get("failure_class")
         if failure_class is not None and failure_class not in set(FailureClass):
             raise ValueError(f"failure_class is not one of {', '.join(FailureClass)}")
+        for name in _TIMES:
+            moment = given.get(name)
+            if moment is not None and (not isinstance(moment, datetime) or moment.utcoffset() is None):
+                raise ValueError(f"{name} is not an aware datetime; pass e.g. datetime.now(UTC) - timedelta(hours=1)")
         return cls(**dict(given) | {"failure_class": None if failure_class is None else FailureClass(failure_class)})
 
     @classmethod
@@ -117,6 +124,9 @@ class FailureFilter:
             for name, value in given.items()
             if value is not None
         }
+
+
+_TIMES: Final = ("submitted_since", "submitted_before", "failed_since", "failed_before")
 
 
 def variable_of(text: str) -> tuple[str, str]:

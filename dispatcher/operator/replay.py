@@ -290,8 +290,6 @@ def _refuse_rival(connection: Connection, lead_id: UUID) -> None:
 
 
 def _refuse_too_late(connection: Connection, lead_id: UUID, not_before: Start) -> None:
-    if isinstance(not_before, datetime) and not_before.tzinfo is None:
-        raise NotAllowed("A time needs its zone: pass an aware datetime.")
     expires_at = None if not_before is None else decided.expires_before(connection, lead_id, not_before)
     if expires_at is not None:
         raise NotAllowed(

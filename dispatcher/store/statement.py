@@ -15,6 +15,9 @@ from psycopg.rows import namedtuple_row
 from sqlalchemy import Connection, text
 from sqlalchemy.engine import make_url
 
+from dispatcher.errors import FieldError, NotAllowed
+from dispatcher.lead.options import checked_time
+
 _LEADING: Final = re.compile(r"^\s*(--.*)?\n?", re.MULTILINE)
 
 
@@ -75,13 +78,16 @@ START: Final = "greatest(now(), coalesce(CAST(:at AS timestamptz), now() + CAST(
 
 
 def start_values(not_before: Start) -> dict[str, Any]:
-    """What `START` binds."""
+    """Return what `START` binds; raise `NotAllowed` for a time that is none."""
+    start = checked_time("not_before", not_before)
+    if isinstance(start, FieldError):
+        raise NotAllowed(f"{start}.")
     return {
-        "at": not_before if isinstance(not_before, datetime) else None,
-        "delay": not_before if isinstance(not_before, timedelta) else None,
+        "at": start if isinstance(start, datetime) else None,
+        "delay": start if isinstance(start, timedelta) else None,
     }
 
 
 def first_id(moment: datetime) -> UUID:
     """The smallest UUIDv7 of this millisecond (RFC 9562 section 5.7)."""
-    return UUID(int=int(moment.timestamp() * 1000) << 80 | 0x7 << 76 | 0x2 << 62)
+    return UUID(int=max(0, int(moment.timestamp() * 1000)) << 80 | 0x7 << 76 | 0x2 << 62)

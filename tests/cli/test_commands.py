@@ -191,6 +191,35 @@ def test_a_column_that_is_mapped_twice_is_a_misuse(run: Line, tmp_path: Path) ->
     assert "the column “x” twice" in result.output
 
 
+def test_an_import_says_what_it_guessed_and_what_a_country_completed(run: Line, rows: Rows, tmp_path: Path) -> None:
+    file = tmp_path / "leads.csv"
+    file.write_bytes("phone,campaign,name\n(202) 555-0151,Sale,Zoë\n".encode("cp1252"))
+    command = ("import", str(file), "--country", "US", "--campaign", "42")
+
+    masked, shown = run(*command, "--plan"), run(*command, "--plan", "--reveal")
+    assert "as cp1252 it has e.g. “oë”. If that is wrong, name the right one: --encoding" in masked.output
+    assert "every lead goes into campaign 42, as --campaign says" in " ".join(masked.output.split())
+    assert "--country completed 1 number written without +: 1 as +1" in masked.output
+    assert "line 2: •••151 → +•••0151 (+1)" in masked.output
+    assert "Zoë" not in masked.output
+    assert "5550151" not in masked.output
+    assert "“Zoë”" in shown.output
+    assert "line 2: (202) 555-0151 → +12025550151 (+1)" in shown.output
+    planned = run.json(*command, "--plan")
+    assert (planned["encoding_guessed"], planned["encoding_example"], planned["completed"]) == (True, "oë", 1)
+
+    stored = run.json(*command, "--encoding", "latin-1")
+    assert (stored["submitted"], stored["encoding"], stored["encoding_guessed"]) == (1, "iso8859-1", False)
+    assert rows.one("SELECT variables FROM dispatcher.leads")[0] == {"name": "Zoë", "campaign": "Sale"}
+    for options, words in (
+        (("--encoding", "rot13"), "is no encoding of text"),
+        (("--country", "GER"), "two letters of a country"),
+        (("--national",), "needs the country of the numbers"),
+    ):
+        refused = run("import", str(file), *options)
+        assert (refused.exit_code, words in " ".join(refused.output.split())) == (2, True)
+
+
 # Looking --------------------------------------------------------------------------------------------------------------
 
 
