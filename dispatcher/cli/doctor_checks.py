@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Final
 
@@ -11,7 +11,7 @@ from sqlalchemy import Connection
 
 from dispatcher import moments
 from dispatcher.broker.connection import connect, refuse_cluster
-from dispatcher.cli import doctor_stores
+from dispatcher.cli import screen
 from dispatcher.cli.doctor import Check, Verdict
 from dispatcher.config.account import pinned_url
 from dispatcher.config.settings import Settings
@@ -19,19 +19,26 @@ from dispatcher.decisions.outcome import Reason
 from dispatcher.decisions.reply import Reply
 from dispatcher.errors import DispatcherError, NotConfigured, SchemaOutOfDate
 from dispatcher.lead.options import DEFAULT_ACCOUNT
+from dispatcher.operator import health
+from dispatcher.operator.health import WITHIN_SECONDS, Pulse
 from dispatcher.operator.leads import Reads
 from dispatcher.operator.overview import Overview
-from dispatcher.store import accounts, migration
+from dispatcher.store import accounts, migration, postgres
 from dispatcher.store.database import Database, StatementRefused
+from dispatcher.store.postgres import Limits, LongTransaction, Session, TableSize
 
 OLDEST_POSTGRES: Final = 140_000
 OLDEST_REDIS: Final = (6, 2)
 WORKER_SILENT_SECONDS: Final = 60.0
 CLOCK_SKEW_SECONDS: Final = 5.0
+LONG_SECONDS: Final = 300.0
+MANY_DEAD_ROWS: Final = 100_000
+"""Below this a table's dead rows cost nothing, whatever their share."""
+_FEW_CONNECTIONS_LEFT: Final = 0.9
 
 
 def check_everything(*, strict: bool = False, online: bool = False) -> list[Check]:
-    """Every check, in the order in which a person would mend things.
+    """Run every check, in the order in which a person would repair things.
 
     strict   an unknown setting is bad
     online   ask Voicery too: one GET of the list for each account, which counts against the rate limit
@@ -62,18 +69,15 @@ def _postgres(settings: Settings) -> Iterator[Check]:
     try:
         with database.transaction() as connection:
             yield from _server(connection)
-            with database.autocommit() as plain:  # a transaction of ours would have asked for more
-                yield from doctor_stores.session(plain)
+            with database.autocommit() as plain:  # a transaction would have set more
+                yield from judge_session(postgres.session_settings(plain))
             migration.check(connection)
             yield Check("Schema", Verdict.GOOD, f"at revision {migration.head()}")
             yield from _pinned_urls(settings, connection)
-            for check in (
-                doctor_stores.limits,
-                doctor_stores.bloat,
-                doctor_stores.transactions,
-                doctor_stores.doorbells,
-            ):
-                yield from check(connection)
+            yield from judge_limits(postgres.server_limits(connection))
+            yield from judge_bloat(postgres.table_sizes(connection))
+            yield from judge_transactions(postgres.long_transactions(connection, seconds=LONG_SECONDS))
+            yield judge_doorbells(health.read(connection))
         yield from _work(Reads(database).overview())
     except SchemaOutOfDate as error:
         yield Check("Schema", Verdict.BAD, str(error), error.remedy)
@@ -94,7 +98,7 @@ def _answers_as_pooler(settings: Settings) -> bool:
     database = _open(settings, pooler=True)
     try:
         with database.transaction() as connection:
-            doctor_stores.read(connection)
+            postgres.read(connection)
     except (DispatcherError, StatementRefused):
         return False
     finally:
@@ -103,7 +107,7 @@ def _answers_as_pooler(settings: Settings) -> bool:
 
 
 def _server(connection: Connection) -> Iterator[Check]:
-    asked = doctor_stores.read(connection)
+    asked = postgres.read(connection)
     if asked.number < OLDEST_POSTGRES:
         yield Check("Postgres", Verdict.BAD, f"version {asked.version}", "Use Postgres 14 or newer.")
     elif asked.standby:
@@ -122,6 +126,76 @@ def _server(connection: Connection) -> Iterator[Check]:
         yield Check("Clock", Verdict.DOUBTFUL, found, "Schedules follow the database's clock; set both by NTP.")
     else:
         yield Check("Clock", Verdict.GOOD, f"within {moments.span(CLOCK_SKEW_SECONDS)} of the database's")
+
+
+def judge_session(seen: Session) -> Iterator[Check]:
+    """Check what a session must have: our connections ask for it; behind a pooler the role must have it."""
+    if not seen.synchronous_commit:
+        found = "synchronous_commit is off: a crash of Postgres may forget a claim whose POST has left"
+        advice = f"ALTER ROLE {seen.role} SET synchronous_commit = on"
+        yield Check("Session", Verdict.BAD, found, advice)
+    missing = [
+        name
+        for name, there in (("statement_timeout", seen.statement_timeout), ("lock_timeout", seen.lock_timeout))
+        if not there
+    ]
+    if missing:
+        found = f"{' and '.join(missing)} not set: a stuck statement would wait for ever"
+        yield Check("Session", Verdict.DOUBTFUL, found, f"ALTER ROLE {seen.role} SET …, as docs/operations.md says.")
+    if seen.synchronous_commit and not missing:
+        yield Check("Session", Verdict.GOOD, "commits are waited for; statements and locks have a time limit")
+
+
+def judge_limits(seen: Limits) -> Iterator[Check]:
+    """Check autovacuum and the number of connections."""
+    if not seen.autovacuum:
+        advice = "Set autovacuum = on: the queue lives on dead rows, and slows down until they are removed."
+        yield Check("Autovacuum", Verdict.BAD, "is off", advice)
+    found = f"{seen.connected} of {seen.connections} in use"
+    full = seen.connected >= seen.connections * _FEW_CONNECTIONS_LEFT
+    advice = "Raise max_connections or put a pooler in front; each worker process may use DISPATCHER_CONCURRENCY + 2."
+    yield Check("Connections", Verdict.DOUBTFUL if full else Verdict.GOOD, found, advice if full else "")
+
+
+def judge_bloat(tables: Iterable[TableSize]) -> Iterator[Check]:
+    """Check for dead rows that are not removed."""
+    swollen = [one for one in tables if one.dead > MANY_DEAD_ROWS and one.dead > one.live // 5]
+    for one in swollen:
+        vacuumed = (
+            f"vacuumed {moments.clock(one.last_autovacuum)}" if one.last_autovacuum else "never vacuumed by itself"
+        )
+        found = f"dispatcher.{one.name} has {screen.number(one.dead)} dead rows beside {screen.number(one.live)} live"
+        advice = f"End long transactions and stale replication slots; then VACUUM (ANALYZE) dispatcher.{one.name}."
+        yield Check("Bloat", Verdict.DOUBTFUL, f"{found}, {vacuumed}", advice)
+    if not swollen:
+        yield Check("Bloat", Verdict.GOOD, "no table is swollen by dead rows")
+
+
+def judge_transactions(long: Sequence[LongTransaction]) -> Iterator[Check]:
+    """Check for transactions that stay open: they keep dead rows and block migrations."""
+    for one in long:
+        found = (
+            f"{one.application} (pid {one.pid}, {one.state or 'of another user'}) open for {moments.span(one.seconds)}"
+        )
+        advice = f"Find out who holds it; SELECT pg_terminate_backend({one.pid}) ends it."
+        yield Check("Transaction", Verdict.DOUBTFUL, found, advice)
+    if not long:
+        yield Check("Transactions", Verdict.GOOD, f"none is open for longer than {moments.span(LONG_SECONDS)}")
+
+
+def judge_doorbells(seen: Pulse) -> Check:
+    """Check for due leads that no worker claims: lost doorbells, or a worker that consumes nothing."""
+    due, served, alive = seen.due_age, seen.served_age, seen.worker_age
+    waits = due is not None and due > WITHIN_SECONDS
+    unserved = (served is None or served > WITHIN_SECONDS) and not seen.sending
+    if due is not None and waits and unserved and alive is not None and alive <= WITHIN_SECONDS:
+        since = "ever" if served is None else f"for {moments.span(served)}"
+        found = f"a lead has been due for {moments.span(due)}, workers live, and no delivery run came {since}"
+        advice = "Do workers and sweep name the same REDIS_URL, and does a worker consume the queue `dispatcher`?"
+        return Check("Doorbells", Verdict.BAD, found, advice)
+    if waits and unserved:
+        return Check("Doorbells", Verdict.DOUBTFUL, "leads are due and no worker comes", "Start the workers.")
+    return Check("Doorbells", Verdict.GOOD, "what is due is being fetched")
 
 
 def _pinned_urls(settings: Settings, connection: Connection) -> Iterator[Check]:
@@ -212,7 +286,7 @@ def _voicery(settings: Settings) -> Iterator[Check]:
 
 
 def judge_greeting(check: str, reply: Reply) -> Check:
-    """What Voicery's answer to a harmless GET says of the token and the address."""
+    """Judge token and address by Voicery's answer to a harmless GET."""
     match reply.status:
         case None:
             return Check(

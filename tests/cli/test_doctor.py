@@ -11,13 +11,13 @@ import psycopg
 import pytest
 from typer.testing import CliRunner
 
-from dispatcher.cli import doctor_stores
+from dispatcher.cli import doctor_checks
 from dispatcher.cli.app import app
 from dispatcher.cli.doctor import Check, Verdict
-from dispatcher.cli.doctor_checks import judge_greeting
-from dispatcher.cli.doctor_stores import Limits, LongTransaction, TableSize, judge_doorbells
+from dispatcher.cli.doctor_checks import judge_bloat, judge_doorbells, judge_greeting, judge_limits, judge_transactions
 from dispatcher.decisions.reply import Reply
 from dispatcher.operator.health import Pulse
+from dispatcher.store.postgres import Limits, LongTransaction, TableSize
 
 
 @pytest.fixture
@@ -62,7 +62,7 @@ def test_a_name_that_is_no_setting_is_an_error_only_if_strict(
 def test_a_transaction_that_stays_open_is_found(
     doctor: Any, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(doctor_stores, "LONG_SECONDS", 0.0)
+    monkeypatch.setattr(doctor_checks, "LONG_SECONDS", 0.0)
     with psycopg.connect(database_url, application_name="a-report") as connection:
         connection.execute("SELECT 1")
         found = doctor()
@@ -78,22 +78,14 @@ def test_a_transaction_that_stays_open_is_found(
         (TableSize("leads", 10, 90_000, None, 1), Verdict.GOOD),
     ],
 )
-def test_bloat_is_many_dead_rows_and_a_large_share(
-    monkeypatch: pytest.MonkeyPatch, table: TableSize, verdict: Verdict
-) -> None:
-    monkeypatch.setattr(doctor_stores, "table_sizes", lambda _: [table])
-
-    (check,) = doctor_stores.bloat(None)  # type: ignore[arg-type]
+def test_bloat_is_many_dead_rows_and_a_large_share(table: TableSize, verdict: Verdict) -> None:
+    (check,) = judge_bloat([table])
 
     assert check.verdict is verdict
 
 
-def test_a_server_without_autovacuum_or_free_connections_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(
-        doctor_stores, "server_limits", lambda _: Limits(autovacuum=False, connections=100, connected=95)
-    )
-
-    checks = list(doctor_stores.limits(None))  # type: ignore[arg-type]
+def test_a_server_without_autovacuum_or_free_connections_is_told() -> None:
+    checks = list(judge_limits(Limits(autovacuum=False, connections=100, connected=95)))
 
     assert [(check.name, check.verdict) for check in checks] == [
         ("Autovacuum", Verdict.BAD),
@@ -165,10 +157,8 @@ def test_what_voicery_answers_is_judged(status: int, verdict: Verdict) -> None:
     assert check.verdict is verdict
 
 
-def test_a_long_transaction_is_named_with_its_cure(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doctor_stores, "long_transactions", lambda *_, **__: [LongTransaction(7, "psql", "idle", 7200)])
-
-    (check,) = doctor_stores.transactions(None)  # type: ignore[arg-type]
+def test_a_long_transaction_is_named_with_its_cure() -> None:
+    (check,) = judge_transactions([LongTransaction(7, "psql", "idle", 7200)])
 
     assert "pid 7" in check.found
     assert "pg_terminate_backend(7)" in check.advice
