@@ -1,4 +1,4 @@
-"""The errors a caller can meet.
+"""The exceptions of the dispatcher.
 
 DispatcherError
 ├── InvalidLead            (also ValueError)
@@ -18,12 +18,12 @@ from uuid import UUID
 
 
 class DispatcherError(Exception):
-    """Anything the dispatcher refuses or cannot do."""
+    """Base class of all the dispatcher's exceptions."""
 
 
 @dataclass(frozen=True, slots=True)
 class FieldError:
-    """One fault of one field: where, what, and the way out. Never the value itself: it may be a person's."""
+    """One fault of one field: the field, the fault and the remedy, never the value, which may be a person's."""
 
     field: str  # "phone_number", "secondary_contacts[1].variables.email"
     fault: str  # "cannot be a phone number in any country"

@@ -1,1 +1,1 @@
-"""The command line: thin over `dispatcher.api`, one file per group of commands."""
+"""The command line: one file for each group of commands, all on top of `dispatcher.api`."""

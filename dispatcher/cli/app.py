@@ -92,7 +92,7 @@ _ENTRIES: Final = {entry.name: (entry, panel) for panel, entries in PANELS.items
 
 
 class _Loaded(Mapping[str, Any]):
-    """The commands by name; each is loaded by the first look at it."""
+    """The commands by name; each is loaded when it is first read."""
 
     def __init__(self) -> None:
         self._commands: dict[str, Any] = {}
@@ -111,7 +111,7 @@ class _Loaded(Mapping[str, Any]):
 
 
 class _Commands(TyperGroup):
-    """The group of all commands."""
+    """The group of all commands; a listed command is a name and a sentence until it is used."""
 
     def __init__(self, **attributes: Any) -> None:  # noqa: ANN401 - as above
         super().__init__(**attributes)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 LeadId = Annotated[str, typer.Argument(metavar="ID", help="Id of the lead.", show_default=False)]
 LeadIds = Annotated[list[str], typer.Argument(metavar="ID", help="Ids of leads.", show_default=False)]
 SomeLeadIds = Annotated[list[str] | None, typer.Argument(metavar="ID", help="Ids of leads.", show_default=False)]
+Limit = Annotated[int, typer.Option("--limit", min=1, max=100_000, help="Greatest number to show, newest first.")]
 Account = Annotated[str, typer.Option("--account", help="Name of the account.")]
 
 

@@ -1,4 +1,4 @@
-"""What was written down: `incidents`, `audit`, `imports`."""
+"""`incidents`, `audit` and `imports`: the records of what happened."""
 
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -12,19 +12,17 @@ from dispatcher.cli import arguments, screen
 from dispatcher.cli.arguments import opened
 from dispatcher.lead.phone import mask_numbers
 
-Limit = Annotated[int, typer.Option("--limit", min=1, max=10_000, help="At most so many, the newest first.")]
-
 
 def incidents(
     seen: Annotated[
         list[int] | None, typer.Option("--seen", metavar="ID", help="Mark as seen.", show_default=False)
     ] = None,
-    limit: Limit = 50,
+    limit: arguments.Limit = 50,
     dry_run: screen.DryRun = False,
     json: screen.Json = False,
     csv: screen.Csv = False,
 ) -> None:
-    """List what must never happen and did, those that nobody has seen first."""
+    """List incidents: what must never happen, and did. Those not marked as seen come first."""
     with opened(rehearsing=dry_run) as dispatcher:
         if seen:
             count = dispatcher.ledgers.see(seen, actor=arguments.actor())
@@ -49,7 +47,7 @@ def audit(
     actor: Annotated[str | None, typer.Option("--actor", help="Who did it.")] = None,
     action: Annotated[str | None, typer.Option("--action", help="What was done, e.g. replay.")] = None,
     since: Annotated[str | None, typer.Option("--since", help=f"At or after, {moments.PAST_HELP}.")] = None,
-    limit: Limit = 50,
+    limit: arguments.Limit = 50,
     json: screen.Json = False,
     csv: screen.Csv = False,
 ) -> None:
@@ -76,7 +74,7 @@ def imports(
     id: Annotated[
         int | None, typer.Argument(metavar="[ID]", help="One import: the rows it refused.", show_default=False)
     ] = None,
-    limit: Limit = 20,
+    limit: arguments.Limit = 20,
     json: screen.Json = False,
     csv: screen.Csv = False,
     reveal: screen.Reveal = False,

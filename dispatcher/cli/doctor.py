@@ -11,7 +11,7 @@ from dispatcher.cli import screen
 
 
 class Verdict(StrEnum):
-    """What a check came to."""
+    """The result of a check."""
 
     GOOD = "good"
     DOUBTFUL = "doubtful"
@@ -45,7 +45,7 @@ def doctor(
     json: screen.Json = False,
 ) -> None:
     """Check settings, Postgres, schema, Redis, token and workers, and say what to do."""
-    from dispatcher.cli.doctor_checks import check_everything  # late, as in `opening`
+    from dispatcher.cli.doctor_checks import check_everything
 
     checks = check_everything(strict=strict, online=online)
     if json:

@@ -1,4 +1,4 @@
-"""The checks of `doctor`. Each asks one thing, and none stops the others."""
+"""The checks of `doctor`. A failed one does not stop the others."""
 
 import os
 import re
@@ -140,7 +140,7 @@ def judge_session(seen: Session) -> Iterator[Check]:
         if not there
     ]
     if missing:
-        found = f"{' and '.join(missing)} not set: a stuck statement would wait for ever"
+        found = f"{' and '.join(missing)} not set: a stuck statement would wait without end"
         yield Check("Session", Verdict.DOUBTFUL, found, f"ALTER ROLE {seen.role} SET …, as docs/operations.md says.")
     if seen.synchronous_commit and not missing:
         yield Check("Session", Verdict.GOOD, "commits are waited for; statements and locks have a time limit")

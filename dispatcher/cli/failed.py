@@ -37,9 +37,9 @@ _OPTIONS: Final[Mapping[str, Any]] = {
     "idempotency_key": _option(str, "--key", help="Idempotency key, the producer's reference."),
     "batch_id": _option(UUID, "--batch", help="Id of the import."),
     "variable": _option(str, "--var", metavar="NAME=TEXT", help="The lead has this variable, e.g. plan=pro."),
-    "attempts_from": _option(int, "--attempts", min=0, help="At least so many attempts."),
+    "attempts_from": _option(int, "--attempts", min=0, help="The least number of attempts."),
     "replayed_before": _option(
-        bool, "--replayed-before/--never-replayed", help="Sent again by somebody before, and failed once more; or not."
+        bool, "--replayed-before/--never-replayed", help="Replayed before and failed again; or not."
     ),
     "failed_since": _option(str, "--since", help=f"Failed at or after, {moments.PAST_HELP}."),
     "failed_before": _option(str, "--before", help="Failed before."),
@@ -57,7 +57,7 @@ _MOMENTS: Final = {
 
 
 def filtered(command: Callable[..., None]) -> Callable[..., None]:
-    """The command with an option for each filter; those given are its `wanted`, as `Dispatcher.failed` takes them."""
+    """Give the command an option for each filter; it gets those given as `wanted`, for `Dispatcher.failed`."""
 
     @wraps(command)
     def run(**options: Any) -> None:  # noqa: ANN401 - whatever the command takes
@@ -91,12 +91,12 @@ def failed(
     wanted: dict[str, Any],
     group: Annotated[bool, typer.Option("--group", help="One entry for each cause, the most frequent first.")] = False,
     resolved: Annotated[bool, typer.Option("--resolved", help="Those already replayed, found or dismissed.")] = False,
-    limit: Annotated[int, typer.Option("--limit", min=1, max=100_000, help="At most so many, the latest first.")] = 20,
+    limit: arguments.Limit = 20,
     json: screen.Json = False,
     csv: screen.Csv = False,
     reveal: screen.Reveal = False,
 ) -> None:
-    """List the leads that failed and that nobody has dealt with yet, and what to do about them."""
+    """List the leads that failed and are not resolved yet, and what to do about them."""
     if resolved:
         wanted["resolved"] = True
     with opened() as dispatcher:

@@ -140,7 +140,7 @@ def list_leads(
         typer.Option("--since", help=f"Submitted at or after, {moments.PAST_HELP}.", rich_help_panel=_PANEL),
     ] = None,
     before: Annotated[str | None, typer.Option("--before", help="Submitted before.", rich_help_panel=_PANEL)] = None,
-    limit: Annotated[int, typer.Option("--limit", min=1, max=100_000, help="At most so many, the newest first.")] = 20,
+    limit: arguments.Limit = 20,
     json: screen.Json = False,
     csv: screen.Csv = False,
     reveal: screen.Reveal = False,

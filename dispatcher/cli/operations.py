@@ -22,7 +22,7 @@ def operations(
         UUID | None, typer.Argument(metavar="[ID]", help="One operation, with its refusals.", show_default=False)
     ] = None,
     stop: Annotated[bool, typer.Option("--stop", help="Do no more of it; what is done stays done.")] = False,
-    limit: Annotated[int, typer.Option("--limit", min=1, max=10_000, help="At most so many, the newest first.")] = 20,
+    limit: arguments.Limit = 20,
     dry_run: screen.DryRun = False,
     json: screen.Json = False,
     csv: screen.Csv = False,

@@ -48,10 +48,10 @@ def replay(
     ] = None,
     spread: Annotated[
         str | None,
-        typer.Option("--spread", help="In the background, evenly over so long, e.g. 1h.", show_default=False),
+        typer.Option("--spread", help="In the background, evenly over this time, e.g. 1h.", show_default=False),
     ] = None,
     per_minute: Annotated[
-        int | None, typer.Option("--per-minute", min=1, help="In the background, at most so many a minute.")
+        int | None, typer.Option("--per-minute", min=1, help="In the background, at most this number a minute.")
     ] = None,
     to_campaign: Annotated[
         int | None,
@@ -101,7 +101,7 @@ def replay(
 
 @dataclass(frozen=True, slots=True)
 class _Terms:
-    """How a replay is to be done."""
+    """The options of a replay."""
 
     even_if_called: bool
     note: str | None
@@ -112,12 +112,12 @@ class _Terms:
 
     @property
     def paced(self) -> bool:
-        """Whether it takes its time."""
+        """Whether it is spread over time, which only the workers can do."""
         return self.spread is not None or self.per_minute is not None
 
     @property
     def said(self) -> str:
-        """What is unusual about it, to be confirmed."""
+        """The options in words, for the question that confirms them."""
         parts = (
             "" if self.campaign_id is None else f" in campaign {self.campaign_id}",
             "" if self.not_before is None else f", {_when(self.not_before)}",

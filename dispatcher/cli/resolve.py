@@ -74,7 +74,7 @@ def resolve(
     ] = "dismissed",
     dry_run: screen.DryRun = False,
 ) -> None:
-    """Decide about leads that nobody else can decide about, with a note that says how you know."""
+    """Settle leads by your decision, with a note that says how you know."""
     with opened(rehearsing=dry_run) as dispatcher:
         _each(ids, lambda one: dispatcher.resolve(one, as_, note), f"resolved as {as_}")
 

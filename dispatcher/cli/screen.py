@@ -1,4 +1,4 @@
-"""What the commands print: readable at 80 columns, plain when piped, one JSON object with `--json`, nobody's number."""
+"""What commands print: for 80 columns, plain when piped, one JSON object with `--json`, and no whole phone number."""
 
 import os
 import sys
@@ -16,7 +16,7 @@ from rich.text import Text
 from dispatcher.spreadsheet import csv_table
 
 _PIPED_WIDTH: Final = 200
-"""Nobody looks at a pipe through 80 columns, and what is cut off cannot be searched for."""
+"""A pipe has no width, and what is cut off cannot be searched for."""
 
 Json = Annotated[bool, typer.Option("--json", help="One JSON object instead of text.")]
 Csv = Annotated[bool, typer.Option("--csv", help="A CSV table instead of text.")]
@@ -33,7 +33,7 @@ class _Console(Console):
 
 @contextmanager
 def reader_may_leave() -> Iterator[None]:
-    """Whoever reads our output has seen enough, e.g. `| head`: that is no error, and the rest goes nowhere."""
+    """Discard the output once standard output is closed, e.g. by `| head`; that is no error."""
     try:
         with suppress(BrokenPipeError):
             yield
@@ -47,12 +47,12 @@ def reader_may_leave() -> Iterator[None]:
 
 
 def console() -> Console:
-    """Where results go."""
+    """Return the console for results."""
     return _Console(highlight=False, soft_wrap=False, width=None if sys.stdout.isatty() else _PIPED_WIDTH)
 
 
 def error_console() -> Console:
-    """Where refusals and warnings go."""
+    """Return the console for refusals and warnings."""
     return Console(stderr=True, highlight=False, width=None if sys.stderr.isatty() else _PIPED_WIDTH)
 
 
@@ -89,7 +89,7 @@ def _cell(value: object) -> object:
 
 
 def confirm(question: str, *, yes: bool) -> None:
-    """Ask before something large; without anybody to ask, `--yes` must have been said."""
+    """Ask before something large. Without a terminal, `--yes` must be given."""
     if yes:
         return
     if not sys.stdin.isatty():
@@ -132,19 +132,19 @@ def _print(target: Console, text: Text) -> None:
 
 
 def line(*parts: str | tuple[str, str]) -> Text:
-    """The parts as one `Text`."""
+    """Return the parts as one `Text`."""
     return Text.assemble(
         *(plain(part) if isinstance(part, str) else (plain(part[0]), part[1]) for part in parts), overflow="fold"
     )
 
 
 def plain(text: str) -> str:
-    """Without control characters: what a stranger wrote must not colour, move or rename the terminal."""
+    """Without control characters: foreign text must not colour, move or rename the terminal."""
     return "".join(character if character.isprintable() else " " for character in text)
 
 
 def facts() -> Table:
-    """A list of name and value."""
+    """Return an empty list of names and values."""
     table = Table.grid(padding=(0, 2, 0, 0))
     table.add_column(style="dim", no_wrap=True)
     table.add_column(overflow="fold")
@@ -152,7 +152,7 @@ def facts() -> Table:
 
 
 def rows(*columns: str) -> Table:
-    """A table with a header and no frame."""
+    """Return an empty table with a header and no frame."""
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
     for column in columns:
         table.add_column(column, overflow="fold")
@@ -170,5 +170,5 @@ def plural(count: int, noun: str) -> str:
 
 
 def fail() -> NoReturn:
-    """End with 1: something was refused or went wrong, and has been said."""
+    """Exit with 1, after the reason has been printed."""
     raise typer.Exit(1)

@@ -59,7 +59,7 @@ def health(
     here: Annotated[bool, typer.Option("--here", help="A worker of this machine must have been seen.")] = False,
     json: screen.Json = False,
 ) -> None:
-    """Prove that what is due is being taken: exit 0 if so, else 1 with the reasons. For container probes."""
+    """Check that due leads are being claimed: exit 0 if so, else 1 with the reasons. For container probes."""
     from dispatcher.config.settings import Settings
     from dispatcher.metrics.server import probe
     from dispatcher.store.database import Database
@@ -113,7 +113,7 @@ def metrics(
 def up() -> None:
     """Run Postgres, Redis and a worker on this machine, until Ctrl-C.
 
-    Without VOICERY_API_TOKEN a sandbox stands in Voicery's place and nobody is called. Data is kept in .dispatcher/.
+    Without VOICERY_API_TOKEN a sandbox takes Voicery's place and no person is called. Data is kept in .dispatcher/.
     """
     from dispatcher.embedded.up import run_up
 

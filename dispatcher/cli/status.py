@@ -25,7 +25,7 @@ def show_overview(seen: "Overview") -> None:
 
 
 def view(seen: "Overview") -> Group:
-    """All of it, to be printed."""
+    """Return the whole overview, to be printed."""
     table = screen.facts()
     table.add_row("Gates", _gates(seen))
     if len(seen.channels) > 1 or any(one.waiting for one in seen.channels):

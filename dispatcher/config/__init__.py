@@ -1,1 +1,1 @@
-"""The settings, and what they are made of."""
+"""The settings, and how they are read from the environment."""

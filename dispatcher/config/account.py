@@ -72,7 +72,7 @@ def pinned_url(base_url: str) -> str:
 
 
 def whoami() -> str:
-    """The user of this process at this machine, e.g. `ada@ops-1`."""
+    """Return the user of this process at this machine, e.g. `ada@ops-1`."""
     try:
         user = getpass.getuser()
     except (KeyError, OSError):
@@ -88,7 +88,7 @@ _TOKEN_FILE_BYTES: Final = 8192
 
 
 class AccountSettings(BaseModel):
-    """What one account needs. A producer needs no token; a worker needs `token` or `token_file`, not both."""
+    """The settings of one account. A producer needs no token; a worker needs `token` or `token_file`, not both."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
@@ -103,7 +103,7 @@ class AccountSettings(BaseModel):
         return self.token is not None or self.token_file is not None
 
     def read_token(self) -> str:
-        """The token as of now; a file is read anew each time. Raises `NotConfigured`, never with the token in it."""
+        """Return the current token; a file is read at each call. Raises `NotConfigured`, never with the token in it."""
         if self.token_file is not None:
             return self._token_of(self.token_file)
         if self.token is not None:
@@ -129,7 +129,7 @@ class AccountSettings(BaseModel):
         return token
 
     def faults(self, *, allow_http: bool) -> list[FieldError]:
-        """Everything that can be known to be wrong without opening a file or a socket."""
+        """Return every fault that can be found without opening a file or a socket."""
         faults = []
         token, base_url = self.variable("VOICERY_API_TOKEN"), self.variable("VOICERY_BASE_URL")
         if ACCOUNT_NAME.fullmatch(self.name) is None:
@@ -142,5 +142,5 @@ class AccountSettings(BaseModel):
         return faults + [FieldError(base_url, fault, f"the default is {DEFAULT_BASE_URL}") for fault in about_the_url]
 
     def variable(self, name: str) -> str:
-        """The environment variable of this account: the default account's has no suffix."""
+        """Return this account's environment variable: that of the default account has no suffix."""
         return name if self.name == DEFAULT_ACCOUNT else f"{name}__{self.name.upper()}"

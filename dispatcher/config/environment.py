@@ -1,4 +1,4 @@
-"""The environment variables of the settings: their names, and what a process' environment says.
+"""The environment variables of the settings: their names, and how they are read.
 
 An empty variable counts as not set, as compose files and charts write it.
 """
@@ -34,7 +34,7 @@ class UnusableSettings(NotConfigured):
 
 
 def explain(error: ValidationError, expectations: Mapping[str, str]) -> list[FieldError]:
-    """The faults of single settings; `expectations` says how each known setting is written."""
+    """Return the faults of single settings; `expectations` says how each known setting is written."""
     return [_explained(detail, expectations) for detail in error.errors(include_url=False, include_input=False)]
 
 
@@ -118,7 +118,7 @@ _RULES: Final = (
 
 
 def contradictions(values: Mapping[str, Any], broken: Collection[str]) -> list[FieldError]:
-    """The faults of settings that are fine alone and wrong together; what involves a `broken` one is left out."""
+    """Return the faults of settings that contradict each other; rules that involve a `broken` one are left out."""
     return [
         FieldError(variable(rule.settings[0]), rule.fault, rule.remedy)
         for rule in _RULES
@@ -139,7 +139,7 @@ _ACCOUNT_SEPARATOR: Final = "__"
 
 @dataclass(frozen=True, slots=True)
 class UnknownName:
-    """A `DISPATCHER_*` variable that is no setting: a typo, or one of those that Kubernetes injects for a service."""
+    """An unknown `DISPATCHER_*` variable: a typo, or one of those that Kubernetes injects for a service."""
 
     name: str
     nearest: str | None
@@ -155,12 +155,12 @@ def variable(setting: str) -> str:
 
 
 def read_settings(environ: Mapping[str, str], settings: Collection[str]) -> dict[str, str]:
-    """The text of each setting that is set, by setting."""
+    """Return the text of each setting that is set, by the name of the setting."""
     return {name: text for name in settings if (text := environ.get(variable(name), "").strip())}
 
 
 def read_accounts(environ: Mapping[str, str], faults: list[FieldError]) -> dict[str, AccountSettings]:
-    """The accounts by name; `default` always exists. An account without a base URL has that of `default`."""
+    """Return the accounts by name; `default` always exists. An account without a base URL has that of `default`."""
     texts: dict[str, dict[str, str]] = defaultdict(dict, {DEFAULT_ACCOUNT: {}})
     for variable_name, text in environ.items():
         base, _, suffix = variable_name.partition(_ACCOUNT_SEPARATOR)
@@ -185,7 +185,7 @@ def read_accounts(environ: Mapping[str, str], faults: list[FieldError]) -> dict[
 
 
 def unknown_names(environ: Mapping[str, str], settings: Collection[str]) -> tuple[UnknownName, ...]:
-    """Every `DISPATCHER_*` variable, however capitalised, that is no setting."""
+    """Return every unknown `DISPATCHER_*` variable, in upper or lower case."""
     known = [variable(name) for name in settings]
     strangers = sorted(name for name in environ if name.upper().startswith(PREFIX) and name not in known)
     return tuple(UnknownName(name, _nearest(name.upper(), known)) for name in strangers)

@@ -1,4 +1,4 @@
-"""How one setting is declared: its default, what it is written in, what it does, its danger, and its bounds."""
+"""The declaration of one setting: its default, its form, what it does, its danger, and its bounds."""
 
 from typing import Any, Final, NoReturn
 
@@ -9,7 +9,7 @@ class Secret(SecretStr):
     """A token, or a URL that carries a password."""
 
     def reveal(self) -> str:
-        """The text itself; keep it out of variables that a traceback with locals could print."""
+        """Return the text; keep it out of variables, which a traceback with locals could print."""
         return self.get_secret_value()
 
     def __reduce__(self) -> NoReturn:
@@ -26,23 +26,23 @@ DAY_SECONDS: Final = 86_400.0
 
 
 def setting(default: object, expected: str, description: str, danger: str = "", **bounds: Any) -> Any:  # noqa: ANN401  (as pydantic's Field)
-    """A field of `Settings`. `expected` ends the sentence "give …"; `bounds` are those of pydantic's `Field`."""
+    """Declare a field of `Settings`. `expected` ends the sentence "give …"; `bounds` are pydantic's."""
     documentation: dict[str, JsonValue] = {"expected": expected, "danger": danger}
     return Field(default=default, description=description, json_schema_extra=documentation, **bounds)
 
 
 def seconds(default: float, description: str, danger: str = "", *, greatest: float = DAY_SECONDS) -> Any:  # noqa: ANN401  (as above)
-    """A duration above zero, fractions allowed."""
+    """Declare a duration above zero, in seconds; fractions are allowed."""
     expected = f"a number of seconds above 0, up to {greatest:.0f}"
     return setting(float(default), expected, description, danger, gt=0, le=greatest, allow_inf_nan=False)
 
 
 def days(default: float, description: str, danger: str = "") -> Any:  # noqa: ANN401  (as above)
-    """How long something is kept."""
+    """Declare how long something is kept, in days."""
     expected = "a number of days, from 1 to 36500"
     return setting(float(default), expected, description, danger, ge=1, le=36_500, allow_inf_nan=False)
 
 
 def count(default: int, description: str, danger: str = "", *, greatest: int) -> Any:  # noqa: ANN401  (as above)
-    """A whole number above zero."""
+    """Declare a whole number above zero."""
     return setting(default, f"a whole number from 1 to {greatest}", description, danger, ge=1, le=greatest)

@@ -83,7 +83,7 @@ class Settings(BaseModel):
         None,
         "the path of a PEM file",
         "Certificate authorities to trust instead of the public ones.",
-        "Whoever holds a key of these authorities can read the token and people's numbers.",
+        "The holder of a key of these authorities can read the token and people's numbers.",
     )
 
     # How fast
@@ -96,7 +96,7 @@ class Settings(BaseModel):
     concurrency: int = count(
         8,
         "Requests in flight at once in one delivery run.",
-        "After a worker is killed, up to so many leads per run are in doubt.",
+        "After a worker is killed, up to this number of leads per run are in doubt.",
         greatest=256,
     )
     run_for_seconds: float = seconds(
@@ -105,7 +105,9 @@ class Settings(BaseModel):
 
     # How often, and how long
     max_attempts: int = count(
-        8, "A lead fails after so many attempts that count, if `DISPATCHER_RETRY_FOR` is over too.", greatest=1000
+        8,
+        "A lead fails after this number of attempts that count, if `DISPATCHER_RETRY_FOR` is over too.",
+        greatest=1000,
     )
     retry_for_seconds: float = seconds(
         DAY_SECONDS,
@@ -125,18 +127,18 @@ class Settings(BaseModel):
     lease_seconds: float = seconds(
         90,
         "How long a claimed lead belongs to its worker: at least 1.1 × (connect timeout + deadline).",
-        "A short lease puts leads in doubt that are merely slow; a long one delays the look-up after a crash.",
+        "A short lease puts leads in doubt whose answer is only slow; a long one delays the look-up after a crash.",
         greatest=3600,
     )
     park_seconds: float = seconds(30, "How long a lead waits while another lead of the same person is on its way.")
     safe_statuses: frozenset[int] = setting(
         frozenset(),
-        "HTTP statuses from 500 to 599, parted by commas",
+        "HTTP statuses from 500 to 599, separated by commas",
         "Answers that this deployment has proven to mean that no lead was made; they are simply sent again.",
         "A status that even once follows a created lead calls that person twice.",
     )
 
-    # When nobody knows whether a lead was created
+    # When it is unknown whether a lead was created
     settle_seconds: float = seconds(
         120,
         "How long Voicery may still be working on a request whose answer was lost; then the lead is looked up.",
@@ -168,7 +170,7 @@ class Settings(BaseModel):
         re.compile(r"(?i)dup+licate|already (exists|been added|in (this|the) campaign)"),
         "a regular expression",
         "Which text in a refusal (400, 422) says that Voicery has this lead already; 409 always does.",
-        "If it matches too much, leads refused for other reasons end as duplicates and nobody is told.",
+        "If it matches too much, leads refused for other reasons end as duplicates, without a failure to look at.",
     )
 
     # What holds leads back
@@ -176,17 +178,17 @@ class Settings(BaseModel):
         5, "How long a gate stays closed at first; it doubles with each failure.", greatest=3600
     )
     gate_wait_max_seconds: float = seconds(300, "The longest wait between two probes of a closed gate.")
-    outage_after: int = count(5, "So many failures in a row close a gate as `outage`.", greatest=1000)
+    outage_after: int = count(5, "The number of consecutive failures that closes a gate as `outage`.", greatest=1000)
     rejecting_after: int = count(
         10,
-        "So many equal refusals in a row close a channel as `rejecting`.",
+        "The number of equal consecutive refusals that closes a channel's gate as `rejecting`.",
         "The leads refused until then have failed; they can be replayed.",
         greatest=10_000,
     )
 
-    # Keeping house
+    # Maintenance
     sweep_interval_seconds: float = seconds(
-        1, "The time between two sweeps.", "Scheduled leads go up to so much later.", greatest=60
+        1, "The time between two sweeps.", "Scheduled leads may go later by this time.", greatest=60
     )
     retention_days: float = days(
         90,
@@ -205,13 +207,14 @@ class Settings(BaseModel):
         None,
         "an address that begins with https:// (http:// on this machine)",
         "Gets a signed POST for incidents, for failures as `outcome_unknown`, and when a gate closes by itself.",
-        "Whoever runs it learns how many leads of which campaign are in trouble; never a number or a variable.",
+        "Its operator learns how many leads of which campaign are in trouble; never a number or a variable.",
     )
     alert_webhook_secret: Secret | None = setting(
         None, "any text", "Signs these POSTs, so that the receiver can tell them from forged ones."
     )
     alert_quiet_seconds: float = seconds(
-        600, "After an alert its cause is silent for so long; what comes meanwhile is counted in the next."
+        600,
+        "The time without a further alert of the same cause; what happens meanwhile is counted in the next.",
     )
     metrics_token: Secret | None = setting(
         None, "any text", "The bearer token that `/metrics` asks for; needed to serve it beyond this machine."
@@ -223,9 +226,9 @@ class Settings(BaseModel):
     # The web console
     console_users: Secret | None = setting(
         None,
-        "name:role:hash, parted by spaces; `dispatcher console --hash NAME:ROLE` writes one",
+        "name:role:hash, separated by spaces; `dispatcher console --hash NAME:ROLE` writes one",
         "Who may log in to the console: viewers read, operators act, admins set limits too.",
-        "Whoever reads the hashes can try passwords on them.",
+        "A reader of the hashes can try passwords on them.",
     )
     console_users_file: Path | None = setting(
         None, "the path of a file with one name:role:hash a line", "The same in a file, read at each login."
@@ -237,7 +240,7 @@ class Settings(BaseModel):
         "A name that others can point at this machine lets their pages talk to the console.",
         pattern=r"^https?://[A-Za-z0-9.\-\[\]:]+$",
     )
-    console_idle_seconds: float = seconds(1800, "A console session ends after so long without a request.")
+    console_idle_seconds: float = seconds(1800, "A console session ends after this time without a request.")
 
     unknown_names: tuple[UnknownName, ...] = ()
 
@@ -250,13 +253,13 @@ class Settings(BaseModel):
         return settings
 
     def require_database_url(self) -> str:
-        """The address of Postgres as SQLAlchemy takes it (`postgresql+psycopg://…`), or `NotConfigured`."""
+        """Return Postgres' address as SQLAlchemy takes it (`postgresql+psycopg://…`), or raise `NotConfigured`."""
         if self.database_url is None:
             raise NotConfigured("DATABASE_URL is not set; `dispatcher up` starts a local Postgres and prints it.")
         return self.database_url.reveal()
 
     def require_redis_url(self) -> str:
-        """The address of Redis as redis-py takes it (`redis://`, `rediss://`, `unix://`), or `NotConfigured`."""
+        """Return Redis' address as redis-py takes it (`redis://`, `rediss://`, `unix://`), or raise `NotConfigured`."""
         if self.redis_url is None:
             raise NotConfigured("REDIS_URL is not set; `dispatcher up` starts a local Redis and prints it.")
         return self.redis_url.reveal()
@@ -277,7 +280,7 @@ class Settings(BaseModel):
         return Rules(self.duplicate_rule, self.safe_statuses)
 
     def account(self, name: str) -> AccountSettings:
-        """The account of this name, with a token or without; `NotConfigured` if nothing here mentions it."""
+        """Return the account of this name, with a token or without; raise `NotConfigured` if no setting names it."""
         if name not in self.accounts:
             account = AccountSettings(name=name)
             raise NotConfigured(f"The account {name} has no {account.variable('VOICERY_API_TOKEN')} here; set it.")
@@ -359,7 +362,7 @@ class Settings(BaseModel):
     def _validated(
         cls, values: dict[str, Any], handler: ModelWrapValidatorHandler[Self]
     ) -> tuple[Self, list[FieldError], set[str]]:
-        """The settings, with defaults in the place of what is broken, so that the rest can be checked too."""
+        """Return the settings, with defaults in the place of broken ones, so that the rest can be checked too."""
         try:
             return handler(values), [], set()
         except ValidationError as error:

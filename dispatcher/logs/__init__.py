@@ -1,1 +1,1 @@
-"""What the dispatcher tells its log, and how no person and no token gets into it."""
+"""Log events and traces, their format, and the redaction of phone numbers and secrets."""

@@ -13,7 +13,7 @@ from dispatcher.lead.phone import mask_phone
 HIDDEN: Final = "•••"
 
 SHORTEST_SECRET: Final = 8
-"""A known secret that is shorter is not searched for: it would blot out ordinary words."""
+"""Shorter secrets are not searched for: they would match ordinary words."""
 
 _KEPT_OR_NUMBER: Final = re.compile(
     # Digits that are no phone number: ids, times, addresses, longest first.
@@ -62,12 +62,12 @@ def redact(text: str, secrets: Iterable[str] = ()) -> str:
 
 
 def one_line(text: str) -> str:
-    r"""`text` with every control character written out, as `\n` or `\x1b`: it neither ends a line nor colours it."""
+    r"""Return `text` with every control character written out, as `\n` or `\x1b`."""
     return text if text.isprintable() and text.isascii() else text.translate(_ONE_LINE)
 
 
 def indented(text: str) -> str:
-    """A text of several lines, e.g. a traceback: each line is set in, all other controls are written out."""
+    """Indent each line of a text, e.g. a traceback, and write all other control characters out."""
     return "\n".join("    " + line for line in text.translate(_LINES).split("\n"))
 
 

@@ -25,10 +25,10 @@ from dispatcher.logs.redaction import SHORTEST_SECRET, indented, one_line, redac
 Format = Literal["auto", "json", "console"]
 
 CHATTY: Final = ("urllib3", "requests", "sqlalchemy", "psycopg", "redis", "asyncio", "amqp", "aiohttp")
-"""Below WARNING these tell URLs, statements or rows: numbers of people."""
+"""Below WARNING these log URLs, statements or rows, which hold people's numbers."""
 
 NOISY: Final = ("celery.worker.strategy", "celery.app.trace")
-"""Two lines for every doorbell, at INFO; whoever wants them asks for DEBUG."""
+"""Two lines for every doorbell at INFO; they are shown at DEBUG."""
 
 _KEPT_AS_THEY_ARE: Final = frozenset({"timestamp", "exception"})
 _SHORTEST_FINDING: Final = 7
