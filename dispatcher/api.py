@@ -6,26 +6,23 @@ method that uses it, so that a producer starts quickly.
 
 import inspect
 import os
-import threading
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar, Unpack
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, Unpack
 from uuid import UUID
 
 from sqlalchemy import Connection
 
-from dispatcher.broker.connection import connect
-from dispatcher.broker.doorbell import Doorbell, NullDoorbell, Ringer
 from dispatcher.config.account import whoami
 from dispatcher.config.settings import Settings
 from dispatcher.errors import LeadNotFound
-from dispatcher.intake.submit import Intake
 from dispatcher.lead.lead import Lead
 from dispatcher.lead.options import DEFAULT_ACCOUNT, BatchResult, Submission
 from dispatcher.lead.phone import mask_numbers
 from dispatcher.operator.failures import MOST_LISTED, FailureFilter, FailureFilters
 from dispatcher.operator.lead_record import FailedLead, LeadRecord
-from dispatcher.store.database import Database, Rehearsal
+from dispatcher.store.database import Database
+from dispatcher.wiring import Services, worker_name
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
@@ -39,15 +36,12 @@ if TYPE_CHECKING:
     from dispatcher.operator.erasure import Erasure
     from dispatcher.operator.events import Watch
     from dispatcher.operator.failures import FailureGroup
-    from dispatcher.operator.leads import Reads
     from dispatcher.operator.ledger import Ledgers
     from dispatcher.operator.operations import Operations
     from dispatcher.operator.overview import Overview, RateUse
-    from dispatcher.operator.pause import GateKeeper, Resumed
-    from dispatcher.operator.replay import Failures, Replayed, Resolved
+    from dispatcher.operator.pause import Resumed
+    from dispatcher.operator.replay import Replayed, Resolved
     from dispatcher.operator.retention import Pruner
-
-_PRODUCER_CONNECTIONS: Final = 5
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -81,12 +75,7 @@ class Dispatcher:
     """
 
     def __init__(self, settings: Settings, *, rehearsing: bool = False) -> None:
-        self._settings = settings
-        self._rehearsing = rehearsing
-        self._lock = threading.RLock()
-        self._intake: Intake | None = None
-        self._doorbell: Doorbell | None = None
-        self._database: Database | None = None
+        self._services = Services(settings, dry_run=rehearsing)
 
     def submit(
         self,
@@ -148,7 +137,7 @@ class Dispatcher:
             "not_before": not_before,
             "expires_at": expires_at,
         }
-        return self._submitting().submit(lead, options, account=account, session=session)
+        return self._services.intake.submit(lead, options, account=account, session=session)
 
     def submit_many(
         self,
@@ -202,7 +191,7 @@ class Dispatcher:
             >>> record.state.value, record.attempts
             ('pending', 0)
         """
-        return self._reads.get(lead_id_of(id))
+        return self._services.reads.get(lead_id_of(id))
 
     def explain(self, id: UUID | str) -> str:
         """Return in plain words why a lead is in its state, and what happens next.
@@ -220,7 +209,7 @@ class Dispatcher:
             >>> print(queue.explain(submission.id))
             It was submitted ...
         """
-        return self._reads.explain(lead_id_of(id))
+        return self._services.reads.explain(lead_id_of(id))
 
     def overview(self) -> "Overview":
         """Return the state of the whole queue: leads by state, closed gates, workers, rate limit, sweep.
@@ -234,7 +223,7 @@ class Dispatcher:
             >>> overview.counts["failed"].value, overview.gates
             (1, ())
         """
-        return self._reads.overview()
+        return self._services.reads.overview()
 
     @_names_filters
     def failed(self, *, limit: int = MOST_LISTED, **filters: Unpack[FailureFilters]) -> list[FailedLead]:
@@ -269,7 +258,7 @@ class Dispatcher:
             ...     print(failure.http_status, failure.message)
             422 Voicery refused the lead.
         """
-        return self._failures.failed(FailureFilter.parse(filters), limit=limit)
+        return self._services.failures.failed(FailureFilter.parse(filters), limit=limit)
 
     @_names_filters
     def failed_groups(self, **filters: Unpack[FailureFilters]) -> "list[FailureGroup]":
@@ -285,7 +274,7 @@ class Dispatcher:
             ...     print(group.leads, group.message, group.campaigns)
             1 Voicery refused the lead. (7,)
         """
-        return self._failures.groups(FailureFilter.parse(filters))
+        return self._services.failures.groups(FailureFilter.parse(filters))
 
     @_names_filters
     def failed_ids(self, **filters: Unpack[FailureFilters]) -> list[UUID]:
@@ -302,7 +291,7 @@ class Dispatcher:
             >>> len(queue.failed_ids(campaign_id=7))
             1
         """
-        return self._failures.leads(FailureFilter.parse(filters))
+        return self._services.failures.leads(FailureFilter.parse(filters))
 
     def replay(
         self,
@@ -338,7 +327,7 @@ class Dispatcher:
             >>> dispatcher.failed(campaign_id=7)
             []
         """
-        self._failures.replay(
+        self._services.failures.replay(
             lead_id_of(id),
             actor=actor or whoami(),
             even_if_called=even_if_called,
@@ -377,7 +366,7 @@ class Dispatcher:
             >>> len(done.replayed), len(done.refused)
             (1, 0)
         """
-        return self._failures.replay_all(
+        return self._services.failures.replay_all(
             map(lead_id_of, ids),
             actor=actor or whoami(),
             even_if_called=even_if_called,
@@ -407,7 +396,7 @@ class Dispatcher:
             >>> dispatcher.failed(campaign_id=7)
             []
         """
-        self._failures.resolve(lead_id_of(id), as_, note=note, actor=actor or whoami())
+        self._services.failures.resolve(lead_id_of(id), as_, note=note, actor=actor or whoami())
 
     def cancel(self, id: UUID | str, actor: str | None = None) -> None:
         """Withdraw a lead that no worker has claimed yet.
@@ -427,7 +416,7 @@ class Dispatcher:
             >>> dispatcher.get(submission.id).state.value
             'cancelled'
         """
-        self._failures.cancel(lead_id_of(id), actor=actor or whoami())
+        self._services.failures.cancel(lead_id_of(id), actor=actor or whoami())
 
     def pause(
         self,
@@ -455,7 +444,7 @@ class Dispatcher:
             >>> dispatcher.pause(campaign_id=42, reason="the script is being changed")
             0
         """
-        return self._gates.pause(campaign_id, account, reason=reason, actor=actor or whoami())
+        return self._services.gates.pause(campaign_id, account, reason=reason, actor=actor or whoami())
 
     def resume(
         self, campaign_id: int | None = None, account: str = DEFAULT_ACCOUNT, actor: str | None = None
@@ -481,7 +470,7 @@ class Dispatcher:
             >>> [gate.reason.value for gate in dispatcher.resume(campaign_id=42).opened]
             ['paused']
         """
-        return self._gates.resume(campaign_id, account, actor=actor or whoami())
+        return self._services.gates.resume(campaign_id, account, actor=actor or whoami())
 
     def look_up(self, ids: Iterable[UUID | str] | None = None, *, most: int = 100) -> "list[Finding]":
         """Ask Voicery now whether leads arrived whose answer was lost. Each request counts against the rate limit.
@@ -504,20 +493,13 @@ class Dispatcher:
             []
         """
         from dispatcher.lookup import doubts
-        from dispatcher.worker.deliverer import Deliverer, worker_name
+        from dispatcher.worker.deliverer import Deliverer
 
         with self.database.autocommit() as connection:
             wanted = doubts.unknown_ids(connection, None, most=most) if ids is None else list(map(lead_id_of, ids))
-        by_account: dict[str, list[UUID]] = {}
-        for lead_id in wanted:
-            by_account.setdefault(self._reads.get(lead_id).account, []).append(lead_id)
-        deliverer = Deliverer(self._settings, stopping=lambda: False, worker=worker_name(os.getpid()))
-        try:
-            return [
-                finding for account, its_ids in by_account.items() for finding in deliverer.look_up(account, its_ids)
-            ]
-        finally:
-            deliverer.close()
+            by_account = doubts.by_account(connection, wanted)
+        deliverer = Deliverer(self._services, stopping=lambda: False, worker=worker_name(os.getpid()))
+        return [finding for account, its_ids in by_account.items() for finding in deliverer.look_up(account, its_ids)]
 
     def importer(self) -> "Importer":
         """Return what imports files of leads.
@@ -528,100 +510,52 @@ class Dispatcher:
         """
         from dispatcher.importing.importer import Importer
 
-        return Importer(self.bulk, self.database, self._settings.rate_limit)
+        return Importer(self.bulk, self.database, self.settings.rate_limit)
 
     @property
     def bulk(self) -> "Bulk":
         """What stores batches of leads, chunk by chunk."""
-        from dispatcher.intake.bulk import Bulk
-
-        return Bulk(self.database, self._bell())
-
-    def _submitting(self) -> Intake:
-        if self._intake is None:
-            with self._lock:
-                if self._intake is None:
-                    self._intake = Intake(self.database, NullDoorbell() if self._rehearsing else Ringer(self._bell()))
-        return self._intake
-
-    def _bell(self) -> Doorbell:
-        with self._lock:
-            if self._doorbell is None:
-                self._doorbell = Doorbell(self._settings.require_redis_url())
-            return self._doorbell
-
-    @property
-    def _gates(self) -> "GateKeeper":
-        from dispatcher.operator.pause import GateKeeper
-
-        return GateKeeper(self.database)
-
-    @property
-    def _failures(self) -> "Failures":
-        from dispatcher.operator.replay import Failures
-
-        unheard = self._rehearsing or self._settings.redis_url is None
-        return Failures(self.database, NullDoorbell() if unheard else self._bell())
+        return self._services.bulk
 
     @property
     def settings(self) -> Settings:
         """The settings that this was made with."""
-        return self._settings
+        return self._services.settings
 
     @property
     def operations(self) -> "Operations":
         """Bulk work that is stored and done by the workers."""
-        from dispatcher.operator.operations import Operations
-
-        return Operations(self.database, self._failures)
+        return self._services.operations
 
     @property
     def corrections(self) -> "Corrections":
         """Correcting a failed lead, and sending it again."""
-        from dispatcher.operator.corrections import Corrections
-
-        return Corrections(self.database, self._failures)
+        return self._services.corrections
 
     @property
     def campaigns(self) -> "Campaigns":
         """The campaigns and their limits."""
-        from dispatcher.operator.campaigns import Campaigns
-
-        return Campaigns(self.database)
+        return self._services.campaigns
 
     @property
     def ledgers(self) -> "Ledgers":
         """Incidents, audit log, imports, activity."""
-        from dispatcher.operator.ledger import Ledgers
-
-        return Ledgers(self.database)
+        return self._services.ledgers
 
     @property
     def pruner(self) -> "Pruner":
         """Deleting what ended long ago."""
-        from dispatcher.operator.retention import Pruner
-
-        return Pruner(self.database)
+        return self._services.pruner
 
     @property
     def erasure(self) -> "Erasure":
         """Erasing a person."""
-        from dispatcher.operator.erasure import Erasure
-
-        return Erasure(self.database)
+        return self._services.erasure
 
     @property
     def watch(self) -> "Watch":
         """The leads by any filter, and what happens to them."""
-        from dispatcher.operator.events import Watch
-
-        return Watch(self.database)
-
-    @property
-    def _reads(self) -> "Reads":
-        from dispatcher.operator.leads import Reads
-
-        return Reads(self.database, rate_use=self.rate_use)
+        return self._services.watch
 
     def rate_use(self) -> "tuple[RateUse, ...] | None":
         """Return the use of each window of the rate limit; empty without a limit, None without Redis.
@@ -631,38 +565,12 @@ class Dispatcher:
             >>> [(use.account, use.permits, use.seconds, use.used) for use in queue.rate_use()]
             [('default', 100, 60.0, 0), ('default', 20, 10.0, 0)]
         """
-        from dispatcher.broker.limiter import Limiter, LimiterUnavailable
-        from dispatcher.operator.overview import RateUse
-
-        windows, redis_url = self._settings.rate_limit, self._settings.redis_url
-        if not windows:
-            return ()
-        if redis_url is None:
-            return None
-        limiter = Limiter(connect(redis_url.reveal()))
-        try:
-            return tuple(
-                RateUse(account, use.permits, use.seconds, use.used)
-                for account in self._settings.accounts
-                for use in limiter.usage(account, windows)
-            )
-        except LimiterUnavailable:
-            return None
+        return self._services.rate_use()
 
     @property
     def database(self) -> Database:
         """The connection pool to Postgres; made once, at the first use."""
-        if self._database is None:
-            with self._lock:
-                if self._database is None:
-                    kind = Rehearsal if self._rehearsing else Database
-                    self._database = kind(
-                        self._settings.require_database_url(),
-                        name="dispatcher-producer",
-                        pool_size=_PRODUCER_CONNECTIONS,
-                        pooler=self._settings.pooler,
-                    )
-        return self._database
+        return self._services.database
 
     def close(self) -> None:
         """Close the connections of this process; the next call opens new ones.
@@ -671,8 +579,7 @@ class Dispatcher:
             >>> queue = dispatcher.Dispatcher(dispatcher.Settings.from_environment())
             >>> queue.close()
         """
-        if self._database is not None:
-            self._database.close()
+        self._services.close()
 
 
 def lead_id_of(id: UUID | str) -> UUID:

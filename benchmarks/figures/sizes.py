@@ -20,7 +20,7 @@ from dispatcher.config.settings import Settings
 from dispatcher.delivery import claims
 from dispatcher.lead.options import Channel
 from dispatcher.store.database import Database
-from dispatcher.worker.deliverer import build_sweep
+from dispatcher.wiring import Services, worker_name
 
 _FINISHED: Final = 2_000_000
 _WAITING: Final = 1_000_000
@@ -69,7 +69,7 @@ def finished(bench: Bench, rounds: int) -> Figure:
             note(figure, "full", f"drain of 4 000 leads beside {_FINISHED:,} finished ones", drained)
         settings = _settings(bench, full_url)
         figure.sample("claim_p95", "claim of 8 leads, p95", "ms").add(_p95(_claiming(settings, bench, full_url), 400))
-        sweep = build_sweep(settings, main_pid=os.getpid())
+        sweep = Services(settings, name="dispatcher-sweep", connections=1).sweep(worker_name(os.getpid()))
         figure.sample("sweep_p95", "one round of the sweep, p95", "ms").add(_p95(sweep.once, 100))
     figure.check_ratio("drain of the empty table", "full", "empty", "≥", 0.9)
     figure.checks.append(Check("claim p95", figure.samples["claim_p95"].median, "≤", 10, "ms"))

@@ -269,12 +269,13 @@ def _accounts(settings: Settings) -> Iterator[Check]:
 
 
 def _voicery(settings: Settings) -> Iterator[Check]:
-    from dispatcher.worker.deliverer import Deliverer, worker_name  # late: only `--online` needs it
+    from dispatcher.wiring import Services, worker_name
+    from dispatcher.worker.deliverer import Deliverer  # late: only `--online` needs it
 
     if settings.redis_url is None or settings.database_url is None:
         yield Check("Online", Verdict.DOUBTFUL, "Voicery was not asked", "Mend Postgres and Redis first.")
         return
-    deliverer = Deliverer(settings, stopping=lambda: False, worker=worker_name(os.getpid()))
+    deliverer = Deliverer(Services(settings), stopping=lambda: False, worker=worker_name(os.getpid()))
     try:
         for name in settings.accounts:
             try:

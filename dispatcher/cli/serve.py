@@ -88,16 +88,16 @@ def metrics(
 
     With DISPATCHER_METRICS_TOKEN set, /metrics answers only to that bearer token.
     """
-    from dispatcher.api import Dispatcher
     from dispatcher.config.settings import Settings
     from dispatcher.logs.setup import configure_from
     from dispatcher.metrics.server import MetricsServer, Pages, probe, scrape
+    from dispatcher.wiring import Services
 
     settings = Settings.from_environment()
     settings.require_database_url()
     configure_from(settings)
-    dispatcher = Dispatcher(settings)
-    pages = Pages(scrape(dispatcher, settings).text, lambda: probe(dispatcher.database))
+    services = Services(settings, name="dispatcher-metrics")
+    pages = Pages(scrape(services).text, lambda: probe(services.database))
     with MetricsServer(host, port, pages, settings.metrics_token) as server:
         screen.say(f"Figures at http://{host}:{server.server_port}/metrics")
 
@@ -107,7 +107,7 @@ def metrics(
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, end)
         server.serve_forever()
-    dispatcher.close()
+    services.close()
 
 
 def up() -> None:
@@ -160,14 +160,15 @@ def sweep(
     """Repair periodically: ring for due leads, end leases, expire, reopen gates. Every worker runs one by itself."""
     from dispatcher.config.settings import Settings
     from dispatcher.logs.setup import configure_from
-    from dispatcher.worker.deliverer import build_sweep
+    from dispatcher.wiring import Services, worker_name
     from dispatcher.worker.stopping import die_with
 
     if parent is not None:
         die_with(parent)
     settings = Settings.from_environment()
     configure_from(settings)
-    sweeper = build_sweep(settings, main_pid=parent or os.getpid())
+    services = Services(settings, name="dispatcher-sweep", connections=1)
+    sweeper = services.sweep(worker_name(parent or os.getpid()))
     if once:
         swept = sweeper.once()
         screen.say("Swept." if swept else "Another sweeper is at work; nothing was done.")

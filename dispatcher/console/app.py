@@ -13,12 +13,12 @@ from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.routing import Route
 
 from dispatcher.console.auth import Lobby, Person, Role, Session, Sessions
-from dispatcher.console.desk import Desk
 from dispatcher.console.guard import BODY_MOST, Guard, Origin
 from dispatcher.console.pages import bulk, campaigns, failed, lead, overview, records
 from dispatcher.console.rendering import Renderer
 from dispatcher.console.visit import BadRequest, Form, Visit, local
 from dispatcher.errors import DispatcherError, LeadNotFound, NotAllowed, StoreUnavailable
+from dispatcher.wiring import Services
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +78,7 @@ Endpoint = Callable[[Request], Awaitable[Response]]
 class Console:
     """What all requests share."""
 
-    desk: Desk
+    services: Services
     lobby: Lobby
     sessions: Sessions
     origin: Origin
@@ -123,7 +123,7 @@ class Entrance:
             if door.method == "POST" and not (self._same_site(request) and session.knows(form.get("csrf"))):
                 return PlainTextResponse("This form is not from this console, or too old. Go back and reload.\n", 403)
             console = self._console
-            visit = Visit(request, session, console.sessions, console.desk, form, console.renderer)
+            visit = Visit(request, session, console.sessions, console.services, form, console.renderer)
             if not visit.may(door.role):
                 return visit.page("error.html", status=403, title="Not for you", sentence=_too_little(door))
             return await run_in_threadpool(_answer, door, visit)
@@ -182,7 +182,7 @@ class Entrance:
         else:
             who = console.lobby.enter(form.get("name"), form.get("password"), source)
         if isinstance(who, Person):
-            console.desk.ledgers.note(f"{who.name}@console", "login", "console", {"role": who.role, "from": source})
+            console.services.ledgers.note(f"{who.name}@console", "login", "console", {"role": who.role, "from": source})
         return who
 
     def _session(self, request: Request) -> Session | None:

@@ -10,9 +10,9 @@ import uvicorn
 from dispatcher.config.settings import Settings
 from dispatcher.console.app import Console, build
 from dispatcher.console.auth import Lobby, OneTimeKey, People, Sessions, Throttle
-from dispatcher.console.desk import Desk
 from dispatcher.console.guard import Certificate, Guard, Origin, reached_at
 from dispatcher.console.rendering import Renderer
+from dispatcher.wiring import Services
 
 PORT: Final = 8321
 
@@ -46,7 +46,7 @@ def application(settings: Settings, address: Address, say: Callable[[str], None]
         key.print()
     return build(
         Console(
-            desk=Desk.of(settings),
+            services=Services(settings, name="dispatcher-console"),
             lobby=Lobby(people, key, Throttle()),
             sessions=Sessions(settings.console_idle_seconds),
             origin=origin,

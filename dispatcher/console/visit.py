@@ -12,8 +12,8 @@ from starlette.responses import RedirectResponse, Response
 
 from dispatcher import moments
 from dispatcher.console.auth import Person, Role, Session, Sessions
-from dispatcher.console.desk import Desk
 from dispatcher.errors import LeadNotFound
+from dispatcher.wiring import Services
 
 FIELDS_MOST: Final = 2000
 
@@ -53,7 +53,7 @@ class Visit:
     request: Request
     session: Session
     sessions: Sessions
-    desk: Desk
+    services: Services
     form: Form
     render: Any
 

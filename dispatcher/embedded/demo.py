@@ -33,7 +33,6 @@ from dispatcher.embedded.stack import Stack
 from dispatcher.errors import DispatcherError, InvalidLead
 from dispatcher.operator import failures
 from dispatcher.operator.failures import FailureFilter
-from dispatcher.operator.leads import Reads
 from dispatcher.sandbox.log import read_log
 
 _PACKAGE: Final = Path(__file__).parent
@@ -229,7 +228,6 @@ class Demo:
 
     def _watch(self, dispatcher: Dispatcher) -> None:
         """Wait until every lead has ended: kill the worker once, restart what has died, then submit the rest."""
-        reads = Reads(dispatcher.database)
         give_up = time.monotonic() + _GIVE_UP_SECONDS
         recovered = False
         next_submit = next_look = time.monotonic()
@@ -239,7 +237,7 @@ class Demo:
                 self._submit(dispatcher, self._coming.popleft())
                 next_submit = now + _EVERY_SECONDS
             if now >= next_look:
-                seen = reads.overview()
+                seen = dispatcher.overview()
                 self._screen.show(seen, SandboxView.of(read_log(self._log)), coming=len(self._coming))
                 counts = {state: count.value for state, count in seen.counts.items()}
                 if not self._coming and not any(counts.get(state) for state in UNSETTLED):
@@ -262,8 +260,7 @@ class Demo:
     def _settle_accounts(self, dispatcher: Dispatcher) -> Account:
         """Stop the worker, then read the sandbox's log."""
         self._stack.child("worker").stop()
-        reads = Reads(dispatcher.database)
-        records = [reads.get(lead_id) for lead_id in self._submitted]
+        records = [dispatcher.get(lead_id) for lead_id in self._submitted]
         with dispatcher.database.autocommit() as connection:
             failed = failures.matching(connection, FailureFilter(), limit=len(records))
         entries = read_log(self._log)

@@ -11,6 +11,7 @@ from sqlalchemy import Connection, Row, text
 
 from dispatcher.decisions.reply import CreatedContact
 from dispatcher.decisions.states import State
+from dispatcher.errors import LeadNotFound
 from dispatcher.store.proof import FIRST_IN_QUEUE, PROVEN_AT
 from dispatcher.store.schema import LIVE_STRICT
 
@@ -74,6 +75,8 @@ _UNKNOWN_IDS = text("""
 SELECT id FROM dispatcher.leads
 WHERE state = 'unknown' AND (CAST(:account AS text) IS NULL OR account = :account) ORDER BY due_at LIMIT :most
 """)
+
+_ACCOUNTS = text("SELECT id, account FROM dispatcher.leads WHERE id = ANY (CAST(:ids AS uuid[]))")
 
 _POSTPONE = text("""
 UPDATE dispatcher.leads SET due_at = now() + make_interval(secs => :seconds)
@@ -240,6 +243,17 @@ def hold(connection: Connection, doubt: InDoubt) -> InDoubt | None:
 def unknown_ids(connection: Connection, account: str | None, *, most: int) -> list[UUID]:
     """The unknown leads, the next to be looked up first."""
     return [row.id for row in connection.execute(_UNKNOWN_IDS, {"account": account, "most": most})]
+
+
+def by_account(connection: Connection, ids: Sequence[UUID]) -> dict[str, list[UUID]]:
+    """Return the ids, each once and in their order, by the account of their lead. Raises `LeadNotFound`."""
+    account_of = {row.id: row.account for row in connection.execute(_ACCOUNTS, {"ids": list(ids)})}
+    found: dict[str, list[UUID]] = {}
+    for lead_id in dict.fromkeys(ids):
+        if lead_id not in account_of:
+            raise LeadNotFound(lead_id)
+        found.setdefault(account_of[lead_id], []).append(lead_id)
+    return found
 
 
 def postpone(connection: Connection, ids: Sequence[UUID], *, seconds: float) -> None:

@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Final
@@ -18,7 +19,6 @@ import orjson
 import redis
 from sqlalchemy import Connection, text
 
-from dispatcher.api import Dispatcher
 from dispatcher.broker.connection import PREFIX, QUEUE, connect
 from dispatcher.config.setting import Secret
 from dispatcher.config.settings import Settings
@@ -30,6 +30,7 @@ from dispatcher.operator.health import WITHIN_SECONDS, Health, judge
 from dispatcher.operator.overview import RateUse
 from dispatcher.store import counters
 from dispatcher.store.database import Database, StatementRefused, TryAgain
+from dispatcher.wiring import Services
 
 
 def probe(database: Database, *, within_seconds: float = WITHIN_SECONDS, host: str | None = None) -> Health:
@@ -115,9 +116,10 @@ class Scrape:
         return replace(read, overview=overview, doorbells=self._doorbells())
 
 
-def scrape(dispatcher: Dispatcher, settings: Settings) -> Scrape:
-    """The figures of everything that these settings lead to."""
-    return Scrape(dispatcher.database, rate_use=dispatcher.rate_use, doorbells=lambda: doorbells_waiting(settings))
+def scrape(services: Services) -> Scrape:
+    """Return what answers scrapes with the figures of these services."""
+    waiting = partial(doorbells_waiting, services.settings)
+    return Scrape(services.database, rate_use=services.rate_use, doorbells=waiting)
 
 
 def doorbells_waiting(settings: Settings) -> int | None:

@@ -1,19 +1,14 @@
-"""The clock that leases are measured on, in seconds from an arbitrary start."""
+"""What the tasks of a worker do: deliver a channel, look up an account, send alerts."""
 
 import math
-import os
 import random
-import socket
-import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Final
 from uuid import UUID
 
 from dispatcher.alerts.alerting import Alerting, Webhook
-from dispatcher.broker.connection import connect
-from dispatcher.broker.doorbell import Doorbell
-from dispatcher.broker.limiter import Limiter, LimiterUnavailable, Rate
+from dispatcher.broker.limiter import LimiterUnavailable
 from dispatcher.config.account import parse_rate_limit, pinned_url
 from dispatcher.config.settings import Settings
 from dispatcher.decisions.gate import closed
@@ -29,34 +24,28 @@ from dispatcher.logs import events
 from dispatcher.lookup.asking import NoPermit
 from dispatcher.lookup.lookup import Finding, Resolution
 from dispatcher.moments import steady_clock
-from dispatcher.operator.operations import Operations
-from dispatcher.operator.replay import Failures
-from dispatcher.operator.retention import Pruning
 from dispatcher.store import accounts, counters
 from dispatcher.store.counters import RUNS
-from dispatcher.store.database import Database
 from dispatcher.sweep import repairs
-from dispatcher.sweep.sweep import Sweep
-from dispatcher.voicery.client import VoiceryClient
+from dispatcher.wiring import Services, worker_name
 
 _STORED_SECONDS: Final = 1.0
 _STORED_MOST: Final = 1000  # channels that a process remembers
 
 
 class Deliverer:
-    """What the tasks of a worker run on: one per process, made after the fork. Thread-safe."""
+    """The work of a worker's tasks: one per process, made after the fork. Thread-safe.
 
-    def __init__(self, settings: Settings, *, stopping: Callable[[], bool], worker: str) -> None:
-        self._settings = settings
+    `stopping` says whether to begin nothing new; `worker` names this worker in `workers` and in attempts.
+    """
+
+    def __init__(self, services: Services, *, stopping: Callable[[], bool], worker: str) -> None:
+        self._services = services
+        self._settings = services.settings
+        self._database = services.database
         self._stopping = stopping
         self._worker = worker
-        redis_url = settings.require_redis_url()
-        self._database = open_store(settings, "dispatcher-worker", settings.concurrency + 2)
-        self._doorbell = Doorbell(redis_url)
-        self._limiter = Limiter(connect(redis_url), history=accounts.history(self._database))
-        self._clients: dict[str, VoiceryClient] = {}
         self._stored: dict[Channel, tuple[float, accounts.Account]] = {}
-        self._lock = threading.Lock()
 
     def deliver(self, account: str, campaign_id: int) -> None:
         """One delivery run of a channel."""
@@ -80,9 +69,9 @@ class Deliverer:
             channel,
             settings,
             recorder=recorder,
-            client=self._client(account),
-            rate=Rate(self._limiter, account, settings.rate_limit, campaign_id=campaign_id, campaign_windows=own),
-            bell=self._doorbell,
+            client=self._services.client(account),
+            rate=self._services.rate(account, campaign_id=campaign_id, campaign_windows=own),
+            bell=self._services.bell,
             slots_of=self._slots,
             clock=steady_clock,
             stopping=self._stopping,
@@ -98,9 +87,8 @@ class Deliverer:
         if self._ready(Channel(account, 0)) is not None:
             resolution = self.resolution(account)
             resolution.run()
-            bulk = Operations(self._database, Failures(self._database, self._doorbell))
             with suppress(NoPermit, LimiterUnavailable):  # the sweep rings again
-                bulk.look_up(account, resolution.look_up, stopping=self._stopping)
+                self._services.operations.look_up(account, resolution.look_up, stopping=self._stopping)
             resolution.tally.add(RUNS, "lookup")
             with self._database.autocommit() as connection:
                 counters.add(connection, account, resolution.tally)
@@ -119,19 +107,19 @@ class Deliverer:
         Raises `NotConfigured` without a token, `NoPermit` or `LimiterUnavailable` where the rate forbids it.
         """
         self._settings.account(account).read_token()
-        permits = Rate(self._limiter, account, self._settings.rate_limit).take_lookup(leads_wait=False)
+        permits = self._services.rate(account).take_lookup(leads_wait=False)
         if not permits.granted:
             raise NoPermit(permits.next_in_seconds)
         with self._database.autocommit() as connection:
             campaign_id = accounts.any_campaign(connection, account) or 1
-        return self._client(account).list_leads(campaign_id=campaign_id, per_page=1)
+        return self._services.client(account).list_leads(campaign_id=campaign_id, per_page=1)
 
     def alert(self) -> None:
         """One run of alerts; nothing where no webhook is set."""
         settings = self._settings
         if settings.alert_webhook_url is None:
             return
-        self._doorbell.clear_alerts()
+        self._services.bell.clear_alerts()
         webhook = Webhook(settings.alert_webhook_url, settings.alert_webhook_secret)
         alerting = Alerting(
             self._database, webhook, quiet_seconds=settings.alert_quiet_seconds, stopping=self._stopping
@@ -143,13 +131,12 @@ class Deliverer:
 
     def resolution(self, account: str) -> Resolution:
         """Look-ups of one account, for one pass."""
-        settings = self._settings
         return Resolution(
             self._database,
-            settings,
-            self._client(account),
-            Rate(self._limiter, account, settings.rate_limit),
-            self._doorbell,
+            self._settings,
+            self._services.client(account),
+            self._services.rate(account),
+            self._services.bell,
             account=account,
             token=settings.account(account).token_fingerprint(),
             clock=steady_clock,
@@ -158,9 +145,7 @@ class Deliverer:
 
     def close(self) -> None:
         """Give the connections back."""
-        self._database.close()
-        for client in self._clients.values():
-            client.close()
+        self._services.close()
 
     def _slots(self, work: Callable[[Job], Finished]) -> Slots[Job, Finished]:
         return Slots(self._settings.concurrency, work)
@@ -206,53 +191,13 @@ class Deliverer:
             )
         return None
 
-    def _client(self, account: str) -> VoiceryClient:
-        with self._lock:
-            if account not in self._clients:
-                settings, configured = self._settings, self._settings.account(account)
-                self._clients[account] = VoiceryClient(
-                    base_url=configured.base_url,
-                    token=configured.read_token,
-                    connect_timeout_seconds=settings.connect_timeout_seconds,
-                    read_timeout_seconds=settings.read_timeout_seconds,
-                    deadline_seconds=settings.deadline_seconds,
-                    proxy=settings.proxy.reveal() if settings.proxy else None,
-                    ca_bundle=str(settings.ca_bundle) if settings.ca_bundle else None,
-                    allow_http=settings.allow_http,
-                )
-            return self._clients[account]
 
+def worker_runtime(stopping: Callable[[], bool], *, main_pid: int) -> Deliverer:
+    """Build what the tasks of this worker process run on, from the environment.
 
-def worker_runtime(stopping: Callable[[], bool], *, main_pid: int | None = None) -> Deliverer:
-    """What the tasks of this worker process run on, from the environment. `main_pid`: of the worker's main process."""
-    return Deliverer(Settings.from_environment(), stopping=stopping, worker=worker_name(main_pid or os.getpid()))
-
-
-def build_sweep(settings: Settings, *, main_pid: int) -> Sweep:
-    """The sweep of the worker with this main process."""
-    redis_url = settings.require_redis_url()
-    worker = worker_name(main_pid)
-    database, bell = open_store(settings, "dispatcher-sweep", 1), Doorbell(redis_url)
-    limiter = Limiter(connect(redis_url))
-    return Sweep(
-        database,
-        bell,
-        lambda account: Rate(limiter, account, settings.rate_limit),
-        Operations(database, Failures(database, bell)),
-        Pruning(database, settings),
-        name=f"{worker}:{os.getpid()}",
-        worker=worker,
-        settle_seconds=settings.settle_seconds,
-        interval_seconds=settings.sweep_interval_seconds,
-        alerts=settings.alert_webhook_url is not None,
-    )
-
-
-def worker_name(main_pid: int) -> str:
-    """How a worker is called in `workers`, in attempts and in logs."""
-    return f"{socket.gethostname()}:{main_pid}"
-
-
-def open_store(settings: Settings, name: str, connections: int, kind: type[Database] = Database) -> Database:
-    """The store that the settings name, for at most about twice so many connections."""
-    return kind(settings.require_database_url(), name=name, pool_size=connections, pooler=settings.pooler)
+    `main_pid`: of the worker's main process, which names the worker.
+    """
+    settings = Settings.from_environment()
+    settings.require_redis_url()
+    services = Services(settings, name="dispatcher-worker", connections=settings.concurrency + 2)
+    return Deliverer(services, stopping=stopping, worker=worker_name(main_pid))

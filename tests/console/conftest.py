@@ -14,10 +14,10 @@ from dispatcher.config.settings import Settings
 from dispatcher.config.urls import normal_database_url
 from dispatcher.console.app import Console, build
 from dispatcher.console.auth import Lobby, OneTimeKey, People, Person, Role, Session, Sessions, Throttle, hash_password
-from dispatcher.console.desk import Desk
 from dispatcher.console.guard import Guard, Origin, reached_at
 from dispatcher.console.rendering import Renderer
 from dispatcher.store.database import Database
+from dispatcher.wiring import Services
 from tests.support.doubles import Clock
 from tests.support.rows import Rows
 
@@ -92,19 +92,19 @@ def users() -> Secret:
 
 @pytest.fixture
 def make_seat(database_url: str, users: Secret) -> Iterator[Callable[..., Seat]]:
-    desks: list[Desk] = []
+    made: list[Services] = []
 
     def make(*, origin: Origin | None = None, with_users: bool = True) -> Seat:
         clock = Clock()
         printed: list[str] = []
         people = People(users if with_users else None, None)
         settings = Settings(database_url=normal_database_url(database_url))
-        desks.append(Desk.of(settings))
+        made.append(Services(settings))
         key = None if with_users else OneTimeKey(printed.append)
         if key is not None:
             key.print()
         console = Console(
-            desk=desks[-1],
+            services=made[-1],
             lobby=Lobby(people, key, Throttle(clock)),
             sessions=Sessions(1800, clock),
             origin=origin or reached_at("127.0.0.1", 8321, users=with_users),
@@ -113,8 +113,8 @@ def make_seat(database_url: str, users: Secret) -> Iterator[Callable[..., Seat]]
         return Seat(build(console), console, clock, printed)
 
     yield make
-    for desk in desks:
-        desk.close()
+    for services in made:
+        services.close()
 
 
 @pytest.fixture
@@ -124,7 +124,7 @@ def closed_seat(users: Secret) -> Seat:
     clock = Clock()
     lobby = Lobby(People(users, None), None, Throttle(clock))
     origin = reached_at("127.0.0.1", 8321, users=True)
-    console = Console(Desk.of(settings), lobby, Sessions(1800, clock), origin, Renderer())
+    console = Console(Services(settings), lobby, Sessions(1800, clock), origin, Renderer())
     return Seat(build(console), console, clock)
 
 

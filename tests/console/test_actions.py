@@ -23,7 +23,7 @@ XSS = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>"
 
 def work(seat: Seat) -> None:
     """What the workers' sweep does with bulk work, until nothing is left."""
-    while seat.console.desk.operations.step():
+    while seat.console.services.operations.step():
         pass
 
 
@@ -189,7 +189,7 @@ def test_an_operation_survives_whoever_works_on_it(
     leads = [rows.failed(phone=f"+44770090{n:04d}") for n in range(60)]
     page = preview(operator, "replay")
     confirm(operator, page)
-    work_done = seat.console.desk.failures.replay_within
+    work_done = seat.console.services.failures.replay_within
     tried: list[object] = []
 
     def dies(connection: Any, lead_id: uuid.UUID, **more: Any) -> None:
@@ -198,9 +198,11 @@ def test_an_operation_survives_whoever_works_on_it(
             raise KeyboardInterrupt
         work_done(connection, lead_id, **more)
 
-    monkeypatch.setattr(type(seat.console.desk.failures), "replay_within", lambda _, *args, **more: dies(*args, **more))
+    monkeypatch.setattr(
+        type(seat.console.services.failures), "replay_within", lambda _, *args, **more: dies(*args, **more)
+    )
     with pytest.raises(KeyboardInterrupt):
-        seat.console.desk.operations.step()
+        seat.console.services.operations.step()
     monkeypatch.undo()
     assert rows.one("SELECT count(*) AS n FROM dispatcher.leads WHERE state = 'pending'").n == 0, (
         "half a batch is no batch"
@@ -215,11 +217,11 @@ def test_an_operation_can_be_stopped_and_paced(seat: Seat, operator: Browser, ro
     for n in range(5):
         rows.failed(phone=f"+44770090{n:04d}")
     location = confirm(operator, preview(operator, "replay"), per_minute="60")
-    assert seat.console.desk.operations.step()
-    assert not seat.console.desk.operations.step(), "one a second"
+    assert seat.console.services.operations.step()
+    assert not seat.console.services.operations.step(), "one a second"
     operator.post(f"{location}/stop")
     rows.run("UPDATE dispatcher.operations SET next_at = now()")
-    assert not seat.console.desk.operations.step()
+    assert not seat.console.services.operations.step()
     operation = rows.one("SELECT * FROM dispatcher.operations")
     assert (operation.state, operation.done, operation.stopped_by) == ("stopped", 1, "olga@console")
 
@@ -227,7 +229,7 @@ def test_an_operation_can_be_stopped_and_paced(seat: Seat, operator: Browser, ro
 def test_an_operation_begins_when_it_is_told_to(seat: Seat, operator: Browser, rows: Rows) -> None:
     lead = rows.failed()
     location = confirm(operator, preview(operator, "replay"), at="2h")
-    assert not seat.console.desk.operations.step()
+    assert not seat.console.services.operations.step()
     assert rows.of(lead).state == "failed", "until then it can be stopped"
     assert "<dt>Begins</dt>" in operator.get(location).text
     rows.run("UPDATE dispatcher.operations SET next_at = now()")
@@ -239,7 +241,7 @@ def test_a_replay_is_spread_evenly_over_a_time(seat: Seat, operator: Browser, ro
     for n in range(4):
         rows.failed(phone=f"+44770090{n:04d}")
     location = confirm(operator, preview(operator, "replay"), spread="1h")
-    assert seat.console.desk.operations.step()
+    assert seat.console.services.operations.step()
     operation = rows.one("SELECT done, next_at - now() AS wait FROM dispatcher.operations")
     assert operation.done == 1
     assert timedelta(minutes=14) < operation.wait <= timedelta(minutes=15)
@@ -295,14 +297,14 @@ def test_leads_are_moved_to_another_campaign_where_duplicates_are_looked_for_aga
 
 def test_who_may_have_been_called_is_not_moved_to_be_called_again(seat: Seat, operator: Browser, rows: Rows) -> None:
     lead = rows.failed_unknown()
-    seat.console.desk.operations.start(uuid.uuid4(), OperationKind.REPLAY, [lead], actor="ada", campaign_id=43)
+    seat.console.services.operations.start(uuid.uuid4(), OperationKind.REPLAY, [lead], actor="ada", campaign_id=43)
     work(seat)
     assert (rows.of(lead).state, rows.of(lead).campaign_id) == ("failed", 42)
     assert rows.one("SELECT count(*) AS n FROM dispatcher.lead_revisions").n == 0
 
 
 def test_only_a_replay_moves_leads_and_a_look_up_has_no_pace(seat: Seat, rows: Rows) -> None:
-    start = seat.console.desk.operations.start
+    start = seat.console.services.operations.start
     with pytest.raises(NotAllowed, match="another campaign"):
         start(uuid.uuid4(), OperationKind.DISMISS, [rows.failed()], actor="ada", note="n", campaign_id=43)
     with pytest.raises(NotAllowed, match="no pace"):
@@ -341,9 +343,9 @@ def test_look_ups_are_done_by_the_look_up_task(seat: Seat, operator: Browser, ro
     page = preview(operator, "look_up", scope="selected", leads=[doubtful, known])
     assert counts(page) == (1, 0, 1)
     confirm(operator, page)
-    assert not seat.console.desk.operations.step(), "the sweep asks nobody over HTTP"
-    assert seat.console.desk.operations.lookup_accounts() == ["default"]
-    seat.console.desk.operations.look_up("default", lambda ids: [one for one in ids if one == doubtful])
+    assert not seat.console.services.operations.step(), "the sweep asks nobody over HTTP"
+    assert seat.console.services.operations.lookup_accounts() == ["default"]
+    seat.console.services.operations.look_up("default", lambda ids: [one for one in ids if one == doubtful])
     operation = rows.one("SELECT * FROM dispatcher.operations")
     assert (operation.state, operation.done, operation.refused) == ("finished", 1, 1)
 
@@ -600,7 +602,7 @@ def test_postgres_away_is_a_page_and_no_trace(
     def away(*_: object) -> None:
         raise StoreUnavailable("Postgres cannot be reached.")
 
-    monkeypatch.setattr(type(seat.console.desk.dispatcher), "overview", away)
+    monkeypatch.setattr(type(seat.console.services.reads), "overview", away)
     answer = admin.get("/")
     assert answer.status_code == 503
     assert "Postgres is away" in answer.text

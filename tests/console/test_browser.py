@@ -178,7 +178,7 @@ def test_everything_works_without_javascript(chromium: Browser, site: Site) -> N
     expect(page.get_by_role("heading", name="Replay 6 leads?")).to_be_visible()
     page.get_by_role("button", name="Replay 6 leads").click()
     expect(page.locator("#progress")).to_contain_text("6 left")
-    while site.seat.console.desk.operations.step():
+    while site.seat.console.services.operations.step():
         pass
     page.reload()
     expect(page.locator("#progress")).to_contain_text("6 done")

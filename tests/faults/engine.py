@@ -12,9 +12,7 @@ import threading
 import time
 from datetime import datetime, tzinfo
 
-from dispatcher.broker.connection import connect
 from dispatcher.broker.doorbell import NullDoorbell
-from dispatcher.broker.limiter import Limiter, Rate
 from dispatcher.config.settings import Settings
 from dispatcher.delivery import delivery
 from dispatcher.errors import StoreUnavailable
@@ -22,8 +20,8 @@ from dispatcher.lead.options import Channel
 from dispatcher.lookup import asking
 from dispatcher.store.database import Database, TryAgain
 from dispatcher.sweep import repairs
-from dispatcher.sweep.sweep import Sweep
-from dispatcher.worker.deliverer import Deliverer, worker_name
+from dispatcher.wiring import Services, worker_name
+from dispatcher.worker.deliverer import Deliverer
 from dispatcher.worker.stopping import Stopping
 
 RUNS = 2
@@ -77,7 +75,8 @@ def main() -> int:
         signal.signal(number, lambda *_: stopping.ask())
     worker = worker_name(os.getpid())
     bell = LocalBell()
-    deliverer = Deliverer(settings, stopping=stopping, worker=worker)
+    services = Services(settings, connections=settings.concurrency + 2)
+    deliverer = Deliverer(services, stopping=stopping, worker=worker)
 
     def deliver() -> None:
         while (channel := bell.channels.get()) is not None:
@@ -93,16 +92,7 @@ def main() -> int:
     threads.append(threading.Thread(target=look_up, daemon=True))
     for thread in threads:
         thread.start()
-    limiter = Limiter(connect(settings.require_redis_url()))
-    sweep = Sweep(
-        Database(settings.require_database_url(), pool_size=1),
-        bell,
-        lambda account: Rate(limiter, account, settings.rate_limit),
-        name=worker,
-        worker=worker,
-        settle_seconds=settings.settle_seconds,
-        interval_seconds=settings.sweep_interval_seconds,
-    )
+    sweep = Services(settings, connections=1, bell=bell).sweep(worker)
     polling = threading.Thread(target=poll, args=(settings, bell), daemon=True)
     polling.start()
     print(READY, flush=True)

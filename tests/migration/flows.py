@@ -16,7 +16,6 @@ import pytest
 from dispatcher.alerts import alerts
 from dispatcher.api import Dispatcher
 from dispatcher.config.settings import Settings
-from dispatcher.config.urls import normal_database_url
 from dispatcher.decisions.outcome import Kind
 from dispatcher.decisions.reply import CreatedContact
 from dispatcher.decisions.states import FailureClass, State
@@ -25,13 +24,13 @@ from dispatcher.lookup import doubts
 from dispatcher.metrics.server import probe, scrape
 from dispatcher.operator.failures import FailureFilter
 from dispatcher.operator.operation_work import OperationKind
-from dispatcher.store.database import Database
 from dispatcher.sweep.sweep import Sweep
-from tests.database.queue import TERMS, Queue, accepted, rejected, result, unknown
+from dispatcher.wiring import Services
+from tests.database.queue import Queue, accepted, rejected, result, unknown
+from tests.support.doubles import Bell, Rate
 
 ACTOR: Final = "ada@ops-1"
 NEW: Final = "+12025550180"
-NOBODY: Final = Settings(redis_url="redis://127.0.0.1:1/0", rate_limit=())
 
 
 def lead_id(number: int) -> uuid.UUID:
@@ -47,11 +46,11 @@ def attempt_id(number: int) -> uuid.UUID:
 class World:
     """The upgraded database as its users see it; Redis is away, which no write may mind."""
 
-    def __init__(self, database: Database) -> None:
-        self.database = database
-        self.queue = Queue(database)
-        self.dispatcher = Dispatcher(NOBODY)
-        self.dispatcher._database = database
+    def __init__(self, services: Services) -> None:
+        self.services = services
+        self.database = services.database
+        self.queue = Queue(services.database)
+        self.dispatcher = Dispatcher(services.settings)
 
     def state(self, number: int) -> str:
         """The state of a lead."""
@@ -61,24 +60,11 @@ class World:
 @contextmanager
 def world_of(url: str) -> Iterator[World]:
     """Open the database, and close it afterwards."""
-    with closing(Database(normal_database_url(url), pool_size=5)) as database:
-        yield World(database)
-
-
-class Silent:
-    """Rings for nobody and limits nothing."""
-
-    def ring(self, account: str, campaign_id: int) -> bool:
-        return True
-
-    def ring_lookup(self, account: str) -> bool:
-        return True
-
-    def ring_alerts(self) -> bool:
-        return True
-
-    def available(self, account: str) -> int | None:
-        return None
+    settings = Settings(database_url=url, redis_url="redis://127.0.0.1:1/0", rate_limit=())
+    with closing(Services(settings)) as services:
+        world = World(services)
+        with closing(world.dispatcher):
+            yield world
 
 
 def submit(world: World) -> None:
@@ -164,8 +150,8 @@ def sweep(world: World) -> None:
     world.queue.run("UPDATE dispatcher.sweeps SET holder = NULL, held_until = NULL")
     sweeper = Sweep(
         world.database,
-        Silent(),
-        Silent(),
+        Bell(),
+        lambda _: Rate(),
         world.dispatcher.operations,
         None,
         name="one",
@@ -198,7 +184,7 @@ def pause_and_resume(world: World) -> None:
     assert world.queue.claim(10).opened
     world.queue.gate("probing", "outage", 42)
     assert world.queue.claim(1).probing
-    assert world.queue.claim(1, TERMS, probing=True).touched >= 0
+    assert world.queue.claim(1, probing=True).touched >= 0
 
 
 def alert(world: World) -> None:
@@ -256,7 +242,7 @@ def read(world: World) -> None:
 
 
 def scrape_and_probe(world: World) -> None:
-    assert b"dispatcher_leads" in scrape(world.dispatcher, NOBODY).text()
+    assert b"dispatcher_leads" in scrape(world.services).text()
     assert probe(world.database).pulse is not None
 
 

@@ -55,7 +55,7 @@ def start(visit: Visit) -> Response:
         terms = _terms(visit.form)
     except BadRequest as fault:
         return _preview(visit, kind, asked, leads, fault=str(fault))
-    operation = visit.desk.operations.start(
+    operation = visit.services.operations.start(
         _id(visit.form.get("action")),
         kind,
         leads,
@@ -73,14 +73,14 @@ def export(visit: Visit) -> Response:
     kind = visit.form.get("format")
     if kind not in {"csv", "json"}:
         raise BadRequest("Export as csv or json.")
-    found = visit.desk.failures.failed(asked.wanted, limit=EXPORT_MOST)
+    found = visit.services.failures.failed(asked.wanted, limit=EXPORT_MOST)
     detail = {
         "format": kind,
         "rows": len(found),
         "whole_numbers": visit.shows_numbers,
         "filters": asked.wanted.as_dict(),
     }
-    visit.desk.ledgers.note(visit.actor, "export", "failed_leads", detail)
+    visit.services.ledgers.note(visit.actor, "export", "failed_leads", detail)
     return files.response(found, kind, reveal=visit.shows_numbers)
 
 
@@ -88,7 +88,7 @@ def _preview(
     visit: Visit, kind: OperationKind, asked: Filters, leads: Sequence[UUID] | FailureFilter, *, fault: str = ""
 ) -> Response:
     campaign_id = _campaign(visit.form.get("campaign_id"))
-    seen = visit.desk.operations.preview(kind, leads, campaign_id=campaign_id)
+    seen = visit.services.operations.preview(kind, leads, campaign_id=campaign_id)
     return visit.page(
         "preview.html",
         status=400 if fault else 200,

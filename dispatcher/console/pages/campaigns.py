@@ -9,11 +9,11 @@ from dispatcher.lead.options import ACCOUNT_NAME
 
 def show(visit: Visit) -> Response:
     """All campaigns, and the gates of whole accounts."""
-    campaigns = visit.desk.campaigns.all()
-    accounts = sorted({campaign.account for campaign in campaigns} | set(visit.desk.settings.accounts))
-    shut = {gate.account: gate for gate in visit.desk.ledgers.gates() if gate.campaign_id is None}
+    campaigns = visit.services.campaigns.all()
+    accounts = sorted({campaign.account for campaign in campaigns} | set(visit.services.settings.accounts))
+    shut = {gate.account: gate for gate in visit.services.ledgers.gates() if gate.campaign_id is None}
     return visit.page(
-        "campaigns.html", campaigns=campaigns, accounts=accounts, shut=shut, limits=visit.desk.settings.rate_limit
+        "campaigns.html", campaigns=campaigns, accounts=accounts, shut=shut, limits=visit.services.settings.rate_limit
     )
 
 
@@ -41,7 +41,7 @@ def limit(visit: Visit) -> Response:
     """Give a campaign a limit of its own, or none."""
     campaign = _campaign(visit)
     try:
-        visit.desk.campaigns.limit(campaign, _account(visit), visit.form.get("rate_limit"), actor=visit.actor)
+        visit.services.campaigns.limit(campaign, _account(visit), visit.form.get("rate_limit"), actor=visit.actor)
     except NotAllowed as refusal:
         visit.say(str(refusal), "bad")
     else:
@@ -51,14 +51,14 @@ def limit(visit: Visit) -> Response:
 
 def _pause(visit: Visit, campaign: int | None) -> Response:
     reason = visit.form.get("reason")[:500]
-    coming = visit.desk.gates.pause(campaign, _account(visit), reason=reason, actor=visit.actor)
+    coming = visit.services.gates.pause(campaign, _account(visit), reason=reason, actor=visit.actor)
     on_their_way = f" {coming} on their way will still arrive." if coming else ""
     visit.say(f"Paused. Nothing more is sent until somebody resumes it.{on_their_way}")
     return visit.go("/campaigns")
 
 
 def _resume(visit: Visit, campaign: int | None) -> Response:
-    resumed = visit.desk.gates.resume(campaign, _account(visit), actor=visit.actor)
+    resumed = visit.services.gates.resume(campaign, _account(visit), actor=visit.actor)
     if resumed.still_paused:
         visit.say(f"Resumed. Still paused by themselves: {', '.join(map(str, resumed.still_paused))}.", "note")
     else:

@@ -18,7 +18,7 @@ PAGE_ROWS: Final = 50
 def causes(visit: Visit) -> Response:
     """One line for each cause."""
     asked = filters.read(visit.query)
-    groups = visit.desk.failures.groups(asked.wanted)
+    groups = visit.services.failures.groups(asked.wanted)
     return visit.page(
         "causes.html",
         asked=asked,
@@ -32,15 +32,15 @@ def rows(visit: Visit) -> Response:
     """The failures themselves, the latest first, a page at a time."""
     asked = filters.read(visit.query)
     after = _cursor(visit.query.get("after"))
-    found = visit.desk.failures.failed(asked.wanted, limit=PAGE_ROWS + 1, after=after)
+    found = visit.services.failures.failed(asked.wanted, limit=PAGE_ROWS + 1, after=after)
     page, more = found[:PAGE_ROWS], len(found) > PAGE_ROWS
     alone = after is None and not more
     return visit.page(
         "rows.html",
         asked=asked,
         rows=page,
-        glances=visit.desk.ledgers.glances([row.lead_id for row in page]),
-        total=Count(len(page)) if alone else visit.desk.failures.count(asked.wanted),
+        glances=visit.services.ledgers.glances([row.lead_id for row in page]),
+        total=Count(len(page)) if alone else visit.services.failures.count(asked.wanted),
         following=_next(page[-1]) if more else None,
         first=after is None,
         classes=list(FailureClass),

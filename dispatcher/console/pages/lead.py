@@ -21,16 +21,16 @@ _TOO_LONG = 20_000
 def show(visit: Visit) -> Response:
     """The lead."""
     lead_id = visit.id()
-    record = visit.desk.dispatcher.get(lead_id)
-    audit = visit.desk.ledgers.audit(subject=str(lead_id), most=200)
+    record = visit.services.reads.get(lead_id)
+    audit = visit.services.ledgers.audit(subject=str(lead_id), most=200)
     return visit.page(
         "lead.html",
         lead=record,
-        explained=visit.desk.dispatcher.explain(lead_id),
+        explained=visit.services.reads.explain(lead_id),
         open_failure=_open(record),
         doubtful=any(attempt.in_doubt for attempt in record.history),
         timeline=timeline(record, audit),
-        revisions=visit.desk.ledgers.revisions(lead_id),
+        revisions=visit.services.ledgers.revisions(lead_id),
         kin=_kin(visit, record),
         curl=curl(record, _base_url(visit, record.account), reveal=visit.shows_numbers),
         back=visit.query.get("back", ""),
@@ -43,7 +43,7 @@ def replay(visit: Visit) -> Response:
     not_before = start_of(at) if at else None
     return _act(
         visit,
-        lambda lead_id: visit.desk.failures.replay(
+        lambda lead_id: visit.services.failures.replay(
             lead_id,
             actor=visit.actor,
             note=visit.form.get("note") or None,
@@ -60,7 +60,7 @@ def replay_even_if_called(visit: Visit) -> Response:
         raise BadRequest("Tick that a second call is acceptable.")
     return _act(
         visit,
-        lambda lead_id: visit.desk.failures.replay(
+        lambda lead_id: visit.services.failures.replay(
             lead_id,
             actor=visit.actor,
             even_if_called=True,
@@ -73,7 +73,7 @@ def replay_even_if_called(visit: Visit) -> Response:
 
 def look_up(visit: Visit) -> Response:
     """Have a worker ask Voicery for it."""
-    operation = visit.desk.operations.start(
+    operation = visit.services.operations.start(
         _uuid(visit.form.get("action")), OperationKind.LOOK_UP, [visit.id()], actor=visit.actor
     )
     visit.say("A worker looks it up as soon as the rate limit allows; the evidence will be here.")
@@ -91,7 +91,7 @@ def resolve(visit: Visit) -> Response:
             raise BadRequest("Resolve as accepted or as dismissed.")
     return _act(
         visit,
-        lambda lead_id: visit.desk.failures.resolve(lead_id, as_, note=visit.form.get("note"), actor=visit.actor),
+        lambda lead_id: visit.services.failures.resolve(lead_id, as_, note=visit.form.get("note"), actor=visit.actor),
         f"Resolved as {as_}.",
     )
 
@@ -99,13 +99,15 @@ def resolve(visit: Visit) -> Response:
 def cancel(visit: Visit) -> Response:
     """Withdraw it before it is claimed."""
     return _act(
-        visit, lambda lead_id: visit.desk.failures.cancel(lead_id, actor=visit.actor), "Cancelled; nobody is called."
+        visit,
+        lambda lead_id: visit.services.failures.cancel(lead_id, actor=visit.actor),
+        "Cancelled; nobody is called.",
     )
 
 
 def correction(visit: Visit) -> Response:
     """The form that corrects it. Whoever corrects must see what is there."""
-    record = visit.desk.dispatcher.get(visit.id())
+    record = visit.services.reads.get(visit.id())
     fields = {
         "phone_number": record.phone_number if visit.shows_numbers else "",
         "campaign_id": str(record.campaign_id),
@@ -120,7 +122,7 @@ def correct(visit: Visit) -> Response:
     lead_id = visit.id()
     fields = {name: visit.form.get(name) for name in ("phone_number", "campaign_id", "variables", "note")}
     try:
-        visit.desk.corrections.correct(
+        visit.services.corrections.correct(
             lead_id, _changes(fields), actor=visit.actor, note=fields["note"] or None, failure_id=_failure(visit)
         )
     except InvalidLead as fault:
@@ -130,7 +132,7 @@ def correct(visit: Visit) -> Response:
     else:
         visit.say("Corrected and replayed; the earlier version is kept below.")
         return visit.go(f"/leads/{lead_id}")
-    return _correction(visit, visit.desk.dispatcher.get(lead_id), fields, faults)
+    return _correction(visit, visit.services.reads.get(lead_id), fields, faults)
 
 
 def _correction(visit: Visit, record: LeadRecord, fields: dict[str, str], faults: list[str] | None = None) -> Response:
@@ -174,7 +176,7 @@ def _act(visit: Visit, act: Callable[[UUID], None], done: str) -> Response:
 
 def _kin(visit: Visit, record: LeadRecord) -> list[Any]:
     """Other leads of the same number that failed once, or stand for the person now."""
-    return [found for found in visit.desk.ledgers.search(record.phone_number) if found.lead_id != record.id]
+    return [found for found in visit.services.ledgers.search(record.phone_number) if found.lead_id != record.id]
 
 
 def _open(record: LeadRecord) -> FailedLead | None:
@@ -193,9 +195,9 @@ def _failure(visit: Visit) -> int | None:
 
 def _base_url(visit: Visit, account: str) -> str:
     try:
-        return visit.desk.settings.account(account).base_url
+        return visit.services.settings.account(account).base_url
     except NotConfigured:
-        return visit.desk.settings.account("default").base_url
+        return visit.services.settings.account("default").base_url
 
 
 def _uuid(text: str) -> UUID:

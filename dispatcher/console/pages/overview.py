@@ -21,8 +21,8 @@ class Drain:
 
 def show(visit: Visit) -> Response:
     """The landing of the console."""
-    overview = visit.desk.dispatcher.overview()
-    activity = visit.desk.ledgers.activity()
+    overview = visit.services.reads.overview()
+    activity = visit.services.ledgers.activity()
     return visit.page(
         "overview.html",
         overview=overview,
@@ -37,7 +37,7 @@ def show(visit: Visit) -> Response:
 def search(visit: Visit) -> Response:
     """Straight to the lead, if only one is meant."""
     text = visit.query.get("q", "")
-    found = visit.desk.ledgers.search(text)
+    found = visit.services.ledgers.search(text)
     if len(found) == 1:
         return visit.go(f"/leads/{found[0].lead_id}")
     return visit.page("search.html", text=text, found=found)

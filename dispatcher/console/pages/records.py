@@ -14,18 +14,18 @@ from dispatcher.operator.ledger import ImportRecord
 
 def show_all(visit: Visit) -> Response:
     """The newest first."""
-    return visit.page("operations.html", operations=visit.desk.operations.latest())
+    return visit.page("operations.html", operations=visit.services.operations.latest())
 
 
 def show(visit: Visit) -> Response:
     """One, with its progress and what was refused."""
-    operation = visit.desk.operations.get(visit.id())
-    return visit.page("operation.html", operation=operation, refusals=visit.desk.operations.refusals(operation.id))
+    operation = visit.services.operations.get(visit.id())
+    return visit.page("operation.html", operation=operation, refusals=visit.services.operations.refusals(operation.id))
 
 
 def stop(visit: Visit) -> Response:
     """Do no more of it."""
-    stopped = visit.desk.operations.stop(visit.id(), actor=visit.actor)
+    stopped = visit.services.operations.stop(visit.id(), actor=visit.actor)
     visit.say(
         "Stopped; what was done stays done." if stopped else "It was over already.", "good" if stopped else "note"
     )
@@ -39,7 +39,7 @@ _STALE: Final = timedelta(seconds=30)  # a worker's sweep says every 10 s that i
 
 def incidents(visit: Visit) -> Response:
     """What must never happen and did."""
-    return visit.page("incidents.html", incidents=visit.desk.ledgers.incidents())
+    return visit.page("incidents.html", incidents=visit.services.ledgers.incidents())
 
 
 def seen(visit: Visit) -> Response:
@@ -47,41 +47,41 @@ def seen(visit: Visit) -> Response:
     texts = visit.form.all("incident")
     if not all(text.isascii() and text.isdecimal() and int(text) < 2**63 for text in texts):
         raise BadRequest("That is no number of an incident.")
-    count = visit.desk.ledgers.see(list(map(int, texts)), actor=visit.actor)
+    count = visit.services.ledgers.see(list(map(int, texts)), actor=visit.actor)
     visit.say(f"Marked as seen: {count}." if count else "Nothing was selected.", "good" if count else "note")
     return visit.go("/incidents")
 
 
 def workers(visit: Visit) -> Response:
     """Who works, and when they were last seen."""
-    return visit.page("workers.html", overview=visit.desk.ledgers.workers(), stale=_STALE)
+    return visit.page("workers.html", overview=visit.services.ledgers.workers(), stale=_STALE)
 
 
 def imports(visit: Visit) -> Response:
     """Files that were imported, and how it ended."""
-    return visit.page("imports.html", imports=visit.desk.ledgers.imports())
+    return visit.page("imports.html", imports=visit.services.ledgers.imports())
 
 
 def one_import(visit: Visit) -> Response:
     """One file, with the rows that were refused."""
     record = _import(visit)
-    rows = visit.desk.ledgers.rejected_rows(record.id, most=SHOWN_REJECTIONS)
+    rows = visit.services.ledgers.rejected_rows(record.id, most=SHOWN_REJECTIONS)
     return visit.page("import.html", record=record, rows=rows)
 
 
 def export_rejected(visit: Visit) -> Response:
     """The refused rows as a file, for whoever corrects them; the rows themselves only while numbers are revealed."""
     record = _import(visit)
-    rows = visit.desk.ledgers.rejected_rows(record.id)
+    rows = visit.services.ledgers.rejected_rows(record.id)
     detail: dict[str, object] = {"rows": len(rows), "whole_rows": visit.shows_numbers}
-    visit.desk.ledgers.note(visit.actor, "export", f"import:{record.id}", detail)
+    visit.services.ledgers.note(visit.actor, "export", f"import:{record.id}", detail)
     return export.rejected(rows, reveal=visit.shows_numbers)
 
 
 def _import(visit: Visit) -> ImportRecord:
     text = str(visit.request.path_params["number"])
     known = text.isascii() and text.isdecimal() and int(text) < 2**63
-    found = visit.desk.ledgers.imports(import_id=int(text)) if known else []
+    found = visit.services.ledgers.imports(import_id=int(text)) if known else []
     if not found:
         raise NotAllowed("There is no such import.")
     return found[0]
@@ -95,7 +95,7 @@ def audit(visit: Visit) -> Response:
     before = visit.query.get("before", "")
     if before and not (before.isascii() and before.isdecimal() and int(before) < 2**63):
         raise BadRequest("That page does not exist; begin with the first.")
-    lines = visit.desk.ledgers.audit(
+    lines = visit.services.ledgers.audit(
         before=int(before) if before else None,
         most=PAGE_ROWS + 1,
         subject=given["subject"] or None,
@@ -108,7 +108,7 @@ def audit(visit: Visit) -> Response:
 
 def reveal(visit: Visit) -> Response:
     """Show numbers and variables for a while. Audited."""
-    visit.desk.ledgers.note(visit.actor, "reveal", "numbers", {"seconds": REVEAL_SECONDS, "page": _page(visit)})
+    visit.services.ledgers.note(visit.actor, "reveal", "numbers", {"seconds": REVEAL_SECONDS, "page": _page(visit)})
     visit.sessions.reveal(visit.session)
     return visit.go(visit.form.get("return", "/"))
 

@@ -1,0 +1,291 @@
+"""The composition root: every part of the dispatcher, made from `Settings` in one place.
+
+Importing this loads what a producer's `submit` needs; a part that only an operator or a worker needs imports its code
+when it is first used.
+"""
+
+import os
+import socket
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
+
+from dispatcher.broker.connection import connect
+from dispatcher.broker.doorbell import Bell, Doorbell, NullDoorbell, Ringer
+from dispatcher.config.settings import Settings
+from dispatcher.intake.submit import Intake
+from dispatcher.store.database import Database, Rehearsal
+
+if TYPE_CHECKING:
+    from dispatcher.broker.limiter import Limiter, Rate
+    from dispatcher.config.account import RateWindow
+    from dispatcher.intake.bulk import Bulk
+    from dispatcher.operator.campaigns import Campaigns
+    from dispatcher.operator.corrections import Corrections
+    from dispatcher.operator.erasure import Erasure
+    from dispatcher.operator.events import Watch
+    from dispatcher.operator.leads import Reads
+    from dispatcher.operator.ledger import Ledgers
+    from dispatcher.operator.operations import Operations
+    from dispatcher.operator.overview import RateUse
+    from dispatcher.operator.pause import GateKeeper
+    from dispatcher.operator.replay import Failures
+    from dispatcher.operator.retention import Pruner
+    from dispatcher.sweep.sweep import Sweep
+    from dispatcher.voicery.client import VoiceryClient
+
+T = TypeVar("T")
+
+PRODUCER_CONNECTIONS: Final = 5
+
+
+class _Part(Generic[T]):
+    """An attribute of `Services` that is built when it is first read, once, whichever thread reads it.
+
+    Building connects to nothing, so no lock is held, which a fork could copy locked: where two threads build at the
+    same time, both get the one that was stored first.
+    """
+
+    def __init__(self, build: "Callable[[Services], T]") -> None:
+        self._build = build
+        self.__doc__ = build.__doc__
+
+    def __set_name__(self, _owner: type, name: str) -> None:
+        self._name = name
+
+    def __get__(self, services: "Services", _owner: type) -> T:
+        # Stored under its own name, it hides this descriptor from then on.
+        stored: T = services.__dict__.setdefault(self._name, self._build(services))
+        return stored
+
+
+class Services:
+    """The parts that one process of one deployment shares. Thread-safe and fork-safe; making it connects to nothing.
+
+    settings     where the stores and Voicery are
+    dry_run      every transaction is rolled back and no worker is woken
+    name         how Postgres shows the connections (`application_name`)
+    connections  that are kept open to Postgres; as many again may be opened for a moment
+    bell         what wakes workers, instead of Redis
+
+    A part whose setting is missing raises `NotConfigured` when it is first read.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        dry_run: bool = False,
+        name: str = "dispatcher-producer",
+        connections: int = PRODUCER_CONNECTIONS,
+        bell: Bell | None = None,
+    ) -> None:
+        self.settings = settings
+        self.dry_run = dry_run
+        self._name = name
+        self._connections = connections
+        self._bell = bell
+        self._clients: dict[str, VoiceryClient] = {}
+
+    # Stores -----------------------------------------------------------------------------------------------------------
+
+    @_Part
+    def database(self) -> Database:
+        """Postgres."""
+        kind = Rehearsal if self.dry_run else Database
+        return kind(
+            self.settings.require_database_url(),
+            name=self._name,
+            pool_size=self._connections,
+            pooler=self.settings.pooler,
+        )
+
+    @_Part
+    def bell(self) -> Bell:
+        """The doorbell. Without `REDIS_URL` it does nothing: the sweep rings."""
+        if self._bell is not None:
+            return self._bell
+        if self.dry_run or self.settings.redis_url is None:
+            return NullDoorbell()
+        return Doorbell(self.settings.redis_url.reveal())
+
+    @_Part
+    def limiter(self) -> "Limiter":
+        """The permits of all accounts."""
+        from dispatcher.broker.limiter import Limiter
+        from dispatcher.store import accounts
+
+        return Limiter(connect(self.settings.require_redis_url()), history=accounts.history(self.database))
+
+    def rate(self, account: str, *, campaign_id: int = 0, campaign_windows: "tuple[RateWindow, ...]" = ()) -> "Rate":
+        """Return the rate limit of an account, or of one of its channels with the campaign's own windows."""
+        from dispatcher.broker.limiter import Rate
+
+        return Rate(
+            self.limiter,
+            account,
+            self.settings.rate_limit,
+            campaign_id=campaign_id,
+            campaign_windows=campaign_windows,
+        )
+
+    def client(self, account: str) -> "VoiceryClient":
+        """Return the client of an account, the same at each call. Raises `NotConfigured`."""
+        from dispatcher.voicery.client import VoiceryClient
+
+        if account not in self._clients:
+            settings, configured = self.settings, self.settings.account(account)
+            client = VoiceryClient(
+                base_url=configured.base_url,
+                token=configured.read_token,
+                connect_timeout_seconds=settings.connect_timeout_seconds,
+                read_timeout_seconds=settings.read_timeout_seconds,
+                deadline_seconds=settings.deadline_seconds,
+                proxy=settings.proxy.reveal() if settings.proxy else None,
+                ca_bundle=str(settings.ca_bundle) if settings.ca_bundle else None,
+                allow_http=settings.allow_http,
+            )
+            return self._clients.setdefault(account, client)
+        return self._clients[account]
+
+    # For producers ----------------------------------------------------------------------------------------------------
+
+    @_Part
+    def intake(self) -> Intake:
+        """Stores single leads; rings in a thread, so that Redis never delays a `submit`."""
+        if not self.dry_run:
+            self.settings.require_redis_url()
+        return Intake(self.database, NullDoorbell() if self.dry_run else Ringer(self.bell))
+
+    @_Part
+    def bulk(self) -> "Bulk":
+        """Stores batches of leads, chunk by chunk."""
+        from dispatcher.intake.bulk import Bulk
+
+        if not self.dry_run:
+            self.settings.require_redis_url()
+        return Bulk(self.database, self.bell)
+
+    # For operators ----------------------------------------------------------------------------------------------------
+
+    @_Part
+    def reads(self) -> "Reads":
+        """Single leads, lists and the overview."""
+        from dispatcher.operator.leads import Reads
+
+        return Reads(self.database, rate_use=self.rate_use)
+
+    @_Part
+    def failures(self) -> "Failures":
+        """Failed leads: reading, replaying and resolving them; and cancelling."""
+        from dispatcher.operator.replay import Failures
+
+        return Failures(self.database, self.bell)
+
+    @_Part
+    def operations(self) -> "Operations":
+        """Bulk work that is stored and done by the workers."""
+        from dispatcher.operator.operations import Operations
+
+        return Operations(self.database, self.failures)
+
+    @_Part
+    def corrections(self) -> "Corrections":
+        """Correcting a failed lead, and sending it again."""
+        from dispatcher.operator.corrections import Corrections
+
+        return Corrections(self.database, self.failures)
+
+    @_Part
+    def gates(self) -> "GateKeeper":
+        """Pausing and resuming."""
+        from dispatcher.operator.pause import GateKeeper
+
+        return GateKeeper(self.database)
+
+    @_Part
+    def campaigns(self) -> "Campaigns":
+        """The campaigns and their limits."""
+        from dispatcher.operator.campaigns import Campaigns
+
+        return Campaigns(self.database)
+
+    @_Part
+    def ledgers(self) -> "Ledgers":
+        """Incidents, audit log, imports, activity."""
+        from dispatcher.operator.ledger import Ledgers
+
+        return Ledgers(self.database)
+
+    @_Part
+    def pruner(self) -> "Pruner":
+        """Deleting leads that ended long ago, on request."""
+        from dispatcher.operator.retention import Pruner
+
+        return Pruner(self.database)
+
+    @_Part
+    def erasure(self) -> "Erasure":
+        """Erasing a person."""
+        from dispatcher.operator.erasure import Erasure
+
+        return Erasure(self.database)
+
+    @_Part
+    def watch(self) -> "Watch":
+        """The leads by any filter, and what happens to them."""
+        from dispatcher.operator.events import Watch
+
+        return Watch(self.database)
+
+    def rate_use(self) -> "tuple[RateUse, ...] | None":
+        """Return the use of each window of the rate limit; empty without a limit, None without Redis."""
+        from dispatcher.broker.limiter import LimiterUnavailable
+        from dispatcher.operator.overview import RateUse
+
+        windows = self.settings.rate_limit
+        if not windows:
+            return ()
+        if self.settings.redis_url is None:
+            return None
+        try:
+            return tuple(
+                RateUse(account, use.permits, use.seconds, use.used)
+                for account in self.settings.accounts
+                for use in self.limiter.usage(account, windows)
+            )
+        except LimiterUnavailable:
+            return None
+
+    # For the worker ---------------------------------------------------------------------------------------------------
+
+    def sweep(self, worker: str) -> "Sweep":
+        """Return the sweep of a worker, which this process does."""
+        from dispatcher.operator.retention import Pruning
+        from dispatcher.sweep.sweep import Sweep
+
+        self.settings.require_redis_url()
+        return Sweep(
+            self.database,
+            self.bell,
+            self.rate,
+            self.operations,
+            Pruning(self.database, self.settings),
+            name=f"{worker}:{os.getpid()}",
+            worker=worker,
+            settle_seconds=self.settings.settle_seconds,
+            interval_seconds=self.settings.sweep_interval_seconds,
+            alerts=self.settings.alert_webhook_url is not None,
+        )
+
+    def close(self) -> None:
+        """Close the connections of this process; the next use of a part opens new ones."""
+        database: Any = self.__dict__.get("database")
+        if database is not None:
+            database.close()
+        for client in tuple(self._clients.values()):
+            client.close()
+
+
+def worker_name(main_pid: int) -> str:
+    """Return the name of a worker in the table `workers`, in attempts and in logs."""
+    return f"{socket.gethostname()}:{main_pid}"
