@@ -60,7 +60,7 @@ class Deliverer:
             channel,
             settings,
             worker=self._worker,
-            token=settings.account(account).token_fingerprint(),
+            token=self._settings.account(account).token_fingerprint(),
             uniform=random.uniform,
             clock=steady_clock,
             pin_to=pinned_url(settings.account(account).base_url) if stored.base_url is None else None,
@@ -138,7 +138,7 @@ class Deliverer:
             self._services.rate(account),
             self._services.bell,
             account=account,
-            token=settings.account(account).token_fingerprint(),
+            token=self._settings.account(account).token_fingerprint(),
             clock=steady_clock,
             stopping=self._stopping,
         )
