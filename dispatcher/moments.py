@@ -27,7 +27,7 @@ def steady_clock() -> float:
 
 
 def past(text: str, now: datetime) -> datetime:
-    """A moment that has passed: `2h` is two hours ago. Days begin at midnight UTC; without a zone it is UTC.
+    """Return a moment that has passed: `2h` is two hours ago. Days begin at midnight UTC; without a zone it is UTC.
 
     Raises `ValueError` with what is wrong, and how it is written.
     """
@@ -48,7 +48,7 @@ def past(text: str, now: datetime) -> datetime:
 
 
 def future(text: str, now: datetime) -> datetime | timedelta:
-    """A moment to come: `2h` is in two hours, by the database's clock; `tomorrow 09:00` is UTC, unless it has a zone.
+    """Return a moment to come: `2h` is in two hours by the database's clock, `tomorrow 09:00` is UTC without a zone.
 
     A date and time needs its zone. Raises `ValueError` as `past`.
     """
@@ -65,7 +65,7 @@ def future(text: str, now: datetime) -> datetime | timedelta:
 
 
 def duration(text: str) -> timedelta:
-    """A length of time, longer than none: `90s`, `30m`, `2h`. Raises `ValueError` as `past`."""
+    """Return a length of time, longer than none: `90s`, `30m`, `2h`. Raises `ValueError` as `past`."""
     length = _length(text.strip().lower())
     if not length:
         raise ValueError("it is not a length of time; write e.g. 30m, 2h, 1d")
@@ -73,7 +73,7 @@ def duration(text: str) -> timedelta:
 
 
 def ago(moment: datetime | None, now: datetime) -> str:
-    """`3 s ago`, `2 min ago`, `5 h ago`, `3 days ago`; `in 5 h`; `never`."""
+    """Return e.g. `3 s ago`, `2 min ago`, `5 h ago`, `3 days ago`; `in 5 h`; `never`."""
     if moment is None:
         return "never"
     seconds = (now - moment).total_seconds()
@@ -81,7 +81,7 @@ def ago(moment: datetime | None, now: datetime) -> str:
 
 
 def span(seconds: float | None) -> str:
-    """A length of time, in the unit that suits it: `0.3 s`, `45 s`, `12 min`, `5 h`, `3 days`; `–` for none, or `∞`."""
+    """Return a length of time in the unit that suits it: `0.3 s`, `45 s`, `12 min`, `5 h`, `3 days`; `–` for none."""
     match seconds:
         case None:
             return "–"
@@ -100,7 +100,7 @@ def span(seconds: float | None) -> str:
 
 
 def clock(moment: datetime | None) -> str:
-    """`2026-11-23 14:02:11`, in UTC; `–` for none."""
+    """Return e.g. `2026-11-23 14:02:11`, in UTC; `–` for none."""
     return "–" if moment is None else f"{moment.astimezone(UTC):%Y-%m-%d %H:%M:%S}"
 
 

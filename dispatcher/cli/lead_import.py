@@ -124,7 +124,7 @@ def result_dict(result: "ImportResult", rejected_path: Path) -> dict[str, Any]:
 
 
 def show_result(result: "ImportResult", rejected_path: Path) -> None:
-    """Print the account of an import. What was refused is told even if nobody reads the rest."""
+    """Print the account of an import; what was refused goes to standard error."""
     with screen.reader_may_leave():
         _show_stored(result)
     if result.rejected:

@@ -102,7 +102,7 @@ class Columns:
     notes: tuple[str, ...] = ()
 
     def __call__(self, row: Row) -> tuple[dict[str, Any], dict[str, Any]]:
-        """The row as (lead, options) for `submit_many`. Raises `InvalidLead` for what only a table can have wrong."""
+        """Return the row as (lead, options) for `submit_many`. Raises `InvalidLead` with the faults of a table."""
         if row.fault is not None:
             raise InvalidLead([row.fault])
         cells = self._cells(row)
@@ -132,7 +132,7 @@ class Columns:
         return lead
 
     def numbers(self, row: Row) -> list[str]:
-        """The numbers of a row as they are written: its lead's, then those of its contacts."""
+        """Return the numbers of a row as they are written: its lead's, then those of its contacts."""
         cells = self._cells(row)
         positions = [self.fields["phone_number"], *(contact.phone for contact in self.contacts)]
         return [cells[position] for position in positions if position is not None and cells[position]]
@@ -172,7 +172,7 @@ class Columns:
 
 
 def columns_of(header: tuple[str, ...], options: ImportOptions, first_rows: Sequence[Row] = ()) -> Columns:
-    """Say what each column means. Raises `UnreadableFile` where the header cannot work.
+    """Return what each column means. Raises `UnreadableFile` where the header cannot work.
 
     first_rows   some rows of the table: a column of campaigns is one only if it holds whole numbers
     """
@@ -219,7 +219,7 @@ def columns_of(header: tuple[str, ...], options: ImportOptions, first_rows: Sequ
 
 
 def _no_campaigns(position: int, rows: Sequence[Row], options: ImportOptions) -> bool:
-    """Whether the column holds something else than campaigns of Voicery, while the options name one."""
+    """Return whether the column holds something else than campaigns of Voicery, while the options name one."""
     if options.campaign_id is None:
         return False
     cells = [row.cells[position] for row in rows if len(row.cells) > position and row.cells[position]]

@@ -39,7 +39,7 @@ class Encoding:
     example: str = field(default="", repr=False)
 
     def shown(self, *, reveal: bool = False) -> str:
-        """The example; without `reveal` only two of its unusual letters, each with the one before it."""
+        """Return the example; without `reveal` only two of its unusual letters, each with the one before it."""
         return self.example if reveal else "…".join(re.findall(r".?[^\x00-\x7f]", self.example)[:2])
 
 
@@ -62,7 +62,7 @@ _MARKS: Final = (
 
 
 def encoding_of_start(start: bytes) -> str | None:
-    """The encoding that the first bytes show, by a mark or by zeros where Latin letters have them; None: neither."""
+    """Return the encoding that the first bytes show, by a mark or by the zeros beside Latin letters; else None."""
     marked = next((name for mark, name in _MARKS if start.startswith(mark)), None)
     if marked is not None or b"\0" not in start:
         return marked
@@ -110,7 +110,7 @@ class Survey:
                 self._words += [word[:_LONGEST_WORD] for word in _WORD.findall(block)][:_MOST_WORDS]
 
     def encoding(self) -> Encoding | None:
-        """UTF-8, if most of what is not ASCII is that; else the encoding whose words look most like words, or None."""
+        """Return UTF-8 if most that is not ASCII is that, else what makes the words look like words, or None."""
         if self._good >= self._broken:
             return Encoding("utf-8")
         scores = {name: _score(self._words, name) for name in _CANDIDATES}
@@ -126,7 +126,7 @@ def _letters(word: str) -> int:
 
 
 def _score(words: Sequence[bytes], name: str) -> float:
-    """How much the words look like words: letters, no capital inside, one script, few accents in a row."""
+    """Return how much the words look like words: letters, no capital inside, one script, few accents in a row."""
     score = 0.0
     for word in words:
         try:

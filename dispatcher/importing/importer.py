@@ -16,13 +16,13 @@ from dispatcher.errors import StoreUnavailable
 from dispatcher.importing import imports
 from dispatcher.importing.columns import ImportOptions
 from dispatcher.importing.encoding import Encoding
-from dispatcher.importing.imports import RejectedField
 from dispatcher.importing.lead_file import open_leads, refuse_moved_rows
 from dispatcher.importing.plan import Plan, Planner
 from dispatcher.importing.rejects import Rejects, in_file_words
 from dispatcher.importing.row import Row
 from dispatcher.importing.source import ImportStopped, Source, UnreadableFile, UnwritableRejects
 from dispatcher.intake.bulk import REPEAT_FOR_SECONDS, BatchCutShort, Bulk, ChunkResult
+from dispatcher.operator.ledger import RejectedRow
 from dispatcher.store.database import Database
 
 _PAUSE_SECONDS: Final = 0.1
@@ -50,7 +50,7 @@ class RunningImport:
         with database.transaction() as connection:
             self._id = imports.begin(connection, batch_id, file_name, options.account, options.actor)
 
-    def add(self, chunk: ChunkResult, fields: Sequence[RejectedField]) -> None:
+    def add(self, chunk: ChunkResult, fields: Sequence[RejectedRow]) -> None:
         """Note what became of a chunk's rows, once, also where a commit was not acknowledged."""
 
         def act(connection: Connection) -> None:
@@ -131,7 +131,7 @@ class Importer:
         self._wait = wait
 
     def plan(self, source: Source, options: ImportOptions, batch_id: UUID | None = None) -> Plan:
-        """Say what an import would do; nothing is stored. `batch_id` as for `run`. Raises `UnreadableFile`."""
+        """Return what an import would do; nothing is stored. `batch_id` as for `run`. Raises `UnreadableFile`."""
         self._refuse_moved_rows(source, options, batch_id)
         with (
             open_leads(source, options, batch_id) as file,
@@ -148,7 +148,7 @@ class Importer:
         batch_id: UUID | None = None,
         stopping: Callable[[], bool] = lambda: False,
     ) -> ImportResult:
-        """Import; cut short at any moment, the same again goes on.
+        """Import the file; the same call goes on after one that was cut short.
 
         Raises `UnreadableFile`, `UnwritableRejects`, `StoreUnavailable`, `ImportStopped`; each says how many rows are
         done, if any, and how to go on. `rejected_path` gets the refused rows, if any; `progress` is called at the
@@ -211,16 +211,16 @@ class Importer:
                 raise ImportStopped("Stopped. No row was done; to go on, run the same command.") from None
 
 
-def _refused(chunk: ChunkResult, rows: "_InFlight", rejects: Rejects) -> list[RejectedField]:
+def _refused(chunk: ChunkResult, rows: "_InFlight", rejects: Rejects) -> list[RejectedRow]:
     """Write a chunk's refused rows to the file; those that the record keeps as well."""
-    fields: list[RejectedField] = []
+    fields: list[RejectedRow] = []
     for index, refused in chunk.rejected:
         row, faults = rows[index], in_file_words(refused)
         rejects.add(row, faults)
         if rejects.count <= imports.MAX_REJECTIONS:
             originals = (row.text, *[""] * len(faults))
             fields += [
-                RejectedField(row.line, fault.field, f"{fault.fault}; {fault.remedy}", original)
+                RejectedRow(row.line, fault.field, f"{fault.fault}; {fault.remedy}", original)
                 for fault, original in zip(faults, originals, strict=False)
             ]
     rows.forget(chunk.items)

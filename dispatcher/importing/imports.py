@@ -1,22 +1,21 @@
-"""The record of imports: what was imported by whom, how it ended, and which rows were refused."""
+"""What an import writes to its record: by whom and how far it got, and which rows were refused; `Ledgers` reads it."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Final
 from uuid import UUID
 
 from sqlalchemy import Connection, text
 
 from dispatcher.decisions.evidence import storable_text
-from dispatcher.operator.ledger import ImportRecord
+from dispatcher.operator.ledger import RejectedRow
 from dispatcher.store import counters
 from dispatcher.store.counters import IMPORT_ROWS, Tally
 
 MAX_REJECTIONS: Final = 10_000
-"""So many refused rows of one import are kept; FILE.rejected.csv has all of them."""
+"""Refused rows of one import that are kept at most; FILE.rejected.csv has all of them."""
 
 MAX_ORIGINAL: Final = 2000
-"""So many characters of a refused row are kept."""
+"""Characters of a refused row that are kept at most."""
 
 _BEGIN: Final = text("""
 INSERT INTO dispatcher.imports (batch_id, file_name, account, actor) VALUES (:batch_id, :file_name, :account, :actor)
@@ -36,8 +35,6 @@ VALUES (:import_id, :line, :field, :reason, :original)
 
 _FINISH: Final = text("UPDATE dispatcher.imports SET finished_at = now(), updated_at = now() WHERE id = :id")
 
-_LATEST: Final = text("SELECT * FROM dispatcher.imports ORDER BY id DESC LIMIT :most")
-
 _CAMPAIGNS: Final = text("""
 -- That of a lead which was corrected may be another one today.
 SELECT campaign_id FROM dispatcher.leads WHERE account = :account AND batch_id = :batch_id
@@ -56,26 +53,9 @@ SELECT id, payload_hash FROM dispatcher.leads WHERE id BETWEEN :first AND :last
 UNION ALL SELECT lead_id, payload_hash FROM dispatcher.lead_revisions WHERE lead_id BETWEEN :first AND :last
 """)
 
-_REJECTIONS: Final = text("""
-SELECT line, field, reason, original FROM dispatcher.import_rejections WHERE import_id = :id ORDER BY id LIMIT :most
-""")
-
-
-@dataclass(frozen=True, slots=True)
-class RejectedField:
-    """One fault of one refused row; the row's first has the original. The repr names no person."""
-
-    line: int
-    field: str
-    reason: str
-    original: str
-
-    def __repr__(self) -> str:
-        return f"RejectedField(line={self.line}, field={self.field!r})"
-
 
 def begin(connection: Connection, batch_id: UUID, file_name: str, account: str, actor: str) -> int:
-    """Note the start of an import; its id."""
+    """Note the start of an import, and return its id."""
     values = {
         "batch_id": batch_id,
         "file_name": storable_text(file_name),
@@ -94,7 +74,7 @@ def add(
     duplicates: int,
     repeated: int,
     rejected: int,
-    fields: Sequence[RejectedField] = (),
+    fields: Sequence[RejectedRow] = (),
 ) -> None:
     """Add what became of some rows, to this import and to what all imports together have done.
 
@@ -127,30 +107,19 @@ def finish(connection: Connection, import_id: int) -> None:
     connection.execute(_FINISH, {"id": import_id})
 
 
-def latest(connection: Connection, *, most: int) -> list[ImportRecord]:
-    """The imports, the newest first."""
-    return [ImportRecord(**row) for row in connection.execute(_LATEST, {"most": most}).mappings()]
-
-
-def rejections(connection: Connection, import_id: int, *, most: int) -> list[RejectedField]:
-    """The refused rows of one import that were kept, in the order of its lines."""
-    rows = connection.execute(_REJECTIONS, {"id": import_id, "most": most})
-    return [RejectedField(row.line, row.field, row.reason, row.original) for row in rows]
-
-
 def campaigns(connection: Connection, account: str, batch_id: UUID) -> list[int]:
-    """The campaigns that leads of a batch are in, or were."""
+    """Return the campaigns that leads of a batch are in, or were."""
     return list(connection.execute(_CAMPAIGNS, {"account": account, "batch_id": batch_id}).scalars())
 
 
 def last_id(connection: Connection, first: UUID, last: UUID) -> UUID | None:
-    """The greatest id of a lead between these two; None if there is none."""
+    """Return the greatest id of a lead between these two; None if there is none."""
     found: UUID | None = connection.execute(_LAST_ID, {"first": first, "last": last}).scalar()
     return found
 
 
 def payloads(connection: Connection, first: UUID, last: UUID) -> dict[UUID, set[str]]:
-    """The leads whose ids are between these two, with the hashes of all that their payloads have been."""
+    """Return the leads whose ids are between these two, with the hashes of all that their payloads have been."""
     found: dict[UUID, set[str]] = {}
     for lead_id, payload_hash in connection.execute(_PAYLOADS, {"first": first, "last": last}):
         found.setdefault(lead_id, set()).add(payload_hash)

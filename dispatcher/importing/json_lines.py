@@ -18,7 +18,7 @@ _TWICE: Final = "leave one out, or map the other to another name with --map"
 
 
 def json_rows(lines: Iterable[str], encoding: str) -> Iterator[Row]:
-    """The lines that are not empty."""
+    """Return the lines that are not empty."""
     for number, line in enumerate(lines, 1):
         text = line.strip()
         if text:
@@ -38,7 +38,7 @@ class JsonLeads:
     notes: tuple[str, ...] = ()
 
     def __call__(self, row: Row) -> tuple[dict[str, Any], dict[str, Any]]:
-        """The line as (lead, options) for `submit_many`. Raises `InvalidLead`."""
+        """Return the line as (lead, options) for `submit_many`. Raises `InvalidLead`."""
         if row.fault is not None:
             raise InvalidLead([row.fault])
         try:
@@ -70,7 +70,7 @@ class JsonLeads:
         return lead, options
 
     def numbers(self, row: Row) -> list[str]:
-        """The numbers of a line as they are written: its lead's, then those of its contacts."""
+        """Return the numbers of a line as they are written: its lead's, then those of its contacts."""
         given = cast("dict[str, Any]", read_json(row.text))
         if self.names:
             given = self._mapped(given, [])
@@ -115,7 +115,7 @@ def json_leads(options: ImportOptions) -> JsonLeads:
 
 
 def _moment(value: object, name: str, faults: list[FieldError]) -> object:
-    """JSON has no times: text is read as one. What is no text stays, and the options name the fault."""
+    """Return the time that a text means: JSON has none. Other values stay, and the options name the fault."""
     if not isinstance(value, str):
         return value
     moment = moment_of_cell(value, name)

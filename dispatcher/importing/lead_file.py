@@ -30,11 +30,11 @@ class RowIds:
     _series: dict[int, BatchIds] = field(default_factory=dict, repr=False, compare=False)  # what was made so far
 
     def __call__(self, index: int, campaign_id: int) -> UUID:
-        """The id of the row at `index`, 0-based, empty rows left out, where it goes into this campaign."""
+        """Return the id of the row at `index`, 0-based, empty rows left out, where it goes into this campaign."""
         return self.of_campaign(campaign_id)(index)
 
     def of_campaign(self, campaign_id: int) -> BatchIds:
-        """Those of the rows that go into this campaign, by their index."""
+        """Return what derives the ids of the rows that go into this campaign."""
         series = self._series.get(campaign_id)
         if series is None:
             series = BatchIds.of(self.account, uuid_of(f"{self.batch_id}:{campaign_id}"))
@@ -43,7 +43,7 @@ class RowIds:
 
 
 def uuid_of(name: str) -> UUID:
-    """UUIDv8, 122 bits of SHA-256."""
+    """Return the UUIDv8 of a name: 122 bits of its SHA-256."""
     bits = int.from_bytes(sha256(name.encode()).digest()[:16])
     return UUID(int=bits & ~(0xF << 76) & ~(0x3 << 62) | 8 << 76 | 2 << 62)
 
@@ -72,7 +72,7 @@ class LeadFile:
 
 @contextmanager
 def open_leads(source: Source, options: ImportOptions, batch_id: UUID | None = None) -> Iterator[LeadFile]:
-    """The rows of the source from its beginning, in the batch of its content by default. Raises `UnreadableFile`."""
+    """Open the rows of the source, by default in the batch of its content. Raises `UnreadableFile`."""
     ids = RowIds(options.account, batch_id or _batch_id(source, options))
     encoding = source.encoding.name
     with source.text() as text:
@@ -91,7 +91,7 @@ def open_leads(source: Source, options: ImportOptions, batch_id: UUID | None = N
 
 
 def _first(rows: Iterator[Row]) -> tuple[list[Row], Iterator[Row]]:
-    """The first rows, and all of them; a row that cannot be read raises `UnreadableFile` at its place."""
+    """Return the first rows, and all of them; a row that cannot be read raises `UnreadableFile` at its place."""
     first: list[Row] = []
     failures: list[UnreadableFile] = []
     try:
@@ -123,7 +123,7 @@ def _other_campaigns(rows: list[Row], read: Columns | JsonLeads, options: Import
 
 
 def _batch_id(source: Source, options: ImportOptions) -> UUID:
-    """UUIDv8 of the content.
+    """Return the UUIDv8 of the content.
 
     The options are no part of it, on purpose. After `--country` is corrected, say, the same file takes in the rows that
     were refused before and finds the others stored; where a changed mapping would submit a row with another payload,
@@ -133,7 +133,7 @@ def _batch_id(source: Source, options: ImportOptions) -> UUID:
 
 
 def _peeked(name: str, text: Iterator[str]) -> tuple[Iterator[str], bool]:
-    """The same lines, and whether they are JSON: by the name, else by the first character."""
+    """Return the same lines, and whether they are JSON: by the name, else by the first character."""
     head: list[str] = []
     for line in islice(text, _MOST_EMPTY_LINES):
         head.append(line)

@@ -18,14 +18,14 @@ from dispatcher.importing.lead_file import LeadFile
 from dispatcher.importing.rejects import in_file_words
 from dispatcher.importing.row import Row
 from dispatcher.intake import copying
-from dispatcher.lead.candidate import Birth, Candidate, Facts, Held, Rejection, decide, read_items
+from dispatcher.lead.candidate import Candidate, Facts, Held, NewLead, Rejection, decide, read_items
 from dispatcher.lead.options import check_account
 from dispatcher.lead.phone import canonical_phone, country_code, mask_phone, safe_name
 from dispatcher.operator import campaigns
 from dispatcher.operator.campaigns import Queued
 from dispatcher.store.database import Database
 
-_WINDOW_MARGIN: Final = 1.02  # the limiter's windows are so much longer than announced
+_WINDOW_MARGIN: Final = 1.02  # the limiter's windows are longer than announced by this factor
 _HALVINGS: Final = 30
 
 
@@ -33,7 +33,7 @@ _HALVINGS: Final = 30
 class Forecast:
     """How an account's campaigns would send what waits in them and what is new.
 
-    waiting            leads that wait already in campaigns that nobody has paused
+    waiting            leads that wait already in campaigns that are not paused
     finish_in_seconds  until the last of the new ones is sent; None where no limit applies
     paused             what an operator holds back of the new ones: `account`, or `campaign 8`; the time then counts
                        from when it is resumed
@@ -45,7 +45,7 @@ class Forecast:
 
 
 def forecast(new: Mapping[int, int], queues: Sequence[Queued], windows: Sequence[RateWindow]) -> Forecast:
-    """`new` are leads by campaign, `queues` what waits in the account, `windows` the account's."""
+    """Return when new leads, by campaign, are sent behind what waits in the account, at its limits."""
     account_paused = any(queue.paused for queue in queues if queue.campaign_id is None)
     channels = {queue.campaign_id: queue for queue in queues if queue.campaign_id is not None}
     going = {
@@ -54,7 +54,7 @@ def forecast(new: Mapping[int, int], queues: Sequence[Queued], windows: Sequence
         if account_paused or campaign_id in new or not channel.paused
     }
     lines = {
-        campaign_id: _Line(
+        campaign_id: _Backlog(
             going.get(campaign_id, 0) + new.get(campaign_id, 0),
             _per_second(_own_windows(channels.get(campaign_id))),
         )
@@ -73,15 +73,15 @@ def forecast(new: Mapping[int, int], queues: Sequence[Queued], windows: Sequence
 
 
 @dataclass(frozen=True, slots=True)
-class _Line:
+class _Backlog:
     """What one campaign has to send, and how many a second its own limit allows."""
 
     leads: int
     per_second: float
 
 
-def _seconds(campaign_id: int, lines: Mapping[int, _Line], total: float, *, known: float) -> float:
-    """Until the last of a campaign is sent; anything up to `known` where it is not later than that."""
+def _seconds(campaign_id: int, lines: Mapping[int, _Backlog], total: float, *, known: float) -> float:
+    """Return the seconds until the last lead of a campaign is sent; any value up to `known` if it is not later."""
     own = lines[campaign_id]
     others = [line for one, line in lines.items() if one != campaign_id and line.leads]
 
@@ -115,8 +115,8 @@ CREATE TABLE held (name BLOB PRIMARY KEY, id BLOB, payload_hash TEXT) WITHOUT RO
 """
 
 
-class Seen:
-    """Adds to the facts of a chunk what earlier chunks decided."""
+class EarlierRows:
+    """The decisions about earlier rows of the file, which the store does not know."""
 
     def __init__(self) -> None:
         # The empty name is a temporary database: in memory while small, on disk beyond, gone at the end.
@@ -138,14 +138,14 @@ class Seen:
                 if found is not None:
                     facts.live[candidate.person] = UUID(bytes=found[0])
 
-    def add(self, births: Iterable[Birth]) -> None:
+    def add(self, new_leads: Iterable[NewLead]) -> None:
         """Remember what a chunk would have stored."""
         persons: list[tuple[int, str, bytes]] = []
         held: list[tuple[str | bytes, bytes, str]] = []
-        for birth in births:
-            candidate = birth.candidate
+        for new_lead in new_leads:
+            candidate = new_lead.candidate
             own = (candidate.id.bytes, candidate.payload_hash)
-            if birth.duplicate_of is None and not candidate.allow_dupplicate:
+            if new_lead.duplicate_of is None and not candidate.allow_dupplicate:
                 persons.append((*candidate.person, candidate.id.bytes))
             if not candidate.derived_id:
                 held.append((candidate.id.bytes, *own))
@@ -157,7 +157,7 @@ class Seen:
         self._database.execute("COMMIT")
 
     def close(self) -> None:
-        """Drop it."""
+        """Drop what was remembered."""
         self._database.close()
 
     def _held(self, name: str | bytes) -> Held | None:
@@ -183,7 +183,7 @@ class Sample:
     candidate: Candidate = field(repr=False)
 
     def as_dict(self, *, reveal: bool = False) -> dict[str, Any]:
-        """As JSON takes it: without `reveal` the names of variables, not their values."""
+        """Return it as JSON takes it: without `reveal` the names of variables, not their values."""
 
         def person(number: str, variables: str) -> dict[str, Any]:
             values: dict[str, Any] = json.loads(variables)
@@ -213,7 +213,7 @@ class Completion:
     country_code: int
 
     def as_dict(self, *, reveal: bool = False) -> dict[str, Any]:
-        """As JSON takes it: without `reveal` the last digits only."""
+        """Return it as JSON takes it: without `reveal` the last digits only."""
         return {
             "line": self.line,
             "written": self.written if reveal else mask_phone(self.written).removeprefix("+"),
@@ -263,7 +263,7 @@ class Planner:
         self._database = database
         self._account = check_account(options.account)
         self._rate_limit = rate_limit
-        self._seen = Seen()
+        self._earlier = EarlierRows()
         self._submitted: Counter[int] = Counter()  # by campaign
         self._rows = self._duplicates = self._in_store = self._repeated = self._rejected = 0
         self._samples: list[Sample] = []
@@ -272,14 +272,14 @@ class Planner:
         self._completions: list[Completion] = []
 
     def plan(self, file: LeadFile, encoding: Encoding) -> Plan:
-        """Read the whole file."""
+        """Read the whole file, and return what an import of it would do."""
         while rows := list(islice(file.rows, _CHUNK_ITEMS)):
             candidates, rejections = read_items(rows, self._rows, file.ids, file.read)
             if file.read.country is not None:
                 self._note_completions(file, rows, candidates)
-            births, refused = self._decide(candidates)
+            new_leads, refused = self._decide(candidates)
             lines = dict(enumerate((row.line for row in rows), self._rows))
-            self._count(births, sorted([*rejections, *refused], key=lambda rejection: rejection[0]), lines)
+            self._count(new_leads, sorted([*rejections, *refused], key=lambda rejection: rejection[0]), lines)
             self._rows += len(rows)
         with self._database.transaction() as connection:
             queues = campaigns.queued(connection, self._account)
@@ -304,7 +304,7 @@ class Planner:
 
     def close(self) -> None:
         """Drop what was remembered."""
-        self._seen.close()
+        self._earlier.close()
 
     def _note_completions(self, file: LeadFile, rows: Sequence[Row], candidates: Sequence[Candidate]) -> None:
         for candidate in candidates:
@@ -317,23 +317,23 @@ class Planner:
                     if self._completed[code] <= SAMPLES and len(self._completions) < MOST_COMPLETIONS:
                         self._completions.append(Completion(row.line, written, number, code))
 
-    def _decide(self, candidates: list[Candidate]) -> tuple[list[Birth], list[Rejection]]:
+    def _decide(self, candidates: list[Candidate]) -> tuple[list[NewLead], list[Rejection]]:
         if not candidates:
             return [], []
         with self._database.transaction() as connection:
             facts = copying.facts(connection, self._account, candidates)
         stored = set(facts.live.values())
-        self._seen.complete(facts, candidates)
+        self._earlier.complete(facts, candidates)
         admission = decide(candidates, facts)
-        self._seen.add(admission.births)
+        self._earlier.add(admission.new_leads)
         self._repeated += len(admission.repeated)
-        self._in_store += sum(birth.duplicate_of in stored for birth in admission.births)
-        return admission.births, admission.rejections
+        self._in_store += sum(new_lead.duplicate_of in stored for new_lead in admission.new_leads)
+        return admission.new_leads, admission.rejections
 
-    def _count(self, births: list[Birth], rejections: list[Rejection], lines: dict[int, int]) -> None:
-        new = [birth.candidate for birth in births if birth.duplicate_of is None]
+    def _count(self, new_leads: list[NewLead], rejections: list[Rejection], lines: dict[int, int]) -> None:
+        new = [new_lead.candidate for new_lead in new_leads if new_lead.duplicate_of is None]
         self._submitted.update(candidate.campaign_id for candidate in new)
-        self._duplicates += len(births) - len(new)
+        self._duplicates += len(new_leads) - len(new)
         self._rejected += len(rejections)
         for candidate in new[: SAMPLES - len(self._samples)]:
             self._samples.append(Sample(lines[candidate.index], candidate))

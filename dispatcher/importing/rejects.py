@@ -56,7 +56,7 @@ _KINDS: Final = {
 
 
 def in_file_words(faults: Iterable[FieldError]) -> tuple[FieldError, ...]:
-    """The same faults, said to who can change the file and not the program: `MAX_FAULTS`, and how many more."""
+    """Return the faults in the words of a person who can change the file: `MAX_FAULTS` of them, and how many more."""
     told = tuple(map(_in_file_words, faults))
     if len(told) <= MAX_FAULTS:
         return told
@@ -96,7 +96,7 @@ class Rejects:
         self._check_place()
 
     def add(self, row: Row, faults: Iterable[FieldError]) -> None:
-        """A line for each fault, the first with the original row. Raises `UnwritableRejects`."""
+        """Write a line for each fault, the first with the original row. Raises `UnwritableRejects`."""
         self.count += 1
         try:
             if self._file is None:
@@ -110,7 +110,7 @@ class Rejects:
             raise self._unwritable(error) from None
 
     def forget_earlier(self) -> None:
-        """After an import without refusals: what an earlier one of this file left behind speaks of it no more."""
+        """Remove the file of an earlier import if this one refused nothing."""
         if self.count == 0:
             with suppress(OSError):
                 if self._begins_with(_BEGINS):
@@ -126,7 +126,7 @@ class Rejects:
                 raise self._unwritable(error) from None
 
     def _open(self) -> TextIO:
-        self._check_place()  # again: somebody may have put a file there since
+        self._check_place()  # again: a file may have been put there since
         self.path.unlink(missing_ok=True)  # not the rights of an old one, and not through a link
         descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         return open(descriptor, "w", encoding="utf-8-sig", errors="replace", newline="")  # noqa: PTH123 - a descriptor

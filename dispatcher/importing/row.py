@@ -33,7 +33,7 @@ class Row:
 
 
 def broken_bytes(text: str, field: str, encoding: str) -> FieldError | None:
-    """The fault of a text that holds bytes which its encoding does not have; None without any."""
+    """Return the fault of a text that holds bytes which its encoding does not have; None without any."""
     found = None if text.isascii() else BROKEN.search(text)
     if found is None:
         return None
@@ -45,18 +45,18 @@ def broken_bytes(text: str, field: str, encoding: str) -> FieldError | None:
 
 
 def without_broken_bytes(text: str) -> str:
-    """The text as it can be stored and shown: U+FFFD stands for what could not be read."""
+    """Return the text as it can be stored and shown: U+FFFD stands for what could not be read."""
     return text if text.isascii() else BROKEN.sub("\ufffd", text)
 
 
 def whole_of_cell(cell: str) -> int | str:
-    """The number; what is none stays as it is, so that the lead or its options name the fault."""
+    """Return the number; what is none stays as it is, so that the lead or its options name the fault."""
     found = _WHOLE.fullmatch(cell)
     return cell if found is None else int(found[1])
 
 
 def moment_of_cell(cell: str, field: str) -> datetime | FieldError:
-    """The time, written in ISO 8601. One without its zone is refused: whose clock was meant is unknown."""
+    """Return the time, written in ISO 8601. One without its zone is refused: whose clock was meant is unknown."""
     try:
         moment = datetime.fromisoformat(cell)
     except ValueError:
@@ -67,7 +67,7 @@ def moment_of_cell(cell: str, field: str) -> datetime | FieldError:
 
 
 def all_of(own: Iterable[FieldError], lead: Mapping[str, Any], given: Mapping[str, Any]) -> list[FieldError]:
-    """The faults that only a file can have, then those of the lead and its options; each field's own come first."""
+    """Return the faults that only a file can have, then those of the lead and its options, a field's once."""
     faults = list(own)
     named = {fault.field for fault in faults}
     for parse, value in ((Lead.parse, lead), (SubmitOptions.parse, given)):

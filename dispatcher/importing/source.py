@@ -31,7 +31,7 @@ class UnwritableRejects(DispatcherError):
 
 
 class ImportStopped(DispatcherError):
-    """Somebody asked it to stop. The message says how many rows are done and how to go on."""
+    """The import was asked to stop. The message says how many rows are done and how to go on."""
 
 
 STDIN: Final = "-"
@@ -75,7 +75,7 @@ class Source:
 
     @contextmanager
     def text(self) -> Iterator[Iterator[str]]:
-        """The lines from the beginning, with their ends as they are. They raise `UnreadableFile` where they break."""
+        """Return the lines from the beginning with their ends. They raise `UnreadableFile` where they break."""
         self._bytes.seek(0)
         reader = io.TextIOWrapper(self._bytes, encoding=self.encoding.name, errors=KEEP_BROKEN, newline="")
         try:
@@ -84,7 +84,7 @@ class Source:
             reader.detach()
 
     def is_at(self, path: Path) -> bool:
-        """Whether this is the very file at the path, by whatever name."""
+        """Return whether this is the very file at the path, by whatever name."""
         try:
             return os.path.samestat(os.fstat(self._bytes.fileno()), path.stat())
         except OSError:
@@ -147,7 +147,7 @@ def _refuse_other_kinds(name: str, file: IO[bytes]) -> None:
 
 
 def _surveyed(name: str, file: IO[bytes], most: int, encoding: str | None) -> Source:
-    """The source, after one pass over its bytes. Raises `UnreadableFile` for more than `most`."""
+    """Return the source, after one pass over its bytes. Raises `UnreadableFile` for more than `most`."""
     digest, survey = sha256(), Survey()
     start = b""
     size = lines = 0

@@ -37,7 +37,7 @@ class BrokenRow:
     too_long: bool
 
     def padded_cells(self) -> list[str] | None:
-        """The cells, where nothing is wrong but blanks between a quote and the delimiter: `"Bob" ,42`."""
+        """Return the cells, where nothing is wrong but blanks between a quote and the delimiter: `"Bob" ,42`."""
         if self.too_long:
             return None
         by = re.escape(self.delimiter)
@@ -57,14 +57,14 @@ class BrokenRow:
         return not self.ended and _line_ends(self.text.rstrip("\r\n")) == 0 and self.text.count('"') % 2 == 0
 
     def fault(self) -> FieldError:
-        """Why the row alone is refused."""
+        """Return why the row alone is refused."""
         column, _ = self._broken_cell()
         if self.too_long:
             return FieldError(f"column {column}", f"has more than {MAX_CELL:,} characters", "shorten the cell")
         return FieldError(f"column {column}", "has text after its closing quote", _TWICE)
 
     def refusal(self, what: str) -> UnreadableFile:
-        """Why nothing from here on is read; `what` is e.g. `The row at line 3`."""
+        """Return why nothing from here on is read; `what` is e.g. `The row at line 3`."""
         _, opens = self._broken_cell()
         if self.ended:
             return UnreadableFile(
@@ -83,7 +83,7 @@ class BrokenRow:
         )
 
     def _broken_cell(self) -> tuple[int, int]:
-        """Its column and the line where it begins, both 1-based."""
+        """Return its column and the line where it begins, both 1-based."""
         by = re.escape(self.delimiter)
         cell = re.compile(rf'(?:"(?:[^"]|"")*+"|(?!")[^{by}\r\n]*+){by}')
         column, end = 1, 0
@@ -93,7 +93,7 @@ class BrokenRow:
 
 
 def swallowed_row(cells: Sequence[str], first: int, delimiter: str, width: int, phone: int) -> FieldError | None:
-    """The fault of a row over several lines, if one of its cells holds a line that is a row of this table itself.
+    """Return the fault of a row over several lines, if one of its cells holds a line that is itself a row.
 
     A stray quote and the next one may pair up so well that every cell looks right. `cells` are as they were read;
     `phone` is the position of the number, 0-based, `width` the number of columns, `first` the row's line.
@@ -139,9 +139,9 @@ class Table:
     encoding: str
 
     def rows(self, lines: Iterable[str], phone: int) -> Iterator[Row]:
-        """The rows of the text's lines after the header; rows whose cells are all empty are left out.
+        """Return the rows of the text's lines after the header; rows whose cells are all empty are left out.
 
-        `phone` is the position of the number. Raises `UnreadableFile` where nobody can say where a row ends.
+        `phone` is the position of the number. Raises `UnreadableFile` where the end of a row is unclear.
         """
         counted = _CountedLines(lines, self.lines_before)
         reader = _reader(counted, self.delimiter)
@@ -168,7 +168,7 @@ class Table:
     def _fault(
         self, text: str, cells: Sequence[str], stripped: Sequence[str], first: int, last: int, phone: int
     ) -> FieldError | None:
-        """Why the cells are not to be trusted, if they are not."""
+        """Return why the cells are not to be trusted, if they are not."""
         if len(cells) > MAX_COLUMNS:
             remedy = "quote the cell that contains the delimiter, or leave the empty cells out"
             return FieldError("row", f"has {len(cells):,} cells, more than {MAX_COLUMNS:,}", remedy)
@@ -208,7 +208,7 @@ def read_header(lines: Iterator[str], encoding: str) -> Table:
 
 
 def _delimiter_of(line: str) -> str:
-    """The one that stands most often in the header, outside quotes."""
+    """Return the delimiter that is most frequent in the header, outside quotes."""
     bare = _QUOTED.sub("", line)
     return max(_DELIMITERS, key=bare.count)
 
@@ -229,7 +229,7 @@ def _refuse_header(header: Sequence[str], encoding: str) -> None:
 
 
 def _reader(lines: Iterator[str], delimiter: str) -> "Iterator[list[str]]":
-    """Strict: text behind a closing quote is an error, not part of the cell. Blanks before a quote are dropped."""
+    """Return a strict reader: text behind a closing quote is an error. Blanks before a quote are dropped."""
     if csv.field_size_limit() < MAX_CELL:  # the whole process has one; more than this is never wanted
         csv.field_size_limit(MAX_CELL)
     return csv.reader(lines, delimiter=delimiter, strict=True, skipinitialspace=True)
@@ -260,12 +260,12 @@ class _CountedLines:
         return line
 
     def take(self) -> str:
-        """The lines since the last call, as one text."""
+        """Return the lines since the last call, as one text."""
         text = "".join(self._kept)
         self._kept.clear()
         return text
 
     def broken(self, first: int, delimiter: str, error: csv.Error) -> BrokenRow:
-        """The lines since the last call, which the reader could not make a row of."""
+        """Return the lines since the last call, which the reader could not make a row of."""
         too_long = "field limit" in str(error)  # the module has no kinds of its error, only words
         return BrokenRow(self.take(), first, delimiter, self.ended, too_long)

@@ -73,7 +73,7 @@ class ChunkStore:
                 with self.transaction() as connection:
                     facts = copying.facts(connection, self.account, candidates)
                     admission = decide(candidates, facts)
-                    copying.insert(connection, self.account, self.batch_id, facts.now, admission.births)
+                    copying.insert(connection, self.account, self.batch_id, facts.now, admission.new_leads)
             except TryAgain:
                 tries += 1
                 if tries == _TRIES:
@@ -323,10 +323,10 @@ def _done(stored: "Future[ChunkResult | None]") -> Iterator[ChunkResult]:
 
 
 def _result(chunk: _Chunk, admission: Admission) -> ChunkResult:
-    duplicates = sum(birth.duplicate_of is not None for birth in admission.births)
+    duplicates = sum(new_lead.duplicate_of is not None for new_lead in admission.new_leads)
     return ChunkResult(
         items=chunk.end,
-        submitted=len(admission.births) - duplicates,
+        submitted=len(admission.new_leads) - duplicates,
         duplicates=duplicates,
         repeated=len(admission.repeated),
         rejected=tuple(sorted([*chunk.rejections, *admission.rejections], key=itemgetter(0))),

@@ -17,7 +17,7 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
 from dispatcher.errors import NotConfigured
-from dispatcher.lead.candidate import BatchIds, Birth, Candidate, Facts, Held
+from dispatcher.lead.candidate import BatchIds, Candidate, Facts, Held, NewLead
 from dispatcher.store.schema import LIVE_STRICT
 
 Cursor = psycopg.Cursor[tuple[Any, ...]]
@@ -102,25 +102,27 @@ def _ids_to_ask(candidates: Sequence[Candidate]) -> tuple[list[UUID], list[tuple
     return given, [(first, lasts[series]) for series, first in firsts.items()]
 
 
-def insert(connection: Connection, account: str, batch_id: object, now: datetime, births: Sequence[Birth]) -> None:
+def insert(connection: Connection, account: str, batch_id: object, now: datetime, new_leads: Sequence[NewLead]) -> None:
     """Store new leads with their contacts and keys, in the order campaign, phone number, so that two never deadlock.
 
     A unique violation says that somebody was faster with a person, a key or an id: undo, ask `facts`, decide again.
     """
-    ordered = sorted(births, key=attrgetter("candidate.person"))
+    ordered = sorted(new_leads, key=attrgetter("candidate.person"))
     with _driver(connection) as driver, driver.cursor() as cursor:
         _copy(cursor, _COPY_LEADS, _lead_rows(account, batch_id, now, ordered))
-        contacts = [birth.candidate for birth in ordered if birth.candidate.contacts]
+        contacts = [new_lead.candidate for new_lead in ordered if new_lead.candidate.contacts]
         if contacts:
             _copy(cursor, _COPY_CONTACTS, _contact_rows(account, contacts))
-        keyed = [birth for birth in ordered if birth.candidate.options.idempotency_key is not None]
+        keyed = [new_lead for new_lead in ordered if new_lead.candidate.options.idempotency_key is not None]
         if keyed:
             _copy(cursor, _COPY_KEYS, sorted(_key_rows(account, keyed), key=lambda row: str(row[1])))
 
 
-def _lead_rows(account: str, batch_id: object, now: datetime, births: Iterable[Birth]) -> Iterator[tuple[Any, ...]]:
-    for birth in births:
-        candidate, duplicate_of = birth.candidate, birth.duplicate_of
+def _lead_rows(
+    account: str, batch_id: object, now: datetime, new_leads: Iterable[NewLead]
+) -> Iterator[tuple[Any, ...]]:
+    for new_lead in new_leads:
+        candidate, duplicate_of = new_lead.candidate, new_lead.duplicate_of
         yield (
             candidate.id,
             account,
@@ -129,8 +131,8 @@ def _lead_rows(account: str, batch_id: object, now: datetime, births: Iterable[B
             candidate.allow_dupplicate,
             "pending" if duplicate_of is None else "duplicate",
             candidate.options.priority,
-            birth.due_at,
-            birth.expires_at,
+            new_lead.due_at,
+            new_lead.expires_at,
             duplicate_of,
             candidate.options.idempotency_key,
             candidate.payload_hash,
@@ -145,12 +147,12 @@ def _contact_rows(account: str, candidates: Iterable[Candidate]) -> Iterator[tup
             yield candidate.id, position, account, phone_number, variables
 
 
-def _key_rows(account: str, births: Iterable[Birth]) -> Iterator[tuple[Any, ...]]:
-    for birth in births:
-        candidate = birth.candidate
-        state = "pending" if birth.duplicate_of is None else "duplicate"
+def _key_rows(account: str, new_leads: Iterable[NewLead]) -> Iterator[tuple[Any, ...]]:
+    for new_lead in new_leads:
+        candidate = new_lead.candidate
+        state = "pending" if new_lead.duplicate_of is None else "duplicate"
         key = candidate.options.idempotency_key
-        yield account, key, candidate.id, candidate.payload_hash, state, birth.duplicate_of
+        yield account, key, candidate.id, candidate.payload_hash, state, new_lead.duplicate_of
 
 
 @contextmanager

@@ -71,13 +71,13 @@ class BatchIds:
 
     @classmethod
     def of(cls, account: str, batch_id: UUID) -> "BatchIds":
-        """The ids of this account's batch."""
+        """Return what derives the ids of this account's batch."""
         bits = int.from_bytes(sha256(f"{account}:{batch_id}".encode()).digest()[:11]) >> 6
         first, second, third = bits >> 34, (bits >> 22) & 0xFFF, bits & 0x3FFFFF
         return cls(first << 80 | _VERSION | second << 64 | _VARIANT | third << 40)
 
     def __call__(self, index: int, _campaign_id: int = 0) -> UUID:
-        """The id of the item at `index`, whatever its campaign."""
+        """Return the id of the item at `index`, whatever its campaign."""
         return UUID(int=self.high | index)
 
     @property
@@ -87,19 +87,19 @@ class BatchIds:
 
     @staticmethod
     def place(id: UUID) -> int:
-        """The index that an id was derived from."""
+        """Return the index that an id was derived from."""
         return id.int % MAX_ITEMS
 
     @staticmethod
     def series(id: UUID) -> int:
-        """What all ids have in common that differ by their index only."""
+        """Return the part that ids have in common which differ by their index only."""
         return id.int // MAX_ITEMS
 
 
 def read_items(
     items: Iterable[Any], first_index: int, ids: Ids, read: Callable[[Any], Any] | None = None
 ) -> tuple[list[Candidate], list[Rejection]]:
-    """Validate consecutive items of a batch, each first turned by `read`, if given. Bad items never raise.
+    """Validate consecutive items of a batch, each first turned by `read`, if given; a bad item is a rejection.
 
     `read` says that an item is bad by raising `InvalidLead`.
     """
@@ -143,7 +143,7 @@ def _contacts(lead: Lead) -> tuple[tuple[str, str], ...]:
 
 
 def _both(given: Lead, given_options: SubmitOptions) -> tuple[Lead, SubmitOptions]:
-    """The lead and its options; the faults of both at once."""
+    """Return the lead and its options. Raise `InvalidLead` with the faults of both."""
     try:
         lead = Lead.parse(given)
     except InvalidLead as refusal:
@@ -157,12 +157,12 @@ def _both(given: Lead, given_options: SubmitOptions) -> tuple[Lead, SubmitOption
 
 
 def earliest(options: SubmitOptions, now: datetime) -> datetime:
-    """When the lead is due, by the database's `now`."""
+    """Return when the lead is due, by the database's `now`."""
     return now if options.not_before is None else max(now, _moment(options.not_before, now) or now)
 
 
 def latest(options: SubmitOptions, now: datetime) -> datetime | None:
-    """When it expires, by the database's `now`."""
+    """Return when it expires, by the database's `now`."""
     return _moment(options.expires_at, now)
 
 
@@ -194,8 +194,8 @@ class Facts:
 
 
 @dataclass(slots=True)  # not frozen for the reason of `Candidate`
-class Birth:
-    """A lead to be stored: pending, or at once the duplicate of another."""
+class NewLead:
+    """A lead to be stored: pending, or the duplicate of another."""
 
     candidate: Candidate
     due_at: datetime
@@ -207,35 +207,35 @@ class Birth:
 class Admission:
     """What becomes of each item of a chunk."""
 
-    births: list[Birth] = field(default_factory=list)
+    new_leads: list[NewLead] = field(default_factory=list)
     repeated: list[UUID] = field(default_factory=list)
     rejections: list[Rejection] = field(default_factory=list)
 
     @property
     def campaign_ids(self) -> set[int]:
         """The channels that have work by this."""
-        return {birth.candidate.campaign_id for birth in self.births if birth.duplicate_of is None}
+        return {new_lead.candidate.campaign_id for new_lead in self.new_leads if new_lead.duplicate_of is None}
 
     def followed_by(self, other: "Admission") -> "Admission":
-        """This one's items, then the other's."""
+        """Return the items of both, this one's first."""
         return Admission(
-            self.births + other.births,
+            self.new_leads + other.new_leads,
             self.repeated + other.repeated,
             self.rejections + other.rejections,
         )
 
     def confirming(self, unsure: "Admission") -> "Admission":
-        """The same, where leads that `unsure` wrote and this one found are new leads after all."""
+        """Return the same, where leads that `unsure` wrote and this one found are new leads after all."""
         found = set(self.repeated)
-        births = [birth for birth in unsure.births if birth.candidate.id in found]
-        ours = {birth.candidate.id for birth in births}
+        new_leads = [new_lead for new_lead in unsure.new_leads if new_lead.candidate.id in found]
+        ours = {new_lead.candidate.id for new_lead in new_leads}
         repeated = []
         for lead_id in self.repeated:
             if lead_id in ours:
                 ours.remove(lead_id)  # once: the item itself; again would be a real repetition of it
             else:
                 repeated.append(lead_id)
-        return Admission(self.births + births, repeated, self.rejections)
+        return Admission(self.new_leads + new_leads, repeated, self.rejections)
 
 
 def decide(candidates: Iterable[Candidate], facts: Facts) -> Admission:
@@ -248,7 +248,7 @@ def decide(candidates: Iterable[Candidate], facts: Facts) -> Admission:
     for candidate in candidates:
         held = _holder(candidate, facts)
         if held is None:
-            admission.births.append(_born(candidate, facts))
+            admission.new_leads.append(_new_lead(candidate, facts))
         elif held.payload_hash == candidate.payload_hash:
             admission.repeated.append(held.lead_id)
         else:
@@ -262,7 +262,7 @@ def _holder(candidate: Candidate, facts: Facts) -> Held | None:
     return held or facts.ids.get(candidate.id)
 
 
-def _born(candidate: Candidate, facts: Facts) -> Birth:
+def _new_lead(candidate: Candidate, facts: Facts) -> NewLead:
     duplicate_of = None if candidate.allow_dupplicate else facts.live.get(candidate.person)
     key = candidate.options.idempotency_key
     if key is not None or not candidate.derived_id:
@@ -273,7 +273,7 @@ def _born(candidate: Candidate, facts: Facts) -> Birth:
     if duplicate_of is None and not candidate.allow_dupplicate:
         facts.live[candidate.person] = candidate.id
     options = candidate.options
-    return Birth(candidate, earliest(options, facts.now), latest(options, facts.now), duplicate_of)
+    return NewLead(candidate, earliest(options, facts.now), latest(options, facts.now), duplicate_of)
 
 
 def _conflict(candidate: Candidate, held: Held, facts: Facts) -> FieldError:

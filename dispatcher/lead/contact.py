@@ -41,7 +41,7 @@ class Contact:
 
 
 def read_contact(given: object, where: str, faults: list[FieldError]) -> Contact | None:
-    """The contact at `where` inside a lead, or None after adding its faults."""
+    """Return the contact at `where` inside a lead, or None after adding its faults."""
     if isinstance(given, Contact):
         return given
     before = len(faults)
@@ -54,7 +54,7 @@ def read_contact(given: object, where: str, faults: list[FieldError]) -> Contact
 
 
 def read_phone(fields: Mapping[Any, object], where: str, faults: list[FieldError]) -> str:
-    """The canonical `phone_number` of a lead or contact, or "" after adding its fault."""
+    """Return the canonical `phone_number` of a lead or contact, or "" after adding its fault."""
     field_name = at(where, "phone_number")
     if "phone_number" not in fields:
         faults.append(FieldError(field_name, "is missing", EXAMPLE))
@@ -67,7 +67,7 @@ def read_phone(fields: Mapping[Any, object], where: str, faults: list[FieldError
 
 
 def read_variables(fields: Mapping[Any, object], where: str, faults: list[FieldError]) -> dict[str, JsonValue]:
-    """A copy of the `variables` of a lead or contact; left out means none."""
+    """Return a copy of the `variables` of a lead or contact; left out means none."""
     if "variables" not in fields:
         return {}
     variables, its_faults = check_variables(fields["variables"], at(where, "variables"))

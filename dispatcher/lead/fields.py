@@ -15,7 +15,7 @@ MAX_UNKNOWN: Final = 10
 
 
 def given_fields(**fields: object) -> dict[str, object]:
-    """The keyword arguments that were passed."""
+    """Return the keyword arguments that were passed."""
     return {name: value for name, value in fields.items() if value is not NOT_GIVEN}
 
 
@@ -46,5 +46,5 @@ def known_fields(
 
 
 def at(where: str, name: str) -> str:
-    """The path of a field: `phone_number`, `secondary_contacts[1].phone_number`."""
+    """Return the path of a field: `phone_number`, `secondary_contacts[1].phone_number`."""
     return f"{where}.{name}" if where else name

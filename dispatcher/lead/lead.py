@@ -97,7 +97,7 @@ class Lead:
         return lead
 
     def payload(self) -> dict[str, JsonValue]:
-        """The body of Voicery's create-lead request."""
+        """Return the body of Voicery's create-lead request."""
         return request_body(
             phone_number=self.phone_number,
             campaign_id=self.campaign_id,
@@ -107,7 +107,7 @@ class Lead:
         )
 
     def payload_hash(self) -> str:
-        """SHA-256 in hex of the payload as canonical JSON; the options of `submit` are no part of it.
+        """Return the SHA-256 in hex of the payload as canonical JSON; the options of `submit` are no part of it.
 
         It outlives the code (idempotency keys are kept 400 days): another form would turn repetitions into conflicts.
         """

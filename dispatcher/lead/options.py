@@ -171,7 +171,7 @@ def checked_time(name: str, value: object) -> datetime | timedelta | FieldError 
 
 
 def _in_utc(moment: datetime) -> datetime | str:
-    """The same instant in UTC, or why there is none."""
+    """Return the same instant in UTC, or why there is none."""
     try:
         if moment.utcoffset() is None:
             return "has no time zone"

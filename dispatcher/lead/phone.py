@@ -44,7 +44,7 @@ class _Plan:
 
 
 def is_canonical(digits: str) -> bool:
-    """Whether `digits` (`+` and ASCII digits) are a possible number that parsing and formatting leave as it is."""
+    """Return whether `+` and ASCII digits are a possible number that parsing and formatting leave as it is."""
     for end in (1, 2, 3):
         if (country_code := digits[1 : 1 + end]).isdecimal() and country_code[0] != "0":
             plan = _plan(country_code)
@@ -56,7 +56,7 @@ def is_canonical(digits: str) -> bool:
 
 @cache  # a thousand country codes at most
 def _plan(country_code: str) -> _Plan | None:
-    """The plan that numbers with this country code are parsed by; None: no country has it."""
+    """Return the plan that numbers with this country code are parsed by; None: no country has it."""
     regions = COUNTRY_CODE_TO_REGION_CODE.get(int(country_code))
     if regions is None:
         return None
@@ -76,7 +76,7 @@ _DIGITS_OF_A_PERSON = 7
 
 
 def mask_phone(number: str) -> str:
-    """`+14155550100` → `+•••0100`: the last 4 digits, fewer of a short number, never its length or its region.
+    """Return `+•••0100` for `+14155550100`: the last 4 digits, fewer of a short number, not its length or region.
 
     Accepts any text, so that a log line may mask what was not validated yet.
     """
@@ -99,7 +99,7 @@ def mask_numbers(text: str) -> str:
 
 
 def safe_name(name: object, position: int) -> str:
-    """A key as an error message may show it, or `key 3` when the key itself may be a value or is not printable.
+    """Return a key as an error message may show it, or `key 3` when the key itself may be a value or is not printable.
 
     Producers sometimes swap names and values; a number, an address or an escape sequence must not reach a log that way.
     """
@@ -149,7 +149,7 @@ class Country:
             raise ValueError("it is not the two letters of a country; write e.g. DE")
 
     def readings(self, digits: str, *, zero_lost: bool = False) -> list[PhoneNumber]:
-        """What the digits are where they are dialled inside of the country.
+        """Return what the digits are where they are dialled inside of the country.
 
         zero_lost   they come from a number that was counted with, so that a 0 may have stood before them
         """
@@ -166,7 +166,7 @@ class Country:
         return own + abroad + [twin for twin in twins if number_type(twin) == number_type(number)]
 
     def _dials(self, digits: str, number: PhoneNumber) -> bool:
-        """Whether these are the number after what the country dials for a call abroad, none of its digits lost."""
+        """Return whether these are the whole number, after what the country dials for a call abroad."""
         metadata = PhoneMetadata.metadata_for_region(self.code)
         prefix = "" if metadata is None else metadata.international_prefix or ""
         return any(
@@ -176,7 +176,7 @@ class Country:
 
 
 def _with_own_zero(code: int, digits: str) -> list[PhoneNumber]:
-    """The number that differs by a zero at its beginning; none in countries where that is a trunk prefix."""
+    """Return the number that differs by a zero at its beginning; none in countries where that is a trunk prefix."""
     plan = _plan(str(code))
     if plan is None or len(digits) not in plan.lengths or (plan.prefix is not None and plan.prefix.match("0")):
         return []
@@ -239,13 +239,13 @@ def _read(written: WrittenNumber, country: Country | None) -> str:
 
 
 def _international(spelling: str) -> PhoneNumber | None:
-    """The number that has these digits; only a trunk zero may be left out."""
+    """Return the number that has these digits; only a trunk zero may be left out."""
     number = _parse(spelling)
     return number if number is not None and spelling in {_e164(number), _e164(number, trunk="0")} else None
 
 
 def _only_valid(readings: Iterable[PhoneNumber], written: WrittenNumber, whose: str, *, unusual: bool = False) -> str:
-    """The one valid number among the readings. Raises `UnclearNumber` where there are two, or none.
+    """Return the one valid number among the readings. Raises `UnclearNumber` where there are two, or none.
 
     unusual   where none is valid, the one possible number will do
     """
@@ -267,13 +267,13 @@ def _only_valid(readings: Iterable[PhoneNumber], written: WrittenNumber, whose: 
 
 
 def _usual_groups(number: PhoneNumber) -> list[tuple[str, ...]]:
-    """The groups of digits in which a number is printed, for use inside of its country and abroad."""
+    """Return the groups of digits in which a number is printed, for use inside of its country and abroad."""
     forms = (PhoneNumberFormat.NATIONAL, PhoneNumberFormat.INTERNATIONAL)
     return [tuple(DIGIT_GROUP.findall(format_number(number, form))) for form in forms]
 
 
 def _described(number: PhoneNumber) -> str:
-    """A reading that shows nothing of a person: its country code, and how long it is."""
+    """Return a reading that shows nothing of a person: its country code, and how long it is."""
     region = region_code_for_number(number) or "no country"
     return f"{region} (+{number.country_code} and {len(national_significant_number(number))} digits)"
 
@@ -290,7 +290,7 @@ def _e164(number: PhoneNumber, trunk: str = "") -> str:
 
 
 def _parsed(digits: str) -> str:
-    """The number behind `+` and its country code, as its country writes it."""
+    """Return the number behind `+` and its country code, as its country writes it."""
     if len(digits) > _MOST_WRITTEN:
         raise UnclearNumber("has too many digits", EXAMPLE)
     number = _parse(digits)

@@ -18,15 +18,15 @@ _LONG_NUMBER: Final = re.compile(r"\d{19}")
 
 
 def read_json(text: str | bytes) -> object:
-    """The value. Raises `ValueError` for what is no JSON.
+    """Return the value of a JSON text. Raises `ValueError` for any other text.
 
     orjson makes a float of an integer beyond 64 bits, so that a long identifier would be changed in silence instead of
-    refused; where so many digits stand in a row, the slower reader of the standard library takes its place.
+    refused; a text with that many digits in a row is read by the slower reader of the standard library.
     """
     written = text if isinstance(text, str) else text.decode()
     found: object = orjson.loads(written)
     if _LONG_NUMBER.search(written):
-        found = json.loads(written)  # what is no JSON for orjson has not come so far
+        found = json.loads(written)  # orjson has refused what is not JSON
     return found
 
 
@@ -66,7 +66,7 @@ def check_variables(value: object, field: str) -> tuple[dict[str, JsonValue], li
 
 
 def _plain_copy(value: dict[object, object]) -> dict[str, JsonValue] | None:
-    """A copy of short ASCII texts, integers and flags, as most variables are. None: something else, or more of it.
+    """Return a copy of short ASCII texts, integers and flags, as most variables are; None for others.
 
     Three times as fast as the walk, and says yes only to what the walk would copy without a fault.
     """

@@ -93,7 +93,7 @@ _ASCII: Final = {
 
 
 def _plain(value: str) -> str:
-    """The text with digits, spaces and dashes of any script as those of ASCII, without marks that show nothing."""
+    """Return the text with the digits, spaces and dashes of ASCII, without marks that show nothing."""
     if value.isascii():
         return value.strip()
     if _REVERSING in value:
@@ -131,7 +131,7 @@ _LABEL: Final = re.compile(
 
 
 def _unwrapped(text: str) -> str:
-    """The text without what marks a cell as text (`="…"`, an apostrophe) and without a label (`tel:`, `p:`)."""
+    """Return the text without what marks a cell as text (`="…"`, an apostrophe) and without a label (`tel:`, `p:`)."""
     while (found := _QUOTED.fullmatch(text)) is not None:
         text = next(group for group in found.groups() if group is not None).strip()
     label = _LABEL.match(text)
@@ -142,7 +142,7 @@ _PARAMETER: Final = re.compile(r";\s*([a-z-]+)\s*=([^;]*)", re.IGNORECASE)
 
 
 def _without_parameters(text: str) -> str:
-    """The text without the parameters of a `tel:` URI (RFC 3966), where they change nothing."""
+    """Return the text without the parameters of a `tel:` URI (RFC 3966), where they change nothing."""
     context = ""
     for name, value in _PARAMETER.findall(text):
         if name.lower() != "phone-context":
@@ -164,7 +164,7 @@ _MOST_DIGITS: Final = 15
 
 
 def _without_decimals(text: str) -> str:
-    """The text without `.0`, `,00` and thousands separators, as a spreadsheet writes a number that it counts with."""
+    """Return the text without `.0`, `,00` and thousands separators, as spreadsheets write numbers they count with."""
     grouped = _GROUPED.fullmatch(text)
     if grouped is not None and (grouped["decimals"] or grouped["by"] in ",'"):
         return text.removesuffix(grouped["decimals"] or "").replace(grouped["by"], "")
@@ -194,7 +194,7 @@ _LONGEST_CODE: Final = 6  # digits of an area code, with its 0
 
 
 def _single(text: str) -> str:
-    """The text, if it holds one number."""
+    """Return the text, if it holds one number."""
     if _EXTENSION_AT_END.search(text):
         raise UnclearNumber("has an extension, which cannot be dialled", _NO_EXTENSION)
     parts = [part.strip() for part in _DIVIDER.split(text) if part.strip()]
@@ -212,7 +212,7 @@ def _digit_count(text: str) -> int:
 
 
 def _refuse_alternatives(text: str) -> None:
-    """A slash parts an area code from the rest (`0475/12 34 56`); after a whole number it begins another's end."""
+    """Refuse a slash after a whole number: another end may follow. After an area code it parts (`0475/12 34 56`)."""
     first, *others = (_digit_count(part) for part in text.split("/"))
     longest = _LONGEST_CODE + 3 if text.startswith(("+", "00")) else _LONGEST_CODE
     if others and (first > longest or (len(others) == 1 and others[0] < 3)):

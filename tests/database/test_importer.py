@@ -296,9 +296,9 @@ def test_a_store_that_gives_up_says_how_many_rows_are_done_in_words_of_the_comma
 ) -> None:
     insert = copying.insert
 
-    def away(connection: Any, account: Any, batch_id: Any, now: Any, births: Any) -> None:
-        insert(connection, account, batch_id, now, births)
-        if births[0].candidate.index >= 4:
+    def away(connection: Any, account: Any, batch_id: Any, now: Any, new_leads: Any) -> None:
+        insert(connection, account, batch_id, now, new_leads)
+        if new_leads[0].candidate.index >= 4:
             raise StoreUnavailable("Postgres is away.")
 
     monkeypatch.setattr(copying, "insert", away)

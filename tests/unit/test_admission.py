@@ -26,7 +26,9 @@ def admit(*items: Any, **facts: Any) -> Admission:
 
 def originals(admission: Admission) -> list[int | None]:
     """For each new lead the index of the item that it duplicates."""
-    return [None if birth.duplicate_of is None else birth.duplicate_of.int & 0xFF for birth in admission.births]
+    return [
+        None if new_lead.duplicate_of is None else new_lead.duplicate_of.int & 0xFF for new_lead in admission.new_leads
+    ]
 
 
 def test_the_first_of_a_person_is_the_one_that_is_called() -> None:
@@ -38,19 +40,19 @@ def test_a_lead_that_allows_duplicates_neither_is_one_nor_makes_one() -> None:
 
 
 def test_a_live_lead_of_the_store_comes_first() -> None:
-    [birth] = admit(item(), live={(42, ADA): OTHER}).births
-    assert birth.duplicate_of == OTHER
+    [new_lead] = admit(item(), live={(42, ADA): OTHER}).new_leads
+    assert new_lead.duplicate_of == OTHER
 
 
 def test_a_key_comes_before_an_id_and_before_the_person() -> None:
     admission = admit(item(idempotency_key="k"), item(idempotency_key="k"), item(BOB, idempotency_key="k"))
-    assert (len(admission.births), len(admission.repeated)) == (1, 1)
+    assert (len(admission.new_leads), len(admission.repeated)) == (1, 1)
     assert [(index, fault.field) for index, (fault,) in admission.rejections] == [(2, "idempotency_key")]
 
 
 def test_an_id_given_twice_is_one_lead() -> None:
     admission = admit(item(id=OTHER), item(id=OTHER), item(BOB, id=OTHER))
-    assert (len(admission.births), admission.repeated) == (1, [OTHER])
+    assert (len(admission.new_leads), admission.repeated) == (1, [OTHER])
     assert [(index, fault.field) for index, (fault,) in admission.rejections] == [(2, "id")]
 
 
@@ -58,7 +60,10 @@ def test_an_item_that_its_key_finds_leaves_its_id_free() -> None:
     candidates, _ = read_items([item()], 0, IDS)
     held = Held(uuid.UUID(int=9), candidates[0].payload_hash)
     admission = admit(item(id=OTHER, idempotency_key="k"), item(BOB, id=OTHER), keys={"k": held})
-    assert (admission.repeated, [birth.candidate.id for birth in admission.births]) == ([held.lead_id], [OTHER])
+    assert (admission.repeated, [new_lead.candidate.id for new_lead in admission.new_leads]) == (
+        [held.lead_id],
+        [OTHER],
+    )
 
 
 def test_an_item_that_its_id_finds_leaves_its_key_free() -> None:
@@ -68,13 +73,13 @@ def test_an_item_that_its_id_finds_leaves_its_key_free() -> None:
         item(BOB, idempotency_key="k"),
         ids={OTHER: Held(OTHER, candidates[0].payload_hash)},
     )
-    assert (admission.repeated, len(admission.births)) == ([OTHER], 1)
+    assert (admission.repeated, len(admission.new_leads)) == ([OTHER], 1)
 
 
 def test_times_are_by_the_clock_of_the_store() -> None:
-    [birth] = admit(item(not_before=timedelta(hours=1), expires_at=timedelta(days=1))).births
-    assert (birth.due_at, birth.expires_at) == (NOW + timedelta(hours=1), NOW + timedelta(days=1))
-    [past] = admit(item(not_before=NOW - timedelta(days=1))).births
+    [new_lead] = admit(item(not_before=timedelta(hours=1), expires_at=timedelta(days=1))).new_leads
+    assert (new_lead.due_at, new_lead.expires_at) == (NOW + timedelta(hours=1), NOW + timedelta(days=1))
+    [past] = admit(item(not_before=NOW - timedelta(days=1))).new_leads
     assert past.due_at == NOW
 
 
