@@ -1,1 +1,1 @@
-"""Redis: the doorbell, the rate limit, and the border that lets only doorbells into a worker."""
+"""Redis: the doorbell, the rate limit, and the transport that accepts only doorbells."""

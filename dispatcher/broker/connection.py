@@ -27,9 +27,9 @@ REDIS_URL_OPTION: Final = "dispatcher_redis_url"
 
 
 def connect(redis_url: str, *, timeout_seconds: float = TIMEOUT_SECONDS) -> redis.Redis:
-    """A client that opens its first connection with its first command. Thread-safe and fork-safe.
+    """Return a client that connects at its first command. Thread-safe and fork-safe.
 
-    What the URL's query says about timeouts and retries is overruled: producers count on the bound.
+    Timeouts and retries are set here, because producers rely on the bound.
     """
     client = redis.Redis.from_url(redis_url)
     client.connection_pool.connection_kwargs.update(
@@ -45,9 +45,9 @@ def connect(redis_url: str, *, timeout_seconds: float = TIMEOUT_SECONDS) -> redi
 
 
 def refuse_cluster(client: redis.Redis) -> None:
-    """Raises `NotConfigured` if the server is a Redis Cluster; neither Celery nor our scripts work on one.
+    """Raise `NotConfigured` if the server is a Redis Cluster, which neither Celery nor our scripts support.
 
-    Lets `redis.RedisError` through if the server cannot be asked.
+    Raises `redis.RedisError` if the server is unreachable.
     """
     if client.info("server").get("redis_mode") == "cluster":
         raise NotConfigured(

@@ -54,9 +54,9 @@ class Bell(Protocol):
 
 
 class Breaker:
-    """Open for `open_seconds` after each failure; then one caller may try, and the rest wait for what comes of it.
+    """A circuit breaker: open for `open_seconds` after each failure, then half-open: one caller may try.
 
-    The trial has `open_seconds` to report; if it never does, the next caller is the trial. Thread-safe.
+    If the trial does not report within `open_seconds`, the next caller is the trial. Thread-safe.
     """
 
     def __init__(self, open_seconds: float = 5.0, *, clock: Callable[[], float] = time.monotonic) -> None:
@@ -66,7 +66,7 @@ class Breaker:
         self._try_again_at: float | None = None
 
     def allows(self) -> bool:
-        """Whether this caller may try now. A yes after a failure makes this caller the trial."""
+        """Return whether this caller may try now; True after a failure makes this caller the trial."""
         if self._try_again_at is None:
             return True
         with self._lock:
@@ -79,14 +79,14 @@ class Breaker:
             return True
 
     def failed(self) -> bool:
-        """Opens the breaker. Whether it was closed before: the moment to say so in the log, once."""
+        """Open the breaker. Return whether it was closed before, so that the caller logs each outage once."""
         with self._lock:
             was_closed = self._try_again_at is None
             self._try_again_at = self._clock() + self._open_seconds
             return was_closed
 
     def succeeded(self) -> None:
-        """Closes the breaker."""
+        """Close the breaker."""
         if self._try_again_at is not None:
             with self._lock:
                 self._try_again_at = None
@@ -97,13 +97,13 @@ _EMBED = {"callbacks": None, "errbacks": None, "chain": None, "chord": None}
 
 @dataclass(frozen=True, slots=True)
 class Ring:
-    """Which task, for what. It names a channel or an account and nobody else."""
+    """A Celery message: the task, and the channel or account as its arguments."""
 
     task: str
     args: tuple[()] | tuple[str] | tuple[str, int]
 
     def message(self) -> dict[str, Any]:
-        """A new message that says this and nothing else."""
+        """Return a new message of this task and these arguments."""
         message_id = str(uuid.uuid4())
         return {
             "body": base64.b64encode(json.dumps([self.args, {}, _EMBED]).encode()).decode(),
@@ -136,7 +136,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class _Wires:
-    """What belongs to one process and must not cross a fork: connections, and locks that a fork may copy locked."""
+    """The connections and locks of one process, which must not cross a fork."""
 
     pid: int
     client: redis.Redis

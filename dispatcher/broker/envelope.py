@@ -1,9 +1,9 @@
-"""What may come in from the queue: a doorbell, or nothing.
+"""Kombu's Redis transport, which accepts only doorbells.
 
-Whoever can write to Redis can put anything into the queue. Celery trusts its messages: a body that is `null` kills the
-worker, a time limit kills a task in mid-POST, an `eta` hoards, a `callbacks` list runs further tasks. So a message is
-read, not trusted: of each we take the task's name and its arguments, check them, and build the message anew. What is no
-doorbell is dropped with one line in the log, before Celery sees it and before it is noted as unacknowledged.
+Any client of Redis can put anything into the queue, and Celery trusts its messages: a body that is `null` kills the
+worker, a time limit kills a task in mid-POST, an `eta` hoards, a `callbacks` list runs further tasks. So the task's
+name and arguments are read, checked, and built into a new message. Anything else is dropped with one log line, before
+Celery sees it and before it is recorded as unacknowledged.
 
 Dropping is safe: a message is only a hint, and the sweep rings for whatever is due.
 """
@@ -32,11 +32,11 @@ _log = logging.getLogger(__name__)
 
 
 class NotADoorbell(ValueError):
-    """The message is none of ours; the text says why and quotes nothing of it."""
+    """The message is no doorbell; the text says why and quotes nothing of it."""
 
 
 def read_ring(raw: object) -> Ring:
-    """What the raw message asks for. Raises `NotADoorbell` for anything that we did not publish ourselves."""
+    """Return the doorbell of a raw message. Raise `NotADoorbell` for any other message."""
     if not isinstance(raw, Mapping):
         raise NotADoorbell("it is no object")
     headers, body = raw.get("headers"), raw.get("body")
@@ -64,14 +64,14 @@ def read_ring(raw: object) -> Ring:
 
 
 class Message(VirtualMessage):
-    """A message built anew from what `read_ring` accepted. Raises what `read_ring` raises."""
+    """A new message built from what `read_ring` accepted. Raises as `read_ring`."""
 
     def __init__(self, payload: object, channel: object = None, **options: object) -> None:
         super().__init__(read_ring(payload).message(), channel=channel, **options)  # type: ignore[no-untyped-call]
 
 
 class Channel(kombu_redis.Channel):
-    """Kombu's Redis channel, which survives what it cannot read."""
+    """Kombu's Redis channel, which drops unreadable messages instead of failing."""
 
     Message = Message
 
@@ -94,7 +94,7 @@ class Channel(kombu_redis.Channel):
     def _brpop_read(self, **options: object) -> object:
         try:
             return super()._brpop_read(**options)  # type: ignore[no-untyped-call]
-        # Not JSON, too deep, no text, no doorbell: it has left the queue, so dropping it is forgetting it.
+        # Not JSON, too deeply nested, no text, no doorbell. The message has left the queue already.
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             reason = str(error) if isinstance(error, NotADoorbell) else type(error).__name__
             _log.warning("Dropped a message that is no doorbell: %s.", reason)
@@ -102,6 +102,6 @@ class Channel(kombu_redis.Channel):
 
 
 class Transport(kombu_redis.Transport):
-    """Kombu's Redis transport with that channel; what `celery.WorkerApp` consumes by."""
+    """Kombu's Redis transport with this channel, used by `celery.WorkerApp`."""
 
     Channel = Channel

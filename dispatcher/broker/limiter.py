@@ -1,7 +1,7 @@
-"""The rate limit that all workers share: a sliding log in Redis, asked and written by one Lua script.
+"""The rate limit that all workers share: a sliding log in Redis, read and written by one Lua script.
 
-Redis' clock counts, so that a worker with a wrong clock neither starves the others nor overruns the limit. If Redis
-cannot be asked, there are no permits: `LimiterUnavailable`, and the caller sends nothing.
+Times are by Redis' clock, so that a worker with a wrong clock neither starves the others nor exceeds the limit. If
+Redis is unreachable, there are no permits: `LimiterUnavailable`, and the caller sends nothing.
 
 Redis keys, under the prefix: `permits:{account}`, `permits:{account}:{campaign}`, `permits:{account}:lookups`,
 `announced:{account}`. A log holds one entry per permit of its longest window and lapses with it.
@@ -34,12 +34,12 @@ _LOG_OUTLIVES_SECONDS: Final = 60.0
 
 
 class LimiterUnavailable(DispatcherError):
-    """Redis could not be asked for permits, so none may be used; ask again in a few seconds."""
+    """Redis is unreachable, so no permits can be granted; try again in a few seconds."""
 
 
 @dataclass(frozen=True, slots=True)
 class Permits:
-    """What a taking came to."""
+    """The permits that were granted."""
 
     granted: int
     next_in_seconds: float
@@ -136,7 +136,7 @@ class Limiter:
     def take_lookups(
         self, account: str, wanted: int, account_windows: Sequence[RateWindow], *, leads_wait: bool
     ) -> Permits:
-        """Up to `wanted` permits for look-ups; at most `LOOKUP_SHARE` of each window, but one, while leads wait.
+        """Take up to `wanted` permits for look-ups; while leads wait, `LOOKUP_SHARE` of each window at most.
 
         Raises `LimiterUnavailable`.
         """
@@ -150,9 +150,9 @@ class Limiter:
         )
 
     def give_back(self, permits: Permits, unused: int) -> None:
-        """Returns the permits that were not used. Never raises: a permit that cannot be returned lapses by itself.
+        """Return unused permits. Never raises: a permit that cannot be returned lapses.
 
-        What Voicery announced is not given back: one request too few costs nothing.
+        The remaining requests that Voicery announced are not raised again.
         """
         first = max(0, permits.granted - unused) + 1
         members = [f"{permits.name}:{i}" for i in range(first, permits.granted + 1)]
@@ -167,7 +167,7 @@ class Limiter:
             return
 
     def slow(self, account: str, *, remaining: int, reset_seconds: float) -> None:
-        """Slows every worker: at most `remaining` more requests of the account within the next `reset_seconds`.
+        """Slow every worker: at most `remaining` more requests of the account within the next `reset_seconds`.
 
         From `X-RateLimit-Remaining` with `X-RateLimit-Reset`, or from `Retry-After` with none remaining. Clamped to
         `ANNOUNCED_MAX_SECONDS`. Raises `LimiterUnavailable`.
@@ -182,7 +182,7 @@ class Limiter:
             raise _unavailable(error) from error
 
     def usage(self, account: str, windows: Sequence[RateWindow], *, campaign_id: int | None = None) -> list[WindowUse]:
-        """How much of each window of the account, or of one campaign's own windows, is used. Takes nothing.
+        """Return the use of each window of the account, or of one campaign's own windows.
 
         Raises `LimiterUnavailable`.
         """
@@ -209,7 +209,7 @@ class Limiter:
     def _recall(self, scopes: Sequence[_Scope]) -> float:
         """Tell Redis which permits were used before it lost them; return the seconds to wait before the next try.
 
-        Without it a restarted Redis would grant whole windows anew: twice the limit (RFC 6585 429s, and worse).
+        Without it a restarted Redis would grant whole windows again: up to twice the limit.
         """
         used = [self._used(scope) for scope in scopes]
         args: list[str | int] = [
@@ -306,7 +306,7 @@ class Rate:
 
     @property
     def limited(self) -> bool:
-        """Whether any limit applies."""
+        """Return whether any limit applies."""
         return bool(self._windows or self._campaign_windows)
 
     def take(self, wanted: int) -> Permits:

@@ -1,8 +1,8 @@
 """Taking in many leads: any iterable, in chunks, with the rules of `submit`.
 
-Memory is that of a few chunks. A chunk is decided from one read and written by `COPY` in one transaction; when another
-submit was faster with one of its persons, keys or ids, the chunk is undone and decided again. A crash between chunks
-loses nothing: the same items under the same batch id find what is stored already.
+Memory is that of a few chunks. A chunk is decided from one read and written by `COPY` in one transaction; when a
+concurrent submit stores one of its persons, keys or ids first, the chunk is rolled back and decided again. After a
+crash between chunks, the same items under the same batch id find what is stored already.
 """
 
 import time
@@ -63,7 +63,7 @@ class ChunkStore:
     wait: Callable[[float], None]
 
     def store(self, candidates: Sequence[Candidate]) -> Admission:
-        """Decide and write; from fresh facts when somebody was faster, in halves when five times did not help."""
+        """Insert the chunk. On a conflict, reread and retry; after five conflicts, split the chunk in two."""
         give_up = self.clock() + self.repeat_for_seconds
         unsure: Admission | None = None
         tries = 0
@@ -91,7 +91,7 @@ class ChunkStore:
                 return admission if unsure is None else admission.confirming(unsure)
 
     def _store_halves(self, candidates: Sequence[Candidate], refusal: StatementRefused) -> Admission:
-        """So that a person whom many submit at once, or a row that Postgres refuses, stops no other."""
+        """Store each half by itself, so that one contended person or refused row stops no other item."""
         if len(candidates) > 1:
             middle = len(candidates) // 2
             return self.store(candidates[:middle]).followed_by(self.store(candidates[middle:]))
@@ -119,7 +119,7 @@ _STORED_AHEAD: Final = 2  # chunks on their way to Postgres: one there, one that
 
 @dataclass(frozen=True, slots=True)
 class ChunkResult:
-    """What became of some consecutive items. `items` is how many of the batch are done, this chunk included."""
+    """The results of some consecutive items. `items` is how many of the batch are done, this chunk included."""
 
     items: int
     submitted: int
@@ -215,13 +215,13 @@ class Bulk:
                 candidates, rejections = validate(taken[first : first + _SLICE_ITEMS], start + first)
                 chunk.candidates.extend(candidates)
                 chunk.rejections.extend(rejections)
-                time.sleep(0)  # the storing thread wants the interpreter after each word with Postgres, briefly
+                time.sleep(0)  # release the GIL so that the storing thread can issue its next statement
             yield chunk
 
     def _validated_by(
         self, validators: Validators, ahead: int, items: Iterable[Any], validate: Callable[..., Any]
     ) -> Iterator[_Chunk]:
-        """The same by processes, some chunks ahead, in order."""
+        """Validate by processes, some chunks ahead, in order."""
         waiting: list[tuple[int, Future[Any]]] = []
         for start, taken in self._taken(items):
             waiting.append((start + len(taken), validators.submit(validate, taken, start)))
@@ -241,7 +241,7 @@ class Bulk:
     def _joined(
         self, chunks: Iterable[_Chunk], session: "Session | Connection", account: str, batch_id: UUID
     ) -> Iterator[ChunkResult]:
-        """Store in the caller's transaction, in savepoints; ring when a `Session` has committed."""
+        """Store in the caller's transaction, in savepoints; ring after a `Session` commits."""
         connection = session if isinstance(session, Connection) else session.connection()
         store = ChunkStore(account, batch_id, partial(_savepoint, connection), 0, self._clock, self._wait)
         for chunk in chunks:
@@ -252,7 +252,7 @@ class Bulk:
             yield _result(chunk, admission)
 
     def _stored_beside(self, chunks: Iterable[_Chunk], store: ChunkStore) -> Iterator[ChunkResult]:
-        """Store chunks in a thread while the next ones are validated: Postgres works on another core."""
+        """Store chunks in a thread while the next ones are validated."""
         stopped = False
 
         def store_and_ring(chunk: _Chunk) -> ChunkResult | None:
@@ -283,7 +283,7 @@ class Bulk:
                 for future in storing:
                     yield from _done(future)
             finally:
-                stopped = True  # left early, by Ctrl-C say: the chunk on its way is finished, the next not begun
+                stopped = True  # left early, e.g. by Ctrl-C: the current chunk is finished, the next not begun
 
     def _ring(self, account: str, campaign_ids: Iterable[int]) -> None:
         for campaign_id in campaign_ids:

@@ -22,7 +22,7 @@ from dispatcher.store.schema import LIVE_STRICT
 
 Cursor = psycopg.Cursor[tuple[Any, ...]]
 
-# LATERAL with LIMIT: one probe of the index per row, whatever the planner believes about the table's size.
+# LATERAL with LIMIT: one index probe per row, whatever the planner estimates.
 _LIVE: Final = f"""
 SELECT given.campaign_id, given.phone_number, live.id
 FROM unnest(%s::bigint[], %s::text[]) AS given (campaign_id, phone_number)
@@ -67,7 +67,7 @@ COPY dispatcher.lead_contacts (lead_id, position, account, phone_number, variabl
 
 
 def facts(connection: Connection, account: str, candidates: Sequence[Candidate]) -> Facts:
-    """What the tables hold about these items: their persons' live leads, their keys, their ids, and the time."""
+    """Return what the tables hold about these items: live leads of their persons, keys, ids, and the time."""
     strict = sorted({candidate.person for candidate in candidates if not candidate.allow_dupplicate})
     keys = [key for candidate in candidates if (key := candidate.options.idempotency_key) is not None]
     given_ids, spans = _ids_to_ask(candidates)
@@ -88,7 +88,7 @@ def facts(connection: Connection, account: str, candidates: Sequence[Candidate])
 
 
 def _ids_to_ask(candidates: Sequence[Candidate]) -> tuple[list[UUID], list[tuple[UUID, UUID]]]:
-    """The ids to ask for one by one, and the first and last of each series of the others."""
+    """Return the ids to query one by one, and the first and last id of each series of the others."""
     firsts: dict[int, UUID] = {}
     lasts: dict[int, UUID] = {}
     for candidate in candidates:
@@ -105,7 +105,7 @@ def _ids_to_ask(candidates: Sequence[Candidate]) -> tuple[list[UUID], list[tuple
 def insert(connection: Connection, account: str, batch_id: object, now: datetime, new_leads: Sequence[NewLead]) -> None:
     """Store new leads with their contacts and keys, in the order campaign, phone number, so that two never deadlock.
 
-    A unique violation says that somebody was faster with a person, a key or an id: undo, ask `facts`, decide again.
+    A unique violation means a concurrent submit of a person, key or id: roll back, read `facts`, decide again.
     """
     ordered = sorted(new_leads, key=attrgetter("candidate.person"))
     with _driver(connection) as driver, driver.cursor() as cursor:
@@ -157,7 +157,7 @@ def _key_rows(account: str, new_leads: Iterable[NewLead]) -> Iterator[tuple[Any,
 
 @contextmanager
 def _driver(connection: Connection) -> Iterator[psycopg.Connection[Any]]:
-    """The driver inside SQLAlchemy's transaction; its errors look as if SQLAlchemy had raised them."""
+    """Return the driver's connection of SQLAlchemy's transaction; its errors are translated as SQLAlchemy's."""
     driver = connection.connection.driver_connection
     if not isinstance(driver, psycopg.Connection):
         raise NotConfigured(
@@ -170,7 +170,7 @@ def _driver(connection: Connection) -> Iterator[psycopg.Connection[Any]]:
 
 
 def _answers(connection: Connection, *questions: tuple[Any, ...]) -> list[list[tuple[Any, ...]]]:
-    """The rows of each statement with its parameters, all in one round trip."""
+    """Return the rows of each statement with its parameters, in one round trip."""
     with _driver(connection) as driver:
         with driver.pipeline():
             cursors = [

@@ -1,4 +1,4 @@
-"""Processes that validate beside this one. POSIX only."""
+"""Worker processes that validate items. POSIX only."""
 
 import multiprocessing
 import os
@@ -11,7 +11,7 @@ from typing import Any, Self
 
 
 class Validators:
-    """So many processes, spawned as they are needed; they end with this one, and never see its Ctrl-C."""
+    """A pool of processes, spawned on demand; they end with this process and ignore Ctrl-C."""
 
     def __init__(self, count: int) -> None:
         self._pool = ProcessPoolExecutor(count, multiprocessing.get_context("spawn"), initializer=_end_with_parent)
@@ -23,14 +23,14 @@ class Validators:
         self._pool.shutdown(cancel_futures=True)
 
     def submit(self, validate: Callable[..., Any], *arguments: object) -> "Future[Any]":
-        """`validate(*arguments)` in one of them. Raises `BrokenExecutor`, as its result does, where one was killed."""
+        """Run `validate(*arguments)` in a process. Raise `BrokenExecutor`, as its result does, if one was killed."""
         with _undisturbed():
             return self._pool.submit(validate, *arguments)
 
 
 @contextmanager
 def _undisturbed() -> Iterator[None]:
-    """Processes started herein never see the Ctrl-C that a terminal sends to all: who started them ends them."""
+    """Start processes that ignore the terminal's Ctrl-C; their parent ends them."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
@@ -39,7 +39,7 @@ def _undisturbed() -> Iterator[None]:
 
 
 def _end_with_parent() -> None:
-    """In a child: nothing else would tell it that its parent was killed."""
+    """End this child when its parent is killed."""
     threading.Thread(target=_watch, name="parent-watch", daemon=True).start()
 
 

@@ -1,4 +1,4 @@
-"""Accounts and channels: what is known of a Voicery workspace and of its campaigns."""
+"""Accounts and channels: what is stored about a Voicery account and its campaigns."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -89,7 +89,7 @@ class Account:
 
 
 def read(connection: Connection, name: str, campaign_id: int | None = None) -> Account:
-    """What is stored of an account, and of one of its campaigns."""
+    """Return what is stored about an account, and about one of its campaigns."""
     (row,) = _READ.rows(connection, {"name": name, "campaign_id": campaign_id})
     return Account(row.base_url, row.watermark_off, row.list_off_until, row.rate_limit)
 
@@ -100,23 +100,23 @@ def pin(connection: Connection, name: str, base_url: str) -> None:
 
 
 def leads_wait(connection: Connection, account: str) -> bool:
-    """Whether leads of the account wait, so that look-ups take only their share of the rate."""
+    """Return whether leads of the account wait, so that look-ups take only their share of the rate."""
     return bool(connection.execute(_LEADS_WAIT, {"account": account}).scalar())
 
 
 def any_campaign(connection: Connection, account: str) -> int | None:
-    """A campaign to ask the list about, for a gate of the whole account."""
+    """Return a campaign to query the list for, for a gate of the whole account."""
     found = connection.execute(_ANY_CAMPAIGN, {"account": account}).scalar()
     return None if found is None else int(found)
 
 
 def switch_list_off(connection: Connection, account: str, *, seconds: float) -> None:
-    """The list endpoint is missing: do not ask again for so long."""
+    """Record that the list endpoint is missing; it is not asked again for `seconds`."""
     connection.execute(_LIST_OFF, {"account": account, "seconds": seconds})
 
 
 def switch_watermark_off(connection: Connection, account: str) -> None:
-    """The account's ids do not grow with time: from now on every unbound row is possible."""
+    """Record that the account's ids do not grow with time: from now on every unbound row is possible."""
     connection.execute(_WATERMARK_OFF, {"account": account})
 
 

@@ -1,4 +1,4 @@
-"""What a process has counted since it last wrote it down: for figures, never for decisions."""
+"""Counters of a process, added to Postgres now and then: for figures, never for decisions."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ BUCKETS: Final = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 30.0, float("
 
 @dataclass(frozen=True, slots=True)
 class Counted:
-    """One counter since the first day; `account` is empty where it belongs to none."""
+    """The value of one counter since the start; `account` is empty where it belongs to none."""
 
     name: str
     account: str
@@ -31,13 +31,13 @@ class Counted:
 
 
 class Tally:
-    """Counts by name and label. Not for several threads at once."""
+    """Counters by name and label. Not thread-safe."""
 
     def __init__(self) -> None:
         self._counts: dict[tuple[str, str], float] = {}
 
     def __iter__(self) -> Iterator[tuple[str, str, float]]:
-        """Name, label and value of everything counted, in one order, so that writers never wait crosswise."""
+        """Yield name, label and value of every counter, always in the same order, so that writers cannot deadlock."""
         return iter(sorted((name, label, value) for (name, label), value in self._counts.items()))
 
     def __bool__(self) -> bool:
@@ -54,12 +54,12 @@ class Tally:
         self.add(ATTEMPT_SECONDS_SUM, amount=max(0.0, seconds))
 
     def clear(self) -> None:
-        """Begin anew, after the counts were written down."""
+        """Reset all counters, after they were stored."""
         self._counts.clear()
 
 
 def bucket_of(seconds: float) -> str:
-    """The upper bound of the bucket that holds `seconds`, as Prometheus writes it."""
+    """Return the upper bound of the bucket of `seconds`, as Prometheus writes it."""
     bound = next(bound for bound in BUCKETS if seconds <= bound)
     return "+Inf" if bound == float("inf") else str(bound)
 

@@ -1,1 +1,1 @@
-"""The sweep: periodic repair."""
+"""The sweep: periodic maintenance."""

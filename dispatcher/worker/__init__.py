@@ -1,1 +1,1 @@
-"""What `celery -A dispatcher worker` runs: the tasks, the sweep at its side, and a gentle end."""
+"""What `celery -A dispatcher worker` runs: the tasks, the sweep process, and the shutdown."""

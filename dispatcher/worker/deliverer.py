@@ -48,7 +48,7 @@ class Deliverer:
         self._stored: dict[Channel, tuple[float, accounts.Account]] = {}
 
     def deliver(self, account: str, campaign_id: int) -> None:
-        """One delivery run of a channel."""
+        """Run one delivery run of a channel."""
         channel = Channel(account, campaign_id)
         stored = self._ready(channel)
         if stored is None:
@@ -83,7 +83,7 @@ class Deliverer:
             counters.add(connection, account, run.tally)
 
     def lookup(self, account: str) -> None:
-        """One run of look-ups of an account."""
+        """Run the due look-ups of an account."""
         if self._ready(Channel(account, 0)) is not None:
             resolution = self.resolution(account)
             resolution.run()
@@ -94,7 +94,7 @@ class Deliverer:
                 counters.add(connection, account, resolution.tally)
 
     def look_up(self, account: str, ids: Sequence[UUID]) -> list[Finding]:
-        """Look these up now. Raises `NotConfigured` where this process must not speak for the account."""
+        """Look these leads up now. Raise `NotConfigured` if this process must not send for the account."""
         with self._database.autocommit() as connection:
             fault = self._fault(account, accounts.read(connection, account))
         if fault is not None:
@@ -115,7 +115,7 @@ class Deliverer:
         return self._services.client(account).list_leads(campaign_id=campaign_id, per_page=1)
 
     def alert(self) -> None:
-        """One run of alerts; nothing where no webhook is set."""
+        """Send the due alerts, if a webhook is set."""
         settings = self._settings
         if settings.alert_webhook_url is None:
             return
@@ -130,7 +130,7 @@ class Deliverer:
             counters.add(connection, counters.NO_ACCOUNT, alerting.tally)
 
     def resolution(self, account: str) -> Resolution:
-        """Look-ups of one account, for one pass."""
+        """Return the look-ups of one account, for one pass."""
         return Resolution(
             self._database,
             self._settings,
@@ -144,14 +144,14 @@ class Deliverer:
         )
 
     def close(self) -> None:
-        """Give the connections back."""
+        """Close all connections."""
         self._services.close()
 
     def _slots(self, work: Callable[[Job], Finished]) -> Slots[Job, Finished]:
         return Slots(self._settings.concurrency, work)
 
     def _ready(self, channel: Channel) -> accounts.Account | None:
-        """What is stored of the account; None, and its gate closed, if this worker must not send for it.
+        """Return what is stored of the account; None, with its gate closed, if this worker must not send for it.
 
         Read again after a second: a run is over soon, and a campaign's new limit holds from the next one.
         """

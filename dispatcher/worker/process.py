@@ -1,4 +1,4 @@
-"""The main process of a worker: Celery's, with a cold shutdown that our gentle children understand."""
+"""The main process of a worker: Celery's, with a cold shutdown that reaches busy children."""
 
 import os
 import signal
@@ -8,12 +8,12 @@ from celery.apps.worker import Worker as CeleryWorker
 
 
 class Worker(CeleryWorker):  # type: ignore[misc]  # celery ships no types
-    """What `celery worker` starts for our app."""
+    """The worker that `celery worker` starts for this app."""
 
     def wait_for_soft_shutdown(self) -> None:
-        """Celery's first step of a cold shutdown, before it sends SIGTERM to busy children and waits for them.
+        """Send SIGQUIT to the children. Celery calls this before it sends SIGTERM to busy children and waits for them.
 
-        To a child of ours SIGTERM is only a request, so it gets SIGQUIT first: see `stopping.finishing_gently`.
+        For a child SIGTERM is only a request, so SIGQUIT comes first: see `stopping.finishing_gently`.
         """
         super().wait_for_soft_shutdown()
         for child in billiard.active_children():

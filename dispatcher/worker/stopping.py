@@ -1,4 +1,4 @@
-"""A wish to stop: set by a signal, read by whatever is about to begin something new."""
+"""Graceful shutdown: a flag that signals set and work reads before it begins something new."""
 
 import ctypes
 import os
@@ -16,7 +16,7 @@ _GRACE_SECONDS: Final = 10.0
 
 
 def die_with(parent_pid: int) -> None:
-    """From now on this process gets SIGTERM when `parent_pid` is gone, and ends 10 s later at the latest.
+    """Send this process SIGTERM when `parent_pid` has ended, and end it 10 s later at the latest.
 
     On Linux the kernel sends it; a thread checks as well, for other systems and for a parent that died before this.
     """
@@ -33,11 +33,11 @@ def _watch(parent_pid: int) -> None:
     os._exit(1)
 
 
-_LEAVE_SECONDS: Final = 1.0  # for the pool to hand over the result of the task
+_LEAVE_SECONDS: Final = 1.0  # for the pool to return the task's result
 
 
 class Stopping:
-    """False until somebody asks the process to stop. No lock, so that a signal handler may set it at any instant."""
+    """A flag, false until `ask`. Without a lock, so that a signal handler may set it at any time."""
 
     __slots__ = ("_asked",)
 
@@ -45,11 +45,11 @@ class Stopping:
         self._asked = False
 
     def __call__(self) -> bool:
-        """Whether to begin nothing new."""
+        """Return whether to begin nothing new."""
         return self._asked
 
     def ask(self) -> None:
-        """From now on, begin nothing new."""
+        """Set the flag."""
         self._asked = True
 
 
@@ -58,8 +58,8 @@ def finishing_gently(stopping: Stopping) -> Iterator[None]:
     """Inside, SIGTERM and SIGINT only ask to stop, and SIGQUIT does what SIGTERM did outside.
 
     For a task in the main thread of a prefork pool's child. Process managers and Ctrl-C signal the whole process group,
-    and Celery's child would raise SystemExit in mid-POST. A child that was asked leaves after its task, in case that
-    nobody but itself was signalled.
+    and Celery's child would raise SystemExit in mid-POST. A child that got a signal ends after its task, in case
+    only this child was signalled.
     """
     at_once = signal.getsignal(signal.SIGTERM)
     previous = {

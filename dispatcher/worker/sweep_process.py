@@ -1,7 +1,7 @@
-"""The bootstep that gives every worker a sweep: a child process, restarted if it dies, gone when the worker is.
+"""The bootstep that starts the sweep: a child process of every worker, restarted if it dies, ended with the worker.
 
-A process and not a timer of the worker's event loop, because that loop stands still while Redis is away, and that is
-when the sweep is needed.
+A process, not a timer of the worker's event loop: that loop blocks while Redis is unreachable, and then the sweep is
+needed.
 """
 
 import logging
@@ -19,14 +19,14 @@ from dispatcher.decisions.policy import wait_seconds
 
 _BACKOFF_BASE_SECONDS: Final = 1.0
 _BACKOFF_MAX_SECONDS: Final = 30.0
-_STEADY_SECONDS: Final = 60.0  # a sweep that lived this long did not die of how it was started
+_STEADY_SECONDS: Final = 60.0  # a sweep that lived this long had started well
 _GRACE_SECONDS: Final = 5.0
 
 _log = logging.getLogger(__name__)
 
 
 def sweep_command() -> Sequence[str]:
-    """How the child is started. Secrets travel in the inherited environment, never in a command line."""
+    """Return the child's command line. Secrets are inherited by the environment, never passed as arguments."""
     return (sys.executable, "-m", "dispatcher", "sweep", "--parent", str(os.getpid()))
 
 
@@ -44,11 +44,11 @@ class SweepChild:
         self._thread = threading.Thread(target=self._keep_running, name="sweep-child", daemon=True)
 
     def start(self) -> None:
-        """Starts the child and the thread that restarts it."""
+        """Start the child and the thread that restarts it."""
         self._thread.start()
 
     def stop(self) -> None:
-        """Ends the child: SIGTERM, and SIGKILL after 5 s. Returns when it is gone."""
+        """End the child: SIGTERM, then SIGKILL after 5 s. Return when it has ended."""
         self._ending.set()
         child = self._child
         if child is not None and child.poll() is None:
@@ -82,10 +82,10 @@ class SweepChild:
 
 
 class SweepStep(bootsteps.StartStopStep):  # type: ignore[misc]  # celery ships no types
-    """Celery's handle on `SweepChild`. After the pool, so that no thread of ours exists when the pool forks."""
+    """The bootstep of `SweepChild`, after the pool, so that no thread of ours exists when the pool forks."""
 
     requires = ("celery.worker.components:Pool",)
 
     def create(self, worker: object) -> SweepChild:
-        """The child of this worker; `app.sweep_command` says how it is started."""
+        """Return the child of this worker, started by `app.sweep_command`."""
         return SweepChild(worker.app.sweep_command)  # type: ignore[attr-defined]

@@ -1,4 +1,4 @@
-"""The three Celery tasks: thin, so that everything worth testing is below them."""
+"""The three Celery tasks, thin over `worker.deliverer`."""
 
 import gc
 import logging
@@ -17,19 +17,19 @@ _log = logging.getLogger(__name__)
 
 
 class WorkerRuntime(Protocol):
-    """What a task needs of the composition root."""
+    """The interface that the tasks call."""
 
     def deliver(self, account: str, campaign_id: int) -> None:
-        """One delivery run."""
+        """Run one delivery run of a channel."""
 
     def lookup(self, account: str) -> None:
-        """One run of look-ups."""
+        """Run the due look-ups of an account."""
 
     def alert(self) -> None:
-        """One run of alerts."""
+        """Send the due alerts."""
 
     def close(self) -> None:
-        """Gives connections back when the process ends."""
+        """Close all connections."""
 
 
 class Runtimes:
@@ -43,11 +43,11 @@ class Runtimes:
         self._pool_child: int | None = None
 
     def enter_pool_child(self) -> None:
-        """Says that this process is a child of a prefork pool, whose tasks run in its main thread."""
+        """Record that this process is a child of a prefork pool, whose tasks run in its main thread."""
         self._pool_child = os.getpid()
 
     def run(self, task: str, work: Callable[[WorkerRuntime], None]) -> None:
-        """Does `work` to its end, signals or not. Never raises: see `register`."""
+        """Do `work` to its end, also after a signal. Never raises: see `register`."""
         with finishing_gently(self.stopping) if self._pool_child == os.getpid() else nullcontext():
             try:
                 work(self._current())
@@ -55,7 +55,7 @@ class Runtimes:
                 _log.exception("%s ended early; the sweep rings again for what is due.", task)
 
     def close(self) -> None:
-        """Closes the runtime of this process, if it has one."""
+        """Close the runtime of this process, if it has one."""
         if self._built is not None and self._built[0] == os.getpid():
             self._built[1].close()
             self._built = None
@@ -64,17 +64,17 @@ class Runtimes:
         with self._building:
             if self._built is None or self._built[0] != os.getpid():
                 self._built = os.getpid(), self._build(self.stopping)
-                # All that is loaded by now stays until the end. Each full search for cycles went through it, and held
-                # every exchange of the process up for some 80 ms.
+                # What is loaded by now stays. A full garbage collection traversed it and delayed every exchange of
+                # the process by some 80 ms.
                 gc.freeze()
             return self._built[1]
 
 
 def register(app: Celery, runtimes: Runtimes) -> None:
-    """Gives `app`, and no other app of the process, its tasks.
+    """Register the tasks with `app`, and with no other app of the process.
 
-    None ever raises: what a lead went through is in Postgres, so an exception here is a bug or an outage, and Celery
-    could do nothing about it. None has a time limit: it would kill a request in flight.
+    No task raises: the leads' states are in Postgres, and Celery could do nothing about a bug or an outage. No task has
+    a time limit: it would kill a request in flight.
     """
 
     def deliver(account: str, campaign_id: int) -> None:
