@@ -34,7 +34,8 @@ if TYPE_CHECKING:
     from dispatcher.lead.contact import Contact
     from dispatcher.lead.lead import Lead
     from dispatcher.lead.options import BatchResult, Submission
-    from dispatcher.operator.lead_record import FailedLead, LeadRecord
+    from dispatcher.operator.failures import FailedLead
+    from dispatcher.operator.lead_record import LeadRecord
 
     _any = Dispatcher(Settings())  # never made: the types of its methods are those of the functions
     submit = _any.submit
@@ -80,7 +81,7 @@ _MODULES = {
     "BatchResult": "lead.options",
     "Contact": "lead.contact",
     "Dispatcher": "api",
-    "FailedLead": "operator.lead_record",
+    "FailedLead": "operator.failures",
     "Lead": "lead.lead",
     "LeadRecord": "operator.lead_record",
     "Settings": "config.settings",

@@ -19,8 +19,10 @@ from dispatcher.errors import LeadNotFound
 from dispatcher.lead.lead import Lead
 from dispatcher.lead.options import DEFAULT_ACCOUNT, BatchResult, Submission
 from dispatcher.lead.phone import mask_numbers
-from dispatcher.operator.failures import MOST_LISTED, FailureFilter, FailureFilters
-from dispatcher.operator.lead_record import FailedLead, LeadRecord
+from dispatcher.operator import failures
+from dispatcher.operator.failure_filter import MOST_LISTED, FailureFilter, FailureFilters
+from dispatcher.operator.failures import FailedLead
+from dispatcher.operator.lead_record import LeadRecord
 from dispatcher.store.database import Database
 from dispatcher.wiring import Services, worker_name
 
@@ -34,13 +36,13 @@ if TYPE_CHECKING:
     from dispatcher.operator.campaigns import Campaigns
     from dispatcher.operator.corrections import Corrections
     from dispatcher.operator.erasure import Erasure
-    from dispatcher.operator.events import Watch
     from dispatcher.operator.failures import FailureGroup
-    from dispatcher.operator.ledger import Ledgers
+    from dispatcher.operator.leads import Reads
     from dispatcher.operator.operations import Operations
     from dispatcher.operator.overview import Overview, RateUse
     from dispatcher.operator.pause import Resumed
-    from dispatcher.operator.replay import Replayed, Resolved
+    from dispatcher.operator.replay import Replayed
+    from dispatcher.operator.resolve import Resolved
     from dispatcher.operator.retention import Pruner
 
 P = ParamSpec("P")
@@ -258,7 +260,7 @@ class Dispatcher:
             ...     print(failure.http_status, failure.message)
             422 Voicery refused the lead.
         """
-        return self._services.failures.failed(FailureFilter.parse(filters), limit=limit)
+        return self.database.read(failures.matching, FailureFilter.parse(filters), limit=limit)
 
     @_names_filters
     def failed_groups(self, **filters: Unpack[FailureFilters]) -> "list[FailureGroup]":
@@ -274,7 +276,7 @@ class Dispatcher:
             ...     print(group.leads, group.message, group.campaigns)
             1 Voicery refused the lead. (7,)
         """
-        return self._services.failures.groups(FailureFilter.parse(filters))
+        return self.database.read(failures.groups, FailureFilter.parse(filters))
 
     @_names_filters
     def failed_ids(self, **filters: Unpack[FailureFilters]) -> list[UUID]:
@@ -291,7 +293,7 @@ class Dispatcher:
             >>> len(queue.failed_ids(campaign_id=7))
             1
         """
-        return self._services.failures.leads(FailureFilter.parse(filters))
+        return self.database.read(failures.leads_matching, FailureFilter.parse(filters))
 
     def replay(
         self,
@@ -538,11 +540,6 @@ class Dispatcher:
         return self._services.campaigns
 
     @property
-    def ledgers(self) -> "Ledgers":
-        """Incidents, audit log, imports, activity."""
-        return self._services.ledgers
-
-    @property
     def pruner(self) -> "Pruner":
         """Deleting what ended long ago."""
         return self._services.pruner
@@ -553,9 +550,9 @@ class Dispatcher:
         return self._services.erasure
 
     @property
-    def watch(self) -> "Watch":
-        """The leads by any filter, and what happens to them."""
-        return self._services.watch
+    def reads(self) -> "Reads":
+        """Reads leads by id or any filter, and the whole queue."""
+        return self._services.reads
 
     def rate_use(self) -> "tuple[RateUse, ...] | None":
         """Return the use of each window of the rate limit; empty without a limit, None without Redis.

@@ -22,9 +22,7 @@ if TYPE_CHECKING:
     from dispatcher.operator.campaigns import Campaigns
     from dispatcher.operator.corrections import Corrections
     from dispatcher.operator.erasure import Erasure
-    from dispatcher.operator.events import Watch
     from dispatcher.operator.leads import Reads
-    from dispatcher.operator.ledger import Ledgers
     from dispatcher.operator.operations import Operations
     from dispatcher.operator.overview import RateUse
     from dispatcher.operator.pause import GateKeeper
@@ -176,7 +174,7 @@ class Services:
 
     @_Part
     def failures(self) -> "Failures":
-        """Failed leads: reading, replaying and resolving them; and cancelling."""
+        """Replaying and resolving failed leads; and cancelling."""
         from dispatcher.operator.replay import Failures
 
         return Failures(self.database, self.bell)
@@ -186,14 +184,14 @@ class Services:
         """Bulk work that is stored and done by the workers."""
         from dispatcher.operator.operations import Operations
 
-        return Operations(self.database, self.failures)
+        return Operations(self.database)
 
     @_Part
     def corrections(self) -> "Corrections":
         """Correcting a failed lead, and sending it again."""
         from dispatcher.operator.corrections import Corrections
 
-        return Corrections(self.database, self.failures)
+        return Corrections(self.database)
 
     @_Part
     def gates(self) -> "GateKeeper":
@@ -210,13 +208,6 @@ class Services:
         return Campaigns(self.database)
 
     @_Part
-    def ledgers(self) -> "Ledgers":
-        """Incidents, audit log, imports, activity."""
-        from dispatcher.operator.ledger import Ledgers
-
-        return Ledgers(self.database)
-
-    @_Part
     def pruner(self) -> "Pruner":
         """Deleting leads that ended long ago, on request."""
         from dispatcher.operator.retention import Pruner
@@ -229,13 +220,6 @@ class Services:
         from dispatcher.operator.erasure import Erasure
 
         return Erasure(self.database)
-
-    @_Part
-    def watch(self) -> "Watch":
-        """The leads by any filter, and what happens to them."""
-        from dispatcher.operator.events import Watch
-
-        return Watch(self.database)
 
     def rate_use(self) -> "tuple[RateUse, ...] | None":
         """Return the use of each window of the rate limit; empty without a limit, None without Redis."""

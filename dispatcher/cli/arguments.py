@@ -95,7 +95,7 @@ def rate_limit(text: str) -> str:
 
 def variable(text: str) -> tuple[str, str]:
     """Read the name and the value of a variable."""
-    from dispatcher.operator.failures import variable_of
+    from dispatcher.operator.failure_filter import variable_of
 
     with _misuse("--var"):
         return variable_of(text)
@@ -103,7 +103,7 @@ def variable(text: str) -> tuple[str, str]:
 
 def ending(text: str) -> str:
     """Read the last digits of a number."""
-    from dispatcher.operator.failures import ending_of
+    from dispatcher.operator.failure_filter import ending_of
 
     with _misuse("--phone"):
         return ending_of(text)

@@ -1,9 +1,7 @@
 """`incidents`, `audit` and `imports`: the records of what happened."""
 
-from dataclasses import asdict
 from datetime import UTC, datetime
-from typing import Annotated, Any
-from uuid import UUID
+from typing import Annotated
 
 import typer
 
@@ -23,13 +21,15 @@ def incidents(
     csv: screen.Csv = False,
 ) -> None:
     """List incidents: what must never happen, and did. Those not marked as seen come first."""
+    from dispatcher.operator import incidents as records
+
     with opened(rehearsing=dry_run) as dispatcher:
         if seen:
-            count = dispatcher.ledgers.see(seen, actor=arguments.actor())
+            count = dispatcher.database.again(records.mark_seen, seen, actor=arguments.actor())
             screen.say(("✓ ", "green"), f"{screen.plural(count, 'incident')} marked as seen.")
             return
-        found = dispatcher.ledgers.incidents(most=limit)
-    if screen.emit_list((_plain(one) for one in found), json=json, csv=csv):
+        found = dispatcher.database.read(records.latest, most=limit)
+    if screen.emit_list((one.as_dict() for one in found), json=json, csv=csv):
         return
     for one in found:
         mark = ("! ", "bold red") if one.seen_at is None else ("  ", "")
@@ -52,11 +52,13 @@ def audit(
     csv: screen.Csv = False,
 ) -> None:
     """List who did what, the newest first."""
+    from dispatcher.operator import audit_log
+
     earliest = None if since is None else arguments.past(since, datetime.now(UTC), "--since")
     with opened() as dispatcher:
-        found = dispatcher.ledgers.audit(subject=subject, actor=actor, action=action, most=limit)
+        found = dispatcher.database.read(audit_log.entries, subject=subject, actor=actor, action=action, most=limit)
     found = [one for one in found if earliest is None or one.at >= earliest]
-    if screen.emit_list((_plain(one) for one in found), json=json, csv=csv):
+    if screen.emit_list((one.as_dict() for one in found), json=json, csv=csv):
         return
     for one in found:
         detail = ", ".join(f"{name}={value}" for name, value in one.detail.items() if value not in (None, "", {}, []))
@@ -80,16 +82,18 @@ def imports(
     reveal: screen.Reveal = False,
 ) -> None:
     """List the files that were imported, or the rows that one of them refused."""
+    from dispatcher.importing import imports as records
+
     with opened() as dispatcher:
         if id is not None:
-            rejected = dispatcher.ledgers.rejected_rows(id)
-            rows = [asdict(one) | {"original": one.original if reveal else "•••"} for one in rejected]
+            rejected = dispatcher.database.read(records.rejections, id)
+            rows = [one.as_dict(reveal=reveal) for one in rejected]
             if not screen.emit_list(rows, json=json, csv=csv):
                 for row in rows:
                     screen.say(f"line {row['line']}  {row['field']}: {row['reason']}  ", (str(row["original"]), "dim"))
             return
-        found = dispatcher.ledgers.imports(most=limit)
-    if screen.emit_list((_plain(one) for one in found), json=json, csv=csv):
+        found = dispatcher.database.read(records.latest, most=limit)
+    if screen.emit_list((one.as_dict() for one in found), json=json, csv=csv):
         return
     for one in found:
         end = "" if one.finished_at is not None else ", not finished"
@@ -101,17 +105,3 @@ def imports(
         )
     if not found:
         screen.say("Nothing has been imported yet.")
-
-
-def _plain(record: Any) -> dict[str, Any]:  # noqa: ANN401 - any of the dataclasses of `ledger`
-    return {name: _json(value) for name, value in asdict(record).items()}
-
-
-def _json(value: Any) -> Any:  # noqa: ANN401
-    match value:
-        case datetime():
-            return value.isoformat()
-        case UUID():
-            return str(value)
-        case _:
-            return value

@@ -20,7 +20,7 @@ from dispatcher.decisions.reply import Reply
 from dispatcher.errors import DispatcherError, NotConfigured, SchemaOutOfDate
 from dispatcher.lead.options import DEFAULT_ACCOUNT
 from dispatcher.operator import health
-from dispatcher.operator.health import WITHIN_SECONDS, Pulse
+from dispatcher.operator.health import WITHIN_SECONDS, Heartbeat
 from dispatcher.operator.leads import Reads
 from dispatcher.operator.overview import Overview
 from dispatcher.store import accounts, migration, postgres
@@ -183,7 +183,7 @@ def judge_transactions(long: Sequence[LongTransaction]) -> Iterator[Check]:
         yield Check("Transactions", Verdict.GOOD, f"none is open for longer than {moments.span(LONG_SECONDS)}")
 
 
-def judge_doorbells(seen: Pulse) -> Check:
+def judge_doorbells(seen: Heartbeat) -> Check:
     """Check for due leads that no worker claims: lost doorbells, or a worker that consumes nothing."""
     due, served, alive = seen.due_age, seen.served_age, seen.worker_age
     waits = due is not None and due > WITHIN_SECONDS

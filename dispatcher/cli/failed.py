@@ -16,8 +16,7 @@ from dispatcher.decisions.states import FailureClass
 from dispatcher.lead.phone import mask_phone
 
 if TYPE_CHECKING:
-    from dispatcher.operator.failures import FailureGroup
-    from dispatcher.operator.lead_record import FailedLead
+    from dispatcher.operator.failures import FailedLead, FailureGroup
 
 _PANEL: Final = "Filters (all that are given must hold)"
 

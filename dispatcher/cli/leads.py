@@ -15,7 +15,7 @@ from dispatcher.cli.arguments import opened
 from dispatcher.decisions.states import State
 from dispatcher.lead.phone import mask_phone
 from dispatcher.lead.variables import read_json
-from dispatcher.operator.lead_record import MASKED
+from dispatcher.operator.record import MASKED
 
 if TYPE_CHECKING:
     from dispatcher.operator.lead_record import AttemptRecord, LeadRecord
@@ -161,7 +161,7 @@ def list_leads(
         created_before=None if before is None else arguments.past(before, now, "--before"),
     )
     with opened() as dispatcher:
-        found = dispatcher.watch.leads(wanted, most=limit + 1)
+        found = dispatcher.reads.listed(wanted, most=limit + 1)
     shown, more = found[:limit], len(found) > limit
     if screen.emit_list((one.as_dict(reveal=reveal) for one in shown), json=json, csv=csv, more=more):
         return

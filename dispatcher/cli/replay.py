@@ -16,7 +16,7 @@ from dispatcher.cli.arguments import opened
 
 if TYPE_CHECKING:
     from dispatcher.api import Dispatcher
-    from dispatcher.operator.failures import FailureFilter
+    from dispatcher.operator.failure_filter import FailureFilter
     from dispatcher.operator.preview import Preview
     from dispatcher.operator.replay import Replayed
 
@@ -78,7 +78,7 @@ def replay(
     )
     if background or terms.paced or to_campaign is not None:
         from dispatcher.api import lead_id_of
-        from dispatcher.operator.failures import FailureFilter
+        from dispatcher.operator.failure_filter import FailureFilter
 
         leads = list(map(lead_id_of, ids)) if ids else FailureFilter.parse(wanted)
         _store(leads, terms, yes=yes, dry_run=dry_run, json=json)
@@ -171,9 +171,9 @@ def _show_preview(preview: "Preview", terms: _Terms, *, json: bool) -> None:
         screen.emit(preview.as_dict() | {"dry_run": True})
     else:
         screen.say(("✓ ", "green"), f"{screen.plural(preview.safe, 'lead')} would be replayed{terms.said}.")
-        if preview.doubtful:
+        if preview.needs_look_up:
             screen.warn(
-                ("? ", "yellow"), f"{screen.plural(preview.doubtful, 'lead')} may have been called: look up first."
+                ("? ", "yellow"), f"{screen.plural(preview.needs_look_up, 'lead')} may have been called: look up first."
             )
         if preview.refused:
             screen.warn(("✗ ", "red"), f"{screen.plural(preview.refused, 'lead')} would be refused.")

@@ -52,7 +52,7 @@ def _show_in_doubt(ids: list[str] | None, *, json: bool) -> None:
     wanted = LeadFilter(states=(State.UNKNOWN,))
     with opened() as dispatcher:
         if ids is None:
-            found = [(one.id, one.state) for one in dispatcher.watch.leads(wanted, most=100)]
+            found = [(one.id, one.state) for one in dispatcher.reads.listed(wanted, most=100)]
         else:
             found = [(record.id, record.state) for record in map(dispatcher.get, ids)]
     if json:

@@ -19,7 +19,7 @@ from dispatcher.lead.phone import mask_numbers, mask_phone
 
 if TYPE_CHECKING:
     from dispatcher.api import Dispatcher
-    from dispatcher.operator.events import Throughput
+    from dispatcher.operator.activity import Throughput
 
 
 _STYLES: Final = {
@@ -38,6 +38,8 @@ def tail(
     reveal: screen.Reveal = False,
 ) -> None:
     """Follow what happens: attempts, leads that end, incidents, and what operators do. Ends with Ctrl-C."""
+    from dispatcher.operator import events
+
     now = datetime.now(UTC)
 
     def wait() -> bool:
@@ -46,7 +48,7 @@ def tail(
         return follow
 
     with opened() as dispatcher:
-        for one in dispatcher.watch.follow(now - arguments.past(since, now, "--since"), wait=wait):
+        for one in events.follow(dispatcher.database, now - arguments.past(since, now, "--since"), wait=wait):
             if campaign is not None and one.campaign_id != campaign:
                 continue
             if json:
@@ -81,9 +83,11 @@ def top(
 
 
 def _view(dispatcher: "Dispatcher") -> Group:
+    from dispatcher.operator import activity
+
     seen = dispatcher.overview()
     title = Text(f"Voicery dispatcher  {moments.clock(seen.at)} UTC", style="bold")
-    busy = dispatcher.watch.throughput(seconds=_WINDOW_SECONDS)
+    busy = dispatcher.database.read(activity.throughput, seconds=_WINDOW_SECONDS)
     return Group(title, Text(""), status.view(seen), Text(""), _throughput(busy))
 
 
@@ -93,6 +97,6 @@ def _throughput(busy: Iterable["Throughput"]) -> Table:
         name = str(one.campaign_id) + ("" if one.account == "default" else f" ({one.account})")
         a_minute = f"{one.accepted * 60 / _WINDOW_SECONDS:.1f}"
         table.add_row(
-            name, screen.number(one.accepted), a_minute, *map(screen.number, (one.refused, one.doubtful, one.held))
+            name, screen.number(one.accepted), a_minute, *map(screen.number, (one.refused, one.in_doubt, one.held))
         )
     return table

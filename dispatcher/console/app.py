@@ -18,6 +18,7 @@ from dispatcher.console.pages import bulk, campaigns, failed, lead, overview, re
 from dispatcher.console.rendering import Renderer
 from dispatcher.console.visit import BadRequest, Form, Visit, local
 from dispatcher.errors import DispatcherError, LeadNotFound, NotAllowed, StoreUnavailable
+from dispatcher.store import audit
 from dispatcher.wiring import Services
 
 
@@ -182,7 +183,9 @@ class Entrance:
         else:
             who = console.lobby.enter(form.get("name"), form.get("password"), source)
         if isinstance(who, Person):
-            console.services.ledgers.note(f"{who.name}@console", "login", "console", {"role": who.role, "from": source})
+            console.services.database.again(
+                audit.note, f"{who.name}@console", "login", "console", {"role": who.role, "from": source}
+            )
         return who
 
     def _session(self, request: Request) -> Session | None:

@@ -59,7 +59,7 @@ def _stack(slot: Slot, x: float, width: float, most: int) -> Iterator[Bar]:
     for kind, count in (
         ("accepted", slot.accepted),
         ("held", slot.held),
-        ("doubtful", slot.doubtful),
+        ("doubtful", slot.in_doubt),
         ("refused", slot.refused),
     ):
         if count:

@@ -9,10 +9,12 @@ import orjson
 from starlette.responses import Response, StreamingResponse
 
 from dispatcher.config.urls import endpoint
+from dispatcher.importing.imports import RejectedRow
 from dispatcher.lead.lead import request_body
 from dispatcher.lead.phone import mask_phone
-from dispatcher.operator.lead_record import MASKED, FailedLead, LeadRecord
-from dispatcher.operator.ledger import RejectedRow
+from dispatcher.operator.failures import FailedLead
+from dispatcher.operator.lead_record import LeadRecord
+from dispatcher.operator.record import MASKED
 from dispatcher.spreadsheet import csv_table
 
 PATH = "user/lead"
@@ -82,8 +84,8 @@ def rejected(rows: Sequence[RejectedRow], *, reveal: bool) -> Response:
 
 
 def _csv(rows: Sequence[FailedLead], *, reveal: bool) -> Iterator[str]:
-    told = (row.as_dict(reveal=reveal) for row in rows)
-    return csv_table(COLUMNS, ([one[column] for column in COLUMNS] for one in told))
+    records = (row.as_dict(reveal=reveal) for row in rows)
+    return csv_table(COLUMNS, ([one[column] for column in COLUMNS] for one in records))
 
 
 def _json(rows: Sequence[FailedLead], *, reveal: bool) -> Iterator[bytes]:

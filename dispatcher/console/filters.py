@@ -10,7 +10,7 @@ from uuid import UUID
 from dispatcher import moments
 from dispatcher.console.visit import BadRequest
 from dispatcher.decisions.states import FailureClass
-from dispatcher.operator.failures import FailureFilter, ending_of, variable_of
+from dispatcher.operator.failure_filter import FailureFilter, ending_of, variable_of
 
 _LONGEST_TEXT: Final = 300
 

@@ -8,8 +8,8 @@ from typing import Final
 from dispatcher.console.words import failure_class, outcome, took
 from dispatcher.decisions.outcome import Kind
 from dispatcher.decisions.states import State
+from dispatcher.operator.audit_log import AuditRecord
 from dispatcher.operator.lead_record import AttemptRecord, LeadRecord
-from dispatcher.operator.ledger import AuditRecord
 
 _VERDICTS: Final = {
     "match": "found at Voicery",

@@ -10,7 +10,7 @@ from dispatcher.decisions.outcome import Kind, Reason
 from dispatcher.decisions.states import FailureClass, State
 from dispatcher.lead.phone import mask_numbers, mask_phone
 from dispatcher.moments import ago, clock, span
-from dispatcher.operator.lead_record import MASKED
+from dispatcher.operator.record import MASKED
 
 _REASONS: Final[Mapping[str, str]] = {
     Reason.PAUSED: "paused by a person",

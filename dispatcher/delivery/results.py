@@ -16,6 +16,7 @@ from dispatcher.decisions.states import FailureClass, State
 from dispatcher.delivery.claims import Claimed
 from dispatcher.store.audit import IncidentKind, open_incident
 from dispatcher.store.database import StatementRefused
+from dispatcher.store.proof import unproven
 from dispatcher.store.statement import Call, HotStatement
 
 
@@ -118,13 +119,11 @@ JOIN dispatcher.lead_attempts AS attempt ON attempt.id = result.attempt_id
 WHERE attempt.outcome = result.outcome AND attempt.error IS DISTINCT FROM 'lease_expired'
 """)
 
-_PAST = text("""
+_PAST = text(f"""
 SELECT count(*) FILTER (WHERE outcome = 'bug') AS bugs,
     coalesce(bool_or(outcome IN ('unknown', 'created_id_unknown')), false) AS in_doubt,
-    coalesce(bool_or(
-        outcome IN ('unknown', 'created_id_unknown') AND (evidence -> 'proof') IS DISTINCT FROM 'true'::jsonb
-    ), false) AS unproven
-FROM dispatcher.lead_attempts WHERE lead_id = :lead_id AND id <> :attempt_id
+    coalesce(bool_or({unproven("past")}), false) AS unproven
+FROM dispatcher.lead_attempts AS past WHERE lead_id = :lead_id AND id <> :attempt_id
 """)
 
 

@@ -32,7 +32,7 @@ from dispatcher.embedded.server import LOOPBACK, accepts_connections, free_port
 from dispatcher.embedded.stack import Stack
 from dispatcher.errors import DispatcherError, InvalidLead
 from dispatcher.operator import failures
-from dispatcher.operator.failures import FailureFilter
+from dispatcher.operator.failure_filter import FailureFilter
 from dispatcher.sandbox.log import read_log
 
 _PACKAGE: Final = Path(__file__).parent

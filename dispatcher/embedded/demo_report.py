@@ -16,7 +16,8 @@ from rich.text import Text
 
 from dispatcher.decisions.states import FailureClass, State
 from dispatcher.lead.phone import mask_numbers, mask_phone
-from dispatcher.operator.lead_record import FailedLead, LeadRecord
+from dispatcher.operator.failures import FailedLead
+from dispatcher.operator.lead_record import LeadRecord
 from dispatcher.operator.overview import Overview
 from dispatcher.sandbox.fault import FaultName
 from dispatcher.sandbox.log import Effect, Entry, ledger_key

@@ -16,13 +16,13 @@ from dispatcher.errors import StoreUnavailable
 from dispatcher.importing import imports
 from dispatcher.importing.columns import ImportOptions
 from dispatcher.importing.encoding import Encoding
+from dispatcher.importing.imports import RejectedRow
 from dispatcher.importing.lead_file import open_leads, refuse_moved_rows
 from dispatcher.importing.plan import Plan, Planner
 from dispatcher.importing.rejects import Rejects, in_file_words
 from dispatcher.importing.row import Row
 from dispatcher.importing.source import ImportStopped, Source, UnreadableFile, UnwritableRejects
 from dispatcher.intake.bulk import REPEAT_FOR_SECONDS, BatchCutShort, Bulk, ChunkResult
-from dispatcher.operator.ledger import RejectedRow
 from dispatcher.store.database import Database
 
 _PAUSE_SECONDS: Final = 0.1

@@ -1,13 +1,16 @@
-"""What an import writes to its record: by whom and how far it got, and which rows were refused; `Ledgers` reads it."""
+"""The record of an import: who imported what, how far it got, and which rows were refused."""
 
+import dataclasses
 from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
 from typing import Final
 from uuid import UUID
 
 from sqlalchemy import Connection, text
 
 from dispatcher.decisions.evidence import storable_text
-from dispatcher.operator.ledger import RejectedRow
+from dispatcher.operator.record import MASKED, Record, masked
 from dispatcher.store import counters
 from dispatcher.store.counters import IMPORT_ROWS, Tally
 
@@ -35,6 +38,10 @@ VALUES (:import_id, :line, :field, :reason, :original)
 
 _FINISH: Final = text("UPDATE dispatcher.imports SET finished_at = now(), updated_at = now() WHERE id = :id")
 
+_LATEST: Final = text("""
+SELECT * FROM dispatcher.imports WHERE CAST(:id AS bigint) IS NULL OR id = :id ORDER BY id DESC LIMIT :most
+""")
+
 _CAMPAIGNS: Final = text("""
 -- That of a lead which was corrected may be another one today.
 SELECT campaign_id FROM dispatcher.leads WHERE account = :account AND batch_id = :batch_id
@@ -52,6 +59,40 @@ _PAYLOADS: Final = text("""
 SELECT id, payload_hash FROM dispatcher.leads WHERE id BETWEEN :first AND :last
 UNION ALL SELECT lead_id, payload_hash FROM dispatcher.lead_revisions WHERE lead_id BETWEEN :first AND :last
 """)
+
+_REJECTIONS: Final = text("""
+-- The original is stored once a row, beside its first fault.
+SELECT line, field, reason, first_value(original) OVER (PARTITION BY line ORDER BY id) AS original
+FROM dispatcher.import_rejections WHERE import_id = :id ORDER BY id LIMIT :most
+""")
+
+
+@dataclass(frozen=True, slots=True)
+class ImportRecord(Record):
+    """One file that was imported. `finished_at` None: it is being imported, or was cut short."""
+
+    id: int
+    batch_id: UUID
+    file_name: str
+    account: str
+    actor: str
+    submitted: int
+    duplicates: int
+    repeated: int
+    rejected: int
+    started_at: datetime
+    updated_at: datetime
+    finished_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class RejectedRow(Record):
+    """One fault of one refused row; the row's first has the original. The repr names no person."""
+
+    line: int
+    field: str
+    reason: str = dataclasses.field(repr=False)
+    original: str = dataclasses.field(repr=False, metadata=masked(lambda _: MASKED))
 
 
 def begin(connection: Connection, batch_id: UUID, file_name: str, account: str, actor: str) -> int:
@@ -105,6 +146,17 @@ def add(
 def finish(connection: Connection, import_id: int) -> None:
     """Note the end of an import; one without an end was cut short."""
     connection.execute(_FINISH, {"id": import_id})
+
+
+def latest(connection: Connection, *, most: int = 100, import_id: int | None = None) -> list[ImportRecord]:
+    """Return the imports, the newest first, at most `most`; or the one of this id."""
+    rows = connection.execute(_LATEST, {"id": import_id, "most": most}).mappings()
+    return list(map(ImportRecord.of, rows))
+
+
+def rejections(connection: Connection, import_id: int, *, most: int = MAX_REJECTIONS) -> list[RejectedRow]:
+    """Return the refused rows of one import that were kept, in the order of its lines, at most `most`."""
+    return list(map(RejectedRow.of, connection.execute(_REJECTIONS, {"id": import_id, "most": most}).mappings()))
 
 
 def campaigns(connection: Connection, account: str, batch_id: UUID) -> list[int]:

@@ -1,4 +1,7 @@
-"""The attempts of the last hours, counted. Found by their ids, which begin with the time they were made (UUIDv7)."""
+"""The attempts of the last hours, counted by time or by campaign.
+
+They are found by their ids, which begin with the time at which they were made (UUIDv7).
+"""
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -6,26 +9,28 @@ from typing import Final
 
 from sqlalchemy import Connection, text
 
+from dispatcher.operator.record import Record
 from dispatcher.store.statement import first_id
 
 
 @dataclass(frozen=True, slots=True)
-class Slot:
-    """The attempts that began in one stretch of time.
+class Slot(Record):
+    """The attempts that began in one span of time, by how they ended.
 
-    held counts those that had no effect through no fault of the lead: not sent, throttled, behind a gate.
+    in_doubt   their answers were lost
+    held       they had no effect, through no fault of the lead: not sent, throttled, behind a gate
     """
 
     at: datetime
     accepted: int = 0
     refused: int = 0
-    doubtful: int = 0
+    in_doubt: int = 0
     held: int = 0
 
     @property
     def total(self) -> int:
-        """All attempts."""
-        return self.accepted + self.refused + self.doubtful + self.held
+        """The number of all attempts."""
+        return self.accepted + self.refused + self.in_doubt + self.held
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,28 +42,44 @@ class Activity:
 
     @property
     def accepted_per_minute(self) -> float:
-        """How fast leads were accepted in the last whole quarter of an hour."""
+        """The number of leads accepted per minute in the last full 15 minutes."""
         latest = self.slots[-1 - 900 // self.slot_seconds : -1]
         seconds = len(latest) * self.slot_seconds
         return 60.0 * sum(slot.accepted for slot in latest) / seconds if seconds else 0.0
 
 
-_SKEW: Final = timedelta(minutes=15)
-"""A worker's clock may be so far behind the database's and its attempts still be found."""
+@dataclass(frozen=True, slots=True)
+class Throughput(Record):
+    """The attempts of one campaign that began in the last minutes, by how they ended (as in `Slot`)."""
 
-_COUNTED: Final = text("""
+    account: str
+    campaign_id: int
+    accepted: int
+    refused: int
+    in_doubt: int
+    held: int
+
+
+LONGEST_EXCHANGE: Final = timedelta(minutes=15)
+"""The longest time between the start and the end of an attempt, including the error of a worker's clock."""
+
+_BY_OUTCOME: Final = """
+count(*) FILTER (WHERE outcome = 'accepted') AS accepted,
+count(*) FILTER (WHERE outcome IN ('rejected', 'duplicate', 'bug')) AS refused,
+count(*) FILTER (WHERE outcome IN ('unknown', 'created_id_unknown')) AS in_doubt,
+count(*) FILTER (WHERE outcome NOT IN ('accepted', 'rejected', 'duplicate', 'bug', 'unknown', 'created_id_unknown'))
+    AS held
+"""
+
+_COUNTED: Final = text(f"""
 WITH counted AS (
     SELECT date_bin(make_interval(secs => :slot), started_at, TIMESTAMPTZ '2000-01-01') AS at,
-        count(*) FILTER (WHERE outcome = 'accepted') AS accepted,
-        count(*) FILTER (WHERE outcome IN ('rejected', 'duplicate', 'bug')) AS refused,
-        count(*) FILTER (WHERE outcome IN ('unknown', 'created_id_unknown')) AS doubtful,
-        count(*) FILTER (WHERE outcome NOT IN ('accepted', 'rejected', 'duplicate', 'bug', 'unknown',
-                                               'created_id_unknown')) AS held
+        {_BY_OUTCOME}
     FROM dispatcher.lead_attempts
     WHERE id >= :from_id AND started_at >= now() - make_interval(secs => :length)
     GROUP BY 1
 )
-SELECT slot.at, coalesce(accepted, 0) AS accepted, coalesce(refused, 0) AS refused, coalesce(doubtful, 0) AS doubtful,
+SELECT slot.at, coalesce(accepted, 0) AS accepted, coalesce(refused, 0) AS refused, coalesce(in_doubt, 0) AS in_doubt,
     coalesce(held, 0) AS held
 FROM generate_series(
     date_bin(make_interval(secs => :slot), now() - make_interval(secs => :length - :slot), TIMESTAMPTZ '2000-01-01'),
@@ -67,11 +88,24 @@ FROM generate_series(
 ORDER BY slot.at
 """)
 
+_THROUGHPUT: Final = text(f"""
+SELECT account, campaign_id, {_BY_OUTCOME}
+FROM dispatcher.lead_attempts
+WHERE id >= :begun_from AND started_at >= now() - make_interval(secs => :seconds)
+GROUP BY account, campaign_id
+ORDER BY count(*) DESC
+""")
 
-def read(connection: Connection, *, hours: int, slot_seconds: int) -> Activity:
-    """The last hours in slots; the last one is not over yet."""
-    earliest = datetime.now(UTC) - timedelta(hours=hours) - _SKEW
-    rows = connection.execute(_COUNTED, {"from_id": first_id(earliest), "length": hours * 3600, "slot": slot_seconds})
-    return Activity(
-        tuple(Slot(row.at, row.accepted, row.refused, row.doubtful, row.held) for row in rows), slot_seconds
-    )
+
+def read(connection: Connection, *, hours: int = 6, slot_seconds: int = 300) -> Activity:
+    """Return the attempts of the last hours in slots; the last slot is not over yet."""
+    earliest = datetime.now(UTC) - timedelta(hours=hours) - LONGEST_EXCHANGE
+    values = {"from_id": first_id(earliest), "length": hours * 3600, "slot": slot_seconds}
+    return Activity(tuple(map(Slot.of, connection.execute(_COUNTED, values).mappings())), slot_seconds)
+
+
+def throughput(connection: Connection, *, seconds: float = 300.0) -> list[Throughput]:
+    """Return the attempts of each campaign in the last seconds, the busiest first."""
+    begun_from = first_id(datetime.now(UTC) - timedelta(seconds=seconds) - LONGEST_EXCHANGE)
+    values = {"begun_from": begun_from, "seconds": seconds}
+    return list(map(Throughput.of, connection.execute(_THROUGHPUT, values).mappings()))

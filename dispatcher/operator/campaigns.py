@@ -1,22 +1,22 @@
-"""What an operator sees and sets of campaigns; pausing and resuming are in `gates`."""
+"""The campaigns: what waits in them, what holds them back, and their rate limits. Pausing is in `pause`."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any
 
-from sqlalchemy import Connection, Row, text
+from sqlalchemy import Connection, RowMapping, text
 
 from dispatcher.config.account import EXAMPLES, parse_rate_limit
 from dispatcher.errors import NotAllowed
-from dispatcher.operator.overview import GateRecord, gate_of
+from dispatcher.operator.overview import GateRecord
 from dispatcher.operator.pause import check_scope
+from dispatcher.operator.record import Record
 from dispatcher.store import audit
 from dispatcher.store.database import Database
 
 
 @dataclass(frozen=True, slots=True)
-class CampaignRecord:
-    """`gate` is its own, None while open; `rate_limit` its own limit beside the account's, e.g. `30/minute`."""
+class CampaignRecord(Record):
+    """One campaign. `gate` is its own, None while open; `rate_limit` applies in addition to the account's."""
 
     account: str
     campaign_id: int
@@ -26,19 +26,6 @@ class CampaignRecord:
     served_at: datetime | None = None
     rate_limit: str | None = None
     gate: GateRecord | None = None
-
-    def as_dict(self) -> dict[str, Any]:
-        """As JSON takes it."""
-        return {
-            "account": self.account,
-            "campaign_id": self.campaign_id,
-            "waiting": self.waiting,
-            "due": self.due,
-            "failed": self.failed,
-            "served_at": None if self.served_at is None else self.served_at.isoformat(),
-            "rate_limit": self.rate_limit,
-            "gate": None if self.gate is None else self.gate.as_dict(),
-        }
 
 
 _ALL = text("""
@@ -92,8 +79,8 @@ _LIMIT_OF = text("SELECT rate_limit FROM dispatcher.channels WHERE account = :ac
 
 
 @dataclass(frozen=True, slots=True)
-class Queued:
-    """What waits in a campaign and is due, and what slows it. `campaign_id` None stands for the account's own gate."""
+class Queued(Record):
+    """The due leads of a campaign, and what slows it. `campaign_id` None stands for the account's own gate."""
 
     campaign_id: int | None
     waiting: int
@@ -102,55 +89,44 @@ class Queued:
 
 
 def queued(connection: Connection, account: str) -> list[Queued]:
-    """The campaigns of an account that have due leads, a limit of their own, or are paused by an operator."""
-    rows = connection.execute(_QUEUED, {"account": account})
-    return [Queued(row.campaign_id, row.waiting, row.rate_limit, row.paused) for row in rows]
+    """Return the campaigns of an account that have due leads or a limit of their own, or are paused by an operator."""
+    return list(map(Queued.of, connection.execute(_QUEUED, {"account": account}).mappings()))
 
 
 def read_all(connection: Connection) -> list[CampaignRecord]:
-    """Those held back first, then by what waits."""
-    return [_campaign(row) for row in connection.execute(_ALL)]
+    """Return all campaigns: those held back first, then by the number of waiting leads."""
+    return list(map(_campaign, connection.execute(_ALL).mappings()))
 
 
 def limit_of(connection: Connection, account: str, campaign_id: int) -> str | None:
-    """The campaign's own limit; None if it has none."""
+    """Return the campaign's own limit; None if it has none."""
     limit = connection.execute(_LIMIT_OF, {"account": account, "campaign_id": campaign_id}).scalar()
     return None if limit is None else str(limit)
 
 
 def set_limit(connection: Connection, account: str, campaign_id: int, rate_limit: str | None) -> None:
-    """Give the campaign a limit of its own, or take it away."""
+    """Set the campaign's own limit; None removes it."""
     connection.execute(_LIMIT, {"account": account, "campaign_id": campaign_id, "rate_limit": rate_limit})
 
 
-def _campaign(row: Row[Any]) -> CampaignRecord:
-    return CampaignRecord(
-        account=row.account,
-        campaign_id=row.campaign_id,
-        waiting=row.waiting,
-        due=row.due,
-        failed=row.failed,
-        served_at=row.served_at,
-        rate_limit=row.rate_limit,
-        gate=None if row.state is None else gate_of(row),
-    )
+def _campaign(row: RowMapping) -> CampaignRecord:
+    return replace(CampaignRecord.of(row), gate=None if row["state"] is None else GateRecord.of(row))
 
 
 class Campaigns:
-    """Reads the campaigns and sets their limits. `actor` is who is responsible."""
+    """Reads the campaigns and sets their limits. `actor` is written to the audit log."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     def all(self) -> list[CampaignRecord]:
-        """Those held back first, then by what waits."""
-        with self._database.autocommit() as connection:
-            return read_all(connection)
+        """Return all campaigns: those held back first, then by the number of waiting leads."""
+        return self._database.read(read_all)
 
     def limit(self, campaign_id: int, account: str, rate_limit: str | None, *, actor: str) -> None:
-        """Give a campaign a limit of its own beside the account's, e.g. `30/minute`; None takes it away.
+        """Set a campaign's own limit in addition to the account's, e.g. `30/minute`; None removes it.
 
-        Delivery runs that begin from now on keep it. Raises `NotAllowed` for what is no limit, account or campaign.
+        Delivery runs that begin from now on keep it. Raises `NotAllowed` for an invalid limit, account or campaign.
         """
         check_scope(account, campaign_id)
         wanted = (rate_limit or "").strip() or None

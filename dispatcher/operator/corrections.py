@@ -1,10 +1,8 @@
-"""Correcting a failed lead and sending it again, in one transaction (the edit-and-replay of the failed screen).
-
-The old version is kept, the new one is validated as a new lead is, duplicates are checked again, and the rules of
-replay hold: nobody whom an earlier POST may have reached is called again by accident.
-"""
+"""Correcting a failed lead: its version is kept as a revision, and the new one is validated as a new lead is."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -13,10 +11,13 @@ from sqlalchemy import Connection, text
 
 from dispatcher.errors import NotAllowed
 from dispatcher.lead.lead import Lead
-from dispatcher.operator import decided
-from dispatcher.operator.replay import Failures
+from dispatcher.operator import lead_facts
+from dispatcher.operator.lead_facts import LeadFacts
+from dispatcher.operator.record import PHONE, VARIABLES, Record
+from dispatcher.operator.replay import DEALT_WITH, FORGETS, ReplayTerms, replay_one
 from dispatcher.store import audit
 from dispatcher.store.database import Database
+from dispatcher.store.proof import IN_DOUBT_SINCE
 
 _PAYLOAD = text("""
 SELECT lead.phone_number, lead.campaign_id, lead.variables, lead.allow_dupplicate,
@@ -35,45 +36,74 @@ SELECT lead.id, 1 + (SELECT count(*) FROM dispatcher.lead_revisions WHERE lead_i
 FROM dispatcher.leads AS lead WHERE lead.id = :lead_id AND lead.state = 'failed'
 """)
 
-_CORRECT = text("""
-UPDATE dispatcher.leads
+_CORRECT = text(f"""
+UPDATE dispatcher.leads AS lead
 SET phone_number = :phone_number, campaign_id = :campaign_id, variables = CAST(:variables AS jsonb),
     payload_hash = :payload_hash, updated_at = now()
-WHERE id = :lead_id AND state = 'failed'
+WHERE id = :lead_id AND state = 'failed' AND {IN_DOUBT_SINCE} IS NULL
 RETURNING id
 """)
 
+_REVISIONS = text("""
+SELECT revision, campaign_id, phone_number, variables, replaced_at, replaced_by, note FROM dispatcher.lead_revisions
+WHERE lead_id = :lead_id ORDER BY revision
+""")
 
-def payload(connection: Connection, lead_id: UUID) -> dict[str, Any]:
-    """The lead as its producer would submit it now."""
-    return dict(connection.execute(_PAYLOAD, {"lead_id": lead_id}).mappings().one())
+
+@dataclass(frozen=True, slots=True)
+class Revision(Record):
+    """What a lead was before an operator corrected it."""
+
+    revision: int
+    campaign_id: int
+    phone_number: str = field(repr=False, metadata=PHONE)
+    variables: Mapping[str, Any] = field(repr=False, metadata=VARIABLES)
+    replaced_at: datetime
+    replaced_by: str
+    note: str | None = None
 
 
-def correct(connection: Connection, lead_id: UUID, lead: Lead, *, actor: str, note: str | None) -> bool:
-    """Keep what the failed lead was, and make it what it should be; False: it has not failed.
+def revisions(connection: Connection, lead_id: UUID) -> tuple[Revision, ...]:
+    """Return the earlier versions of a lead, the earliest first."""
+    return tuple(map(Revision.of, connection.execute(_REVISIONS, {"lead_id": lead_id}).mappings()))
 
-    Raises `StatementRefused` of `leads_one_live`.
+
+def change(
+    connection: Connection, lead: LeadFacts, changes: Mapping[str, Any], *, actor: str, note: str | None
+) -> bool:
+    """Keep the version that the locked failed lead has, and change it. Return False if nothing would change.
+
+    A lead stands for the person of its POST that may have worked: as another lead it would leave that person free.
+
+    Raises `InvalidLead`; `NotAllowed` for a lead that has not failed, or is in doubt; `StatementRefused` of
+    `leads_one_live`.
     """
-    connection.execute(_KEEP, {"lead_id": lead_id, "actor": actor, "note": note})
-    corrected = connection.execute(
-        _CORRECT,
-        {
-            "lead_id": lead_id,
-            "phone_number": lead.phone_number,
-            "campaign_id": lead.campaign_id,
-            "variables": orjson.dumps(dict(lead.variables)).decode(),
-            "payload_hash": lead.payload_hash(),
-        },
-    )
-    return corrected.first() is not None
+    before = dict(connection.execute(_PAYLOAD, {"lead_id": lead.id}).mappings().one())
+    changed = sorted(name for name, value in changes.items() if before[name] != value)
+    new = Lead.parse({**before, **changes})
+    if not changed:
+        return False
+    if lead.in_doubt_since is not None:
+        raise NotAllowed(FORGETS.format(since=lead.in_doubt_since, lead_id=lead.id))
+    connection.execute(_KEEP, {"lead_id": lead.id, "actor": actor, "note": note})
+    values = {
+        "lead_id": lead.id,
+        "phone_number": new.phone_number,
+        "campaign_id": new.campaign_id,
+        "variables": orjson.dumps(dict(new.variables)).decode(),
+        "payload_hash": new.payload_hash(),
+    }
+    if connection.execute(_CORRECT, values).first() is None:
+        raise NotAllowed("Only a failed lead can be corrected; `dispatcher explain` says what this one does.")
+    audit.note(connection, actor, "correct", str(lead.id), {"changed": changed, "note": note})
+    return True
 
 
 class Corrections:
-    """Corrects and replays. `actor` is who is responsible."""
+    """Corrects failed leads and replays them. `actor` is written to the audit log."""
 
-    def __init__(self, database: Database, failures: Failures) -> None:
+    def __init__(self, database: Database) -> None:
         self._database = database
-        self._failures = failures
 
     def correct(
         self,
@@ -87,62 +117,21 @@ class Corrections:
     ) -> None:
         """Change `phone_number`, `campaign_id` or `variables` of a failed lead, and by default replay it.
 
-        Raises `InvalidLead` with every fault; `LeadNotFound`, or `NotAllowed` with the reason: nothing would change,
-        the lead has not failed (or not by `failure_id`), an earlier POST of it may have worked, or another live lead
-        stands for the new person. Whoever refuses, nothing is changed.
+        failure_id   only if this is still its open failure
+
+        Nothing is changed if it raises: `InvalidLead` with every fault; `LeadNotFound`; `NotAllowed` with the reason:
+        nothing would change, the lead has not failed, an earlier POST may have worked, or another live lead stands for
+        the new person.
         """
 
         def act(connection: Connection) -> None:
-            self._failures.check_same(connection, lead_id, failure_id)
-            with self._failures.apart(connection, lead_id):
-                if not _change(connection, lead_id, changes, actor, note):
-                    raise NotAllowed("Nothing was changed; replay the lead as it is, or correct it first.")
-                if replay:
-                    self._failures.replay_within(connection, lead_id, actor=actor, note=note)
+            facts = lead_facts.read_one(connection, lead_id, lock=True)
+            if failure_id not in (None, facts.failure_id):
+                raise NotAllowed(DEALT_WITH)
+            if not change(connection, facts, changes, actor=actor, note=note):
+                raise NotAllowed("Nothing was changed; replay the lead as it is, or correct it first.")
+            if replay:
+                replay_one(connection, lead_id, ReplayTerms(actor, note=note))
 
-        self._database.again(act)
-
-    def move_within(
-        self,
-        connection: Connection,
-        lead_id: UUID,
-        campaign_id: int,
-        *,
-        actor: str,
-        even_if_called: bool = False,
-        note: str | None = None,
-    ) -> None:
-        """Replay a failed lead in another campaign, in the caller's transaction, undone alone where it is refused.
-
-        A lead that is there already is replayed as it is. Nobody is rung: the sweep does it.
-        """
-        with self._failures.apart(connection, lead_id):
-            self._failures.check_same(connection, lead_id, None)
-            _change(connection, lead_id, {"campaign_id": campaign_id}, actor, note)
-            self._failures.replay_within(connection, lead_id, actor=actor, even_if_called=even_if_called, note=note)
-
-
-def _change(connection: Connection, lead_id: UUID, changes: Mapping[str, Any], actor: str, note: str | None) -> bool:
-    """Keep what the locked lead was, and change it. False: nothing would change."""
-    before = payload(connection, lead_id)
-    changed = sorted(name for name, value in changes.items() if before[name] != value)
-    lead = Lead.parse({**before, **changes})
-    if not changed:
-        return False
-    _refuse_in_doubt(connection, lead_id)
-    if not correct(connection, lead_id, lead, actor=actor, note=note):
-        raise NotAllowed("Only a failed lead can be corrected; `dispatcher explain` says what this one does.")
-    audit.note(connection, actor, "correct", str(lead_id), {"changed": changed, "note": note})
-    return True
-
-
-def _refuse_in_doubt(connection: Connection, lead_id: UUID) -> None:
-    """A lead stands for the person of its POST that may have worked; as another lead it would leave that one free."""
-    lead = decided.lock(connection, lead_id)
-    since = None if lead is None else decided.in_doubt_since(connection, lead)
-    if since is not None:
-        raise NotAllowed(
-            f"The POST of {since:%Y-%m-%d %H:%M:%S} UTC may have worked, and a change would forget for whom. Run "
-            f"`dispatcher lookup {lead_id}` and correct it within 10 minutes of a proof that it did not; or dismiss it "
-            "(`dispatcher resolve`) and submit the corrected lead as a new one, if a second call is acceptable."
-        )
+        with lead_facts.refusing_rivals(self._database, lead_id):
+            self._database.again(act)

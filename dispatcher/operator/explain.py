@@ -11,8 +11,8 @@ from typing import Final, assert_never
 from dispatcher.decisions.gate import GateState
 from dispatcher.decisions.outcome import Kind, Reason
 from dispatcher.decisions.states import FailureClass, State
-from dispatcher.operator.failures import advice
-from dispatcher.operator.lead_record import AttemptRecord, FailedLead, LeadRecord, LookUp
+from dispatcher.operator.failures import FailedLead, advice
+from dispatcher.operator.lead_record import AttemptRecord, LeadRecord, LookUp
 from dispatcher.operator.overview import GateRecord
 
 ATTEMPTS_TOLD: Final = 3

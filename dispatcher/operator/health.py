@@ -1,7 +1,7 @@
-"""Health: is what is due being taken? A pure judgement of one reading of the stores.
+"""Health: whether due leads are being delivered, judged by one reading of the store.
 
 A worker can look alive and consume nothing, e.g. after a broken reconnect to Redis. What counts is that the queue is
-served: delivery runs come, or nothing has waited for long.
+served: delivery runs end, or no lead has been due for long.
 """
 
 from dataclasses import dataclass
@@ -9,21 +9,22 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, text
 
+from dispatcher.operator.record import Record
 from dispatcher.store.accounts import WAITING_CHANNELS
 
 WITHIN_SECONDS: Final = 60.0
-"""By default so old may things be. A delivery run lasts a few seconds and one exchange at most half a minute."""
+"""Default limit of all ages. A delivery run lasts a few seconds, one exchange at most half a minute."""
 
 
 @dataclass(frozen=True, slots=True)
-class Pulse:
-    """One reading; ages in seconds by the database's clock, None where there is nothing.
+class Heartbeat(Record):
+    """One reading; ages in seconds by the database's clock, None without a value.
 
-    due_age          since when the longest waiting lead behind no gate could have gone
+    due_age          since the longest waiting lead without a closed gate became due
     served_age       since the last delivery run ended, of any channel
-    sending          leads that are on their way within their lease
+    sending          leads that are being sent, within their lease
     sweep_age        since the last sweep
-    worker_age       since a worker was last seen: any, or one of the host that was asked about
+    worker_age       since a worker was last seen: any, or one of the given host
     """
 
     due_age: float | None = None
@@ -34,38 +35,38 @@ class Pulse:
 
 
 @dataclass(frozen=True, slots=True)
-class Health:
-    """What is wrong, in plain sentences; nothing means healthy."""
+class Health(Record):
+    """The faults found, as sentences; none means healthy."""
 
-    pulse: Pulse | None
+    heartbeat: Heartbeat | None
     faults: tuple[str, ...] = ()
 
     @property
     def ok(self) -> bool:
-        """Whether nothing is wrong."""
+        """Whether no fault was found."""
         return not self.faults
 
-    def as_dict(self) -> dict[str, Any]:
-        """As JSON takes it."""
-        ages = {} if self.pulse is None else {name: getattr(self.pulse, name) for name in Pulse.__slots__}
-        return {"ok": self.ok, "faults": list(self.faults), **ages}
+    def as_dict(self, *, reveal: bool = False) -> dict[str, Any]:
+        """Return `ok`, `faults` and the fields of the reading, if there is one."""
+        reading = {} if self.heartbeat is None else self.heartbeat.as_dict(reveal=reveal)
+        return {"ok": self.ok, "faults": list(self.faults), **reading}
 
 
-def judge(pulse: Pulse, *, within_seconds: float, host: str | None = None) -> Health:
-    """Healthy if a worker was seen and a sweep was made within that time, and what is due does not lie untouched."""
+def judge(seen: Heartbeat, *, within_seconds: float, host: str | None = None) -> Health:
+    """Return the faults of a reading: no worker or no sweep within that time, or due leads that are not delivered."""
     faults = []
-    if not _recent(pulse.worker_age, within_seconds):
+    if not _recent(seen.worker_age, within_seconds):
         whose = "No worker" if host is None else f"No worker of {host}"
-        faults.append(f"{whose} has been seen {_since(pulse.worker_age)}; start `celery -A dispatcher worker`.")
-    if not _recent(pulse.sweep_age, within_seconds):
-        faults.append(f"There was no sweep {_since(pulse.sweep_age)}; a worker runs one beside itself, see its log.")
-    waits_long = pulse.due_age is not None and pulse.due_age > within_seconds
-    if waits_long and not pulse.sending and not _recent(pulse.served_age, within_seconds):
+        faults.append(f"{whose} has been seen {_since(seen.worker_age)}; start `celery -A dispatcher worker`.")
+    if not _recent(seen.sweep_age, within_seconds):
+        faults.append(f"There was no sweep {_since(seen.sweep_age)}; a worker runs one beside itself, see its log.")
+    waits_long = seen.due_age is not None and seen.due_age > within_seconds
+    if waits_long and not seen.sending and not _recent(seen.served_age, within_seconds):
         faults.append(
-            f"A lead has been due for {pulse.due_age:.0f} s and no delivery run came {_since(pulse.served_age)}; "
+            f"A lead has been due for {seen.due_age:.0f} s and no delivery run came {_since(seen.served_age)}; "
             "restart the workers and see `dispatcher doctor`."
         )
-    return Health(pulse, tuple(faults))
+    return Health(seen, tuple(faults))
 
 
 def _recent(age: float | None, within_seconds: float) -> bool:
@@ -76,8 +77,8 @@ def _since(age: float | None) -> str:
     return "yet" if age is None else f"for {age:.0f} s"
 
 
-_PULSE = text(f"""
--- One probe a channel and a priority, however many leads wait.
+_HEARTBEAT = text(f"""
+-- One index probe for each channel and priority, regardless of the number of waiting leads.
 WITH RECURSIVE {WAITING_CHANNELS}, waiting AS (
     SELECT min(oldest.due_at) AS since
     FROM channel
@@ -107,7 +108,6 @@ SELECT
 """)
 
 
-def read(connection: Connection, host: str | None = None) -> Pulse:
-    """How everything does now. `host`: only workers of this machine count as seen."""
-    row = connection.execute(_PULSE, {"host": host}).one()
-    return Pulse(row.due_age, row.served_age, row.sending, row.sweep_age, row.worker_age)
+def read(connection: Connection, host: str | None = None) -> Heartbeat:
+    """Return a reading as of now. `host`: only workers of this machine count as seen."""
+    return Heartbeat.of(connection.execute(_HEARTBEAT, {"host": host}).mappings().one())

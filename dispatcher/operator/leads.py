@@ -1,27 +1,27 @@
-"""One lead as it is stored: its row, contacts, attempts and failures."""
+"""The leads, read: lists by any filter, and `Reads`, which answers all questions about one lead or the whole queue."""
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import Connection, Row, text
+from sqlalchemy import Connection, text
 
-from dispatcher.decisions.outcome import Kind
-from dispatcher.decisions.states import FailureClass, State
-from dispatcher.errors import LeadNotFound
-from dispatcher.operator import campaigns, failures, overview
+from dispatcher.decisions.states import State
+from dispatcher.operator import campaigns, lead_record, overview
 from dispatcher.operator.explain import explain
-from dispatcher.operator.lead_record import AttemptRecord, ContactRecord, LeadRecord
+from dispatcher.operator.lead_record import LeadRecord
 from dispatcher.operator.overview import Overview, RateUse
+from dispatcher.operator.record import PHONE, Record
 from dispatcher.store.database import Database
 
 
 @dataclass(frozen=True, slots=True)
 class LeadFilter:
-    """All that is given must hold (AND). Times are aware; `created_since` is included, `created_before` is not.
+    """A filter of leads: all conditions given must hold. Times are aware.
 
+    created_since, created_before   when it was submitted; the first is included, the second is not
     phone_number   how the number ends: all of it, or the last digits
     """
 
@@ -36,89 +36,55 @@ class LeadFilter:
     created_before: datetime | None = None
 
 
-_READ = text("""
-SELECT lead.id, lead.account, lead.campaign_id, lead.phone_number, lead.variables, lead.allow_dupplicate, lead.state,
-    lead.failure_class, lead.priority, lead.due_at, lead.expires_at, lead.attempts, lead.resends, lead.lease_until,
-    lead.attempt_id, lead.voicery_lead_id, lead.voicery_status, lead.duplicate_of, lead.idempotency_key, lead.batch_id,
-    lead.last_error, lead.created_at, lead.updated_at, lead.finished_at, lead.resolved_at, now() AS read_at,
-    -- Whose turn it is among the leads of one person: the one with the open attempt.
-    (SELECT ahead.lead_id FROM dispatcher.lead_attempts AS ahead
-     WHERE lead.state = 'pending' AND ahead.account = lead.account AND ahead.campaign_id = lead.campaign_id
-       AND ahead.phone_number = lead.phone_number AND ahead.finished_at IS NULL AND ahead.lead_id <> lead.id
-    ) AS waits_behind
-FROM dispatcher.leads AS lead WHERE lead.id = :id
-""")
+@dataclass(frozen=True, slots=True)
+class ListedLead(Record):
+    """One lead of a list."""
 
-_CONTACTS = text("""
-SELECT position, phone_number, variables, voicery_lead_id, voicery_status
-FROM dispatcher.lead_contacts WHERE lead_id = :id ORDER BY position
-""")
-
-_ATTEMPTS = text("""
-SELECT id, number, started_at, ended_at, finished_at, outcome, http_status, error, response, evidence, worker
-FROM dispatcher.lead_attempts WHERE lead_id = :id ORDER BY started_at, id
-""")
+    id: UUID
+    state: State
+    failure_class: str | None
+    account: str
+    campaign_id: int
+    phone_number: str = field(repr=False, metadata=PHONE)
+    priority: int
+    attempts: int
+    voicery_lead_id: int | None
+    voicery_status: str | None
+    idempotency_key: str | None = field(repr=False)
+    batch_id: UUID | None
+    created_at: datetime
+    due_at: datetime
+    finished_at: datetime | None
+    last_error: str | None
 
 
-def read(connection: Connection, lead_id: UUID) -> LeadRecord | None:
-    """Everything about one lead, as of this transaction; None if there is none."""
-    row = connection.execute(_READ, {"id": lead_id}).first()
-    if row is None:
-        return None
-    contacts = tuple(_contact(one) for one in connection.execute(_CONTACTS, {"id": lead_id}))
-    history = tuple(_attempt(one) for one in connection.execute(_ATTEMPTS, {"id": lead_id}))
-    return LeadRecord(
-        id=row.id,
-        account=row.account,
-        campaign_id=row.campaign_id,
-        phone_number=row.phone_number,
-        variables=row.variables,
-        allow_dupplicate=row.allow_dupplicate,
-        state=State(row.state),
-        failure_class=None if row.failure_class is None else FailureClass(row.failure_class),
-        priority=row.priority,
-        due_at=row.due_at,
-        expires_at=row.expires_at,
-        attempts=row.attempts,
-        resends=row.resends,
-        lease_until=row.lease_until,
-        attempt_id=row.attempt_id,
-        voicery_lead_id=row.voicery_lead_id,
-        voicery_status=row.voicery_status,
-        duplicate_of=row.duplicate_of,
-        idempotency_key=row.idempotency_key,
-        batch_id=row.batch_id,
-        last_error=row.last_error,
-        created_at=row.created_at,
-        updated_at=row.updated_at,
-        finished_at=row.finished_at,
-        resolved_at=row.resolved_at,
-        read_at=row.read_at,
-        waits_behind=row.waits_behind,
-        contacts=contacts,
-        history=history,
-        failures=failures.of_lead(connection, lead_id),
-    )
+_CONDITIONS: Final[Mapping[str, str]] = {
+    "states": "state = ANY (CAST(:states AS text[]))",
+    "account": "account = :account",
+    "campaign_id": "campaign_id = :campaign_id",
+    "batch_id": "batch_id = :batch_id",
+    "idempotency_key": "id IN (SELECT lead_id FROM dispatcher.idempotency_keys WHERE key = :idempotency_key)",
+    "voicery_lead_id": "voicery_lead_id = :voicery_lead_id",
+    "phone_number": "right(phone_number, length(:phone_number)) = :phone_number",
+    "created_since": "created_at >= :created_since",
+    "created_before": "created_at < :created_before",
+}
+"""One condition for each filter; only these constants ever become SQL."""
 
 
-def _contact(row: Row[Any]) -> ContactRecord:
-    return ContactRecord(row.position, row.phone_number, row.variables, row.voicery_lead_id, row.voicery_status)
-
-
-def _attempt(row: Row[Any]) -> AttemptRecord:
-    return AttemptRecord(
-        id=row.id,
-        number=row.number,
-        started_at=row.started_at,
-        ended_at=row.ended_at,
-        finished_at=row.finished_at,
-        outcome=None if row.outcome is None else Kind(row.outcome),
-        http_status=row.http_status,
-        error=row.error,
-        response=row.response,
-        evidence=row.evidence,
-        worker=row.worker,
-    )
+def matching(connection: Connection, wanted: LeadFilter, *, most: int) -> list[ListedLead]:
+    """Return the leads that the filter matches, the newest first (their ids grow with time), at most `most`."""
+    given = {name: getattr(wanted, name) for name in _CONDITIONS}
+    values: dict[str, Any] = {name: value for name, value in given.items() if value not in (None, ())}
+    if "states" in values:
+        values["states"] = [state.value for state in wanted.states]
+    where = " AND ".join(_CONDITIONS[name] for name in values) or "true"
+    statement = text(f"""
+        SELECT id, state, failure_class, account, campaign_id, phone_number, priority, attempts, voicery_lead_id,
+            voicery_status, idempotency_key, batch_id, created_at, due_at, finished_at, last_error
+        FROM dispatcher.leads WHERE {where} ORDER BY id DESC LIMIT :most
+    """)
+    return list(map(ListedLead.of, connection.execute(statement, {**values, "most": most}).mappings()))
 
 
 def _no_limit() -> tuple[RateUse, ...]:
@@ -126,22 +92,22 @@ def _no_limit() -> tuple[RateUse, ...]:
 
 
 class Reads:
-    """Reads only. `rate_use` says how much of the rate limit is used; None where Redis cannot be asked."""
+    """Reads leads and the queue. `rate_use` returns the use of the rate limit; None if Redis cannot be reached."""
 
     def __init__(self, database: Database, *, rate_use: Callable[[], tuple[RateUse, ...] | None] = _no_limit) -> None:
         self._database = database
         self._rate_use = rate_use
 
     def get(self, lead_id: UUID) -> LeadRecord:
-        """Everything about one lead. Raises `LeadNotFound`."""
-        with self._database.transaction() as connection:
-            record = read(connection, lead_id)
-        if record is None:
-            raise LeadNotFound(lead_id)
-        return record
+        """Return everything about one lead. Raises `LeadNotFound`."""
+        return self._database.again(lead_record.read, lead_id)
+
+    def listed(self, wanted: LeadFilter, *, most: int) -> list[ListedLead]:
+        """Return the leads that the filter matches, the newest first, at most `most`."""
+        return self._database.again(matching, wanted, most=most)
 
     def explain(self, lead_id: UUID) -> str:
-        """In plain words: why this lead is where it is, and what happens next. Raises `LeadNotFound`."""
+        """Return in plain words why this lead is where it is, and what happens next. Raises `LeadNotFound`."""
         record = self.get(lead_id)
         with self._database.autocommit() as connection:
             gates = overview.gates_of(connection, record.account, record.campaign_id)
@@ -149,7 +115,5 @@ class Reads:
         return explain(record, gates, rate_limit)
 
     def overview(self) -> Overview:
-        """The whole queue at a glance."""
-        with self._database.transaction() as connection:
-            seen = overview.read(connection)
-        return replace(seen, rate=self._rate_use())
+        """Return the counts and the condition of the whole queue."""
+        return replace(self._database.again(overview.read), rate=self._rate_use())

@@ -1,23 +1,24 @@
-"""Bulk work as a value: what is done to how many leads, how far it is, who asked for it."""
+"""Background operations, stored: what is done to which leads, how far it is, and the outcome of each lead."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 from uuid import UUID
 
 import orjson
-from sqlalchemy import Connection, Row, text
+from sqlalchemy import Connection, text
 
 from dispatcher.lead.options import DEFAULT_ACCOUNT
 from dispatcher.operator import failures
-from dispatcher.operator.failures import FailureFilter
+from dispatcher.operator.failure_filter import FailureFilter
+from dispatcher.operator.record import Record
 from dispatcher.store.statement import START, Start, start_values
 
 
 class OperationKind(StrEnum):
-    """What is done to each lead; the rules are those of the single action."""
+    """The action on each lead; its rules are those of the single action."""
 
     REPLAY = "replay"
     DISMISS = "dismiss"
@@ -25,7 +26,7 @@ class OperationKind(StrEnum):
 
 
 class OperationState(StrEnum):
-    """How far an operation is. The last two are final."""
+    """The states of an operation. The last two are final."""
 
     QUEUED = "queued"
     RUNNING = "running"
@@ -34,15 +35,34 @@ class OperationState(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Operation:
+class Operation(Record):
     """One row of `dispatcher.operations`.
 
-    filters     what was meant, as the filter says it, or `{"leads": n}` for a selection
+    filters     the filter that selected the leads, or `{"leads": n}` for a selection by id
     options     `note`, `even_if_called`, `spread_seconds`, `campaign_id`: the campaign that replayed leads move to
-    per_minute  at most so many leads a minute; None: as fast as it goes
-    next_at     no batch earlier
-    done        leads acted on; `refused` those whose state forbade it
+    per_minute  the greatest number of leads per minute; None: no limit of its own
+    next_at     when the next batch may be done
+    done        leads acted on; `refused`: leads that the rules of the action refused
     """
+
+    JSON: ClassVar = (
+        "id",
+        "kind",
+        "state",
+        "actor",
+        "total",
+        "done",
+        "refused",
+        "left",
+        "per_minute",
+        "begins_at",
+        "filters",
+        "options",
+        "created_at",
+        "started_at",
+        "finished_at",
+        "stopped_by",
+    )
 
     id: UUID
     kind: OperationKind
@@ -62,45 +82,24 @@ class Operation:
 
     @property
     def left(self) -> int:
-        """Leads that have not been tried yet."""
+        """The number of leads that have not been tried yet."""
         return self.total - self.done - self.refused
 
     @property
     def open(self) -> bool:
-        """Whether workers still have to do something about it."""
+        """Whether leads are still to be tried."""
         return self.state in (OperationState.QUEUED, OperationState.RUNNING)
 
     @property
     def pace(self) -> float | None:
-        """Leads a minute; None: as fast as it goes."""
+        """Leads per minute; None: no limit of its own."""
         spread = self.options.get("spread_seconds")
         return self.total * 60.0 / float(spread) if spread else self.per_minute
 
     @property
     def begins_at(self) -> datetime | None:
-        """When it begins, while that is still to come."""
+        """When it begins, if that is in the future."""
         return self.next_at if self.state is OperationState.QUEUED and self.next_at > self.created_at else None
-
-    def as_dict(self) -> dict[str, Any]:
-        """As JSON takes it."""
-        return {
-            "id": str(self.id),
-            "kind": self.kind,
-            "state": self.state,
-            "actor": self.actor,
-            "total": self.total,
-            "done": self.done,
-            "refused": self.refused,
-            "left": self.left,
-            "per_minute": self.per_minute,
-            "begins_at": None if self.begins_at is None else self.begins_at.isoformat(),
-            "filters": dict(self.filters),
-            "options": dict(self.options),
-            "created_at": self.created_at.isoformat(),
-            "started_at": None if self.started_at is None else self.started_at.isoformat(),
-            "finished_at": None if self.finished_at is None else self.finished_at.isoformat(),
-            "stopped_by": self.stopped_by,
-        }
 
 
 _COLUMNS: Final = (
@@ -164,7 +163,7 @@ FOR UPDATE SKIP LOCKED
 _NEXT = text("""
 SELECT position, lead_id FROM dispatcher.operation_leads
 WHERE operation_id = :id AND outcome IS NULL
-  -- A lead that is gone is anybody's.
+  -- A deleted lead has no account left: the task of any account may take it and close it.
   AND coalesce((SELECT account FROM dispatcher.leads WHERE id = lead_id) = CAST(:account AS text), true)
 ORDER BY position
 LIMIT :most
@@ -190,7 +189,7 @@ WHERE operation.id = :id AND operation.finished_at IS NULL
 """)
 
 _LOOKUP_ACCOUNTS = text("""
--- The account of the first lead that is left: a later one has its turn when those before it are done.
+-- The account of the first lead that is left; the other accounts follow when the leads before theirs are done.
 SELECT coalesce(lead.account, :otherwise) AS account
 FROM (SELECT id FROM dispatcher.operations WHERE finished_at IS NULL AND kind = 'look_up' AND next_at <= now()
       ORDER BY next_at LIMIT 1) AS operation
@@ -210,7 +209,7 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class Tried:
-    """What became of one; `reason` says why it was refused, None where it was done."""
+    """The outcome of one lead; `reason` says why it was refused, None if it was done."""
 
     position: int
     reason: str | None = None
@@ -228,7 +227,7 @@ def create(
     not_before: Start,
     leads: Sequence[UUID] | FailureFilter,
 ) -> bool:
-    """Store an operation with the leads that it means now. False: it is stored already, by an earlier click."""
+    """Store an operation with the leads that are selected now. Return False if one with this id is stored already."""
     values = {
         "id": operation_id,
         "kind": kind,
@@ -243,40 +242,40 @@ def create(
     if isinstance(leads, FailureFilter):
         failures.name_matching(connection, operation_id, leads)
     else:
-        connection.execute(_NAME, {"id": operation_id, "leads": list(leads)})
+        connection.execute(_NAME, {"id": operation_id, "leads": list(dict.fromkeys(leads))})
     connection.execute(_TOTAL, {"id": operation_id})
     return True
 
 
 def read(connection: Connection, operation_id: UUID) -> Operation | None:
-    """One operation; None if there is none."""
-    row = connection.execute(_READ, {"id": operation_id}).first()
-    return None if row is None else _operation(row)
+    """Return one operation; None if there is none."""
+    row = connection.execute(_READ, {"id": operation_id}).mappings().first()
+    return None if row is None else Operation.of(row)
 
 
 def latest(connection: Connection, *, most: int) -> list[Operation]:
-    """The newest first."""
-    return [_operation(row) for row in connection.execute(_LATEST, {"most": most})]
+    """Return the latest operations, the newest first."""
+    return list(map(Operation.of, connection.execute(_LATEST, {"most": most}).mappings()))
 
 
 def refusals(connection: Connection, operation_id: UUID, *, most: int) -> list[tuple[UUID, str]]:
-    """Leads that were refused, with the reason."""
+    """Return the leads that were refused, with the reason."""
     return [(row.lead_id, row.reason) for row in connection.execute(_REFUSALS, {"id": operation_id, "most": most})]
 
 
 def stop(connection: Connection, operation_id: UUID, *, actor: str) -> bool:
-    """Do no more of it; waits for a batch that is being recorded. False: it was over."""
+    """End an operation, after a batch that is being recorded. Return False if it had ended."""
     return connection.execute(_STOP, {"id": operation_id, "actor": actor}).first() is not None
 
 
 def take(connection: Connection, kinds: Sequence[OperationKind]) -> Operation | None:
-    """The open operation of these kinds that has waited longest, held until the transaction ends."""
-    row = connection.execute(_TAKE, {"kinds": list(kinds)}).first()
-    return None if row is None else _operation(row)
+    """Return the open operation of these kinds that has waited longest, and hold it until the transaction ends."""
+    row = connection.execute(_TAKE, {"kinds": list(kinds)}).mappings().first()
+    return None if row is None else Operation.of(row)
 
 
 def targets(connection: Connection, operation_id: UUID, *, most: int, account: str | None = None) -> list[Target]:
-    """The next leads of an operation; with `account`, of that alone."""
+    """Return the next leads of an operation; with `account`, of that account only."""
     rows = connection.execute(_NEXT, {"id": operation_id, "most": most, "account": account})
     return [Target(row.position, row.lead_id) for row in rows]
 
@@ -284,7 +283,7 @@ def targets(connection: Connection, operation_id: UUID, *, most: int, account: s
 def record(
     connection: Connection, operation_id: UUID, results: Sequence[Tried], *, over: bool, wait_seconds: float
 ) -> None:
-    """Write what became of a batch, in the transaction that did it. `over`: nothing is left."""
+    """Write the outcomes of a batch, in the transaction of the batch. `over`: no lead is left."""
     rows = [
         {"position": one.position, "outcome": "done" if one.reason is None else "refused", "reason": one.reason}
         for one in results
@@ -296,28 +295,8 @@ def record(
 
 
 def lookup_accounts(connection: Connection) -> list[str]:
-    """The accounts whose next leads an operation wants to have looked up."""
+    """Return the accounts whose leads are the next ones of a look-up operation."""
     return [row.account for row in connection.execute(_LOOKUP_ACCOUNTS, {"otherwise": DEFAULT_ACCOUNT})]
-
-
-def _operation(row: Row[Any]) -> Operation:
-    return Operation(
-        id=row.id,
-        kind=OperationKind(row.kind),
-        state=OperationState(row.state),
-        actor=row.actor,
-        total=row.total,
-        done=row.done,
-        refused=row.refused,
-        created_at=row.created_at,
-        next_at=row.next_at,
-        per_minute=row.per_minute,
-        started_at=row.started_at,
-        finished_at=row.finished_at,
-        stopped_by=row.stopped_by,
-        filters=row.filters,
-        options=row.options,
-    )
 
 
 def _json(value: Mapping[str, Any]) -> str:

@@ -1,46 +1,42 @@
-"""Bulk work: thousands of leads acted on as one stored operation, by the workers, with progress and a stop.
+"""Background operations: an action on up to thousands of leads, stored, done by the workers, shown and stopped.
 
-The sweep does a small batch at a time: one transaction acts on the leads and records what became of each, so that a
-crash neither repeats nor forgets one. Look-ups need Voicery, so the look-up task does those.
+The sweep does one batch at a time: a transaction acts on the leads and records the outcome of each, so that a crash
+neither repeats nor loses one. Look-ups call Voicery, so the look-up task does those.
 """
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
-from functools import partial
 from typing import Any, Final
 from uuid import UUID
 
 from sqlalchemy import Connection
 
-from dispatcher.errors import DispatcherError, NotAllowed, StoreUnavailable
+from dispatcher.errors import LeadNotFound, NotAllowed
 from dispatcher.logs import events
-from dispatcher.operator import operation_work, preview
-from dispatcher.operator.corrections import Corrections
-from dispatcher.operator.failures import FailureFilter
+from dispatcher.operator import corrections, lead_facts, operation_work, preview, resolve
+from dispatcher.operator.failure_filter import FailureFilter
+from dispatcher.operator.lead_facts import LeadFacts
 from dispatcher.operator.operation_work import Operation, OperationKind
 from dispatcher.operator.preview import Preview
-from dispatcher.operator.replay import Failures
+from dispatcher.operator.replay import BATCH, Prepare, ReplayTerms, replay_each
 from dispatcher.store import audit
 from dispatcher.store.database import Database
 from dispatcher.store.statement import Start
 
-BATCH: Final = 50
-"""Leads in one transaction: their rows are locked until it ends."""
-
 LOOKUP_BATCH: Final = 10
 _LOOKUP_HOLD_SECONDS: Final = 120.0
 
+_NOT_IN_DOUBT: Final = "Nothing to look up: whether it reached Voicery is known."
+
 LookUp = Callable[[Sequence[UUID]], Sequence[object]]
-"""Looks up those of the leads that are in doubt and returns one finding for each of them."""
+"""Looks up the leads that are in doubt, and returns one finding for each of them."""
 
 
 class Operations:
-    """Starts, shows, stops and carries out bulk work. `actor` is who is responsible."""
+    """Starts, shows, stops and carries out operations. `actor` is written to the audit log."""
 
-    def __init__(self, database: Database, failures: Failures) -> None:
+    def __init__(self, database: Database) -> None:
         self._database = database
-        self._failures = failures
-        self._corrections = Corrections(database, failures)
 
     # For the operator -------------------------------------------------------------------------------------------------
 
@@ -52,9 +48,10 @@ class Operations:
         even_if_called: bool = False,
         campaign_id: int | None = None,
     ) -> Preview:
-        """What it would do now; changes nothing."""
-        with self._database.autocommit() as connection:
-            return preview.preview(connection, kind, leads, even_if_called=even_if_called, campaign_id=campaign_id)
+        """Return what an operation would do now; changes nothing."""
+        return self._database.again(
+            preview.preview, kind, leads, even_if_called=even_if_called, campaign_id=campaign_id
+        )
 
     def start(
         self,
@@ -70,11 +67,11 @@ class Operations:
         spread: timedelta | None = None,
         campaign_id: int | None = None,
     ) -> Operation:
-        """Store the work; the workers do it. The same id again is the same operation, however often it is clicked.
+        """Store an operation, which the workers do. A repetition with the same id is the same operation.
 
-        not_before   it begins then: until then the leads stay as they are, and it can be stopped
-        per_minute   at most so many leads a minute
-        spread       evenly over so long
+        not_before   when it begins; until then the leads stay as they are, and it can be stopped
+        per_minute   the greatest number of leads per minute
+        spread       the time over which the leads are spread evenly
         campaign_id  replay the leads in this campaign
 
         Raises `NotAllowed` for a dismissal without a note, for both paces at once, and for a pace of look-ups.
@@ -82,11 +79,11 @@ class Operations:
         if kind is OperationKind.DISMISS and not (note or "").strip():
             raise NotAllowed("A resolution needs a note that says how you know; add one.")
         if spread is not None and per_minute is not None:
-            raise NotAllowed("Choose one pace: so many a minute, or spread over a time.")
+            raise NotAllowed("Choose one pace: leads per minute, or spread over a time.")
         if kind is OperationKind.LOOK_UP and (spread is not None or per_minute is not None):
-            raise NotAllowed("Look-ups have no pace of their own: they go as fast as the rate limit allows.")
+            raise NotAllowed("Look-ups have no pace of their own: the rate limit sets it. Leave the pace out.")
         if kind is not OperationKind.REPLAY and campaign_id is not None:
-            raise NotAllowed("Only a replay can move leads to another campaign.")
+            raise NotAllowed("Only a replay can move leads to another campaign; leave the campaign out.")
         filters = leads.as_dict() if isinstance(leads, FailureFilter) else {"leads": len(leads)}
         options: dict[str, Any] = {"note": note, "even_if_called": even_if_called}
         if spread is not None:
@@ -106,7 +103,7 @@ class Operations:
                 not_before=not_before,
                 leads=leads,
             )
-            operation = self._found(connection, operation_id)
+            operation = _found(connection, operation_id)
             if created:
                 asked: dict[str, Any] = {
                     "kind": kind,
@@ -122,22 +119,19 @@ class Operations:
         return self._database.again(act)
 
     def get(self, operation_id: UUID) -> Operation:
-        """One operation. Raises `NotAllowed` if there is none."""
-        with self._database.autocommit() as connection:
-            return self._found(connection, operation_id)
+        """Return one operation. Raises `NotAllowed` if there is none."""
+        return self._database.read(_found, operation_id)
 
     def latest(self, *, most: int = 100) -> list[Operation]:
-        """The newest first."""
-        with self._database.autocommit() as connection:
-            return operation_work.latest(connection, most=most)
+        """Return the latest operations, the newest first."""
+        return self._database.read(operation_work.latest, most=most)
 
     def refusals(self, operation_id: UUID, *, most: int = 200) -> list[tuple[UUID, str]]:
-        """Leads that were refused, with the reason."""
-        with self._database.autocommit() as connection:
-            return operation_work.refusals(connection, operation_id, most=most)
+        """Return the leads that were refused, with the reason."""
+        return self._database.read(operation_work.refusals, operation_id, most=most)
 
     def stop(self, operation_id: UUID, *, actor: str) -> bool:
-        """Do no more of it; what is done stays done. False: it was over already."""
+        """End an operation; what is done stays done. Return False if it had ended."""
 
         def act(connection: Connection) -> bool:
             stopped = operation_work.stop(connection, operation_id, actor=actor)
@@ -150,17 +144,16 @@ class Operations:
     # For the workers --------------------------------------------------------------------------------------------------
 
     def step(self) -> bool:
-        """One batch of the operation that has waited longest. False: nothing to do."""
-        return self._database.again(self._batch)
+        """Do one batch of the operation that has waited longest. Return False if there is none."""
+        return self._database.again(_batch)
 
     def lookup_accounts(self) -> list[str]:
-        """The accounts for which a look-up task has bulk work."""
-        with self._database.autocommit() as connection:
-            return operation_work.lookup_accounts(connection)
+        """Return the accounts whose look-up task has an operation to do."""
+        return self._database.read(operation_work.lookup_accounts)
 
     def look_up(self, account: str, look_up: LookUp, *, stopping: Callable[[], bool] = lambda: False) -> int:
-        """One batch of an account's look-ups; returns how many leads were tried. Raises what `look_up` raises."""
-        taken = self._database.again(lambda connection: self._take_lookups(connection, account))
+        """Do one batch of an account's look-ups; return the number of leads tried. Raises what `look_up` raises."""
+        taken = self._database.again(_take_lookups, account)
         if taken is None:
             return 0
         operation, targets, last = taken
@@ -174,79 +167,88 @@ class Operations:
         finally:
             over = last and len(tried) == len(targets)
             wait = 0.0 if len(tried) == len(targets) else 1.0
-            self._database.again(
-                lambda connection: operation_work.record(connection, operation.id, tried, over=over, wait_seconds=wait)
-            )
+            self._database.again(operation_work.record, operation.id, tried, over=over, wait_seconds=wait)
         return len(tried)
 
-    # In the transaction -----------------------------------------------------------------------------------------------
 
-    def _batch(self, connection: Connection) -> bool:
-        operation = operation_work.take(connection, (OperationKind.REPLAY, OperationKind.DISMISS))
-        if operation is None:
-            return False
-        most, wait_seconds = _pace(operation.pace)
-        targets = operation_work.targets(connection, operation.id, most=most)
-        # Leads are locked in the order of their ids, as everywhere.
-        tried = [
-            operation_work.Tried(target.position, self._refusal(connection, operation, target.lead_id))
-            for target in sorted(targets, key=lambda one: one.lead_id)
-        ]
-        over = len(tried) >= operation.left
-        operation_work.record(connection, operation.id, tried, over=over, wait_seconds=0.0 if over else wait_seconds)
-        refused = sum(one.reason is not None for one in tried)
-        events.info("operation.batch", operation_id=str(operation.id), leads=len(tried), refused=refused)
-        return True
+def _batch(connection: Connection) -> bool:
+    operation = operation_work.take(connection, (OperationKind.REPLAY, OperationKind.DISMISS))
+    if operation is None:
+        return False
+    most, wait_seconds = _pace(operation.pace)
+    targets = operation_work.targets(connection, operation.id, most=most)
+    lead_ids = [target.lead_id for target in targets]
+    act = _replay if operation.kind is OperationKind.REPLAY else _dismiss
+    refused = act(connection, lead_ids, operation)
+    tried = [operation_work.Tried(target.position, refused.get(target.lead_id)) for target in targets]
+    over = len(tried) >= operation.left
+    operation_work.record(connection, operation.id, tried, over=over, wait_seconds=0.0 if over else wait_seconds)
+    events.info("operation.batch", operation_id=str(operation.id), leads=len(tried), refused=len(refused))
+    return True
 
-    def _refusal(self, connection: Connection, operation: Operation, lead_id: UUID) -> str | None:
-        """Act on one lead; why it was refused, None if it was not."""
-        options: Mapping[str, Any] = operation.options
-        try:
-            if operation.kind is OperationKind.REPLAY:
-                replay = self._failures.replay_within
-                if options.get("campaign_id") is not None:
-                    replay = partial(self._corrections.move_within, campaign_id=options["campaign_id"])
-                replay(
-                    connection,
-                    lead_id,
-                    actor=operation.actor,
-                    even_if_called=options.get("even_if_called") is True,
-                    note=options.get("note"),
-                )
-            else:
-                self._failures.dismiss_within(connection, lead_id, actor=operation.actor, note=str(options.get("note")))
-        except StoreUnavailable:
-            raise
-        except DispatcherError as refusal:
-            return str(refusal)
+
+def _take_lookups(connection: Connection, account: str) -> tuple[Operation, list[operation_work.Target], bool] | None:
+    """Return a batch for one task, with its operation and whether it is the last.
+
+    No other task takes the operation until the batch is recorded, or 120 s have passed.
+    """
+    operation = operation_work.take(connection, (OperationKind.LOOK_UP,))
+    if operation is None:
         return None
-
-    def _take_lookups(
-        self, connection: Connection, account: str
-    ) -> tuple[Operation, list[operation_work.Target], bool] | None:
-        """A batch for one task: the operation rests for the others until the batch is recorded, or given up as lost."""
-        operation = operation_work.take(connection, (OperationKind.LOOK_UP,))
-        if operation is None:
-            return None
-        targets = operation_work.targets(connection, operation.id, most=LOOKUP_BATCH, account=account)
-        if not targets:
-            return None
-        operation_work.record(connection, operation.id, (), over=False, wait_seconds=_LOOKUP_HOLD_SECONDS)
-        return operation, targets, len(targets) >= operation.left
-
-    def _found(self, connection: Connection, operation_id: UUID) -> Operation:
-        operation = operation_work.read(connection, operation_id)
-        if operation is None:
-            raise NotAllowed(f"There is no operation {operation_id}.")
-        return operation
+    targets = operation_work.targets(connection, operation.id, most=LOOKUP_BATCH, account=account)
+    if not targets:
+        return None
+    operation_work.record(connection, operation.id, (), over=False, wait_seconds=_LOOKUP_HOLD_SECONDS)
+    return operation, targets, len(targets) >= operation.left
 
 
-_NOT_IN_DOUBT: Final = "Nothing to look up: whether it reached Voicery is known."
+def _replay(connection: Connection, lead_ids: Sequence[UUID], operation: Operation) -> Mapping[UUID, str]:
+    """Replay these leads; return why some were refused. The sweep rings for the others."""
+    options: Mapping[str, Any] = operation.options
+    terms = ReplayTerms(
+        operation.actor,
+        note=options.get("note"),
+        even_if_called=options.get("even_if_called") is True,
+        campaign_id=options.get("campaign_id"),
+    )
+    done = replay_each(connection, lead_ids, terms, None if terms.campaign_id is None else _move(terms))
+    return {lead_id: str(error) for lead_id, error in done.refused.items()}
+
+
+def _move(terms: ReplayTerms) -> Prepare:
+    """Return what moves a lead to the campaign of these terms; a lead that is there already stays as it is."""
+
+    def move(connection: Connection, facts: LeadFacts) -> None:
+        changes = {"campaign_id": terms.campaign_id}
+        corrections.change(connection, facts, changes, actor=terms.actor, note=terms.note)
+
+    return move
+
+
+def _dismiss(connection: Connection, lead_ids: Sequence[UUID], operation: Operation) -> Mapping[UUID, str]:
+    """Dismiss these leads; return why some were refused."""
+    refused = {lead_id: str(LeadNotFound(lead_id)) for lead_id in lead_ids}
+    for facts in lead_facts.read(connection, lead_ids, lock=True):
+        del refused[facts.id]
+        try:
+            resolve.decide(
+                connection, facts, "dismissed", note=str(operation.options.get("note")), actor=operation.actor
+            )
+        except NotAllowed as refusal:
+            refused[facts.id] = str(refusal)
+    return refused
 
 
 def _pace(per_minute: float | None) -> tuple[int, float]:
-    """Leads in the next batch, and the wait after it in seconds."""
+    """Return the number of leads of the next batch, and the wait after it in seconds."""
     if per_minute is None:
         return BATCH, 0.0
     leads = max(1, min(BATCH, int(per_minute // 60)))
     return leads, leads * 60.0 / per_minute
+
+
+def _found(connection: Connection, operation_id: UUID) -> Operation:
+    operation = operation_work.read(connection, operation_id)
+    if operation is None:
+        raise NotAllowed(f"There is no operation {operation_id}; `dispatcher operations` lists them.")
+    return operation

@@ -1,28 +1,29 @@
-"""The overview's questions: exact where a partial index answers, estimated where a large table would be read."""
+"""The state of the whole queue: counts that a partial index answers are exact, those of a large table estimated."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Final
+from typing import ClassVar, Final
 
-from sqlalchemy import Connection, Row, text
+from sqlalchemy import Connection, text
 
 from dispatcher.decisions.gate import GateState
 from dispatcher.decisions.outcome import Reason
 from dispatcher.decisions.states import FailureClass, State
+from dispatcher.operator.record import Record
 
 
 @dataclass(frozen=True, slots=True)
 class Count:
-    """How many; `exact` False where the planner's statistics had to do, because counting would read a large table."""
+    """A number of rows. `exact` is False if it is the planner's estimate, because counting would read a large table."""
 
     value: int
     exact: bool = True
 
 
 @dataclass(frozen=True, slots=True)
-class GateRecord:
-    """A gate that is not open. `campaign_id` None: of the whole account. `until` None: only a person opens it."""
+class GateRecord(Record):
+    """A gate that is not open. `campaign_id` None: of the whole account. `until` None: only an operator opens it."""
 
     account: str
     campaign_id: int | None
@@ -40,22 +41,9 @@ class GateRecord:
             return f"account {self.account}"
         return f"campaign {self.campaign_id}" + ("" if self.account == "default" else f" of account {self.account}")
 
-    def as_dict(self) -> dict[str, Any]:
-        """As JSON takes it."""
-        return {
-            "account": self.account,
-            "campaign_id": self.campaign_id,
-            "state": self.state,
-            "reason": self.reason,
-            "closed_at": _iso(self.closed_at),
-            "until": _iso(self.until),
-            "by": self.by,
-            "note": self.note,
-        }
-
 
 @dataclass(frozen=True, slots=True)
-class ChannelWaiting:
+class ChannelWaiting(Record):
     """The waiting leads of one campaign."""
 
     account: str
@@ -65,8 +53,8 @@ class ChannelWaiting:
 
 
 @dataclass(frozen=True, slots=True)
-class WorkerSeen:
-    """A worker, when it was last seen, and how many leads it has claimed since it started."""
+class WorkerSeen(Record):
+    """A worker, when it was last seen, and the number of leads that it has claimed since it started."""
 
     name: str
     seen_at: datetime
@@ -74,8 +62,8 @@ class WorkerSeen:
 
 
 @dataclass(frozen=True, slots=True)
-class RateUse:
-    """How much of one window of an account's rate limit is used now."""
+class RateUse(Record):
+    """The permits of one window of an account's rate limit that are used now."""
 
     account: str
     permits: int
@@ -84,18 +72,35 @@ class RateUse:
 
 
 @dataclass(frozen=True, slots=True)
-class Overview:
+class Overview(Record):
     """The queue at the instant `at` (the database's clock).
 
-    counts                   leads by state; `failed` counts the failures that nobody has resolved yet
+    counts                   leads by state; `failed` counts the open failures
     due                      pending leads that could go now
-    oldest_due_at            since when the longest waiting of these could have gone
+    oldest_due_at            when the longest waiting of these became due
     next_due_at              when the next scheduled lead becomes due
     accepted_today           since midnight UTC
     failures                 open failures by class
-    incidents                things that should not have happened and nobody has marked as seen
+    incidents                incidents that have not been marked as seen
     rate                     None: Redis could not be asked; empty: no limit
     """
+
+    JSON: ClassVar = (
+        "at",
+        "leads",
+        "approximate",
+        "due",
+        "oldest_waiting_seconds",
+        "next_due_at",
+        "accepted_today",
+        "failures",
+        "incidents",
+        "channels",
+        "gates",
+        "workers",
+        "sweep",
+        "rate",
+    )
 
     at: datetime
     counts: Mapping[State, Count]
@@ -114,41 +119,23 @@ class Overview:
 
     @property
     def oldest_waiting_seconds(self) -> float | None:
-        """How long the longest waiting lead could have gone by now; None if none is due."""
+        """The time since the longest waiting lead became due; None if none is due."""
         return None if self.oldest_due_at is None else max(0.0, (self.at - self.oldest_due_at).total_seconds())
 
-    def as_dict(self) -> dict[str, Any]:
-        """As JSON takes it."""
-        return {
-            "at": self.at.isoformat(),
-            "leads": {state: count.value for state, count in self.counts.items()},
-            "approximate": [state for state, count in self.counts.items() if not count.exact],
-            "due": self.due,
-            "oldest_waiting_seconds": self.oldest_waiting_seconds,
-            "next_due_at": _iso(self.next_due_at),
-            "accepted_today": self.accepted_today,
-            "failures": dict(self.failures),
-            "incidents": self.incidents,
-            "channels": [
-                {"account": one.account, "campaign_id": one.campaign_id, "waiting": one.waiting, "due": one.due}
-                for one in self.channels
-            ],
-            "gates": [gate.as_dict() for gate in self.gates],
-            "workers": [
-                {"name": one.name, "seen_at": one.seen_at.isoformat(), "claims": one.claims} for one in self.workers
-            ],
-            "sweep": {"at": _iso(self.swept_at), "by": self.sweeper},
-            "rate": None
-            if self.rate is None
-            else [
-                {"account": one.account, "permits": one.permits, "seconds": one.seconds, "used": one.used}
-                for one in self.rate
-            ],
-        }
+    @property
+    def leads(self) -> Mapping[State, int]:
+        """The number of leads in each state."""
+        return {state: count.value for state, count in self.counts.items()}
 
+    @property
+    def approximate(self) -> tuple[State, ...]:
+        """The states whose number is estimated."""
+        return tuple(state for state, count in self.counts.items() if not count.exact)
 
-def _iso(moment: datetime | None) -> str | None:
-    return None if moment is None else moment.isoformat()
+    @property
+    def sweep(self) -> Mapping[str, str | None]:
+        """When the last sweep was, and which process made it."""
+        return {"at": None if self.swept_at is None else self.swept_at.isoformat(), "by": self.sweeper}
 
 
 _SMALL_BYTES: Final = 64 * 1024 * 1024
@@ -210,56 +197,56 @@ _SWEEP = text("SELECT swept_at, holder FROM dispatcher.sweeps WHERE name = 'swee
 
 
 def read(connection: Connection) -> Overview:
-    """The queue now, without the rate limit, which Redis knows."""
-    waiting = connection.execute(_WAITING).all()
+    """Return the queue now, without the rate limit, which is in Redis."""
+    waiting = connection.execute(_WAITING).mappings().all()
     counts = connection.execute(_COUNTS).one()
     failures = {FailureClass(row.failure_class): row.leads for row in connection.execute(_FAILURES)}
     sweep = connection.execute(_SWEEP).first()
     return Overview(
         at=counts.at,
         counts={
-            State.PENDING: Count(sum(row.waiting for row in waiting)),
+            State.PENDING: Count(sum(row["waiting"] for row in waiting)),
             State.SENDING: Count(counts.sending),
             State.UNKNOWN: Count(counts.unknown),
             State.FAILED: Count(sum(failures.values())),
             **_finished(connection, exact=counts.bytes <= _SMALL_BYTES),
         },
-        due=sum(row.due for row in waiting),
-        oldest_due_at=min((row.oldest_due_at for row in waiting if row.oldest_due_at), default=None),
-        next_due_at=min((row.next_due_at for row in waiting if row.next_due_at), default=None),
+        due=sum(row["due"] for row in waiting),
+        oldest_due_at=min((row["oldest_due_at"] for row in waiting if row["oldest_due_at"]), default=None),
+        next_due_at=min((row["next_due_at"] for row in waiting if row["next_due_at"]), default=None),
         accepted_today=counts.accepted_today,
         failures=failures,
         incidents=counts.incidents,
-        channels=tuple(ChannelWaiting(row.account, row.campaign_id, row.waiting, row.due) for row in waiting),
-        gates=tuple(gate_of(row) for row in connection.execute(_GATES)),
-        workers=tuple(WorkerSeen(row.name, row.seen_at, row.claims) for row in connection.execute(_WORKERS)),
+        channels=tuple(ChannelWaiting.of(row) for row in waiting),
+        gates=tuple(map(GateRecord.of, connection.execute(_GATES).mappings())),
+        workers=tuple(map(WorkerSeen.of, connection.execute(_WORKERS).mappings())),
         swept_at=None if sweep is None else sweep.swept_at,
         sweeper=None if sweep is None else sweep.holder,
     )
 
 
 def workers(connection: Connection) -> Overview:
-    """Who works and who sweeps; nothing is counted."""
+    """Return the workers and the last sweep; leads are not counted."""
     now = connection.execute(text("SELECT now() AS at")).one()
     sweep = connection.execute(_SWEEP).first()
     return Overview(
         at=now.at,
         counts={},
-        workers=tuple(WorkerSeen(row.name, row.seen_at, row.claims) for row in connection.execute(_WORKERS)),
+        workers=tuple(map(WorkerSeen.of, connection.execute(_WORKERS).mappings())),
         swept_at=None if sweep is None else sweep.swept_at,
         sweeper=None if sweep is None else sweep.holder,
     )
 
 
 def gates(connection: Connection) -> tuple[GateRecord, ...]:
-    """Every gate that is not open."""
-    return tuple(gate_of(row) for row in connection.execute(_GATES))
+    """Return every gate that is not open."""
+    return tuple(map(GateRecord.of, connection.execute(_GATES).mappings()))
 
 
 def gates_of(connection: Connection, account: str, campaign_id: int) -> tuple[GateRecord, ...]:
-    """The gates that hold a channel back: the account's first."""
+    """Return the gates that hold a channel back, its account's first."""
     rows = connection.execute(_GATES_OF, {"account": account, "campaign_id": campaign_id})
-    return tuple(gate_of(row) for row in rows)
+    return tuple(map(GateRecord.of, rows.mappings()))
 
 
 def _finished(connection: Connection, *, exact: bool) -> Mapping[State, Count]:
@@ -267,17 +254,3 @@ def _finished(connection: Connection, *, exact: bool) -> Mapping[State, Count]:
     leads = {row.state: row.leads for row in rows}
     finished = (State.ACCEPTED, State.DUPLICATE, State.CANCELLED)
     return {state: Count(leads.get(state.value, 0), exact=exact) for state in finished}
-
-
-def gate_of(row: Row[Any]) -> GateRecord:
-    """The gate that a row describes."""
-    return GateRecord(
-        account=row.account,
-        campaign_id=row.campaign_id,
-        state=GateState(row.state),
-        reason=Reason(row.reason),
-        closed_at=row.closed_at,
-        until=row.until,
-        by=row.by,
-        note=row.note,
-    )

@@ -1,81 +1,302 @@
-"""What an operator may do about a lead: replay, resolve, cancel.
+"""Replaying failed leads: the rule, the write, and `Failures`, which acts on failed leads.
 
-Never a second call by accident: what may have reached the person is replayed only with proof, or because somebody said
-so.
-Every action is one transaction with its line in the audit log, and its refusal says why and what to do next.
+A person is not called twice by accident: a lead whose earlier POST may have worked is replayed only with a fresh proof
+that it did not, or if an operator accepts the risk. The rule is `refusal`; there is no other. A replay takes three
+statements: the facts, which lock the lead; the write; the line in the audit log. A set of leads takes the same three.
 """
 
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Final, Literal, assert_never
+from enum import StrEnum
+from itertools import islice
+from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, text
 
 from dispatcher.broker.doorbell import Bell
-from dispatcher.decisions.states import FailureClass, State
-from dispatcher.errors import DispatcherError, LeadNotFound, NotAllowed
+from dispatcher.decisions.states import State
+from dispatcher.errors import DispatcherError, InvalidLead, LeadNotFound, NotAllowed
 from dispatcher.lead.options import Channel
-from dispatcher.operator import decided, failures
-from dispatcher.operator.decided import Locked
-from dispatcher.operator.failures import MOST_LISTED, FailureFilter, FailureGroup
-from dispatcher.operator.lead_record import FailedLead
-from dispatcher.operator.overview import Count
+from dispatcher.operator import lead_facts, resolve
+from dispatcher.operator.lead_facts import OPEN_FAILURE, STANDS, LeadFacts, refusing_rivals, rival_of
+from dispatcher.operator.resolve import Resolved, why_not_failed
 from dispatcher.store import audit
 from dispatcher.store.database import Database, StatementRefused, translated
-from dispatcher.store.statement import Start
+from dispatcher.store.proof import FIRST_IN_QUEUE, IN_DOUBT_SINCE, PROVEN_AT
+from dispatcher.store.statement import START, Start, start_values
 
-MOST_COUNTED: Final = 1_000_000
-MOST_READ: Final = 10_000
+BATCH: Final = 50
+"""Leads that are replayed in one transaction: their rows are locked until it ends."""
 
-Resolved = Literal["accepted", "dismissed"]
+_TRIES: Final = 3
+
+_REPLAY = text(f"""
+WITH judged AS (
+    SELECT * FROM unnest(CAST(:ids AS uuid[]), CAST(:doubts AS timestamptz[]), CAST(:failures AS bigint[]))
+        AS judged (id, in_doubt_since, failure_id)
+), moved AS (
+    -- A new budget; `resends` stays: at most one automatic resend in a lead's life.
+    UPDATE dispatcher.leads AS lead
+    SET state = 'pending', failure_class = NULL, attempts = 0, first_attempt_at = NULL,
+        -- What rests on a proof goes first and only while that holds; a replay for later is looked up again when due.
+        proven_at = CASE WHEN judged.in_doubt_since IS NOT NULL OR {PROVEN_AT} IS NULL THEN NULL
+            WHEN {START} > now() THEN to_timestamp(0) ELSE {PROVEN_AT} END,
+        due_at = CASE WHEN {START} > now() OR judged.in_doubt_since IS NOT NULL OR {PROVEN_AT} IS NULL THEN {START}
+            ELSE {FIRST_IN_QUEUE} END,
+        expires_at = CASE WHEN lead.expires_at > now() THEN lead.expires_at END,
+        last_error = NULL, finished_at = NULL, resolved_at = NULL, updated_at = now()
+    FROM judged
+    WHERE lead.id = judged.id AND lead.state = 'failed'
+      -- The facts were read as of the start of a statement that may have waited for the lock: if they are others now,
+      -- they are judged again.
+      AND {IN_DOUBT_SINCE} IS NOT DISTINCT FROM judged.in_doubt_since
+      AND {OPEN_FAILURE} IS NOT DISTINCT FROM judged.failure_id
+    RETURNING lead.id
+), closed AS (
+    UPDATE dispatcher.failed_leads AS failure
+    SET resolved_at = now(), resolution = 'replayed', resolved_by = :actor, note = :note
+    FROM moved WHERE failure.lead_id = moved.id AND failure.resolved_at IS NULL
+)
+SELECT id FROM moved
+""")
+
+
+class RefusalKind(StrEnum):
+    """Why a lead is not replayed."""
+
+    NOT_FAILED = "not_failed"
+    IN_DOUBT = "in_doubt"
+    RIVAL = "rival"
+    TWIN = "twin"
+    TIME = "time"
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why a lead is not replayed; `text` says also what to do next."""
+
+    kind: RefusalKind
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class ReplayTerms:
+    """How leads are to be replayed.
+
+    actor            who is responsible, e.g. `ada@ops-1`; written to the audit log
+    even_if_called   also leads whose earlier POST may have worked
+    not_before       they wait until then: an aware time, or a delay by the database's clock
+    failure_id       only if this is the lead's open failure
+    campaign_id      in this campaign instead of theirs; `prepare` has to move them
+    """
+
+    actor: str
+    note: str | None = None
+    even_if_called: bool = False
+    not_before: Start = None
+    failure_id: int | None = None
+    campaign_id: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Replayed:
-    """What a bulk replay did, or with `dry_run` would do."""
+    """The leads that a bulk replay sent again, or with `dry_run` would have, and those refused, with the reason."""
 
     replayed: tuple[UUID, ...] = ()
-    refused: tuple[tuple[UUID, str], ...] = ()  # with the reason
+    refused: tuple[tuple[UUID, str], ...] = ()
     dry_run: bool = False
 
 
+# The rule -------------------------------------------------------------------------------------------------------------
+
+
+def refusal(facts: LeadFacts, terms: ReplayTerms, *, twin: UUID | None = None) -> Refusal | None:
+    """Return why this lead may not be replayed, None if it may. The only place of this rule.
+
+    twin   another lead of the same person and campaign that is replayed before it, in the same set
+    """
+    match facts:
+        case _ if terms.failure_id not in (None, facts.failure_id):
+            return Refusal(RefusalKind.NOT_FAILED, DEALT_WITH)
+        case LeadFacts(state=state) if state is not State.FAILED:
+            return Refusal(RefusalKind.NOT_FAILED, f"Only a failed lead can be replayed; {why_not_failed(facts)}")
+        case LeadFacts(moves=True, in_doubt_since=datetime() as since):
+            return Refusal(RefusalKind.IN_DOUBT, FORGETS.format(since=since, lead_id=facts.id))
+        case LeadFacts(in_doubt_since=datetime() as since) if not terms.even_if_called:
+            return Refusal(
+                RefusalKind.IN_DOUBT,
+                f"The person may have been called: the POST of {since:%Y-%m-%d %H:%M:%S} UTC may have worked. "
+                f"Run `dispatcher lookup {facts.id}` and replay within 10 minutes of a proof that it did not, or "
+                "replay with --even-if-called if a second call is acceptable.",
+            )
+        case LeadFacts(rival=UUID() as rival):
+            return Refusal(RefusalKind.RIVAL, STANDS.format(rival=rival))
+        case LeadFacts(allow_dupplicate=False) if twin is not None:
+            return Refusal(
+                RefusalKind.TWIN,
+                f"Lead {twin} of this selection is for the same person in the same campaign, and only one of them is "
+                "replayed; dismiss the other.",
+            )
+        case LeadFacts(expires_at=datetime() as expires_at) if (
+            terms.not_before is not None and facts.read_at < expires_at <= facts.starts_at
+        ):
+            return Refusal(
+                RefusalKind.TIME,
+                f"It expires at {expires_at:%Y-%m-%d %H:%M:%S} UTC, before it might go; choose an earlier time.",
+            )
+        case _:
+            return None
+
+
+FORGETS: Final = (
+    "The person may have been called: the POST of {since:%Y-%m-%d %H:%M:%S} UTC may have worked, and a change would "
+    "forget for whom. Run `dispatcher lookup {lead_id}` and correct it within 10 minutes of a proof that it did not; "
+    "or dismiss it (`dispatcher resolve`) and submit the corrected lead as a new one, if a second call is acceptable."
+)
+DEALT_WITH: Final = "Another operator dealt with this failure meanwhile; look at the lead again."
+
+
+class Judge:
+    """Judges the leads of one set in their order, so that of several leads of one person only the first is replayed."""
+
+    def __init__(self, terms: ReplayTerms) -> None:
+        self._terms = terms
+        self._taken: dict[tuple[str, int, str], UUID] = {}
+
+    def __call__(self, facts: LeadFacts) -> Refusal | None:
+        """Return why this lead may not be replayed after those before it, None if it may."""
+        taken = self._taken.get(facts.person)
+        refused = refusal(facts, self._terms, twin=None if taken == facts.id else taken)
+        if refused is None and not facts.allow_dupplicate:
+            self._taken[facts.person] = facts.id
+        return refused
+
+
+# The act --------------------------------------------------------------------------------------------------------------
+
+Prepare = Callable[[Connection, LeadFacts], None]
+"""Changes a locked lead that may be replayed, before it is; raises what `change` raises."""
+
+
+@dataclass(slots=True)
+class Batch:
+    """What became of the leads of one transaction: the facts of those replayed, and why the others were refused."""
+
+    replayed: list[LeadFacts] = field(default_factory=list)
+    refused: dict[UUID, DispatcherError] = field(default_factory=dict)
+
+
+def replay_one(connection: Connection, lead_id: UUID, terms: ReplayTerms, prepare: Prepare | None = None) -> LeadFacts:
+    """Replay one lead in the caller's transaction.
+
+    Raises `LeadNotFound`, `NotAllowed`; `StatementRefused` of `leads_one_live` if a rival was committed meanwhile.
+    """
+    batch = _replay(connection, [lead_id], terms, prepare)
+    for error in batch.refused.values():
+        raise error
+    return batch.replayed[0]
+
+
+def replay_each(
+    connection: Connection, lead_ids: Sequence[UUID], terms: ReplayTerms, prepare: Prepare | None = None
+) -> Batch:
+    """Replay each lead that may be, in the caller's transaction. A lead that is refused is not changed.
+
+    All are written at once. With `prepare`, or if a rival of one of them was committed meanwhile, each is written in a
+    savepoint of its own.
+    """
+    if prepare is None:
+        try:
+            with translated(), connection.begin_nested():
+                return _replay(connection, lead_ids, terms)
+        except StatementRefused:
+            pass
+    batch = Batch()
+    for lead_id in sorted(set(lead_ids)):  # leads are locked in the order of their ids
+        try:
+            with translated(), connection.begin_nested():
+                batch.replayed.append(replay_one(connection, lead_id, terms, prepare))
+        except StatementRefused as error:
+            batch.refused[lead_id] = rival_of(connection, lead_id, error)
+        except (LeadNotFound, NotAllowed, InvalidLead) as error:
+            batch.refused[lead_id] = error
+    return batch
+
+
+def _replay(
+    connection: Connection, lead_ids: Sequence[UUID], terms: ReplayTerms, prepare: Prepare | None = None
+) -> Batch:
+    """Facts, write, audit. Leads whose facts were no longer true are judged again: now they are locked."""
+    batch, judge = Batch(), Judge(terms)
+    left = list(dict.fromkeys(lead_ids))
+    for _ in range(_TRIES):
+        judged = _judged(connection, left, terms, judge, lock=True)
+        batch.refused |= judged.refused
+        if prepare is not None:
+            for facts in judged.replayed:
+                prepare(connection, facts)
+        written = _write(connection, judged.replayed, terms)
+        batch.replayed += written
+        left = [facts.id for facts in judged.replayed if facts not in written]
+        if not left:
+            break
+    batch.refused |= {lead_id: NotAllowed("Its attempts are being changed; try again.") for lead_id in left}
+    return batch
+
+
+def _judged(connection: Connection, lead_ids: Sequence[UUID], terms: ReplayTerms, judge: Judge, *, lock: bool) -> Batch:
+    """Return what `replay_each` would do with these leads now."""
+    batch = Batch()
+    found = lead_facts.read(connection, lead_ids, lock=lock, to_campaign=terms.campaign_id, not_before=terms.not_before)
+    known = {facts.id: facts for facts in found}
+    for lead_id in lead_ids:
+        if lead_id not in known:
+            batch.refused[lead_id] = LeadNotFound(lead_id)
+        elif (refused := judge(known[lead_id])) is not None:
+            batch.refused[lead_id] = NotAllowed(refused.text)
+        else:
+            batch.replayed.append(known[lead_id])
+    return batch
+
+
+def _write(connection: Connection, allowed: Sequence[LeadFacts], terms: ReplayTerms) -> list[LeadFacts]:
+    """Move these leads from failed to pending; return those whose facts are still true.
+
+    Raises `StatementRefused` of `leads_one_live` if a rival was committed meanwhile.
+    """
+    if not allowed:
+        return []
+    values = {
+        "ids": [facts.id for facts in allowed],
+        "doubts": [facts.in_doubt_since for facts in allowed],
+        "failures": [facts.failure_id for facts in allowed],
+        "actor": terms.actor,
+        "note": terms.note,
+        **start_values(terms.not_before),
+    }
+    moved = set(connection.execute(_REPLAY, values).scalars())
+    written = [facts for facts in allowed if facts.id in moved]
+    audit.note_all(connection, terms.actor, "replay", {str(facts.id): _detail(facts, terms) for facts in written})
+    return written
+
+
+def _detail(facts: LeadFacts, terms: ReplayTerms) -> Mapping[str, Any]:
+    detail: dict[str, Any] = {"failure_class": facts.failure_class, "note": terms.note}
+    if terms.not_before is not None:
+        detail["not_before"] = str(terms.not_before)
+    if facts.in_doubt_since is not None:
+        detail |= {"even_if_called": True, "in_doubt_since": facts.in_doubt_since.isoformat()}
+    return detail
+
+
 class Failures:
-    """Reads the failed leads and acts on them. `actor` is who is responsible, e.g. `ada@ops-1`."""
+    """Replays, resolves and cancels leads. `actor` is who is responsible, e.g. `ada@ops-1`."""
 
     def __init__(self, database: Database, bell: Bell) -> None:
         self._database = database
         self._bell = bell
-
-    # Reading ----------------------------------------------------------------------------------------------------------
-
-    def failed(
-        self, wanted: FailureFilter, *, limit: int = MOST_LISTED, after: tuple[datetime, int] | None = None
-    ) -> list[FailedLead]:
-        """The failures that the filter matches, the latest first, at most `limit`; `after`: behind that (time, id)."""
-        with self._database.autocommit() as connection:
-            return failures.matching(connection, wanted, limit=limit, after=after)
-
-    def count(self, wanted: FailureFilter) -> Count:
-        """How many failures the filter matches; not exact above a limit, a lower one where each has to be read."""
-        most = MOST_READ if wanted.reads_each else MOST_COUNTED
-        with self._database.autocommit() as connection:
-            count = failures.count_matching(connection, wanted, most=most)
-        return Count(count, exact=count < most)
-
-    def groups(self, wanted: FailureFilter) -> list[FailureGroup]:
-        """The failures that the filter matches, by cause, the most frequent first."""
-        with self._database.autocommit() as connection:
-            return failures.groups(connection, wanted)
-
-    def leads(self, wanted: FailureFilter) -> list[UUID]:
-        """The ids of all leads with an open failure that the filter matches, the longest failed first."""
-        with self._database.autocommit() as connection:
-            return failures.leads_matching(connection, wanted)
-
-    # Acting -----------------------------------------------------------------------------------------------------------
 
     def replay(
         self,
@@ -87,71 +308,20 @@ class Failures:
         not_before: Start = None,
         failure_id: int | None = None,
     ) -> None:
-        """Send a failed lead again, as if it were new. `failure_id`: only if this is still its open failure.
+        """Send a failed lead again, as if it were new.
 
-        not_before   it waits until then: aware, or a delay by the database's clock
+        even_if_called   also if its earlier POST may have worked: the person may be called twice
+        not_before       it waits until then: an aware time, or a delay by the database's clock
+        failure_id       only if this is still its open failure
 
         Raises `LeadNotFound`, and `NotAllowed` for a lead that has not failed, whose earlier POST may have worked
         (unless `even_if_called`, or a look-up proved its absence in the last 10 minutes), whose person another live
         lead stands for, or that expires before it may go.
         """
-
-        def act(connection: Connection) -> Locked:
-            self.check_same(connection, lead_id, failure_id)
-            return self._replay(connection, lead_id, actor, note, even_if_called=even_if_called, not_before=not_before)
-
-        with self._alone(lead_id):
-            lead = self._database.again(act)
-        self._bell.ring(Channel(lead.account, lead.campaign_id))
-
-    def replay_within(
-        self,
-        connection: Connection,
-        lead_id: UUID,
-        *,
-        actor: str,
-        even_if_called: bool = False,
-        note: str | None = None,
-    ) -> None:
-        """`replay` in the caller's transaction, undone alone where it is refused. Nobody is rung: the sweep does it."""
-        with self.apart(connection, lead_id):
-            self._replay(connection, lead_id, actor, note, even_if_called=even_if_called)
-
-    def dismiss_within(self, connection: Connection, lead_id: UUID, *, actor: str, note: str) -> None:
-        """`resolve` as dismissed, in the caller's transaction, undone alone where it is refused."""
-        with self.apart(connection, lead_id):
-            self._resolve(connection, lead_id, "dismissed", note, actor)
-
-    def check_same(self, connection: Connection, lead_id: UUID, failure_id: int | None) -> None:
-        """Refuse if `failure_id` is not the lead's open failure any more: two clicks on one button are one replay.
-
-        Holds the lead until the transaction ends. Raises `LeadNotFound`, `NotAllowed`.
-        """
-        _locked(connection, lead_id)
-        if failure_id is None:
-            return
-        if not any(one.id == failure_id and one.resolved_at is None for one in failures.of_lead(connection, lead_id)):
-            raise NotAllowed("Somebody dealt with this failure meanwhile; look at the lead again.")
-
-    @contextmanager
-    def apart(self, connection: Connection, lead_id: UUID) -> Iterator[None]:
-        """A savepoint: what is refused inside leaves the rest of the transaction as it was."""
-        try:
-            with translated(), connection.begin_nested():
-                yield
-        except StatementRefused as refusal:
-            if refusal.constraint == "leads_one_live":
-                _refuse_rival(connection, lead_id)
-                raise NotAllowed("Another live lead stands for this person; dismiss this one.") from None
-            raise DispatcherError(f"Postgres refused: {refusal}. This is a bug; nothing was changed.") from None
-
-    def check_replay(self, lead_id: UUID, *, even_if_called: bool = False, not_before: Start = None) -> None:
-        """Raise what `replay` would raise now; change nothing."""
-        self._database.again(
-            lambda connection: self._may_replay(
-                connection, lead_id, even_if_called=even_if_called, not_before=not_before
-            )
-        )
+        terms = ReplayTerms(actor, note, even_if_called, not_before, failure_id)
+        with refusing_rivals(self._database, lead_id):
+            facts = self._database.again(replay_one, lead_id, terms)
+        self._bell.ring(facts.channel)
 
     def replay_all(
         self,
@@ -164,192 +334,50 @@ class Failures:
         dry_run: bool = False,
         progress: Callable[[], None] = lambda: None,
     ) -> Replayed:
-        """Replay each by the rules of `replay`, each in a transaction of its own; `dry_run` only asks.
+        """Replay each lead by the rules of `replay`, 50 in a transaction; `dry_run` only judges.
 
-        Never raises for one lead: it is listed with the reason. `progress` is called after each.
+        No refusal is raised: it is listed with its reason. `progress` is called after each lead. Each channel is rung
+        once, at the end, also if Postgres is lost in between: the transactions before that are committed.
         """
+        terms = ReplayTerms(actor, note, even_if_called, not_before)
         replayed: list[UUID] = []
         refused: list[tuple[UUID, str]] = []
-        for lead_id in dict.fromkeys(lead_ids):
-            try:
+        channels: dict[Channel, None] = {}
+        judge = Judge(terms)
+        try:
+            start_values(not_before)
+        except NotAllowed as fault:
+            return Replayed(refused=tuple((one, str(fault)) for one in dict.fromkeys(lead_ids)), dry_run=dry_run)
+        try:
+            for some in _batches(dict.fromkeys(lead_ids)):
                 if dry_run:
-                    self.check_replay(lead_id, even_if_called=even_if_called, not_before=not_before)
+                    batch = self._database.again(_judged, some, terms, judge, lock=False)
                 else:
-                    self.replay(lead_id, actor=actor, even_if_called=even_if_called, note=note, not_before=not_before)
-            except (LeadNotFound, NotAllowed) as refusal:
-                refused.append((lead_id, str(refusal)))
-            else:
-                replayed.append(lead_id)
-            progress()
+                    batch = self._database.again(replay_each, some, terms)
+                    channels |= dict.fromkeys(facts.channel for facts in batch.replayed)
+                replayed += (facts.id for facts in batch.replayed)
+                refused += ((lead_id, str(error)) for lead_id, error in batch.refused.items())
+                for _ in some:
+                    progress()
+        finally:
+            for channel in channels:
+                self._bell.ring(channel)
         return Replayed(tuple(replayed), tuple(refused), dry_run=dry_run)
 
     def resolve(self, lead_id: UUID, as_: Resolved, *, note: str, actor: str) -> None:
-        """Decide what nobody else can: `accepted`, Voicery has it; `dismissed`, it needs no attention any more.
+        """Record an operator's decision: `accepted`, Voicery has it; `dismissed`, it needs no attention any more.
 
-        Raises `LeadNotFound`; `NotAllowed` without a note, or where the lead's state leaves nothing to decide.
+        Raises `LeadNotFound`; `NotAllowed` without a note, or if the lead's state leaves nothing to decide.
         """
-        if not note.strip():
-            raise NotAllowed("A resolution needs a note that says how you know; add one.")
-        with self._alone(lead_id):
-            self._database.again(lambda connection: self._resolve(connection, lead_id, as_, note.strip(), actor))
+        with refusing_rivals(self._database, lead_id):
+            self._database.again(resolve.resolve, lead_id, as_, note=note, actor=actor)
 
     def cancel(self, lead_id: UUID, *, actor: str) -> None:
         """Withdraw a lead that has not been claimed. Raises `LeadNotFound`, `NotAllowed` with the reason."""
-        self._database.again(lambda connection: self._cancel(connection, lead_id, actor))
-
-    # In the transaction -----------------------------------------------------------------------------------------------
-
-    def _replay(
-        self,
-        connection: Connection,
-        lead_id: UUID,
-        actor: str,
-        note: str | None,
-        *,
-        even_if_called: bool,
-        not_before: Start = None,
-    ) -> Locked:
-        lead, doubt = self._may_replay(connection, lead_id, even_if_called=even_if_called, not_before=not_before)
-        decided.replay(connection, lead, actor=actor, note=note, not_before=not_before, overruled=doubt is not None)
-        detail: dict[str, Any] = {"failure_class": lead.failure_class, "note": note}
-        if not_before is not None:
-            detail["not_before"] = str(not_before)
-        if doubt is not None:
-            detail |= {"even_if_called": True, "in_doubt_since": doubt.isoformat()}
-        audit.note(connection, actor, "replay", str(lead_id), detail)
-        return lead
-
-    def _may_replay(
-        self, connection: Connection, lead_id: UUID, *, even_if_called: bool, not_before: Start = None
-    ) -> tuple[Locked, datetime | None]:
-        """The lead and, if somebody takes the risk, since when it is in doubt. Raises `LeadNotFound`, `NotAllowed`."""
-        lead = _locked(connection, lead_id)
-        if lead.state is not State.FAILED:
-            raise NotAllowed(f"Only a failed lead can be replayed; {_why_not_failed(lead)}")
-        doubt = decided.in_doubt_since(connection, lead)
-        if doubt is not None and not even_if_called:
-            raise NotAllowed(
-                f"The person may have been called: the POST of {doubt:%Y-%m-%d %H:%M:%S} UTC may have worked. "
-                f"Run `dispatcher lookup {lead_id}` and replay within 10 minutes of a proof that it did not, or replay "
-                "with --even-if-called if a second call is acceptable."
-            )
-        _refuse_rival(connection, lead_id)
-        _refuse_too_late(connection, lead_id, not_before)
-        return lead, doubt
-
-    def _resolve(self, connection: Connection, lead_id: UUID, as_: Resolved, note: str, actor: str) -> None:
-        lead = _locked(connection, lead_id)
-        decide = self._accept if as_ == "accepted" else self._dismiss
-        if not decide(connection, lead, note, actor):
-            raise NotAllowed(f"{_resolvable(as_)}; {_why_not_failed(lead)}")
-        detail = {"as": as_, "note": note, "from": lead.state}
-        audit.note(connection, actor, "resolve", str(lead_id), detail)
-
-    def _accept(self, connection: Connection, lead: Locked, note: str, actor: str) -> bool:
-        if lead.state is State.FAILED:
-            _refuse_rival(connection, lead.id)
-        return decided.accept(connection, lead, actor=actor, note=note)
-
-    def _dismiss(self, connection: Connection, lead: Locked, note: str, actor: str) -> bool:
-        if lead.state is State.UNKNOWN:
-            return decided.give_up(connection, lead, actor=actor, note=note)
-        return decided.dismiss(connection, lead, actor=actor, note=note)
-
-    def _cancel(self, connection: Connection, lead_id: UUID, actor: str) -> None:
-        lead = _locked(connection, lead_id)
-        if not decided.cancel(connection, lead_id):
-            raise NotAllowed(f"Only a pending lead can be cancelled; {_why_not_pending(lead)}")
-        audit.note(connection, actor, "cancel", str(lead_id), {})
-
-    @contextmanager
-    def _alone(self, lead_id: UUID) -> Iterator[None]:
-        """The unique index is the rule of one live lead; who loses the race for it is told against whom."""
-        try:
-            yield
-        except StatementRefused as refusal:
-            if refusal.constraint != "leads_one_live":
-                raise DispatcherError(f"Postgres refused: {refusal}. This is a bug; nothing was changed.") from None
-            with self._database.autocommit() as connection:
-                _refuse_rival(connection, lead_id)
-            raise NotAllowed("Another lead of this person became live and is gone again; try once more.") from None
+        self._database.again(resolve.cancel, lead_id, actor=actor)
 
 
-def _locked(connection: Connection, lead_id: UUID) -> Locked:
-    lead = decided.lock(connection, lead_id)
-    if lead is None:
-        raise LeadNotFound(lead_id)
-    return lead
-
-
-def _refuse_rival(connection: Connection, lead_id: UUID) -> None:
-    rival = decided.rival(connection, lead_id)
-    if rival is not None:
-        raise NotAllowed(
-            f"Lead {rival} already stands for this person in this campaign; dismiss this one, or cancel that one first."
-        )
-
-
-def _refuse_too_late(connection: Connection, lead_id: UUID, not_before: Start) -> None:
-    expires_at = None if not_before is None else decided.expires_before(connection, lead_id, not_before)
-    if expires_at is not None:
-        raise NotAllowed(
-            f"It expires at {expires_at:%Y-%m-%d %H:%M:%S} UTC, before it might go; choose an earlier time."
-        )
-
-
-def _resolvable(as_: Resolved) -> str:
-    match as_:
-        case "accepted":
-            return "Only a lead whose outcome is unknown can be resolved as accepted"
-        case "dismissed":
-            return "Only an open failure or an unknown lead can be dismissed"
-        case _ as never:
-            assert_never(never)
-
-
-def _why_not_failed(lead: Locked) -> str:
-    match lead.state:
-        case State.PENDING:
-            return "this one is pending and goes by itself."
-        case State.SENDING:
-            return "this one is on its way; ask again in a minute."
-        case State.UNKNOWN:
-            return f"this one is unknown and is being looked up; `dispatcher explain {lead.id}` tells how far that is."
-        case State.ACCEPTED:
-            return "this one was accepted: Voicery has it."
-        case State.DUPLICATE:
-            return f"this one is a duplicate{_of(lead)}; submit it with allow_dupplicate=true if both are wanted."
-        case State.FAILED if lead.dismissed:
-            return "this failure has been dismissed already."
-        case State.FAILED if lead.failure_class is not FailureClass.OUTCOME_UNKNOWN:
-            return f"this one failed as {lead.failure_class}, which means that Voicery does not have it; dismiss it."
-        case State.FAILED:
-            return "this one has failed."
-        case State.CANCELLED:
-            return "this one was cancelled; submit it anew."
-        case _ as never:
-            assert_never(never)
-
-
-def _why_not_pending(lead: Locked) -> str:
-    match lead.state:
-        case State.PENDING:
-            return "this one was claimed just now."
-        case State.SENDING:
-            return "this one is on its way to Voicery and can no longer be held back."
-        case State.UNKNOWN:
-            return "this one has been sent, and whether it arrived is being looked up."
-        case State.ACCEPTED:
-            return "this one was accepted; withdraw it at Voicery."
-        case State.DUPLICATE:
-            return f"this one is a duplicate{_of(lead)} and calls nobody."
-        case State.FAILED:
-            return "this one has failed and calls nobody; dismiss it with `dispatcher resolve`."
-        case State.CANCELLED:
-            return "this one is cancelled already."
-        case _ as never:
-            assert_never(never)
-
-
-def _of(lead: Locked) -> str:
-    return "" if lead.duplicate_of is None else f" of lead {lead.duplicate_of}"
+def _batches(lead_ids: Iterable[UUID]) -> Iterator[list[UUID]]:
+    remaining = iter(lead_ids)
+    while batch := list(islice(remaining, BATCH)):
+        yield batch

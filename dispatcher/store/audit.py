@@ -1,4 +1,4 @@
-"""The audit log: every action of an operator, written in the transaction of the action."""
+"""The audit log and the incidents, written: the first in the transaction of an operator's action."""
 
 from collections.abc import Mapping
 from enum import StrEnum
@@ -9,15 +9,21 @@ from sqlalchemy import Connection, text
 
 _NOTE = text("""
 INSERT INTO dispatcher.audit_log (actor, action, subject, detail)
-VALUES (:actor, :action, :subject, CAST(:detail AS jsonb))
+SELECT :actor, :action, line.subject, line.detail
+FROM jsonb_to_recordset(CAST(:lines AS jsonb)) AS line (subject text, detail jsonb)
 """)
 
 
 def note(connection: Connection, actor: str, action: str, subject: str, detail: Mapping[str, object]) -> None:
-    """Say who did what to what. `detail` holds no personal data."""
-    connection.execute(
-        _NOTE, {"actor": actor, "action": action, "subject": subject, "detail": orjson.dumps(dict(detail)).decode()}
-    )
+    """Write down who did what to what. `detail` holds no personal data."""
+    note_all(connection, actor, action, {subject: detail})
+
+
+def note_all(connection: Connection, actor: str, action: str, details: Mapping[str, Mapping[str, object]]) -> None:
+    """Write down one action on several subjects, each with its detail, by one statement."""
+    lines = [{"subject": subject, "detail": dict(detail)} for subject, detail in details.items()]
+    if lines:
+        connection.execute(_NOTE, {"actor": actor, "action": action, "lines": orjson.dumps(lines).decode()})
 
 
 _OPEN = text("""
@@ -28,7 +34,7 @@ RETURNING id
 
 
 class IncidentKind(StrEnum):
-    """What happened."""
+    """The kinds of incidents."""
 
     CALLED_TWICE = "called_twice"  # two leads at Voicery stand for one of ours
     ID_ALREADY_HELD = "id_already_held"  # a POST with allow_dupplicate=true was answered with another lead's id

@@ -5,7 +5,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Final, TypeVar
+from typing import Concatenate, Final, ParamSpec, TypeVar
 
 import psycopg
 from sqlalchemy import Connection, Engine, create_engine
@@ -15,6 +15,10 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from dispatcher.errors import StoreUnavailable
 
 T = TypeVar("T")
+P = ParamSpec("P")
+
+Query = Callable[Concatenate[Connection, P], T]
+"""A function that runs statements on the connection that it is given first."""
 
 _SESSION_OPTIONS: Final = (
     "-c synchronous_commit=on"  # a claim must survive a crash before its POST may leave
@@ -140,17 +144,26 @@ class Database:
                 engine.dispose()
                 raise
 
-    def again(self, action: Callable[[Connection], T]) -> T:
-        """Run `action` in a transaction, and once more after a deadlock or lock timeout (five times at the most)."""
+    def read(self, query: Query[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        """Return what `query(connection, …)` returns on a connection of `autocommit`."""
+        with self.autocommit() as connection:
+            return query(connection, *args, **kwargs)
+
+    def again(self, action: Query[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        """Return what `action(connection, …)` returns in a transaction.
+
+        After a deadlock or a lock timeout the transaction is repeated, five times in all. Raises `StoreUnavailable`
+        after that.
+        """
         for _ in range(_TRIES - 1):
             try:
                 with self.transaction() as connection:
-                    return action(connection)
+                    return action(connection, *args, **kwargs)
             except TryAgain:
                 continue
         try:
             with self.transaction() as connection:
-                return action(connection)
+                return action(connection, *args, **kwargs)
         except TryAgain as error:
             raise StoreUnavailable("Postgres kept refusing a lock; find the long transaction and end it.") from error
 

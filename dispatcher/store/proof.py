@@ -1,6 +1,54 @@
-"""How a proof that a POST had no effect is kept, and what it allows: SQL that look-ups and replays share."""
+"""Which POSTs may have reached the person, and what a proof that one did not allows: one rule, as fragments of SQL.
 
+Look-ups, replays, previews, deliveries and the sweep use them; none has a condition of its own.
+"""
+
+from datetime import timedelta
 from typing import Final
+
+PROOF_HOLDS: Final = timedelta(minutes=10)
+"""How long after a look-up its proof of absence allows a replay: later, a lead that Voicery created meanwhile could be
+created twice."""
+
+ASKED_AT: Final = "CAST({attempt}.evidence -> 'lookups' -> -1 ->> 'at' AS timestamptz)"
+"""When Voicery's list was last asked for an attempt."""
+
+_ANSWER_LOST: Final = "{attempt}.outcome IN ('unknown', 'created_id_unknown')"
+_PROVEN: Final = "coalesce({attempt}.evidence -> 'proof' = 'true'::jsonb, false)"
+
+
+def unproven(attempt: str) -> str:
+    """Return the condition that the answer of an attempt was lost and no look-up has proved that it had no effect."""
+    return f"({_ANSWER_LOST} AND NOT {_PROVEN})".format(attempt=attempt)
+
+
+_RULE: Final = f"""(
+    -- The time of the latest POST of `lead` that may have worked; NULL if none may have.
+    SELECT max({{attempt}}.started_at) FROM dispatcher.lead_attempts AS {{attempt}}
+    WHERE {{attempt}}.lead_id = lead.id AND (
+        -- Voicery answered yes, late: no look-up disproves that.
+        {{attempt}}.evidence -> 'late_answer' ->> 'outcome' IN ('accepted', 'created_id_unknown')
+        OR (
+            ({_ANSWER_LOST} OR (lead.failure_class = 'outcome_unknown' AND {{attempt}}.id = lead.attempt_id))
+            -- Proof of absence clears an earlier attempt for good, because a later POST was made on the strength of it;
+            -- the latest attempt only while the proof is fresh.
+            AND NOT ({_PROVEN} AND (
+                {{attempt}}.id IS DISTINCT FROM lead.attempt_id
+                OR coalesce({ASKED_AT} > now() - interval '{PROOF_HOLDS.total_seconds():.0f} s', false)
+            ))
+        )
+    )
+)"""
+
+IN_DOUBT_SINCE: Final = _RULE.format(attempt="attempt")
+"""A scalar subquery that belongs to a row `lead` of `dispatcher.leads`."""
+
+PROVEN_AT: Final = f"""(
+    -- Of several attempts whose absence was proven, the proof that is the oldest. NULL: nothing rests on a proof.
+    SELECT min({ASKED_AT}) FROM dispatcher.lead_attempts AS {{attempt}}
+    WHERE {{attempt}}.lead_id = lead.id AND {_ANSWER_LOST} AND {_PROVEN}
+)""".format(attempt="past")
+"""When the proof was made on whose word `lead` may be sent again."""
 
 FIRST_IN_QUEUE: Final = """least(now(), (
     SELECT min(waiting.due_at) FROM dispatcher.leads AS waiting
@@ -8,14 +56,3 @@ FIRST_IN_QUEUE: Final = """least(now(), (
       AND waiting.priority = lead.priority
 ) - interval '1 ms')"""
 """A due time before that of every lead that waits in the channel of `lead` with its priority: a proof grows old."""
-
-ASKED_AT: Final = "CAST({attempt}.evidence -> 'lookups' -> -1 ->> 'at' AS timestamptz)"
-"""When Voicery's list was last asked for an attempt."""
-
-PROVEN_AT: Final = f"""(
-    -- Of several attempts whose absence was proven, the proof that is the oldest. NULL: nothing rests on a proof.
-    SELECT min({ASKED_AT.format(attempt="past")}) FROM dispatcher.lead_attempts AS past
-    WHERE past.lead_id = lead.id AND past.outcome IN ('unknown', 'created_id_unknown')
-      AND past.evidence -> 'proof' = 'true'::jsonb
-)"""
-"""When the proof was made on whose word `lead` may be sent again."""

@@ -9,6 +9,7 @@ from sqlalchemy import Connection, text
 
 from dispatcher.lead.options import Channel
 from dispatcher.store.accounts import WAITING_CHANNELS
+from dispatcher.store.proof import unproven
 
 BATCH: Final = 500
 
@@ -90,7 +91,7 @@ _EXPIRED = text("""
 SELECT id FROM dispatcher.leads WHERE state = 'pending' AND expires_at <= now() ORDER BY expires_at LIMIT :most
 """)
 
-_EXPIRE = text("""
+_EXPIRE = text(f"""
 WITH picked AS (
     SELECT id FROM dispatcher.leads
     WHERE id = ANY (CAST(:ids AS uuid[])) AND state = 'pending' AND expires_at <= now()
@@ -100,8 +101,7 @@ WITH picked AS (
     -- Sent before and pending again without proof, because a setting or a person said so: it stays a lead in doubt.
     SELECT picked.id, EXISTS (
         SELECT FROM dispatcher.lead_attempts AS past
-        WHERE past.lead_id = picked.id AND past.outcome IN ('unknown', 'created_id_unknown')
-          AND (past.evidence -> 'proof') IS DISTINCT FROM 'true'::jsonb
+        WHERE past.lead_id = picked.id AND {unproven("past")}
     ) AS in_doubt
     FROM picked
 ), moved AS (

@@ -16,7 +16,7 @@ from dispatcher.cli.app import app
 from dispatcher.cli.doctor import Check, Verdict
 from dispatcher.cli.doctor_checks import judge_bloat, judge_doorbells, judge_greeting, judge_limits, judge_transactions
 from dispatcher.decisions.reply import Reply
-from dispatcher.operator.health import Pulse
+from dispatcher.operator.health import Heartbeat
 from dispatcher.store.postgres import Limits, LongTransaction, TableSize
 
 
@@ -96,16 +96,16 @@ def test_a_server_without_autovacuum_or_free_connections_is_told() -> None:
 @pytest.mark.parametrize(
     ("pulse", "verdict"),
     [
-        (Pulse(due_age=600, served_age=500, worker_age=3), Verdict.BAD),
-        (Pulse(due_age=600, served_age=None, worker_age=3), Verdict.BAD),
-        (Pulse(due_age=600, served_age=500, worker_age=300), Verdict.DOUBTFUL),
-        (Pulse(due_age=600, served_age=2, worker_age=3), Verdict.GOOD),
-        (Pulse(due_age=600, served_age=500, worker_age=3, sending=1), Verdict.GOOD),
-        (Pulse(due_age=5, served_age=500, worker_age=3), Verdict.GOOD),
-        (Pulse(), Verdict.GOOD),
+        (Heartbeat(due_age=600, served_age=500, worker_age=3), Verdict.BAD),
+        (Heartbeat(due_age=600, served_age=None, worker_age=3), Verdict.BAD),
+        (Heartbeat(due_age=600, served_age=500, worker_age=300), Verdict.DOUBTFUL),
+        (Heartbeat(due_age=600, served_age=2, worker_age=3), Verdict.GOOD),
+        (Heartbeat(due_age=600, served_age=500, worker_age=3, sending=1), Verdict.GOOD),
+        (Heartbeat(due_age=5, served_age=500, worker_age=3), Verdict.GOOD),
+        (Heartbeat(), Verdict.GOOD),
     ],
 )
-def test_doorbells_are_lost_where_workers_live_and_nobody_comes(pulse: Pulse, verdict: Verdict) -> None:
+def test_doorbells_are_lost_where_workers_live_and_nobody_comes(pulse: Heartbeat, verdict: Verdict) -> None:
     assert judge_doorbells(pulse).verdict is verdict
 
 

@@ -17,7 +17,7 @@ from dispatcher.cli.app import app
 from dispatcher.config.urls import normal_database_url
 from dispatcher.console import filters as console_filters
 from dispatcher.errors import DispatcherError, NotAllowed
-from dispatcher.operator.failures import FailureFilter
+from dispatcher.operator.failure_filter import FailureFilter
 from dispatcher.store.database import Database
 from tests.support.rows import ADA, BOB, Rows
 

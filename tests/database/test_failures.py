@@ -12,7 +12,9 @@ from sqlalchemy import text
 from dispatcher.config.urls import normal_database_url
 from dispatcher.decisions.states import FailureClass
 from dispatcher.errors import LeadNotFound, NotAllowed
-from dispatcher.operator.failures import FailureFilter
+from dispatcher.operator import failures as queries
+from dispatcher.operator.failure_filter import FailureFilter
+from dispatcher.operator.failures import FailedLead
 from dispatcher.operator.replay import Failures
 from dispatcher.store.database import Database
 from tests.support.doubles import Bell
@@ -37,6 +39,10 @@ def bell() -> Bell:
 @pytest.fixture
 def failures(rows: Rows, bell: Bell) -> Failures:
     return Failures(rows.database, bell)
+
+
+def listed(rows: Rows, wanted: FailureFilter) -> list[FailedLead]:
+    return rows.database.read(queries.matching, wanted)
 
 
 def proof(minutes_ago: float = 1) -> dict[str, Any]:
@@ -80,7 +86,7 @@ def test_a_replayed_lead_may_fail_again_with_a_row_of_its_own(failures: Failures
         id=lead_id,
     )
 
-    assert [one.failure_class for one in failures.failed(FailureFilter())] == [FailureClass.EXPIRED]
+    assert [one.failure_class for one in listed(rows, FailureFilter())] == [FailureClass.EXPIRED]
 
 
 def test_a_replay_forgets_an_expiry_that_has_passed_and_keeps_one_to_come(failures: Failures, rows: Rows) -> None:
@@ -119,8 +125,8 @@ def test_a_time_that_has_passed_is_now(failures: Failures, rows: Rows) -> None:
 def test_a_lead_that_expires_before_its_time_is_refused(failures: Failures, rows: Rows) -> None:
     lead_id = rows.failed(expires_at=datetime.now(UTC) + timedelta(hours=1))
 
-    with pytest.raises(NotAllowed, match="before it might go"):
-        failures.check_replay(lead_id, not_before=timedelta(hours=2))
+    ((_, why),) = failures.replay_all([lead_id], actor=ACTOR, not_before=timedelta(hours=2), dry_run=True).refused
+    assert "before it might go" in why
     with pytest.raises(NotAllowed, match="before it might go"):
         failures.replay(lead_id, actor=ACTOR, not_before=timedelta(hours=2))
 
@@ -361,8 +367,8 @@ def test_a_dismissed_failure_needs_no_attention_and_stays_failed(failures: Failu
     lead, failure = rows.of(lead_id), rows.failure_of(lead_id)
     assert (lead.state, lead.resolved_at is not None) == ("failed", True)
     assert (failure.resolution, failure.resolved_by, failure.note) == ("dismissed", ACTOR, "test data")
-    assert failures.failed(FailureFilter()) == []
-    assert [one.lead_id for one in failures.failed(FailureFilter(resolved=True))] == [lead_id]
+    assert listed(rows, FailureFilter()) == []
+    assert [one.lead_id for one in listed(rows, FailureFilter(resolved=True))] == [lead_id]
     with pytest.raises(NotAllowed, match="has been dismissed already"):
         failures.resolve(lead_id, "dismissed", note="again", actor=ACTOR)
 
@@ -470,26 +476,26 @@ def test_filters(failures: Failures, rows: Rows, wanted: FailureFilter, found: s
         rows.failed("expired", phone=BOB, message="It expired.", fingerprint="f2"): "c",
     }
 
-    assert {leads[one.lead_id] for one in failures.failed(wanted)} == found
-    assert {leads[lead_id] for lead_id in failures.leads(wanted)} == found
-    assert sum(group.leads for group in failures.groups(wanted)) == len(found)
+    assert {leads[one.lead_id] for one in listed(rows, wanted)} == found
+    assert {leads[lead_id] for lead_id in rows.database.read(queries.leads_matching, wanted)} == found
+    assert sum(group.leads for group in rows.database.read(queries.groups, wanted)) == len(found)
 
 
-def test_equal_causes_are_one_group_the_largest_first(failures: Failures, rows: Rows) -> None:
+def test_equal_causes_are_one_group_the_largest_first(rows: Rows) -> None:
     rows.failed("expired", phone=BOB, message="It expired.", fingerprint="f2")
     rows.failed(campaign_id=7, message="Voicery refused the phone number: older.")
     rows.failed(message="Voicery refused the phone number: newer.")
 
-    first, second = failures.groups(FailureFilter())
+    first, second = rows.database.read(queries.groups, FailureFilter())
 
     assert (first.leads, first.campaigns, first.failure_class) == (2, (7, 42), FailureClass.REJECTED)
     assert first.message == "Voicery refused the phone number: newer."
     assert (second.leads, second.fingerprint) == (1, "f2")
 
 
-def test_a_failed_lead_shows_nobody_unless_asked(failures: Failures, rows: Rows) -> None:
+def test_a_failed_lead_shows_nobody_unless_asked(rows: Rows) -> None:
     rows.failed()
-    (one,) = failures.failed(FailureFilter())
+    (one,) = listed(rows, FailureFilter())
 
     assert ADA not in repr(one)
     assert ADA not in str(one.as_dict())

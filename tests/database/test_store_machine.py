@@ -19,7 +19,7 @@ from dispatcher.decisions.states import State
 from dispatcher.delivery import results
 from dispatcher.delivery.claims import Claimed
 from dispatcher.lookup import doubts
-from dispatcher.operator import decided
+from dispatcher.operator.replay import ReplayTerms, replay_each
 from dispatcher.store.database import StatementRefused
 from dispatcher.sweep import repairs
 from tests.database.queue import Queue, accepted, rejected, result, unknown
@@ -122,12 +122,9 @@ class StoreMachine(RuleBasedStateMachine):
         lead = data.draw(st.sampled_from(failed))
         try:
             with self.queue.database.transaction() as connection:
-                locked = decided.lock(connection, lead.id)
-                assert locked is not None
-                if decided.in_doubt_since(connection, locked) is not None:
-                    self.overruled.add(lead.id)
-                if decided.rival(connection, lead.id) is None:
-                    decided.replay(connection, locked, actor="test", note=None)
+                for facts in replay_each(connection, [lead.id], ReplayTerms("test", even_if_called=True)).replayed:
+                    if facts.in_doubt_since is not None:
+                        self.overruled.add(lead.id)
         except StatementRefused as refusal:
             _expect(refusal, "leads_one_live")
 

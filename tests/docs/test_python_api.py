@@ -11,7 +11,7 @@ import pytest
 
 import dispatcher
 from dispatcher.config.urls import normal_database_url
-from dispatcher.operator.failures import FailureFilter
+from dispatcher.operator.failure_filter import FailureFilter
 from dispatcher.store.database import Database
 from tests.support.rows import Rows
 

@@ -20,9 +20,12 @@ from dispatcher.decisions.outcome import Kind
 from dispatcher.decisions.reply import CreatedContact
 from dispatcher.decisions.states import FailureClass, State
 from dispatcher.errors import IdempotencyConflict, NotAllowed
+from dispatcher.importing import imports
 from dispatcher.lookup import doubts
 from dispatcher.metrics.server import probe, scrape
-from dispatcher.operator.failures import FailureFilter
+from dispatcher.operator import activity, audit_log, corrections, incidents, lead_search
+from dispatcher.operator import overview as overviews
+from dispatcher.operator.failure_filter import FailureFilter
 from dispatcher.operator.operation_work import OperationKind
 from dispatcher.sweep.sweep import Sweep
 from dispatcher.wiring import Services
@@ -143,7 +146,7 @@ def cancel_and_correct(world: World) -> None:
     world.dispatcher.cancel(lead_id(2), actor=ACTOR)
     world.dispatcher.corrections.correct(lead_id(12), {"phone_number": NEW}, actor=ACTOR)
     assert (world.state(2), world.state(12)) == ("cancelled", "pending")
-    assert len(world.dispatcher.ledgers.revisions(lead_id(12))) == 1
+    assert len(world.database.read(corrections.revisions, lead_id(12))) == 1
 
 
 def sweep(world: World) -> None:
@@ -230,20 +233,20 @@ def read(world: World) -> None:
     assert {one.failure_class for one in world.dispatcher.failed()} == set(FailureClass)
     assert len(world.dispatcher.failed(resolved=True)) == 5
     assert world.dispatcher.failed_groups()
-    ledgers = world.dispatcher.ledgers
-    assert len(ledgers.incidents()) == 4
-    assert len(ledgers.audit()) >= 2
-    assert [one.file_name for one in ledgers.imports()] == ["broken.csv", "leads.csv"]
-    assert ledgers.gates()
-    assert ledgers.search("+12025550109")
-    assert ledgers.activity().accepted_per_minute >= 0
+    read = world.database.read
+    assert len(read(incidents.latest)) == 4
+    assert len(read(audit_log.entries)) >= 2
+    assert [one.file_name for one in read(imports.latest)] == ["broken.csv", "leads.csv"]
+    assert read(overviews.gates)
+    assert read(lead_search.search, "+12025550109")
+    assert read(activity.read).accepted_per_minute >= 0
     assert world.dispatcher.campaigns.all()
-    assert world.dispatcher.watch.throughput(seconds=10**9)
+    assert read(activity.throughput, seconds=10**9)
 
 
 def scrape_and_probe(world: World) -> None:
     assert b"dispatcher_leads" in scrape(world.services).text()
-    assert probe(world.database).pulse is not None
+    assert probe(world.database).heartbeat is not None
 
 
 FLOWS: Final = (

@@ -11,7 +11,8 @@ from dispatcher.decisions.gate import GateState
 from dispatcher.decisions.outcome import Kind, Reason
 from dispatcher.decisions.states import FailureClass, Resolution, State
 from dispatcher.operator.explain import explain
-from dispatcher.operator.lead_record import AttemptRecord, FailedLead, LeadRecord
+from dispatcher.operator.failures import FailedLead
+from dispatcher.operator.lead_record import AttemptRecord, LeadRecord
 from dispatcher.operator.overview import GateRecord
 
 NOW = datetime(2026, 11, 23, 14, 10, 0, tzinfo=UTC)

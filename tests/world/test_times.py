@@ -11,7 +11,7 @@ from dispatcher.errors import InvalidLead, NotAllowed
 from dispatcher.importing.row import moment_of_cell
 from dispatcher.lead.candidate import earliest, latest
 from dispatcher.lead.options import SubmitOptions
-from dispatcher.operator.failures import FailureFilter
+from dispatcher.operator.failure_filter import FailureFilter
 from dispatcher.store.statement import first_id, start_values
 
 BERLIN, NEW_YORK = ZoneInfo("Europe/Berlin"), ZoneInfo("America/New_York")

@@ -15,8 +15,10 @@ from dispatcher.console.auth import Role
 from dispatcher.console.filters import Filters
 from dispatcher.console.visit import BadRequest, Form, Visit, start_of
 from dispatcher.errors import NotAllowed
-from dispatcher.operator.failures import FailureFilter
+from dispatcher.operator import failures
+from dispatcher.operator.failure_filter import FailureFilter
 from dispatcher.operator.operation_work import OperationKind
+from dispatcher.store import audit
 
 TYPED_ABOVE: Final = 100
 """More leads than this, and the number has to be typed."""
@@ -73,14 +75,14 @@ def export(visit: Visit) -> Response:
     kind = visit.form.get("format")
     if kind not in {"csv", "json"}:
         raise BadRequest("Export as csv or json.")
-    found = visit.services.failures.failed(asked.wanted, limit=EXPORT_MOST)
+    found = visit.services.database.read(failures.matching, asked.wanted, limit=EXPORT_MOST)
     detail = {
         "format": kind,
         "rows": len(found),
         "whole_numbers": visit.shows_numbers,
         "filters": asked.wanted.as_dict(),
     }
-    visit.services.ledgers.note(visit.actor, "export", "failed_leads", detail)
+    visit.services.database.again(audit.note, visit.actor, "export", "failed_leads", detail)
     return files.response(found, kind, reveal=visit.shows_numbers)
 
 

@@ -5,13 +5,14 @@ from starlette.responses import Response
 from dispatcher.console.visit import BadRequest, Visit
 from dispatcher.errors import NotAllowed
 from dispatcher.lead.options import ACCOUNT_NAME
+from dispatcher.operator import overview
 
 
 def show(visit: Visit) -> Response:
     """All campaigns, and the gates of whole accounts."""
     campaigns = visit.services.campaigns.all()
     accounts = sorted({campaign.account for campaign in campaigns} | set(visit.services.settings.accounts))
-    shut = {gate.account: gate for gate in visit.services.ledgers.gates() if gate.campaign_id is None}
+    shut = {gate.account: gate for gate in visit.services.database.read(overview.gates) if gate.campaign_id is None}
     return visit.page(
         "campaigns.html", campaigns=campaigns, accounts=accounts, shut=shut, limits=visit.services.settings.rate_limit
     )

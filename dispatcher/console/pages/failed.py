@@ -8,8 +8,8 @@ from starlette.responses import Response
 from dispatcher.console import filters
 from dispatcher.console.visit import BadRequest, Visit
 from dispatcher.decisions.states import FailureClass
-from dispatcher.operator.failures import advice
-from dispatcher.operator.lead_record import FailedLead
+from dispatcher.operator import failures
+from dispatcher.operator.failures import FailedLead, advice
 from dispatcher.operator.overview import Count
 
 PAGE_ROWS: Final = 50
@@ -18,7 +18,7 @@ PAGE_ROWS: Final = 50
 def causes(visit: Visit) -> Response:
     """One line for each cause."""
     asked = filters.read(visit.query)
-    groups = visit.services.failures.groups(asked.wanted)
+    groups = visit.services.database.read(failures.groups, asked.wanted)
     return visit.page(
         "causes.html",
         asked=asked,
@@ -32,15 +32,15 @@ def rows(visit: Visit) -> Response:
     """The failures themselves, the latest first, a page at a time."""
     asked = filters.read(visit.query)
     after = _cursor(visit.query.get("after"))
-    found = visit.services.failures.failed(asked.wanted, limit=PAGE_ROWS + 1, after=after)
+    found = visit.services.database.read(failures.matching, asked.wanted, limit=PAGE_ROWS + 1, after=after)
     page, more = found[:PAGE_ROWS], len(found) > PAGE_ROWS
     alone = after is None and not more
     return visit.page(
         "rows.html",
         asked=asked,
         rows=page,
-        glances=visit.services.ledgers.glances([row.lead_id for row in page]),
-        total=Count(len(page)) if alone else visit.services.failures.count(asked.wanted),
+        summaries=visit.services.database.read(failures.summaries, [row.lead_id for row in page]),
+        total=Count(len(page)) if alone else visit.services.database.read(failures.count_matching, asked.wanted),
         following=_next(page[-1]) if more else None,
         first=after is None,
         classes=list(FailureClass),

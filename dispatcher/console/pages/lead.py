@@ -10,10 +10,13 @@ from starlette.responses import Response
 from dispatcher.console.export import curl
 from dispatcher.console.timeline import timeline
 from dispatcher.console.visit import BadRequest, Visit, start_of
+from dispatcher.decisions.states import State
 from dispatcher.errors import InvalidLead, NotAllowed, NotConfigured
-from dispatcher.operator.lead_record import FailedLead, LeadRecord
+from dispatcher.operator import audit_log, corrections, lead_facts, lead_search
+from dispatcher.operator.lead_record import LeadRecord
 from dispatcher.operator.operation_work import OperationKind
-from dispatcher.operator.replay import Resolved
+from dispatcher.operator.replay import ReplayTerms, refusal
+from dispatcher.operator.resolve import Resolved
 
 _TOO_LONG = 20_000
 
@@ -22,15 +25,17 @@ def show(visit: Visit) -> Response:
     """The lead."""
     lead_id = visit.id()
     record = visit.services.reads.get(lead_id)
-    audit = visit.services.ledgers.audit(subject=str(lead_id), most=200)
+    facts = visit.services.database.read(lead_facts.read_one, lead_id)
+    audit = visit.services.database.read(audit_log.entries, subject=str(lead_id), most=200)
     return visit.page(
         "lead.html",
         lead=record,
         explained=visit.services.reads.explain(lead_id),
-        open_failure=_open(record),
-        doubtful=any(attempt.in_doubt for attempt in record.history),
+        open_failure=record.open_failure,
+        in_doubt=facts.state is State.UNKNOWN or facts.in_doubt_since is not None,
+        refused=refusal(facts, ReplayTerms(visit.actor)) if facts.state is State.FAILED else None,
         timeline=timeline(record, audit),
-        revisions=visit.services.ledgers.revisions(lead_id),
+        revisions=visit.services.database.read(corrections.revisions, lead_id),
         kin=_kin(visit, record),
         curl=curl(record, _base_url(visit, record.account), reveal=visit.shows_numbers),
         back=visit.query.get("back", ""),
@@ -142,7 +147,7 @@ def _correction(visit: Visit, record: LeadRecord, fields: dict[str, str], faults
         lead=record,
         fields=fields,
         faults=faults or [],
-        open_failure=_open(record),
+        open_failure=record.open_failure,
     )
 
 
@@ -176,11 +181,11 @@ def _act(visit: Visit, act: Callable[[UUID], None], done: str) -> Response:
 
 def _kin(visit: Visit, record: LeadRecord) -> list[Any]:
     """Other leads of the same number that failed once, or stand for the person now."""
-    return [found for found in visit.services.ledgers.search(record.phone_number) if found.lead_id != record.id]
-
-
-def _open(record: LeadRecord) -> FailedLead | None:
-    return next((one for one in reversed(record.failures) if one.resolved_at is None), None)
+    return [
+        found
+        for found in visit.services.database.read(lead_search.search, record.phone_number)
+        if found.lead_id != record.id
+    ]
 
 
 def _failure(visit: Visit) -> int | None:

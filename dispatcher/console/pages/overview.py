@@ -7,6 +7,8 @@ from starlette.responses import Response
 from dispatcher.console.chart import chart
 from dispatcher.console.visit import Visit
 from dispatcher.decisions.states import State
+from dispatcher.operator import activity as attempts
+from dispatcher.operator import lead_search
 from dispatcher.operator.activity import Activity
 from dispatcher.operator.overview import Overview, RateUse
 
@@ -22,7 +24,7 @@ class Drain:
 def show(visit: Visit) -> Response:
     """The landing of the console."""
     overview = visit.services.reads.overview()
-    activity = visit.services.ledgers.activity()
+    activity = visit.services.database.read(attempts.read)
     return visit.page(
         "overview.html",
         overview=overview,
@@ -37,7 +39,7 @@ def show(visit: Visit) -> Response:
 def search(visit: Visit) -> Response:
     """Straight to the lead, if only one is meant."""
     text = visit.query.get("q", "")
-    found = visit.services.ledgers.search(text)
+    found = visit.services.database.read(lead_search.search, text)
     if len(found) == 1:
         return visit.go(f"/leads/{found[0].lead_id}")
     return visit.page("search.html", text=text, found=found)

@@ -9,7 +9,11 @@ from dispatcher.console import export
 from dispatcher.console.auth import REVEAL_SECONDS
 from dispatcher.console.visit import BadRequest, Visit
 from dispatcher.errors import NotAllowed
-from dispatcher.operator.ledger import ImportRecord
+from dispatcher.importing import imports as stored_imports
+from dispatcher.importing.imports import ImportRecord
+from dispatcher.operator import audit_log, overview
+from dispatcher.operator import incidents as stored_incidents
+from dispatcher.store import audit as written
 
 
 def show_all(visit: Visit) -> Response:
@@ -39,7 +43,7 @@ _STALE: Final = timedelta(seconds=30)  # a worker's sweep says every 10 s that i
 
 def incidents(visit: Visit) -> Response:
     """What must never happen and did."""
-    return visit.page("incidents.html", incidents=visit.services.ledgers.incidents())
+    return visit.page("incidents.html", incidents=visit.services.database.read(stored_incidents.latest))
 
 
 def seen(visit: Visit) -> Response:
@@ -47,41 +51,41 @@ def seen(visit: Visit) -> Response:
     texts = visit.form.all("incident")
     if not all(text.isascii() and text.isdecimal() and int(text) < 2**63 for text in texts):
         raise BadRequest("That is no number of an incident.")
-    count = visit.services.ledgers.see(list(map(int, texts)), actor=visit.actor)
+    count = visit.services.database.again(stored_incidents.mark_seen, list(map(int, texts)), actor=visit.actor)
     visit.say(f"Marked as seen: {count}." if count else "Nothing was selected.", "good" if count else "note")
     return visit.go("/incidents")
 
 
 def workers(visit: Visit) -> Response:
     """Who works, and when they were last seen."""
-    return visit.page("workers.html", overview=visit.services.ledgers.workers(), stale=_STALE)
+    return visit.page("workers.html", overview=visit.services.database.read(overview.workers), stale=_STALE)
 
 
 def imports(visit: Visit) -> Response:
     """Files that were imported, and how it ended."""
-    return visit.page("imports.html", imports=visit.services.ledgers.imports())
+    return visit.page("imports.html", imports=visit.services.database.read(stored_imports.latest))
 
 
 def one_import(visit: Visit) -> Response:
     """One file, with the rows that were refused."""
     record = _import(visit)
-    rows = visit.services.ledgers.rejected_rows(record.id, most=SHOWN_REJECTIONS)
+    rows = visit.services.database.read(stored_imports.rejections, record.id, most=SHOWN_REJECTIONS)
     return visit.page("import.html", record=record, rows=rows)
 
 
 def export_rejected(visit: Visit) -> Response:
     """The refused rows as a file, for whoever corrects them; the rows themselves only while numbers are revealed."""
     record = _import(visit)
-    rows = visit.services.ledgers.rejected_rows(record.id)
+    rows = visit.services.database.read(stored_imports.rejections, record.id)
     detail: dict[str, object] = {"rows": len(rows), "whole_rows": visit.shows_numbers}
-    visit.services.ledgers.note(visit.actor, "export", f"import:{record.id}", detail)
+    visit.services.database.again(written.note, visit.actor, "export", f"import:{record.id}", detail)
     return export.rejected(rows, reveal=visit.shows_numbers)
 
 
 def _import(visit: Visit) -> ImportRecord:
     text = str(visit.request.path_params["number"])
     known = text.isascii() and text.isdecimal() and int(text) < 2**63
-    found = visit.services.ledgers.imports(import_id=int(text)) if known else []
+    found = visit.services.database.read(stored_imports.latest, import_id=int(text)) if known else []
     if not found:
         raise NotAllowed("There is no such import.")
     return found[0]
@@ -95,7 +99,8 @@ def audit(visit: Visit) -> Response:
     before = visit.query.get("before", "")
     if before and not (before.isascii() and before.isdecimal() and int(before) < 2**63):
         raise BadRequest("That page does not exist; begin with the first.")
-    lines = visit.services.ledgers.audit(
+    lines = visit.services.database.read(
+        audit_log.entries,
         before=int(before) if before else None,
         most=PAGE_ROWS + 1,
         subject=given["subject"] or None,
@@ -108,7 +113,9 @@ def audit(visit: Visit) -> Response:
 
 def reveal(visit: Visit) -> Response:
     """Show numbers and variables for a while. Audited."""
-    visit.services.ledgers.note(visit.actor, "reveal", "numbers", {"seconds": REVEAL_SECONDS, "page": _page(visit)})
+    visit.services.database.again(
+        written.note, visit.actor, "reveal", "numbers", {"seconds": REVEAL_SECONDS, "page": _page(visit)}
+    )
     visit.sessions.reveal(visit.session)
     return visit.go(visit.form.get("return", "/"))
 

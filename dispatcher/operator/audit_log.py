@@ -1,0 +1,56 @@
+"""The audit log, read: who did what to what. `store.audit` writes it, in the transaction of the action."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Final
+
+from sqlalchemy import Connection, text
+
+from dispatcher.operator.record import Record
+
+
+@dataclass(frozen=True, slots=True)
+class AuditRecord(Record):
+    """One action. `subject` is a lead's id, or e.g. `account:default/campaign:42`."""
+
+    id: int
+    at: datetime
+    actor: str
+    action: str
+    subject: str
+    detail: Mapping[str, Any] = field(repr=False)
+
+
+_AUDIT = text("""
+SELECT id, at, actor, action, subject, detail FROM dispatcher.audit_log
+WHERE id < :before AND (CAST(:actor AS text) IS NULL OR actor = :actor)
+  AND (CAST(:action AS text) IS NULL OR action = :action)
+ORDER BY id DESC LIMIT :most
+""")
+
+_AUDIT_OF = text("""
+SELECT id, at, actor, action, subject, detail FROM dispatcher.audit_log
+WHERE subject = :subject AND id < :before
+ORDER BY id DESC LIMIT :most
+""")
+
+_NEWEST: Final = 2**63 - 1
+
+
+def entries(
+    connection: Connection,
+    *,
+    before: int | None = None,
+    subject: str | None = None,
+    actor: str | None = None,
+    action: str | None = None,
+    most: int = 100,
+) -> list[AuditRecord]:
+    """Return the actions that match, the newest first, at most `most`; with `before` only those below this id."""
+    values = {"before": before or _NEWEST, "most": most}
+    if subject is not None:
+        rows = connection.execute(_AUDIT_OF, {**values, "subject": subject})
+    else:
+        rows = connection.execute(_AUDIT, {**values, "actor": actor, "action": action})
+    return list(map(AuditRecord.of, rows.mappings()))

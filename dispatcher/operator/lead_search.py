@@ -1,0 +1,84 @@
+"""The search for a lead by any of its names: id, idempotency key, Voicery's id, phone number."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+from uuid import UUID
+
+from sqlalchemy import Connection, TextClause, text
+
+from dispatcher.decisions.states import State
+from dispatcher.errors import FieldError
+from dispatcher.lead.phone import canonical_phone
+from dispatcher.operator.record import Record
+from dispatcher.store.schema import LIVE_STRICT
+
+_MOST: Final = 50
+_LONGEST: Final = 200
+
+
+@dataclass(frozen=True, slots=True)
+class FoundLead(Record):
+    """A lead that a search found, and by which of its names."""
+
+    lead_id: UUID
+    state: State
+    campaign_id: int
+    by: str
+
+
+_FIND = text("SELECT id AS lead_id, state, campaign_id FROM dispatcher.leads WHERE id = ANY (CAST(:ids AS uuid[]))")
+
+_BY_REFERENCE = text("""
+SELECT lead.id AS lead_id, lead.state, lead.campaign_id
+FROM (SELECT DISTINCT account FROM dispatcher.channels UNION SELECT 'default') AS known
+JOIN dispatcher.idempotency_keys AS held ON held.account = known.account AND held.key = :reference
+JOIN dispatcher.leads AS lead ON lead.id = held.lead_id
+LIMIT :most
+""")
+
+_BY_VOICERY_ID = text("""
+SELECT lead.id AS lead_id, lead.state, lead.campaign_id
+FROM (SELECT DISTINCT account FROM dispatcher.channels UNION SELECT 'default') AS known
+JOIN dispatcher.leads AS lead ON lead.account = known.account AND lead.voicery_lead_id = :voicery_id
+LIMIT :most
+""")
+
+_BY_PHONE = text(f"""
+-- Failed ever, or standing for the person now: both have an index; a lead has no other by its number.
+SELECT lead.id AS lead_id, lead.state, lead.campaign_id FROM dispatcher.leads AS lead
+WHERE lead.id IN (
+    SELECT lead_id FROM dispatcher.failed_leads WHERE phone_number = :phone
+    UNION
+    SELECT live.id FROM dispatcher.channels AS known
+    CROSS JOIN LATERAL (
+        SELECT id FROM dispatcher.leads
+        WHERE account = known.account AND campaign_id = known.campaign_id AND phone_number = :phone AND {LIVE_STRICT}
+    ) AS live
+)
+LIMIT :most
+""")
+
+
+def search(connection: Connection, query: str) -> list[FoundLead]:
+    """Return the leads that a text may name: an id, an idempotency key, Voicery's id, or a whole phone number.
+
+    By its number a lead is found if it has failed once, or is live.
+    """
+    wanted = query.strip()
+    if not wanted or len(wanted) > _LONGEST or "\0" in wanted:
+        return []
+    try:
+        return _found(connection, _FIND, {"ids": [UUID(wanted)]}, "id")
+    except ValueError:
+        found = _found(connection, _BY_REFERENCE, {"reference": wanted, "most": _MOST}, "reference")
+    phone = canonical_phone(wanted, "search")
+    if not isinstance(phone, FieldError):
+        found += _found(connection, _BY_PHONE, {"phone": phone, "most": _MOST}, "number")
+    elif wanted.isascii() and wanted.isdecimal() and int(wanted) < 2**63:
+        found += _found(connection, _BY_VOICERY_ID, {"voicery_id": int(wanted), "most": _MOST}, "Voicery's id")
+    return found
+
+
+def _found(connection: Connection, statement: TextClause, values: Mapping[str, Any], by: str) -> list[FoundLead]:
+    return [FoundLead.of({**row, "by": by}) for row in connection.execute(statement, values).mappings()]
