@@ -115,10 +115,9 @@ def safe_name(name: object, position: int) -> str:
 
 
 _LONGEST_INPUT = 100
-_MOST_WRITTEN = 21  # `+`, country code and number with its trunk prefix
+_MOST_WRITTEN = 22  # digits: a prefix for calls abroad, country code, trunk prefix and number
 _E164_DIGITS = 15
 _E164 = re.compile(r"\+[1-9][0-9]{6,14}")
-_SPACED = re.compile(r"\+[0-9 -]{7,40}")
 _SPACES = dict.fromkeys(map(ord, " -"))
 
 _WHY_IMPOSSIBLE = {
@@ -202,7 +201,7 @@ def canonical_phone(value: object, field: str, country: Country | None = None) -
         return FieldError(field, f"is of type {type(value).__name__}, not text", EXAMPLE)
     if len(value) > _LONGEST_INPUT:
         return FieldError(field, f"is longer than {_LONGEST_INPUT} characters", EXAMPLE)
-    digits = value.translate(_SPACES) if _SPACED.fullmatch(value) else value
+    digits = value.translate(_SPACES)
     if _E164.fullmatch(digits) and is_canonical(digits):
         return digits
     try:
@@ -218,6 +217,8 @@ def country_code(canonical: str) -> int:
 
 def _read(written: WrittenNumber, country: Country | None) -> str:
     digits = written.digits
+    if len(digits) > _MOST_WRITTEN:
+        raise UnclearNumber("has too many digits", EXAMPLE)
     zeros = digits.startswith("00")
     if written.plus and not zeros and written.trunk is None:
         return _parsed(f"+{digits}")
@@ -291,8 +292,6 @@ def _e164(number: PhoneNumber, trunk: str = "") -> str:
 
 def _parsed(digits: str) -> str:
     """Return the number behind `+` and its country code, as its country writes it."""
-    if len(digits) > _MOST_WRITTEN:
-        raise UnclearNumber("has too many digits", EXAMPLE)
     number = _parse(digits)
     if number is None:
         raise UnclearNumber("cannot be a phone number of any country", EXAMPLE)

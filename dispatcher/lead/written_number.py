@@ -159,6 +159,7 @@ def _without_parameters(text: str) -> str:
 _SCIENTIFIC: Final = re.compile(r"[+-]?\d+(?:[.,]\d*)?[eE][+-]?\d+")
 _GROUPED: Final = re.compile(r"\+?\d{1,3}(?:(?P<by>[., '])\d{3})(?:(?P=by)\d{3})*(?P<decimals>(?!(?P=by))[.,]0{1,2})?")
 _DECIMALS: Final = re.compile(r"(?P<number>.*\d)\s*(?P<by>[.,])(?P<zeros>0+)", re.DOTALL)
+_FRACTION: Final = re.compile(r"\+?\d{7,}[.,](?!0+\Z)\d{1,3}")
 _LONE_NUMBER: Final = re.compile(r"\+?\d{7,}")
 _MOST_DIGITS: Final = 15
 
@@ -168,6 +169,8 @@ def _without_decimals(text: str) -> str:
     grouped = _GROUPED.fullmatch(text)
     if grouped is not None and (grouped["decimals"] or grouped["by"] in ",'"):
         return text.removesuffix(grouped["decimals"] or "").replace(grouped["by"], "")
+    if _FRACTION.fullmatch(text):
+        raise UnclearNumber("has decimals, which may be digits of it", _AS_TEXT)
     found = _DECIMALS.fullmatch(text)
     if found is None:
         return text

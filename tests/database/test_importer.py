@@ -120,7 +120,7 @@ def test_an_import_is_on_record_with_its_refused_rows(files: Files) -> None:
     ]
 
 
-def test_a_plan_counts_the_numbers_that_a_country_completed_and_shows_some(files: Files) -> None:
+def test_a_plan_counts_the_numbers_that_a_country_completed_and_shows_some(files: Files, tmp_path: Path) -> None:
     content = (
         "phone_number,campaign_id,contact1_phone\n"
         f"(202) 555-0151,42,(202) 555-0152\n{phone(1)},42,\n47 92 34 56 78,7,\n4792345678,7,\n"
@@ -140,7 +140,8 @@ def test_a_plan_counts_the_numbers_that_a_country_completed_and_shows_some(files
     line = (
         '{"phone_number": "(202) 555-0151", "campaign_id": 42, "secondary_contacts": [{"phone_number": "2025550152"}]}'
     )
-    assert files.plan(line, country=Country("US")).completed == {1: 2}
+    lines = Files(files.database, tmp_path, "leads.jsonl")
+    assert lines.plan(line, country=Country("US")).completed == {1: 2}
 
 
 def test_the_same_file_again_changes_nothing_unless_told(files: Files) -> None:
