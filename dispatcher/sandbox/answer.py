@@ -92,7 +92,7 @@ class LeadWriter:
             "campaign_id": lead.campaign_id,
             "phone_number": lead.phone_number,
             "variables": lead.variables,
-            "status": lead.status,
+            "status": self._book.status_of(lead),
             "created_at": at,
             "updated_at": at,
             "campaign": {

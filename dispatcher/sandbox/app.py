@@ -25,6 +25,7 @@ from dispatcher.sandbox.book import Creation, Invalid, LeadBook, StoredLead, rea
 from dispatcher.sandbox.control import CONTROL_PREFIX, Control
 from dispatcher.sandbox.delivery import deliver
 from dispatcher.sandbox.fault import SILENT, Call, FaultName, Rule
+from dispatcher.sandbox.lies import Asking
 from dispatcher.sandbox.listing import LeadList
 from dispatcher.sandbox.log import Effect, Entry, RequestLog
 from dispatcher.sandbox.options import DuplicateForm, SandboxOptions
@@ -34,6 +35,7 @@ from dispatcher.sandbox.spoiling import spoil
 
 CREATE_PATH = "/api/user/lead"
 LIST_PATH = "/api/user/leads"
+_MEANWHILE = frozenset({FaultName.LATE, FaultName.MISFILED})  # the client meets the rule's `answer`
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,12 +105,14 @@ class SandboxApp:
         rule = self._fault_for(request, body)
         if request.method == "POST":
             deed = self._create(number, request, body, rule)
+            if deed.effect is Effect.CREATED and deed.lead_id is not None:
+                self.book.note_token(deed.lead_id, token)
         else:
             url = f"{request.scheme}://{request.host}{LIST_PATH}"
-            deed = Deed(self._list.answer(request.query, url, rule, time.time()))
+            deed = Deed(self._list.answer(request.query, url, rule, Asking(token, time.time())))
         honest = rule is None
         if rule is not None:
-            wire = dataclasses.replace(rule, fault=rule.answer) if rule.fault is FaultName.LATE else rule
+            wire = dataclasses.replace(rule, fault=rule.answer) if rule.fault in _MEANWHILE else rule
             answer = spoil(
                 wire,
                 deed.answer,
@@ -181,6 +185,8 @@ class SandboxApp:
             if rule.fault is FaultName.LATE:
                 self._create_late(number, request, body, creation, rule.seconds_or(5.0))
             return Deed(self._writer.created(self.book.draft(creation, time.time())))
+        if rule is not None and rule.fault is FaultName.MISFILED:
+            creation = dataclasses.replace(creation, campaign_id=creation.campaign_id + 1)
         return self._enter(creation)
 
     def _enter(self, creation: Creation) -> Deed:

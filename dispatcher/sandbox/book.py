@@ -2,7 +2,7 @@
 
 import re
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -161,6 +161,8 @@ class LeadBook:
         self._leads: dict[int, StoredLead] = {}
         self._by_number: dict[tuple[int, str], int] = {}
         self._answered: set[int] = set()
+        self._tokens: dict[int, str] = {}
+        self._statuses: dict[int, str] = {}
         self.next_id = 1
 
     def __len__(self) -> int:
@@ -192,12 +194,28 @@ class LeadBook:
         """Return whether the creation was answered with a usable 2xx, in this run or an earlier one."""
         return lead.id in self._answered
 
+    def note_token(self, lead_id: int, token: str) -> None:
+        """Keep the token that the lead was created with."""
+        self._tokens[lead_id] = token
+
+    def token_of(self, lead: StoredLead) -> str | None:
+        """Return the token that the lead was created with in this run; None for one of an earlier run."""
+        return self._tokens.get(lead.id)
+
+    def set_status(self, lead_id: int, status: str) -> None:
+        """Give a lead another status, as calling it would."""
+        self._statuses[lead_id] = status
+
+    def status_of(self, lead: StoredLead) -> str:
+        """Return the present status of a lead."""
+        return self._statuses.get(lead.id, lead.status)
+
     def same_number(self, campaign_id: int, phone_number: str) -> StoredLead | None:
         """Return the first lead of this number in this campaign."""
         found = self._by_number.get((campaign_id, digits_of(phone_number)))
         return None if found is None else self._leads[found]
 
-    def search(self, search: Search, visible: Callable[[StoredLead], bool] | None = None) -> list[StoredLead]:
+    def search(self, search: Search) -> list[StoredLead]:
         """Return the matching leads, newest first."""
         found: Iterable[StoredLead] = reversed(self._leads.values())
         if search.campaign_id is not None:
@@ -205,12 +223,12 @@ class LeadBook:
         if search.digits:
             found = (lead for lead in found if search.digits in digits_of(lead.phone_number))
         if search.status is not None:
-            found = (lead for lead in found if lead.status == search.status)
+            found = (lead for lead in found if self.status_of(lead) == search.status)
         if search.date_from is not None:
             found = (lead for lead in found if self.timestamp(lead.created_at)[:10] >= search.date_from)
         if search.date_to is not None:
             found = (lead for lead in found if self.timestamp(lead.created_at)[:10] <= search.date_to)
-        return [lead for lead in found if visible is None or visible(lead)]
+        return list(found)
 
     def timestamp(self, at: float) -> str:
         """`YYYY-MM-DD HH:MM:SS` in the sandbox's zone, as the API writes it."""

@@ -54,6 +54,23 @@ class FaultName(StrEnum):
     SHIFTING_PAGES = "shifting-pages"  # every further page skips `rows` (1) rows; negative repeats them
     MISSING_CONTROLS = "missing-controls"  # leads whose creation was answered with a usable 2xx are missing
     BARE_LIST = "bare-list"  # `data` without the pagination fields
+    CACHED_LIST = "cached-list"  # the list of the first such request, whatever was created since
+    OTHER_FORM = "other-form"  # numbers are stored in another form: `body` national (default), mobile or spaced
+    MASKED_NUMBERS = "masked-numbers"  # the last digits are not shown
+    NO_VARIABLES = "no-variables"  # rows have no variables
+    HIDDEN_STATUS = "hidden-status"  # leads of the status `body` (completed) are missing
+    FILTER_IGNORED = "filter-ignored"  # `body`: phone_number (default) or campaign_id
+    OWN_TOKEN = "own-token"  # noqa: S105 - only leads that were created with the token that asks
+    HOLES = "holes"  # every lead whose id can be divided by `rows` + 1 is missing
+    CUT_LIST = "cut-list"  # only the newest `rows` leads, and it counts no others
+    OLDEST_FIRST = "oldest-first"
+    SHUFFLED_LIST = "shuffled-list"
+    DOUBLED_ROWS = "doubled-rows"
+    SHORT_PAGES = "short-pages"  # a page lacks its last `rows` rows, which are counted
+    WRONG_TOTAL = "wrong-total"  # `total` is `rows` too great
+    FIRST_PAGE_ONLY = "first-page-only"  # whatever page is asked for, and it says so
+    # of a creation
+    MISFILED = "misfiled"  # created in the campaign after the one asked for; the client meets `answer` (hang)
 
 
 class When(StrEnum):
@@ -69,11 +86,27 @@ LIST_FAULTS = frozenset(
         FaultName.SHIFTING_PAGES,
         FaultName.MISSING_CONTROLS,
         FaultName.BARE_LIST,
+        FaultName.CACHED_LIST,
+        FaultName.OTHER_FORM,
+        FaultName.MASKED_NUMBERS,
+        FaultName.NO_VARIABLES,
+        FaultName.HIDDEN_STATUS,
+        FaultName.FILTER_IGNORED,
+        FaultName.OWN_TOKEN,
+        FaultName.HOLES,
+        FaultName.CUT_LIST,
+        FaultName.OLDEST_FIRST,
+        FaultName.SHUFFLED_LIST,
+        FaultName.DOUBLED_ROWS,
+        FaultName.SHORT_PAGES,
+        FaultName.WRONG_TOTAL,
+        FaultName.FIRST_PAGE_ONLY,
     }
 )
 CREATE_FAULTS = frozenset(
     {
         FaultName.LATE,
+        FaultName.MISFILED,
         FaultName.NO_ID,
         FaultName.WRONG_CAMPAIGN,
         FaultName.WRONG_NUMBER,
@@ -151,8 +184,8 @@ class Rule:
             raise NotConfigured(f"Fault rule {self.fault}: only a creation (method POST) can show it.")
         if self.fault is FaultName.REDIRECT and not self.location:
             raise NotConfigured("Fault rule redirect: say where to, with `location`.")
-        if self.fault is FaultName.LATE and self.answer not in LATE_ANSWERS:
-            raise NotConfigured(f"Fault rule late: `answer` is one of {', '.join(sorted(LATE_ANSWERS))}.")
+        if self.fault in (FaultName.LATE, FaultName.MISFILED) and self.answer not in LATE_ANSWERS:
+            raise NotConfigured(f"Fault rule {self.fault}: `answer` is one of {', '.join(sorted(LATE_ANSWERS))}.")
         if self.phone is not None:
             try:
                 re.compile(self.phone)

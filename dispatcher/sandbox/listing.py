@@ -1,13 +1,14 @@
 """The list of leads: Laravel's pagination over a search, and the ways in which it can lie."""
 
 import re
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from urllib.parse import urlencode
 
 from dispatcher.sandbox.answer import Answer, LeadWriter, invalid, json_answer
-from dispatcher.sandbox.book import Invalid, LeadBook, Search, StoredLead, digits_of
+from dispatcher.sandbox.book import Invalid, LeadBook, Search, digits_of
 from dispatcher.sandbox.fault import FaultName, Rule
+from dispatcher.sandbox.lies import Asking, Lies
 
 _DATE = re.compile(r"\d{4}-\d{2}-\d{2}")
 
@@ -56,21 +57,21 @@ class LeadList:
     """`url` is that of the list itself, for the links to other pages."""
 
     def __init__(self, book: LeadBook, writer: LeadWriter) -> None:
-        self._book = book
+        self._lies = Lies(book)
         self._writer = writer
 
-    def answer(self, query: Mapping[str, str], url: str, rule: Rule | None, now: float) -> Answer:
-        """One page. `rule` is the fault that this request meets; `now` in unix seconds."""
+    def answer(self, query: Mapping[str, str], url: str, rule: Rule | None, asking: Asking) -> Answer:
+        """Return one page. `rule` is the fault that this request meets."""
         asked = read_list_query(query)
         if isinstance(asked, Invalid):
             return invalid(asked)
-        found = self._book.search(asked.search, self._visible(rule, now))
+        if rule is not None and rule.fault is FaultName.FIRST_PAGE_ONLY:
+            asked = replace(asked, page=1)
+        found = self._lies.search(asked.search, rule, asking)
         start = (asked.page - 1) * asked.per_page
         if rule is not None and rule.fault is FaultName.SHIFTING_PAGES:
             start = max(0, start + rule.rows * (asked.page - 1))
-        rows = [self._writer.row(lead) for lead in found[start : start + asked.per_page]]
-        if rule is not None and rule.fault is FaultName.BARE_LIST:
-            return json_answer(200, {"data": rows})
+        rows = self._lies.show([self._writer.row(lead) for lead in found[start : start + asked.per_page]], rule)
         last_page = max(1, -(-len(found) // asked.per_page))
 
         def link(page: int) -> str | None:
@@ -78,28 +79,21 @@ class LeadList:
 
         return json_answer(
             200,
-            {
-                "current_page": asked.page,
-                "data": rows,
-                "first_page_url": link(1),
-                "from": start + 1 if rows else None,
-                "last_page": last_page,
-                "last_page_url": link(last_page),
-                "next_page_url": link(asked.page + 1),
-                "path": url,
-                "per_page": asked.per_page,
-                "prev_page_url": link(asked.page - 1),
-                "to": start + len(rows) if rows else None,
-                "total": len(found),
-            },
+            self._lies.count(
+                {
+                    "current_page": asked.page,
+                    "data": rows,
+                    "first_page_url": link(1),
+                    "from": start + 1 if rows else None,
+                    "last_page": last_page,
+                    "last_page_url": link(last_page),
+                    "next_page_url": link(asked.page + 1),
+                    "path": url,
+                    "per_page": asked.per_page,
+                    "prev_page_url": link(asked.page - 1),
+                    "to": start + len(rows) if rows else None,
+                    "total": len(found),
+                },
+                rule,
+            ),
         )
-
-    def _visible(self, rule: Rule | None, now: float) -> Callable[[StoredLead], bool] | None:
-        if rule is None:
-            return None
-        if rule.fault is FaultName.STALE:
-            horizon = now - rule.seconds_or(60.0)
-            return lambda lead: lead.created_at <= horizon
-        if rule.fault is FaultName.MISSING_CONTROLS:
-            return lambda lead: not self._book.was_answered(lead)
-        return None

@@ -143,6 +143,11 @@ class Sandbox:
         """Every lead it holds, oldest first."""
         return [] if self._app is None else self._app.book.all()
 
+    def set_status(self, lead_id: int, status: str) -> None:
+        """Give a lead another status, as calling it would: `completed` for one."""
+        assert self._app is not None, "the sandbox has not started"  # noqa: S101 - a fault of the caller's
+        self._app.book.set_status(lead_id, status)
+
     def calm(self) -> None:
         """Stop all faults from the next request on, to test recovery."""
         self.faults.clear()

@@ -85,6 +85,22 @@ def spoil(rule: Rule, honest: Answer, method: str, path: str, duplicate_form: Du
             | FaultName.SHIFTING_PAGES
             | FaultName.MISSING_CONTROLS
             | FaultName.BARE_LIST
+            | FaultName.CACHED_LIST
+            | FaultName.OTHER_FORM
+            | FaultName.MASKED_NUMBERS
+            | FaultName.NO_VARIABLES
+            | FaultName.HIDDEN_STATUS
+            | FaultName.FILTER_IGNORED
+            | FaultName.OWN_TOKEN
+            | FaultName.HOLES
+            | FaultName.CUT_LIST
+            | FaultName.OLDEST_FIRST
+            | FaultName.SHUFFLED_LIST
+            | FaultName.DOUBLED_ROWS
+            | FaultName.SHORT_PAGES
+            | FaultName.WRONG_TOTAL
+            | FaultName.FIRST_PAGE_ONLY
+            | FaultName.MISFILED
         ):
             return honest
 

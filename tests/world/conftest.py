@@ -5,8 +5,11 @@ from collections.abc import Iterator
 import pytest
 
 from dispatcher.voicery.client import VoiceryClient
+from tests.database.conftest import database, queue
 from tests.voicery.peer import Peer
 from tests.world.wires import SILENCE_SECONDS, Wires
+
+__all__ = ["database", "queue", "wires"]
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,233 @@
+"""Lists that lie: one lost answer each, and nobody is called twice, whatever the list shows.
+
+Where a list can lie so is a fact of `voicery-api.md` ("Not known") or was seen at a copy of the platform; the lies are
+those of `dispatcher/sandbox/lies.py`.
+"""
+
+import itertools
+from collections.abc import Iterator
+
+import orjson
+import pytest
+
+from dispatcher.decisions.window import PAGES_MOST
+from dispatcher.sandbox.fault import FaultName, Rule
+from dispatcher.sandbox.options import DuplicateForm
+from tests.database.queue import Queue, phone
+from tests.world.doubtful import ADA, CAMPAIGN, SETTLE, Doubtful, Terms, doubtful
+
+BEFORE, AFTER = (20, 21, 22), (30, 31, 32)
+
+LIES = {
+    "numbers in national form": Rule(fault=FaultName.OTHER_FORM, body="national", times=None),
+    "numbers with a mobile prefix after the country": Rule(fault=FaultName.OTHER_FORM, body="mobile", times=None),
+    "numbers with spaces": Rule(fault=FaultName.OTHER_FORM, body="spaced", times=None),
+    "numbers whose end is masked": Rule(fault=FaultName.MASKED_NUMBERS, times=None),
+    "completed leads hidden": Rule(fault=FaultName.HIDDEN_STATUS, times=None),
+    "the phone filter ignored": Rule(fault=FaultName.FILTER_IGNORED, times=None),
+    "the campaign filter ignored": Rule(fault=FaultName.FILTER_IGNORED, body="campaign_id", times=None),
+    "no counts": Rule(fault=FaultName.BARE_LIST, times=None),
+    "stale": Rule(fault=FaultName.STALE, seconds=3600, times=None),
+    "cached": Rule(fault=FaultName.CACHED_LIST, times=None),
+    "another token's view": Rule(fault=FaultName.OWN_TOKEN, times=None),
+    "every second lead missing": Rule(fault=FaultName.HOLES, times=None),
+    "every third lead missing": Rule(fault=FaultName.HOLES, rows=2, times=None),
+    "only the newest three": Rule(fault=FaultName.CUT_LIST, rows=3, times=None),
+    "only the newest one": Rule(fault=FaultName.CUT_LIST, rows=1, times=None),
+    "the oldest first": Rule(fault=FaultName.OLDEST_FIRST, times=None),
+    "in no order": Rule(fault=FaultName.SHUFFLED_LIST, times=None),
+    "each row twice": Rule(fault=FaultName.DOUBLED_ROWS, times=None),
+    "rows missing at the end of a page": Rule(fault=FaultName.SHORT_PAGES, times=None),
+    "more counted than shown": Rule(fault=FaultName.WRONG_TOTAL, times=None),
+    "the first page whatever is asked": Rule(fault=FaultName.FIRST_PAGE_ONLY, times=None),
+    "pages that skip rows": Rule(fault=FaultName.SHIFTING_PAGES, rows=3, times=None),
+    "pages that repeat rows": Rule(fault=FaultName.SHIFTING_PAGES, rows=-3, times=None),
+    "answered leads missing": Rule(fault=FaultName.MISSING_CONTROLS, times=None),
+    "variables not echoed": Rule(fault=FaultName.NO_VARIABLES, times=None),
+}
+CASES = list(itertools.product(LIES, (False, True), (False, True)))
+
+
+@pytest.fixture
+def world(queue: Queue) -> Iterator[Doubtful]:
+    with doubtful(queue) as world:
+        yield world
+
+
+@pytest.mark.parametrize(("lie", "flag", "created"), CASES)
+def test_a_list_that_lies_calls_nobody_twice(queue: Queue, lie: str, *, flag: bool, created: bool) -> None:
+    """With the flag true our own reference is sent: without one such a lead is never sent again at all."""
+    with doubtful(queue, Terms(reference_variable="ref" if flag else None)) as world:
+        world.accept(*BEFORE)
+        lead_id = world.lose(created=created, flag=flag)
+        world.accept(*AFTER)
+        if created:
+            ours = next(lead for lead in world.sandbox.leads if lead.phone_number == phone(ADA))
+            world.sandbox.set_status(ours.id, "completed")
+        for lead in world.sandbox.leads[: len(BEFORE)]:
+            world.sandbox.set_status(lead.id, "completed")
+        world.sandbox.faults.add(LIES[lie])
+        world.look_twice()
+        world.deliver()
+        assert world.created() <= 1
+        if created:
+            assert world.sent_to() == 1
+            assert queue.lead(lead_id).state in ("accepted", "unknown", "failed")
+
+
+@pytest.mark.parametrize("flag", [False, True])
+def test_an_honest_list_resolves_both_without_a_person(queue: Queue, *, flag: bool) -> None:
+    with doubtful(queue, Terms(reference_variable="ref" if flag else None)) as world:
+        world.accept(*BEFORE)
+        there = world.lose(created=True, number=8, flag=flag)
+        absent = world.lose(created=False, flag=flag)
+        world.accept(*AFTER)
+        world.look_twice()
+        world.deliver()
+        assert [queue.lead(one).state for one in (there, absent)] == ["accepted", "accepted"]
+        assert (world.created(8), world.created()) == (1, 1)
+
+
+def test_a_stale_list_is_not_vouched_for_by_an_old_lead_that_was_handed_back(queue: Queue) -> None:
+    """A 200 with an id from before says nothing about the list of now."""
+    with doubtful(queue, duplicate_form=DuplicateForm.EXISTING) as world:
+        by_hand = {"phone_number": phone(60), "campaign_id": CAMPAIGN, "variables": {}, "allow_dupplicate": True}
+        assert world.client.create_lead(orjson.dumps(by_hand)).status == 200
+        world.accept(*BEFORE)
+        world.sandbox.faults.add(Rule(fault=FaultName.CACHED_LIST, times=None))
+        world.client.list_leads()  # from now on the list is as it is now
+        lead_id = world.lose(created=True)
+        assert world.accept(60) == [1]
+        world.look_twice()
+        world.deliver()
+        assert world.sent_to() == 1
+        assert queue.lead(lead_id).state == "unknown"
+        assert world.missing(lead_id) == "No lead of this campaign has been accepted since"
+
+
+def test_a_lead_filed_in_another_campaign_is_possible(world: Doubtful) -> None:
+    world.accept(*BEFORE)
+    misfiled = Rule(fault=FaultName.MISFILED, answer=FaultName.CLOSE)
+    lead_id = world.lose(created=True, rule=misfiled)
+    world.accept(*AFTER)
+    world.look_twice()
+    world.deliver()
+    assert (world.sent_to(), world.queue.lead(lead_id).state) == (1, "failed")
+
+
+def test_a_list_read_with_another_token_proves_nothing(world: Doubtful) -> None:
+    world.accept(*BEFORE)
+    lead_id = world.lose(created=False)
+    world.use_token("token-of-another-workspace")
+    world.accept(*AFTER)
+    world.look_twice()
+    assert world.queue.lead(lead_id).state == "unknown"
+    assert "token" in world.missing(lead_id)
+
+
+def test_a_lead_accepted_with_another_token_counts_for_nothing(world: Doubtful) -> None:
+    world.accept(*BEFORE)
+    lead_id = world.lose(created=False)
+    ours = world.token
+    world.use_token("token-of-another-workspace")
+    world.accept(*AFTER)
+    world.use_token(ours)
+    world.look_twice()
+    assert world.queue.lead(lead_id).state == "unknown"
+    assert world.missing(lead_id) == "No lead of this campaign has been accepted since"
+
+
+MISSING = {
+    "nothing before": ((), AFTER, "No lead of this campaign was accepted before it"),
+    "nothing since": (BEFORE, (), "No lead of this campaign has been accepted since"),
+}
+
+
+@pytest.mark.parametrize(("before", "after", "missing"), MISSING.values(), ids=MISSING)
+def test_too_little_traffic_is_said(
+    world: Doubtful, before: tuple[int, ...], after: tuple[int, ...], missing: str
+) -> None:
+    world.accept(*before)
+    lead_id = world.lose(created=False)
+    world.accept(*after)
+    world.look_twice()
+    assert world.queue.lead(lead_id).state == "unknown"
+    assert world.missing(lead_id).startswith(missing)
+
+
+def test_leads_of_other_campaigns_vouch_for_nothing(world: Doubtful) -> None:
+    world.accept(*BEFORE, campaign_id=43)
+    lead_id = world.lose(created=False)
+    world.accept(*AFTER, campaign_id=43)
+    world.look_twice()
+    assert world.queue.lead(lead_id).state == "unknown"
+
+
+def test_one_window_serves_every_doubt_of_a_campaign(world: Doubtful) -> None:
+    world.accept(*BEFORE)
+    lost = [world.lose(created=False, number=number) for number in (1, 2, 3)]
+    world.accept(*AFTER)
+    world.later(SETTLE)
+    world.look()
+    world.later(SETTLE)
+    asked = len(world.sandbox.log)
+    world.look()
+    windows = [one for one in world.sandbox.log[asked:] if one.method == "GET" and "phone_number" not in one.path]
+    assert len(windows) == 1
+    assert {world.queue.lead(one).state for one in lost} == {"pending"}
+
+
+def test_a_window_of_several_pages_is_read_to_its_end(world: Doubtful) -> None:
+    world.accept(*BEFORE)
+    lead_id = world.lose(created=False)
+    world.accept(40)
+    _fill(world, 230)
+    world.look_twice()
+    assert world.queue.lead(lead_id).state == "pending"
+    window = world.queue.rows(
+        "SELECT evidence -> 'lookups' -> -1 -> 'window' AS window FROM dispatcher.lead_attempts"
+        " WHERE lead_id = :id ORDER BY started_at",
+        id=lead_id,
+    )[0].window
+    assert (window["pages"], window["rows"]) == (3, 235 - 1)
+
+
+@pytest.mark.parametrize("rows", [1, -1, 3])
+def test_pages_that_shift_while_they_are_read_prove_nothing(world: Doubtful, rows: int) -> None:
+    world.accept(*BEFORE)
+    lead_id = world.lose(created=False)
+    world.accept(40)
+    _fill(world, 150)
+    world.sandbox.faults.add(Rule(fault=FaultName.SHIFTING_PAGES, rows=rows, times=None))
+    world.look_twice()
+    assert world.queue.lead(lead_id).state == "unknown"
+    assert world.missing(lead_id)
+
+
+def test_a_window_that_would_be_too_long_is_not_read(world: Doubtful) -> None:
+    world.accept(*BEFORE)
+    lead_id = world.lose(created=False)
+    world.accept(40)
+    _fill(world, PAGES_MOST * 100 + 5)
+    world.later(SETTLE)
+    world.look()
+    world.later(SETTLE)
+    asked = len(world.sandbox.log)
+    world.look()
+    assert len(world.sandbox.log) - asked == 1 + PAGES_MOST
+    assert world.queue.lead(lead_id).state == "unknown"
+    assert "pages" in world.missing(lead_id)
+
+
+def test_no_look_up_can_be_answered_by_a_cache(world: Doubtful) -> None:
+    world.lose(created=False)
+    world.look_twice()
+    asked = [one.path for one in world.sandbox.log if one.method == "GET"]
+    assert len(set(asked)) == len(asked) == 2
+
+
+def _fill(world: Doubtful, count: int) -> None:
+    """Leads of another program in the same campaign: theirs are the numbers +44…"""
+    for number in range(count):
+        body = {"phone_number": f"+4420{number:08d}", "campaign_id": CAMPAIGN, "variables": {"n": str(number)}}
+        assert world.client.create_lead(orjson.dumps(body)).status == 200
