@@ -9,7 +9,6 @@ expires after `MARK_SECONDS`: a lost message delays a channel for no longer, and
 
 import base64
 import json
-import logging
 import os
 import threading
 import time
@@ -26,6 +25,7 @@ from redis.commands.core import Script
 from dispatcher.broker.connection import ALERT, DELIVER, LOOKUP, PREFIX, QUEUE, connect
 from dispatcher.failpoint import reach
 from dispatcher.lead.options import Channel
+from dispatcher.logs import events
 
 
 class Bell(Protocol):
@@ -131,8 +131,6 @@ class Ring:
 
 MARK_SECONDS: Final = 5
 
-_log = logging.getLogger(__name__)
-
 
 @dataclass(frozen=True, slots=True)
 class _Wires:
@@ -215,10 +213,8 @@ class Doorbell:
 
     def _note_failure(self, wires: _Wires, error: Exception) -> None:
         if wires.breaker.failed():
-            _log.warning(
-                "The doorbell cannot reach Redis (%s); leads are safe and the sweep rings for them.",
-                type(error).__name__,
-            )
+            consequence = "leads are stored; the sweep rings for them"
+            events.warning("doorbell.unavailable", error=type(error).__name__, consequence=consequence)
 
     def _key(self, mark: str) -> str:
         return f"{self._prefix}bell:{mark}"

@@ -10,7 +10,6 @@ Dropping is safe: a message is only a hint, and the sweep rings for whatever is 
 
 import base64
 import json
-import logging
 from collections.abc import Mapping
 from queue import Empty
 from typing import Any, Final
@@ -23,12 +22,11 @@ from redis.connection import parse_url
 from dispatcher.broker.connection import ALERT, DELIVER, LOOKUP, REDIS_URL_OPTION
 from dispatcher.broker.doorbell import Ring
 from dispatcher.lead.options import ACCOUNT_NAME
+from dispatcher.logs import events
 
 # kombu's annotations stop at the class line, hence the two `no-untyped-call` below.
 _BODY_MAX_CHARACTERS: Final = 4096  # ours have less than 300
 _CAMPAIGN_ID_MAX: Final = 2**63 - 1
-
-_log = logging.getLogger(__name__)
 
 
 class NotADoorbell(ValueError):
@@ -97,7 +95,7 @@ class Channel(kombu_redis.Channel):
         # Not JSON, too deeply nested, no text, no doorbell. The message has left the queue already.
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             reason = str(error) if isinstance(error, NotADoorbell) else type(error).__name__
-            _log.warning("Dropped a message that is no doorbell: %s.", reason)
+            events.warning("message.dropped", reason=reason)
             raise Empty from None
 
 

@@ -1,6 +1,5 @@
 """What holds for every request, whatever answers it: known hosts, small bodies, strict headers, no stack traces."""
 
-import logging
 import secrets
 from collections.abc import Mapping, MutableMapping
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from dispatcher.config.urls import is_loopback
 from dispatcher.errors import NotConfigured
+from dispatcher.logs import events
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,8 +96,6 @@ HEADERS: Final[Mapping[str, str]] = {
     "Cache-Control": "no-store",
 }
 
-_log = logging.getLogger(__name__)
-
 
 class Guard:
     """The outermost layer."""
@@ -126,7 +124,7 @@ class Guard:
             await (refusal or self._app)(scope, receive, sending)
         except Exception as error:  # noqa: BLE001 - what went wrong is for the log, never for the page
             number = secrets.token_hex(4)
-            _log.error("console.error %s %s", number, _where(error))
+            events.error("console.error", report=number, error=_where(error))
             if not begun:
                 await PlainTextResponse(
                     f"Something went wrong here; the console's log has more under {number}.\n", status_code=500

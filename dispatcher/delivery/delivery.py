@@ -258,7 +258,6 @@ class DeliveryRun:
                 self._recorder.turn(finished, ())
             except StoreUnavailable:
                 if self._clock() >= give_up:
-                    events.error("recording.abandoned", results=self._recorder.owes)
                     self._recorder.abandon()
                     break
         return Turn()

@@ -54,6 +54,18 @@ def late_answer(row: Result, *, adopted: bool) -> Callable[[], None]:
     )
 
 
+def abandoned(claimed: Claimed, reason: str) -> None:
+    """Log a result that is given up: `reason` is `refused` or `store_unavailable`. Its lead is looked up."""
+    events.error(
+        "recording.abandoned",
+        lead_id=str(claimed.lead_id),
+        attempt_id=str(claimed.attempt_id),
+        account=claimed.account,
+        campaign_id=claimed.campaign_id,
+        reason=reason,
+    )
+
+
 def gate_moved(gate: Gate) -> Callable[[], None]:
     """A gate that opened, closed or began to probe."""
     tell = events.info if gate.state is GateState.OPEN else events.warning
@@ -122,6 +134,10 @@ class Recorder:
 
     def abandon(self) -> None:
         """Forget what could not be stored: the leases run out, and look-ups find out what happened."""
+        for finished in self._kept:
+            abandoned(finished.claimed, "store_unavailable")
+        if self._unacknowledged:
+            events.warning("claim.abandoned", claims=len(self._unacknowledged), account=self._channel.account)
         self._kept.clear()
         self._unacknowledged = ()
 
@@ -258,7 +274,7 @@ class Recorder:
             plain = replace(finished, outcome=_without_words(finished.outcome))
             if not self._attempt_record([finished]) and not self._attempt_record([plain]):
                 # Its lease runs out, the sweep makes it unknown, and a look-up finds out what happened.
-                events.error("recording.abandoned", lead_id=str(finished.claimed.lead_id))
+                abandoned(finished.claimed, "refused")
             self._kept.remove(finished)
 
     def _record_plainly(self) -> bool:

@@ -6,6 +6,7 @@ the events.
 """
 
 import logging
+import sys
 from typing import Any, Final
 
 _LOGGER: Final = logging.getLogger("dispatcher")
@@ -19,6 +20,11 @@ def info(event: str, **fields: Any) -> None:
 def warning(event: str, **fields: Any) -> None:
     """Log something that holds leads back or that a person may want to know, e.g. `gate.closed`."""
     _LOGGER.warning(event, extra=fields, stacklevel=2)
+
+
+def exception(event: str, **fields: Any) -> None:
+    """Log a bug with the traceback of the exception that is being handled."""
+    _LOGGER.error(event, exc_info=sys.exception(), extra=fields, stacklevel=2)
 
 
 def error(event: str, **fields: Any) -> None:

@@ -4,7 +4,6 @@ A process, not a timer of the worker's event loop: that loop blocks while Redis 
 needed.
 """
 
-import logging
 import os
 import subprocess
 import sys
@@ -16,13 +15,12 @@ from typing import Final
 from celery import bootsteps
 
 from dispatcher.decisions.policy import wait_seconds
+from dispatcher.logs import events
 
 _BACKOFF_BASE_SECONDS: Final = 1.0
 _BACKOFF_MAX_SECONDS: Final = 30.0
 _STEADY_SECONDS: Final = 60.0  # a sweep that lived this long had started well
 _GRACE_SECONDS: Final = 5.0
-
-_log = logging.getLogger(__name__)
 
 
 def sweep_command() -> Sequence[str]:
@@ -68,7 +66,7 @@ class SweepChild:
                 return
             failures = 1 if time.monotonic() - begin > _STEADY_SECONDS else failures + 1
             wait = wait_seconds(failures, base_seconds=_BACKOFF_BASE_SECONDS, max_seconds=_BACKOFF_MAX_SECONDS)
-            _log.error("The sweep of this worker ended with %s; it starts again in %g s.", status, wait)
+            events.error("sweep.ended", status=status, restart_in_seconds=wait)
             self._ending.wait(wait)
 
     def _run_once(self) -> str:

@@ -1,7 +1,6 @@
 """The three Celery tasks, thin over `worker.deliverer`."""
 
 import gc
-import logging
 import os
 import threading
 from collections.abc import Callable
@@ -11,9 +10,8 @@ from typing import Protocol
 from celery import Celery
 
 from dispatcher.broker.connection import ALERT, DELIVER, LOOKUP
+from dispatcher.logs import events
 from dispatcher.worker.stopping import Stopping, finishing_gently
-
-_log = logging.getLogger(__name__)
 
 
 class WorkerRuntime(Protocol):
@@ -52,7 +50,7 @@ class Runtimes:
             try:
                 work(self._current())
             except Exception:  # noqa: BLE001  # see `register`
-                _log.exception("%s ended early; the sweep rings again for what is due.", task)
+                events.exception("task.failed", task=task, consequence="the sweep rings again for what is due")
 
     def close(self) -> None:
         """Close the runtime of this process, if it has one."""

@@ -16,7 +16,7 @@ from dispatcher.delivery.results import Finished
 from dispatcher.errors import StoreUnavailable
 from dispatcher.store.database import Database
 from tests.database.queue import CHANNEL, SETTINGS, Queue, phone
-from tests.support.doubles import Bell, Rate
+from tests.support.doubles import Bell, Clock, Rate, logged
 
 
 class Client:
@@ -62,8 +62,8 @@ class Setting:
     def set(self, **values: Any) -> None:
         self.settings = self.settings.model_copy(update=values)
 
-    def run(self) -> int:
-        recorder = self.recorder or Recorder(
+    def new_recorder(self) -> Recorder:
+        return Recorder(
             self.database,
             CHANNEL,
             self.settings,
@@ -71,6 +71,9 @@ class Setting:
             uniform=lambda low, high: high,
             clock=self.clock,
         )
+
+    def run(self) -> int:
+        recorder = self.recorder or self.new_recorder()
 
         def slots_of(work: Callable[[Job], Finished]) -> Slots[Job, Finished]:
             return Slots(self.slots, work)
@@ -291,11 +294,13 @@ def test_variables_that_are_no_object_are_our_bug_and_nobody_is_called(queue: Qu
 
 
 class AwayFor:
-    """A recorder whose store is away for some turns after the first."""
+    """A recorder whose store is away for some turns after the first, each of which takes `seconds` of the clock."""
 
-    def __init__(self, recorder: Recorder, turns: int) -> None:
+    def __init__(self, recorder: Recorder, turns: int, clock: Clock | None = None, seconds: float = 0.0) -> None:
         self._recorder = recorder
         self._turns = turns
+        self._clock = clock or Clock()
+        self._seconds = seconds
         self._begun = False
 
     @property
@@ -308,6 +313,7 @@ class AwayFor:
     def turn(self, finished: Any, attempt_ids: Any) -> Any:
         if self._begun and self._turns > 0:
             self._turns -= 1
+            self._clock.now += self._seconds
             self._recorder._kept.extend(finished)
             raise StoreUnavailable("away")
         self._begun = True
@@ -317,20 +323,31 @@ class AwayFor:
 @pytest.mark.parametrize("turns", [1, 5])
 def test_results_survive_a_store_that_is_away(queue: Queue, setting: Setting, turns: int) -> None:
     filled(queue, 20)
-    recorder = Recorder(
-        setting.database,
-        CHANNEL,
-        setting.settings,
-        worker="test:1",
-        uniform=lambda low, high: high,
-        clock=time.monotonic,
-    )
-    setting.recorder = AwayFor(recorder, turns)
+    setting.recorder = AwayFor(setting.new_recorder(), turns)
 
     claimed = setting.run()
 
     assert queue.states() == {"accepted": claimed, "pending": 20 - claimed}
     assert len(setting.client.posts) == claimed
+
+
+def test_results_that_the_store_does_not_take_for_ten_minutes_are_given_up_by_name(
+    queue: Queue, setting: Setting, caplog: pytest.LogCaptureFixture
+) -> None:
+    filled(queue, 20)
+    clock = Clock()
+    setting.clock = clock
+    setting.recorder = AwayFor(setting.new_recorder(), 1000, clock, seconds=200.0)
+
+    claimed = setting.run()
+
+    given_up = logged(caplog, "recording.abandoned")
+    assert {one["lead_id"] for one in given_up} == {str(row.id) for row in queue.rows(
+        "SELECT id FROM dispatcher.leads WHERE state = 'sending'"
+    )}  # fmt: skip
+    assert len(given_up) == claimed > 0
+    assert all(one.keys() == {"lead_id", "attempt_id", "account", "campaign_id", "reason"} for one in given_up)
+    assert {one["reason"] for one in given_up} == {"store_unavailable"}
 
 
 # The body -------------------------------------------------------------------------------------------------------------

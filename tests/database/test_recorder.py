@@ -20,6 +20,7 @@ from dispatcher.errors import StoreUnavailable
 from dispatcher.lead.options import Channel
 from dispatcher.store.database import Database, StatementRefused
 from tests.database.queue import CHANNEL, SETTINGS, Queue, ids
+from tests.support.doubles import logged
 
 RecorderOf = Callable[..., Recorder]
 
@@ -86,6 +87,34 @@ def test_a_result_that_cannot_be_stored_loses_its_words_and_no_other_result(
     assert (lead.voicery_lead_id, lead.voicery_status) == (7, None)
     assert queue.attempt(bad.attempt_id).response == NOTICE
     assert recorder.owes == 0
+
+
+def test_a_result_that_postgres_refuses_whatever_it_says_is_given_up_by_name(
+    queue: Queue, recorder: Recorder, caplog: pytest.LogCaptureFixture
+) -> None:
+    leads = [queue.put(number) for number in range(2)]
+    good, bad = claimed_by(recorder, 2)
+    queue.run(
+        "CREATE FUNCTION dispatcher.refuse() RETURNS trigger LANGUAGE plpgsql AS"
+        f" $$ BEGIN IF NEW.id = '{bad.lead_id}' THEN RAISE 'refused by a test'; END IF; RETURN NEW; END $$"
+    )
+    queue.run(
+        "CREATE TRIGGER refuse BEFORE UPDATE ON dispatcher.leads FOR EACH ROW EXECUTE FUNCTION dispatcher.refuse()"
+    )
+
+    recorder.turn([finished(good), finished(bad)], ())
+
+    assert sorted(queue.lead(one).state for one in leads) == ["accepted", "sending"]
+    assert recorder.owes == 0
+    assert logged(caplog, "recording.abandoned") == [
+        {
+            "lead_id": str(bad.lead_id),
+            "attempt_id": str(bad.attempt_id),
+            "account": "default",
+            "campaign_id": 42,
+            "reason": "refused",
+        }
+    ]
 
 
 def test_poison_in_a_contact_costs_its_status_only(queue: Queue, recorder: Recorder) -> None:

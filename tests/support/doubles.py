@@ -1,10 +1,12 @@
 """What stands in for the outside in tests: the doorbell, the rate limit, the clock, the command line."""
 
 import json
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import pytest
 from click.testing import Result
 from typer.testing import CliRunner
 
@@ -126,3 +128,13 @@ class Line:
         """Run it with `--json`; return what it prints, parsed."""
         parsed: dict[str, Any] = json.loads(self.ok(*arguments, "--json", stdin=stdin))
         return parsed
+
+
+def logged(caplog: pytest.LogCaptureFixture, event: str) -> list[dict[str, Any]]:
+    """Return the fields of each record of this event."""
+    own = set(vars(logging.makeLogRecord({}))) | {"message", "asctime"}
+    return [
+        {name: value for name, value in vars(record).items() if name not in own}
+        for record in caplog.records
+        if record.msg == event
+    ]

@@ -11,7 +11,7 @@ from dispatcher.operator.overview import Overview
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "operations.md").read_text()
-EVENT = re.compile(r"(?:info|warning|error|tell)\(\s*f?\"([a-z_]+\.(?:[a-z_]+\"|\{))")
+EVENT = re.compile(r"(?:info|warning|error|exception|tell)\(\s*f?\"([a-z_]+\.(?:[a-z_]+\"|\{))")
 """A whole name, or of one that is made of a value what comes before that: `gate.{`."""
 
 
