@@ -67,7 +67,7 @@ def test_an_error_is_no_text_in_a_span(exported: InMemorySpanExporter) -> None:
     with pytest.raises(ValueError, match="555"), tracing.attempting(LEAD, ATTEMPT, "default", 42):
         fail()
     (span,) = exported.get_finished_spans()
-    assert "555" not in span.to_json()
+    assert "5550101" not in span.to_json()  # a trace id may have three fives in a row
 
 
 def test_a_provider_that_the_environment_names_is_used() -> None:
