@@ -1,5 +1,6 @@
-"""The console as an ASGI application: every way in is a door with a role; everything else is closed."""
+"""The console as an ASGI application: its routes, the role that each requires, and the login."""
 
+import math
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from importlib.resources import files
@@ -12,61 +13,61 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.routing import Route
 
-from dispatcher.console.auth import Lobby, Person, Role, Session, Sessions
+from dispatcher.console.auth import Login, LoginRefused, Person, Role, Session, Sessions
 from dispatcher.console.guard import BODY_MOST, Guard, Origin
 from dispatcher.console.pages import bulk, campaigns, failed, lead, overview, records
 from dispatcher.console.rendering import Renderer
-from dispatcher.console.visit import BadRequest, Form, Visit, local
+from dispatcher.console.request import BadRequest, Form, PageRequest, local
 from dispatcher.errors import DispatcherError, LeadNotFound, NotAllowed, StoreUnavailable
 from dispatcher.store import audit
 from dispatcher.wiring import Services
 
 
 @dataclass(frozen=True, slots=True)
-class Door:
-    """`role` is the least that opens it."""
+class ConsoleRoute:
+    """A path of the console. `role` is the least that it requires."""
 
     method: Literal["GET", "POST"]
     path: str
     role: Role
-    answer: Callable[[Visit], Response]
+    answer: Callable[[PageRequest], Response]
 
 
-DOORS: Final = (
-    Door("GET", "/", Role.VIEWER, overview.show),
-    Door("GET", "/search", Role.VIEWER, overview.search),
-    Door("GET", "/failed", Role.VIEWER, failed.causes),
-    Door("GET", "/failed/rows", Role.VIEWER, failed.rows),
-    Door("POST", "/failed/preview", Role.OPERATOR, bulk.preview),
-    Door("POST", "/failed/export", Role.OPERATOR, bulk.export),
-    Door("GET", "/leads/{id}", Role.VIEWER, lead.show),
-    Door("GET", "/leads/{id}/correct", Role.OPERATOR, lead.correction),
-    Door("POST", "/leads/{id}/correct", Role.OPERATOR, lead.correct),
-    Door("POST", "/leads/{id}/replay", Role.OPERATOR, lead.replay),
-    Door("POST", "/leads/{id}/replay-even-if-called", Role.ADMIN, lead.replay_even_if_called),
-    Door("POST", "/leads/{id}/look-up", Role.OPERATOR, lead.look_up),
-    Door("POST", "/leads/{id}/resolve", Role.OPERATOR, lead.resolve),
-    Door("POST", "/leads/{id}/cancel", Role.OPERATOR, lead.cancel),
-    Door("GET", "/campaigns", Role.VIEWER, campaigns.show),
-    Door("POST", "/campaigns/{account}/{campaign}/pause", Role.OPERATOR, campaigns.pause),
-    Door("POST", "/campaigns/{account}/{campaign}/resume", Role.OPERATOR, campaigns.resume),
-    Door("POST", "/campaigns/{account}/{campaign}/limit", Role.ADMIN, campaigns.limit),
-    Door("POST", "/accounts/{account}/pause", Role.ADMIN, campaigns.pause_account),
-    Door("POST", "/accounts/{account}/resume", Role.ADMIN, campaigns.resume_account),
-    Door("GET", "/operations", Role.VIEWER, records.show_all),
-    Door("POST", "/operations", Role.OPERATOR, bulk.start),
-    Door("GET", "/operations/{id}", Role.VIEWER, records.show),
-    Door("POST", "/operations/{id}/stop", Role.OPERATOR, records.stop),
-    Door("GET", "/imports", Role.VIEWER, records.imports),
-    Door("GET", "/imports/{number}", Role.VIEWER, records.one_import),
-    Door("POST", "/imports/{number}/export", Role.OPERATOR, records.export_rejected),
-    Door("GET", "/incidents", Role.VIEWER, records.incidents),
-    Door("POST", "/incidents/seen", Role.OPERATOR, records.seen),
-    Door("GET", "/workers", Role.VIEWER, records.workers),
-    Door("GET", "/audit", Role.VIEWER, records.audit),
-    Door("POST", "/reveal", Role.OPERATOR, records.reveal),
-    Door("POST", "/mask", Role.VIEWER, records.mask),
-    Door("POST", "/theme", Role.VIEWER, records.theme),
+ROUTES: Final = (
+    ConsoleRoute("GET", "/", Role.VIEWER, overview.show),
+    ConsoleRoute("GET", "/search", Role.VIEWER, overview.search),
+    ConsoleRoute("GET", "/failed", Role.VIEWER, failed.causes),
+    ConsoleRoute("GET", "/failed/rows", Role.VIEWER, failed.rows),
+    ConsoleRoute("POST", "/failed/preview", Role.OPERATOR, bulk.preview),
+    ConsoleRoute("POST", "/failed/export", Role.OPERATOR, bulk.export),
+    ConsoleRoute("GET", "/leads/{id}", Role.VIEWER, lead.show),
+    ConsoleRoute("GET", "/leads/{id}/correct", Role.OPERATOR, lead.correction),
+    ConsoleRoute("POST", "/leads/{id}/correct", Role.OPERATOR, lead.correct),
+    ConsoleRoute("POST", "/leads/{id}/replay", Role.OPERATOR, lead.replay),
+    ConsoleRoute("POST", "/leads/{id}/replay-even-if-called", Role.ADMIN, lead.replay_even_if_called),
+    ConsoleRoute("POST", "/leads/{id}/look-up", Role.OPERATOR, lead.look_up),
+    ConsoleRoute("POST", "/leads/{id}/resolve", Role.OPERATOR, lead.resolve),
+    ConsoleRoute("POST", "/leads/{id}/cancel", Role.OPERATOR, lead.cancel),
+    ConsoleRoute("GET", "/campaigns", Role.VIEWER, campaigns.show),
+    ConsoleRoute("POST", "/campaigns/{account}/{campaign}/pause", Role.OPERATOR, campaigns.pause),
+    ConsoleRoute("POST", "/campaigns/{account}/{campaign}/resume", Role.OPERATOR, campaigns.resume),
+    ConsoleRoute("POST", "/campaigns/{account}/{campaign}/limit", Role.ADMIN, campaigns.limit),
+    ConsoleRoute("POST", "/accounts/{account}/pause", Role.ADMIN, campaigns.pause_account),
+    ConsoleRoute("POST", "/accounts/{account}/resume", Role.ADMIN, campaigns.resume_account),
+    ConsoleRoute("GET", "/operations", Role.VIEWER, records.show_all),
+    ConsoleRoute("POST", "/operations", Role.OPERATOR, bulk.start),
+    ConsoleRoute("GET", "/operations/{id}", Role.VIEWER, records.show),
+    ConsoleRoute("POST", "/operations/{id}/stop", Role.OPERATOR, records.stop),
+    ConsoleRoute("GET", "/imports", Role.VIEWER, records.imports),
+    ConsoleRoute("GET", "/imports/{number}", Role.VIEWER, records.one_import),
+    ConsoleRoute("POST", "/imports/{number}/export", Role.OPERATOR, records.export_rejected),
+    ConsoleRoute("GET", "/incidents", Role.VIEWER, records.incidents),
+    ConsoleRoute("POST", "/incidents/seen", Role.OPERATOR, records.seen),
+    ConsoleRoute("GET", "/workers", Role.VIEWER, records.workers),
+    ConsoleRoute("GET", "/audit", Role.VIEWER, records.audit),
+    ConsoleRoute("POST", "/reveal", Role.OPERATOR, records.reveal),
+    ConsoleRoute("POST", "/mask", Role.VIEWER, records.mask),
+    ConsoleRoute("POST", "/theme", Role.VIEWER, records.theme),
 )
 
 
@@ -77,80 +78,80 @@ Endpoint = Callable[[Request], Awaitable[Response]]
 
 @dataclass(frozen=True, slots=True)
 class Console:
-    """What all requests share."""
+    """The parts that all requests share."""
 
     services: Services
-    lobby: Lobby
+    login: Login
     sessions: Sessions
     origin: Origin
     renderer: Renderer
 
     @property
     def cookie(self) -> str:
-        """With TLS the browser itself keeps others from setting it."""
+        """The cookie's name; with TLS its prefix makes browsers refuse it from other hosts."""
         return "__Host-dispatcher" if self.origin.secure else "dispatcher_console"
 
 
 def build(console: Console) -> Guard:
-    """The application."""
-    entrance = Entrance(console)
+    """Return the application."""
+    access = Access(console)
     routes = [
-        Route("/login", entrance.ask, methods=["GET"]),
-        Route("/login", entrance.enter, methods=["POST"]),
-        Route("/logout", entrance.leave, methods=["POST"]),
+        Route("/login", access.login_page, methods=["GET"]),
+        Route("/login", access.login, methods=["POST"]),
+        Route("/logout", access.logout, methods=["POST"]),
         Route("/static/{name}", _static, methods=["GET"]),
-        *(Route(door.path, entrance.behind(door), methods=[door.method]) for door in DOORS),
+        *(Route(route.path, access.endpoint_of(route), methods=[route.method]) for route in ROUTES),
     ]
     return Guard(Starlette(routes=routes), console.origin)
 
 
-class Entrance:
-    """Stands before every door: session, role, token, and an answer for whatever is refused."""
+class Access:
+    """Checks session, role and CSRF token before every route, and answers requests that are refused."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
 
-    def behind(self, door: Door) -> Endpoint:
-        """The endpoint of a door."""
+    def endpoint_of(self, route: ConsoleRoute) -> Endpoint:
+        """Return the endpoint of a route."""
 
-        async def endpoint(request: Request) -> Response:
-            session = self._session(request)
+        async def endpoint(http: Request) -> Response:
+            session = self._session(http)
             if session is None:
-                return self._turned_away(request)
+                return self._turned_away(http)
             try:
-                form = await self._form(request) if door.method == "POST" else Form()
+                form = await self._form(http) if route.method == "POST" else Form()
             except BadRequest as fault:
                 return PlainTextResponse(f"{fault}\n", status_code=400)
-            if door.method == "POST" and not (self._same_site(request) and session.knows(form.get("csrf"))):
+            if route.method == "POST" and not (self._same_site(http) and session.knows(form.get("csrf"))):
                 return PlainTextResponse("This form is not from this console, or too old. Go back and reload.\n", 403)
             console = self._console
-            visit = Visit(request, session, console.sessions, console.services, form, console.renderer)
-            if not visit.may(door.role):
-                return visit.page("error.html", status=403, title="Not for you", sentence=_too_little(door))
-            return await run_in_threadpool(_answer, door, visit)
+            request = PageRequest(http, session, console.sessions, console.services, form, console.renderer)
+            if not request.may(route.role):
+                return request.page("error.html", status=403, title="Not for you", sentence=_too_little(route))
+            return await run_in_threadpool(_answer, route, request)
 
         return endpoint
 
-    async def ask(self, request: Request) -> Response:
-        """The login page. A key in the address is only put into its form: no GET ever acts."""
-        if self._session(request) is not None:
+    async def login_page(self, http: Request) -> Response:
+        """Return the login page. A key in the address is only put into its form: no GET changes anything."""
+        if self._session(http) is not None:
             return RedirectResponse("/", status_code=303)
-        return self._login(key=request.query_params.get("key", ""), onwards=request.query_params.get("next", "/"))
+        return self._login(key=http.query_params.get("key", ""), onwards=http.query_params.get("next", "/"))
 
-    async def enter(self, request: Request) -> Response:
-        """Begin a session, if name and password (or the key) are right."""
-        if not self._same_site(request):
+    async def login(self, http: Request) -> Response:
+        """Begin a session if name and password, or the key, are right."""
+        if not self._same_site(http):
             return PlainTextResponse("This form is not from this console. Go back and reload.\n", status_code=403)
         try:
-            form = await self._form(request)
+            form = await self._form(http)
         except BadRequest as fault:
             return PlainTextResponse(f"{fault}\n", status_code=400)
-        source = request.client.host if request.client else "unknown"
+        source = http.client.host if http.client else "unknown"
         key = form.get("key")
         who = await run_in_threadpool(self._who, form, key, source)
-        if isinstance(who, str):
-            return self._login(onwards=form.get("next", "/"), fault=who, status=429 if "Wait" in who else 401)
-        self._console.sessions.end(request.cookies.get(self._console.cookie))
+        if isinstance(who, LoginRefused):
+            return self._refused(who, onwards=form.get("next", "/"))
+        self._console.sessions.end(http.cookies.get(self._console.cookie))
         cookie, _ = self._console.sessions.begin(who, by_key=bool(key))
         response = RedirectResponse(local(form.get("next", "/")), status_code=303)
         response.set_cookie(
@@ -158,97 +159,104 @@ class Entrance:
         )
         return response
 
-    async def leave(self, request: Request) -> Response:
-        """End the session here, not only in the browser."""
-        session = self._session(request)
+    async def logout(self, http: Request) -> Response:
+        """End the session on the server, not only in the browser."""
+        session = self._session(http)
         if session is None:
-            return self._turned_away(request)
+            return self._turned_away(http)
         try:
-            form = await self._form(request)
+            form = await self._form(http)
         except BadRequest as fault:
             return PlainTextResponse(f"{fault}\n", status_code=400)
-        if not (self._same_site(request) and session.knows(form.get("csrf"))):
+        if not (self._same_site(http) and session.knows(form.get("csrf"))):
             return PlainTextResponse("This form is not from this console. Go back and reload.\n", status_code=403)
-        self._console.sessions.end(request.cookies.get(self._console.cookie))
+        self._console.sessions.end(http.cookies.get(self._console.cookie))
         response = RedirectResponse("/login", status_code=303)
         response.delete_cookie(
             self._console.cookie, path="/", httponly=True, samesite="lax", secure=self._console.origin.secure
         )
         return response
 
-    def _who(self, form: Form, key: str, source: str) -> Person | str:
+    def _who(self, form: Form, key: str, source: str) -> Person | LoginRefused:
         console = self._console
         if key:
-            who = console.lobby.enter_by_key(key, source)
+            who = console.login.by_key(key, source)
         else:
-            who = console.lobby.enter(form.get("name"), form.get("password"), source)
+            who = console.login.by_password(form.get("name"), form.get("password"), source)
         if isinstance(who, Person):
             console.services.database.again(
                 audit.note, f"{who.name}@console", "login", "console", {"role": who.role, "from": source}
             )
         return who
 
-    def _session(self, request: Request) -> Session | None:
-        """The live session, unless its person has been struck off or given another role."""
-        session = self._console.sessions.find(request.cookies.get(self._console.cookie))
+    def _session(self, http: Request) -> Session | None:
+        """Return the live session, unless its user has been removed or given another role."""
+        session = self._console.sessions.find(http.cookies.get(self._console.cookie))
         if session is None or session.by_key:
             return session
-        unchanged = self._console.lobby.people.role_of(session.person.name) is session.person.role
+        unchanged = self._console.login.people.role_of(session.person.name) is session.person.role
         return session if unchanged else None
 
-    def _same_site(self, request: Request) -> bool:
-        """Whether a page of ours sent this. The browser says so, and no page can make it lie."""
-        site = request.headers.get("sec-fetch-site")
+    def _same_site(self, http: Request) -> bool:
+        """Whether a page of the console sent this, by headers that no page can set (Fetch Metadata; RFC 6454)."""
+        site = http.headers.get("sec-fetch-site")
         if site is not None:
             return site == "same-origin"
-        return request.headers.get("origin") in self._console.origin.origins
+        return http.headers.get("origin") in self._console.origin.origins
 
-    async def _form(self, request: Request) -> Form:
-        kind = request.headers.get("content-type", "").split(";")[0].strip()
+    async def _form(self, http: Request) -> Form:
+        kind = http.headers.get("content-type", "").split(";")[0].strip()
         if kind != "application/x-www-form-urlencoded":
             raise BadRequest("Forms only.")
         body = bytearray()
-        async for chunk in request.stream():
+        async for chunk in http.stream():
             body += chunk
             if len(body) > BODY_MOST:
                 raise BadRequest("That is too much at once.")
         return Form.parse(bytes(body))
 
-    def _turned_away(self, request: Request) -> Response:
-        if request.method != "GET":
+    def _turned_away(self, http: Request) -> Response:
+        if http.method != "GET":
             return self._login(fault="Your session has ended; nothing was done. Log in again.", status=401)
-        here = local(request.url.path + (f"?{request.url.query}" if request.url.query else ""))
+        here = local(http.url.path + (f"?{http.url.query}" if http.url.query else ""))
         return RedirectResponse("/login" + ("" if here == "/" else f"?{urlencode({'next': here})}"), status_code=303)
 
+    def _refused(self, refused: LoginRefused, *, onwards: str) -> Response:
+        """Return the login page with the reason; 429 with `Retry-After` (RFC 6585, section 4) while it has to wait."""
+        response = self._login(onwards=onwards, fault=refused.text, status=429 if refused.wait_seconds else 401)
+        if refused.wait_seconds:
+            response.headers["Retry-After"] = str(math.ceil(refused.wait_seconds))
+        return response
+
     def _login(self, *, key: str = "", onwards: str = "/", fault: str = "", status: int = 200) -> Response:
-        by_key = self._console.lobby.key is not None
+        by_key = self._console.login.key is not None
         return self._console.renderer.bare(
             "login.html", status=status, key=key, onwards=local(onwards), fault=fault, by_key=by_key
         )
 
 
-def _answer(door: Door, visit: Visit) -> Response:
-    """What the door's page says, or a page that says why not."""
+def _answer(route: ConsoleRoute, request: PageRequest) -> Response:
+    """Return the response of a route, or an error page."""
     try:
-        return door.answer(visit)
+        return route.answer(request)
     except LeadNotFound as error:
-        return visit.page("error.html", status=404, title="Not found", sentence=str(error))
+        return request.page("error.html", status=404, title="Not found", sentence=str(error))
     except NotAllowed as error:
-        return visit.page("error.html", status=409, title="Not possible", sentence=str(error))
+        return request.page("error.html", status=409, title="Not possible", sentence=str(error))
     except BadRequest as error:
-        return visit.page("error.html", status=400, title="Not understood", sentence=str(error))
+        return request.page("error.html", status=400, title="Not understood", sentence=str(error))
     except StoreUnavailable as error:
-        return visit.page("error.html", status=503, title="Postgres is away", sentence=str(error))
+        return request.page("error.html", status=503, title="Postgres is away", sentence=str(error))
     except DispatcherError as error:
-        return visit.page("error.html", status=400, title="Refused", sentence=str(error))
+        return request.page("error.html", status=400, title="Refused", sentence=str(error))
 
 
-def _too_little(door: Door) -> str:
-    return f"This takes the role {door.role}; ask whoever runs the dispatcher."
+def _too_little(route: ConsoleRoute) -> str:
+    return f"This takes the role {route.role}; ask the administrator of the dispatcher."
 
 
-async def _static(request: Request) -> Response:
-    name = request.path_params["name"]
+async def _static(http: Request) -> Response:
+    name = http.path_params["name"]
     if name not in STATIC:
         return PlainTextResponse("Not found.\n", status_code=404)
     content = (files("dispatcher.console") / "static" / name).read_bytes()

@@ -1,4 +1,4 @@
-"""Failed logins cost time: who keeps guessing waits longer and longer."""
+"""Login to the console: users and roles, password hashes, sessions, and the delay after failed logins."""
 
 import getpass
 import hashlib
@@ -26,7 +26,7 @@ _MOST: Final = 10_000
 
 
 class Throttle:
-    """Counts failures by key (a name, an address). Thread-safe."""
+    """Delays logins after failures, by key (a name, an address): exponentially after the fifth. Thread-safe."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -34,7 +34,7 @@ class Throttle:
         self._failures: dict[str, tuple[int, float]] = {}  # how many in a row, and when the last was
 
     def wait_seconds(self, *keys: str) -> float:
-        """How long these have to wait before their next try; 0.0 if they need not."""
+        """Return the seconds until the next try of these keys; 0.0 if it may be made at once."""
         now = self._clock()
         with self._lock:
             return max(0.0, *(self._until(key) - now for key in keys))
@@ -52,7 +52,7 @@ class Throttle:
                 self._failures[key] = (1 if now - at > _FORGET_SECONDS else count + 1, now)
 
     def succeeded(self, *keys: str) -> None:
-        """Forget their failures."""
+        """Forget the failures of these keys."""
         with self._lock:
             for key in keys:
                 self._failures.pop(key, None)
@@ -74,7 +74,7 @@ _NAME: Final = re.compile(r"[A-Za-z0-9._@-]{1,64}")
 
 
 class Role(StrEnum):
-    """What somebody may do; each includes the ones before it."""
+    """The roles of users; each includes the ones before it."""
 
     VIEWER = "viewer"
     """Reads; numbers stay masked."""
@@ -91,7 +91,7 @@ class Role(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Person:
-    """Somebody who may log in. The name is what the audit log shows."""
+    """A user. The audit log shows the name."""
 
     name: str
     role: Role
@@ -108,18 +108,18 @@ class People:
 
     @property
     def anyone(self) -> bool:
-        """Whether there is anybody who could log in with a password."""
+        """Whether a user is configured who could log in with a password."""
         return bool(self._known)
 
     def check(self, name: str, password: str) -> Person | None:
-        """The person, if name and password are right. An unknown name takes as long as a wrong password."""
+        """Return the person if name and password are right. An unknown name takes as long as a wrong password."""
         self._known = self._read()
         person, expected = self._known.get(name, (None, _NOBODY))
         right = _matches(password, expected)
         return person if right else None
 
     def role_of(self, name: str) -> Role | None:
-        """The role that this person has now; None if they are no longer listed."""
+        """Return the role that this user has now; None if no longer configured."""
         known = self._known.get(name)
         return None if known is None else known[0].role
 
@@ -185,16 +185,16 @@ def _bytes(text: str) -> bytes:
 
 
 _NOBODY: Final = f"scrypt.{_COST}.{_BLOCK}.1.{_text(bytes(16))}.{_text(bytes(32))}"
-"""What an unknown name is compared with: no password has this hash, and comparing takes as long as any."""
+"""The hash that an unknown name is compared with, so that it takes as long; no password has it."""
 
 
 LONGEST_SECONDS: Final = 12 * 3600.0
-"""A session ends after this, however busy: a working day."""
+"""The longest time of a session: a working day."""
 
 REVEAL_SECONDS: Final = 600.0
 """Numbers that were revealed are masked again after this."""
 
-_MOST_SESSIONS: Final = 1000  # more are ended, the idlest first: memory is not for those who log in again and again
+_MOST_SESSIONS: Final = 1000  # above it the session that has been idle longest is ended
 
 
 @dataclass(slots=True)
@@ -225,7 +225,7 @@ class Sessions:
         self._by_hash: dict[bytes, Session] = {}
 
     def begin(self, person: Person, *, by_key: bool = False) -> tuple[str, Session]:
-        """A new session with a cookie of its own: what an attacker planted before the login is worth nothing."""
+        """Return a new cookie and its session: one that an attacker set before the login opens nothing (CWE-384)."""
         cookie, now = secrets.token_urlsafe(32), self._clock()
         session = Session(person, now, now, by_key=by_key)
         with self._lock:
@@ -236,7 +236,7 @@ class Sessions:
         return cookie, session
 
     def find(self, cookie: str | None) -> Session | None:
-        """The live session of a cookie, which counts as seen now."""
+        """Return the live session of a cookie, and restart its idle time."""
         if not cookie:
             return None
         now = self._clock()
@@ -286,9 +286,9 @@ SPENT: Final = "That link has been used or is not the latest; the console prints
 
 
 class OneTimeKey:
-    """The way in where no users are set: whoever started the console reads it in the terminal, as of a notebook.
+    """The login without configured users: a one-time key that the console prints in its terminal, as notebooks do.
 
-    Each key opens one session; `announce` is told of the next at once.
+    Each key opens one session; `announce` is called with the next one at once.
     """
 
     def __init__(self, announce: Callable[[str], None]) -> None:
@@ -297,11 +297,11 @@ class OneTimeKey:
         self._key = secrets.token_urlsafe(24)
 
     def print(self) -> None:
-        """Tell the current key."""
+        """Announce the current key."""
         self._announce(self._key)
 
     def use(self, key: str) -> Person | None:
-        """The person of this machine, if this is the key; it opens nothing a second time."""
+        """Return the person of this machine if this is the key, which is spent by it."""
         with self._lock:
             if not hmac.compare_digest(self._key.encode(), key.encode()):
                 return None
@@ -310,8 +310,16 @@ class OneTimeKey:
         return Person(_local_name(), Role.ADMIN)
 
 
-class Lobby:
-    """Decides who comes in. Thread-safe; at most two passwords are checked at once, for the memory they take."""
+@dataclass(frozen=True, slots=True)
+class LoginRefused:
+    """Why a login was refused. `wait_seconds`: until the next try is checked at all; 0 if it may be made at once."""
+
+    text: str
+    wait_seconds: float = 0.0
+
+
+class Login:
+    """Checks logins. Thread-safe; at most two passwords are checked at once, because each takes 32 MiB."""
 
     def __init__(self, people: People, key: OneTimeKey | None, throttle: Throttle) -> None:
         self.people = people
@@ -319,29 +327,29 @@ class Lobby:
         self.throttle = throttle
         self._few = threading.BoundedSemaphore(2)
 
-    def enter(self, name: str, password: str, source: str) -> Person | str:
-        """The person, or why not. `source` is the address that asks."""
-        keys = (f"name:{name}", f"source:{source}")
-        wait = self.throttle.wait_seconds(*keys)
-        if wait:
-            return TOO_MANY.format(seconds=wait)
-        with self._few:
-            person = self.people.check(name, password)
+    def by_password(self, name: str, password: str, source: str) -> Person | LoginRefused:
+        """Return the person of this name and password. `source`: the address of the client."""
+
+        def check() -> Person | None:
+            with self._few:
+                return self.people.check(name, password)
+
+        return self._tried(check, WRONG, f"name:{name}", f"source:{source}")
+
+    def by_key(self, key: str, source: str) -> Person | LoginRefused:
+        """Return the person of this machine, if this is the one-time key. `source`: the address of the client."""
+        return self._tried(lambda: None if self.key is None else self.key.use(key), SPENT, f"key:{source}")
+
+    def _tried(self, check: Callable[[], Person | None], fault: str, *keys: str) -> Person | LoginRefused:
+        """Check, unless one of these keys of the throttle has to wait; count the outcome for them."""
+        wait_seconds = self.throttle.wait_seconds(*keys)
+        if wait_seconds:
+            return LoginRefused(TOO_MANY.format(seconds=wait_seconds), wait_seconds)
+        person = check()
         if person is None:
             self.throttle.failed(*keys)
-            return WRONG
+            return LoginRefused(fault)
         self.throttle.succeeded(*keys)
-        return person
-
-    def enter_by_key(self, key: str, source: str) -> Person | str:
-        """The person at this machine, or why not."""
-        wait = self.throttle.wait_seconds(f"key:{source}")
-        if wait:
-            return TOO_MANY.format(seconds=wait)
-        person = self.key.use(key) if self.key is not None else None
-        if person is None:
-            self.throttle.failed(f"key:{source}")
-            return SPENT
         return person
 
 

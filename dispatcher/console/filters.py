@@ -3,12 +3,13 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, Final
 from urllib.parse import parse_qsl, urlencode
 from uuid import UUID
 
 from dispatcher import moments
-from dispatcher.console.visit import BadRequest
+from dispatcher.console.request import BadRequest, whole
 from dispatcher.decisions.states import FailureClass
 from dispatcher.operator.failure_filter import FailureFilter, ending_of, variable_of
 
@@ -40,7 +41,7 @@ def read(query: Mapping[str, str]) -> Filters:
         field, reader = _READERS[name]
         try:
             values[field] = reader(_storable(text))
-        except (KeyError, ValueError):
+        except (KeyError, ValueError, BadRequest):
             raise BadRequest(
                 f"The filter “{name}” cannot be understood; take it away or write it as the form does."
             ) from None
@@ -67,27 +68,18 @@ def _yes_or_no(text: str) -> bool:
     return {"yes": True, "no": False}[text]
 
 
-def _whole(least: int, most: int) -> Callable[[str], int]:
-    def read_number(text: str) -> int:
-        if not text.isascii() or not text.isdecimal() or not least <= int(text) <= most:
-            raise ValueError(text)
-        return int(text)
-
-    return read_number
-
-
 _READERS: Final[Mapping[str, tuple[str, Callable[[str], Any]]]] = {
     "class": ("failure_class", FailureClass),
-    "campaign": ("campaign_id", _whole(1, 2**63 - 1)),
+    "campaign": ("campaign_id", partial(whole, fault="", least=1)),
     "account": ("account", str),
     "cause": ("fingerprint", str),
-    "http_status": ("http_status", _whole(100, 599)),
+    "http_status": ("http_status", partial(whole, fault="", least=100, most=599)),
     "text": ("text", str),
     "phone": ("phone_number", ending_of),
     "reference": ("idempotency_key", str),
     "batch": ("batch_id", UUID),
     "variable": ("variable", variable_of),
-    "attempts": ("attempts_from", _whole(0, 10_000)),
+    "attempts": ("attempts_from", partial(whole, fault="", most=10_000)),
     "replayed_before": ("replayed_before", _yes_or_no),
     "since": ("failed_since", _moment),
     "before": ("failed_before", _moment),

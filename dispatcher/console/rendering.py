@@ -10,7 +10,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from starlette.responses import HTMLResponse, Response
 
 from dispatcher.console.auth import Role
-from dispatcher.console.visit import Visit, address
+from dispatcher.console.request import PageRequest, address
 from dispatcher.console.words import WORDS
 
 NAVIGATION: Final = (
@@ -43,18 +43,18 @@ class Renderer:
             address=address, navigation=NAVIGATION, Role=Role, version=_version(), new_id=lambda: str(uuid.uuid4())
         )
 
-    def page(self, visit: Visit, template: str, *, status: int = 200, **values: Any) -> Response:  # noqa: ANN401
+    def page(self, request: PageRequest, template: str, *, status: int = 200, **values: Any) -> Response:  # noqa: ANN401
         """A page with the frame around it, for somebody who is logged in."""
-        notices, visit.session.notices = visit.session.notices, []
+        notices, request.session.notices = request.session.notices, []
         html = self._environment.get_template(template).render(
-            visit=visit,
-            path=visit.request.url.path,
-            here=visit.request.url.path + (f"?{visit.request.url.query}" if visit.request.url.query else ""),
+            request=request,
+            path=request.http.url.path,
+            here=request.http.url.path + (f"?{request.http.url.query}" if request.http.url.query else ""),
             now=datetime.now(UTC),
-            shown=visit.shows_numbers,
-            csrf=visit.session.csrf,
+            shown=request.shows_numbers,
+            csrf=request.session.csrf,
             notices=notices,
-            theme=visit.session.theme,
+            theme=request.session.theme,
             **values,
         )
         return HTMLResponse(html, status_code=status)

@@ -9,7 +9,7 @@ import uvicorn
 
 from dispatcher.config.settings import Settings
 from dispatcher.console.app import Console, build
-from dispatcher.console.auth import Lobby, OneTimeKey, People, Sessions, Throttle
+from dispatcher.console.auth import Login, OneTimeKey, People, Sessions, Throttle
 from dispatcher.console.guard import Certificate, Guard, Origin, reached_at
 from dispatcher.console.rendering import Renderer
 from dispatcher.wiring import Services
@@ -47,7 +47,7 @@ def application(settings: Settings, address: Address, say: Callable[[str], None]
     return build(
         Console(
             services=Services(settings, name="dispatcher-console"),
-            lobby=Lobby(people, key, Throttle()),
+            login=Login(people, key, Throttle()),
             sessions=Sessions(settings.console_idle_seconds),
             origin=origin,
             renderer=Renderer(),

@@ -13,7 +13,7 @@ from dispatcher.config.setting import Secret
 from dispatcher.config.settings import Settings
 from dispatcher.config.urls import normal_database_url
 from dispatcher.console.app import Console, build
-from dispatcher.console.auth import Lobby, OneTimeKey, People, Person, Role, Session, Sessions, Throttle, hash_password
+from dispatcher.console.auth import Login, OneTimeKey, People, Person, Role, Session, Sessions, Throttle, hash_password
 from dispatcher.console.guard import Guard, Origin, reached_at
 from dispatcher.console.rendering import Renderer
 from dispatcher.store.database import Database
@@ -105,7 +105,7 @@ def make_seat(database_url: str, users: Secret) -> Iterator[Callable[..., Seat]]
             key.print()
         console = Console(
             services=made[-1],
-            lobby=Lobby(people, key, Throttle(clock)),
+            login=Login(people, key, Throttle(clock)),
             sessions=Sessions(1800, clock),
             origin=origin or reached_at("127.0.0.1", 8321, users=with_users),
             renderer=Renderer(),
@@ -122,9 +122,9 @@ def closed_seat(users: Secret) -> Seat:
     """A console whose database nobody can reach: for what must be decided before it is asked."""
     settings = Settings(database_url="postgresql+psycopg://nobody@127.0.0.1:9/nothing")
     clock = Clock()
-    lobby = Lobby(People(users, None), None, Throttle(clock))
+    login = Login(People(users, None), None, Throttle(clock))
     origin = reached_at("127.0.0.1", 8321, users=True)
-    console = Console(Services(settings), lobby, Sessions(1800, clock), origin, Renderer())
+    console = Console(Services(settings), login, Sessions(1800, clock), origin, Renderer())
     return Seat(build(console), console, clock)
 
 

@@ -1,4 +1,4 @@
-"""Who comes in, through which door, and with which headers."""
+"""Who comes in, through which route, and with which headers."""
 
 from collections.abc import Callable
 from typing import Any
@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from dispatcher.config.setting import Secret
-from dispatcher.console.app import DOORS, Door
+from dispatcher.console import auth
+from dispatcher.console.app import ROUTES, ConsoleRoute
 from dispatcher.console.auth import LONGEST_SECONDS, People, Role, hash_password
 from dispatcher.console.guard import HEADERS, POLICY, reached_at
 from dispatcher.errors import NotConfigured
@@ -16,41 +17,41 @@ from tests.support.rows import Rows
 NOBODY = "00000000-0000-4000-8000-000000000000"
 
 
-def path_of(door: Door, lead_id: object = NOBODY) -> str:
+def path_of(route: ConsoleRoute, lead_id: object = NOBODY) -> str:
     return (
-        door.path.replace("{id}", str(lead_id))
+        route.path.replace("{id}", str(lead_id))
         .replace("{account}", "default")
         .replace("{campaign}", "42")
         .replace("{number}", "1")
     )
 
 
-def ask(browser: Browser, door: Door, path: str, **more: Any) -> Any:
-    return browser.get(path) if door.method == "GET" else browser.post(path, **more)
+def ask(browser: Browser, route: ConsoleRoute, path: str, **more: Any) -> Any:
+    return browser.get(path) if route.method == "GET" else browser.post(path, **more)
 
 
-@pytest.mark.parametrize("door", DOORS, ids=lambda door: f"{door.method} {door.path}")
-def test_every_door_is_closed_to_strangers(closed_seat: Seat, door: Door) -> None:
-    answer = ask(closed_seat.browser(), door, path_of(door))
-    assert answer.status_code == (303 if door.method == "GET" else 401)
-    if door.method == "GET":
+@pytest.mark.parametrize("route", ROUTES, ids=lambda route: f"{route.method} {route.path}")
+def test_every_door_is_closed_to_strangers(closed_seat: Seat, route: ConsoleRoute) -> None:
+    answer = ask(closed_seat.browser(), route, path_of(route))
+    assert answer.status_code == (303 if route.method == "GET" else 401)
+    if route.method == "GET":
         assert answer.headers["location"].startswith("/login")
 
 
 @pytest.mark.parametrize("role", list(Role))
 def test_a_door_opens_from_its_role_upwards(seat: Seat, rows: Rows, role: Role) -> None:
     browser = seat.browser(role)
-    for door in DOORS:
-        answer = ask(browser, door, path_of(door, rows.failed(phone=f"+4477009{len(rows.audited()):05d}")))
-        opened = {200, 303, 400, 409} if role.includes(door.role) else {403}
-        assert answer.status_code in opened, f"{role} at {door.method} {door.path}: {answer.status_code}"
+    for route in ROUTES:
+        answer = ask(browser, route, path_of(route, rows.failed(phone=f"+4477009{len(rows.audited()):05d}")))
+        opened = {200, 303, 400, 409} if role.includes(route.role) else {403}
+        assert answer.status_code in opened, f"{role} at {route.method} {route.path}: {answer.status_code}"
 
 
-@pytest.mark.parametrize("door", DOORS, ids=lambda door: f"{door.method} {door.path}")
-def test_the_other_methods_are_refused(closed_seat: Seat, door: Door) -> None:
-    allowed = {other.method for other in DOORS if other.path == door.path}
+@pytest.mark.parametrize("route", ROUTES, ids=lambda route: f"{route.method} {route.path}")
+def test_the_other_methods_are_refused(closed_seat: Seat, route: ConsoleRoute) -> None:
+    allowed = {other.method for other in ROUTES if other.path == route.path}
     for method in {"GET", "POST", "PUT", "DELETE", "PATCH"} - allowed:
-        assert closed_seat.browser(Role.ADMIN).client.request(method, path_of(door)).status_code == 405
+        assert closed_seat.browser(Role.ADMIN).client.request(method, path_of(route)).status_code == 405
 
 
 @pytest.mark.parametrize(
@@ -71,7 +72,7 @@ def test_a_forged_form_is_refused_before_anything_is_asked(
     closed_seat: Seat, token: str | None, headers: dict[str, str | None]
 ) -> None:
     browser = closed_seat.browser(Role.ADMIN)
-    for path in [*(path_of(door) for door in DOORS if door.method == "POST"), "/logout"]:
+    for path in [*(path_of(route) for route in ROUTES if route.method == "POST"), "/logout"]:
         answer = browser.post(path, {"verb": "replay", "note": "x"}, token=token, headers=headers)
         assert answer.status_code == 403, path
     assert browser.session is not None
@@ -107,7 +108,7 @@ def test_forwarded_names_are_not_believed(closed_seat: Seat) -> None:
 
 
 def test_every_answer_has_the_strict_headers(seat: Seat) -> None:
-    paths = {path_of(door) for door in DOORS if door.method == "GET"} | {"/login", "/nothing", "/static/nothing"}
+    paths = {path_of(route) for route in ROUTES if route.method == "GET"} | {"/login", "/nothing", "/static/nothing"}
     for browser in (seat.browser(), seat.browser(Role.ADMIN)):
         for path in sorted(paths):
             headers = browser.get(path).headers
@@ -182,9 +183,17 @@ def test_a_login_begins_a_session_of_its_own(seat: Seat) -> None:
 def test_guessing_is_slowed_down_and_a_right_password_waits_too(seat: Seat) -> None:
     for _ in range(5):
         assert seat.browser().post("/login", {"name": "olga", "password": "wrong"}).status_code == 401
-    assert seat.browser().post("/login", {"name": "olga", "password": PASSWORD}).status_code == 429
+    waiting = seat.browser().post("/login", {"name": "olga", "password": PASSWORD})
+    assert (waiting.status_code, waiting.headers["retry-after"]) == (429, "5")
     seat.clock.now += 6
     assert seat.browser().post("/login", {"name": "olga", "password": PASSWORD}).status_code == 303
+
+
+def test_the_status_of_a_login_does_not_hang_on_its_words(seat: Seat, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(auth, "WRONG", "Wait: name or password is wrong.")
+    monkeypatch.setattr(auth, "TOO_MANY", "Later.")
+    statuses = [seat.browser().post("/login", {"name": "olga", "password": "x"}).status_code for _ in range(6)]
+    assert statuses == [401] * 5 + [429]
 
 
 def test_a_session_ends_when_idle_when_old_and_at_log_out(closed_seat: Seat) -> None:
@@ -203,7 +212,7 @@ def test_a_session_ends_when_idle_when_old_and_at_log_out(closed_seat: Seat) -> 
 
 def test_whoever_is_struck_off_is_out_at_once(closed_seat: Seat) -> None:
     browser = closed_seat.browser(Role.ADMIN)
-    closed_seat.console.lobby.people._known = {}
+    closed_seat.console.login.people._known = {}
     assert browser.get("/").status_code == 303
 
 

@@ -1,1 +1,1 @@
-"""What stands behind each door: functions from a visit to a response."""
+"""What stands behind each door: functions from a request to a response."""

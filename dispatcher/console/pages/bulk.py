@@ -13,7 +13,7 @@ from dispatcher.console import export as files
 from dispatcher.console import filters
 from dispatcher.console.auth import Role
 from dispatcher.console.filters import Filters
-from dispatcher.console.visit import BadRequest, Form, Visit, start_of
+from dispatcher.console.request import BadRequest, Form, PageRequest, identifier, start_of, whole
 from dispatcher.errors import NotAllowed
 from dispatcher.operator import failures
 from dispatcher.operator.failure_filter import FailureFilter
@@ -26,72 +26,70 @@ TYPED_ABOVE: Final = 100
 EXPORT_MOST: Final = 100_000
 
 
-def preview(visit: Visit) -> Response:
+def preview(request: PageRequest) -> Response:
     """What the action would do to the selection, or to all that match; acts on nothing."""
-    kind = _kind(visit.form.get("verb"))
-    asked, leads = _meant(visit)
+    kind = _kind(request.form.get("verb"))
+    asked, leads = _meant(request)
     if not isinstance(leads, FailureFilter) and not leads:
-        visit.say("Nothing was selected: tick some leads, or choose all that match.", "note")
-        return visit.go(_back(asked))
-    return _preview(visit, kind, asked, leads)
+        request.say("Nothing was selected: tick some leads, or choose all that match.", "note")
+        return request.go(_back(asked))
+    return _preview(request, kind, asked, leads)
 
 
-def start(visit: Visit) -> Response:
+def start(request: PageRequest) -> Response:
     """Store the operation. The action's id makes a second click the same operation."""
-    kind = _kind(visit.form.get("verb"))
-    asked, leads = _meant(visit)
-    even_if_called = visit.form.get("even_if_called") == "yes"
-    if even_if_called and not visit.may(Role.ADMIN):
+    kind = _kind(request.form.get("verb"))
+    asked, leads = _meant(request)
+    even_if_called = request.form.get("even_if_called") == "yes"
+    if even_if_called and not request.may(Role.ADMIN):
         raise NotAllowed("Only an admin may take the risk of a second call.")
-    expected, typed = visit.form.get("total"), visit.form.get("typed")
-    if not expected.isdecimal():
-        raise BadRequest("The preview is incomplete; begin again.")
-    if int(expected) > TYPED_ABOVE and "".join(typed.split()) != expected:
-        return _preview(visit, kind, asked, leads, fault=f"Type {expected} to confirm.")
-    note = visit.form.get("note") or None
+    expected, typed = request.form.get("total"), request.form.get("typed")
+    if whole(expected, "The preview is incomplete; begin again.") > TYPED_ABOVE and "".join(typed.split()) != expected:
+        return _preview(request, kind, asked, leads, fault=f"Type {expected} to confirm.")
+    note = request.form.get("note") or None
     if kind is OperationKind.DISMISS and note is None:
-        return _preview(visit, kind, asked, leads, fault="A dismissal needs a note that says why.")
-    if visit.form.get("campaign_id") != visit.form.get("previewed_campaign"):
-        return _preview(visit, kind, asked, leads, fault="The campaign is another one: look at its figures first.")
+        return _preview(request, kind, asked, leads, fault="A dismissal needs a note that says why.")
+    if request.form.get("campaign_id") != request.form.get("previewed_campaign"):
+        return _preview(request, kind, asked, leads, fault="The campaign is another one: look at its figures first.")
     try:
-        terms = _terms(visit.form)
+        terms = _terms(request.form)
     except BadRequest as fault:
-        return _preview(visit, kind, asked, leads, fault=str(fault))
-    operation = visit.services.operations.start(
-        _id(visit.form.get("action")),
+        return _preview(request, kind, asked, leads, fault=str(fault))
+    operation = request.services.operations.start(
+        identifier(request.form.get("action")),
         kind,
         leads,
-        actor=visit.actor,
+        actor=request.actor,
         note=note,
         even_if_called=even_if_called,
         **terms,
     )
-    return visit.go(f"/operations/{operation.id}")
+    return request.go(f"/operations/{operation.id}")
 
 
-def export(visit: Visit) -> Response:
+def export(request: PageRequest) -> Response:
     """The failures that match as a file; masked unless numbers are revealed. Audited, for it leaves the house."""
-    asked = filters.read_text(visit.form.get("filters"))
-    kind = visit.form.get("format")
+    asked = filters.read_text(request.form.get("filters"))
+    kind = request.form.get("format")
     if kind not in {"csv", "json"}:
         raise BadRequest("Export as csv or json.")
-    found = visit.services.database.read(failures.matching, asked.wanted, limit=EXPORT_MOST)
+    found = request.services.database.read(failures.matching, asked.wanted, limit=EXPORT_MOST)
     detail = {
         "format": kind,
         "rows": len(found),
-        "whole_numbers": visit.shows_numbers,
+        "whole_numbers": request.shows_numbers,
         "filters": asked.wanted.as_dict(),
     }
-    visit.services.database.again(audit.note, visit.actor, "export", "failed_leads", detail)
-    return files.response(found, kind, reveal=visit.shows_numbers)
+    request.services.database.again(audit.note, request.actor, "export", "failed_leads", detail)
+    return files.response(found, kind, reveal=request.shows_numbers)
 
 
 def _preview(
-    visit: Visit, kind: OperationKind, asked: Filters, leads: Sequence[UUID] | FailureFilter, *, fault: str = ""
+    request: PageRequest, kind: OperationKind, asked: Filters, leads: Sequence[UUID] | FailureFilter, *, fault: str = ""
 ) -> Response:
-    campaign_id = _campaign(visit.form.get("campaign_id"))
-    seen = visit.services.operations.preview(kind, leads, campaign_id=campaign_id)
-    return visit.page(
+    campaign_id = _campaign(request.form.get("campaign_id"))
+    seen = request.services.operations.preview(kind, leads, campaign_id=campaign_id)
+    return request.page(
         "preview.html",
         status=400 if fault else 200,
         kind=kind,
@@ -102,16 +100,16 @@ def _preview(
         typed_above=TYPED_ABOVE,
         back=_back(asked),
         fault=fault,
-        action=visit.form.get("action"),
-        typed={name: visit.form.get(name) for name in ("note", "campaign_id", "at", "spread", "per_minute")},
+        action=request.form.get("action"),
+        typed={name: request.form.get(name) for name in ("note", "campaign_id", "at", "spread", "per_minute")},
     )
 
 
-def _meant(visit: Visit) -> tuple[Filters, Sequence[UUID] | FailureFilter]:
+def _meant(request: PageRequest) -> tuple[Filters, Sequence[UUID] | FailureFilter]:
     """The leads that are meant. Of all that match: those that match now, not those that fail while somebody reads."""
-    asked = filters.read_text(visit.form.get("filters"))
-    if visit.form.get("scope") != "all":
-        return asked, list(dict.fromkeys(map(_id, visit.form.all("lead"))))
+    asked = filters.read_text(request.form.get("filters"))
+    if request.form.get("scope") != "all":
+        return asked, list(dict.fromkeys(map(identifier, request.form.all("lead"))))
     if asked.wanted.resolved:
         raise BadRequest("These have been dealt with; select the leads that are meant.")
     if asked.wanted.failed_before is None:
@@ -133,26 +131,22 @@ def _kind(text: str) -> OperationKind:
         raise BadRequest("That action does not exist.") from None
 
 
-def _id(text: str) -> UUID:
-    try:
-        return UUID(text)
-    except ValueError:
-        raise BadRequest("That is no id.") from None
-
-
 def _terms(form: Form) -> dict[str, Any]:
     """When and how fast the operation goes, and where to. Raises `BadRequest`."""
     at, spread, per_minute = form.get("at"), form.get("spread"), form.get("per_minute")
     if spread and per_minute:
-        raise BadRequest("Choose one pace: so many a minute, or spread over a time.")
+        raise BadRequest("Choose one pace: leads per minute, or spread over a time.")
     return {
         "not_before": start_of(at) if at else None,
         "spread": _spread(spread) if spread else None,
-        "per_minute": _whole(per_minute, 100_000, "The pace is a whole number of leads a minute, or empty.")
-        if per_minute
-        else None,
+        "per_minute": _pace(per_minute),
         "campaign_id": _campaign(form.get("campaign_id")),
     }
+
+
+def _pace(text: str) -> int | None:
+    fault = "The pace is a whole number of leads a minute, or empty."
+    return whole(text, fault, least=1, most=100_000) if text else None
 
 
 def _spread(text: str) -> timedelta:
@@ -163,10 +157,4 @@ def _spread(text: str) -> timedelta:
 
 
 def _campaign(text: str) -> int | None:
-    return _whole(text, 2**63 - 1, "The campaign is its id, a whole number, or empty.") if text else None
-
-
-def _whole(text: str, most: int, fault: str) -> int:
-    if not text.isascii() or not text.isdecimal() or not 1 <= int(text) <= most:
-        raise BadRequest(fault)
-    return int(text)
+    return whole(text, "The campaign is its id, a whole number, or empty.", least=1) if text else None

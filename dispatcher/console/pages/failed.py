@@ -6,7 +6,7 @@ from typing import Final
 from starlette.responses import Response
 
 from dispatcher.console import filters
-from dispatcher.console.visit import BadRequest, Visit
+from dispatcher.console.request import NO_PAGE, BadRequest, PageRequest, whole
 from dispatcher.decisions.states import FailureClass
 from dispatcher.operator import failures
 from dispatcher.operator.failures import FailedLead, advice
@@ -15,11 +15,11 @@ from dispatcher.operator.overview import Count
 PAGE_ROWS: Final = 50
 
 
-def causes(visit: Visit) -> Response:
+def causes(request: PageRequest) -> Response:
     """One line for each cause."""
-    asked = filters.read(visit.query)
-    groups = visit.services.database.read(failures.groups, asked.wanted)
-    return visit.page(
+    asked = filters.read(request.query)
+    groups = request.services.database.read(failures.groups, asked.wanted)
+    return request.page(
         "causes.html",
         asked=asked,
         groups=groups,
@@ -28,19 +28,19 @@ def causes(visit: Visit) -> Response:
     )
 
 
-def rows(visit: Visit) -> Response:
+def rows(request: PageRequest) -> Response:
     """The failures themselves, the latest first, a page at a time."""
-    asked = filters.read(visit.query)
-    after = _cursor(visit.query.get("after"))
-    found = visit.services.database.read(failures.matching, asked.wanted, limit=PAGE_ROWS + 1, after=after)
+    asked = filters.read(request.query)
+    after = _cursor(request.query.get("after"))
+    found = request.services.database.read(failures.matching, asked.wanted, limit=PAGE_ROWS + 1, after=after)
     page, more = found[:PAGE_ROWS], len(found) > PAGE_ROWS
     alone = after is None and not more
-    return visit.page(
+    return request.page(
         "rows.html",
         asked=asked,
         rows=page,
-        summaries=visit.services.database.read(failures.summaries, [row.lead_id for row in page]),
-        total=Count(len(page)) if alone else visit.services.database.read(failures.count_matching, asked.wanted),
+        summaries=request.services.database.read(failures.summaries, [row.lead_id for row in page]),
+        total=Count(len(page)) if alone else request.services.database.read(failures.count_matching, asked.wanted),
         following=_next(page[-1]) if more else None,
         first=after is None,
         classes=list(FailureClass),
@@ -58,9 +58,8 @@ def _cursor(text: str | None) -> tuple[datetime, int] | None:
     moment, _, number = text.partition("~")
     try:
         at = datetime.fromisoformat(moment)
-        place = int(number)
     except ValueError:
-        raise BadRequest("That page does not exist; begin with the first.") from None
-    if at.tzinfo is None or not 0 <= place < 2**63:
-        raise BadRequest("That page does not exist; begin with the first.")
-    return at, place
+        raise BadRequest(NO_PAGE) from None
+    if at.tzinfo is None:
+        raise BadRequest(NO_PAGE)
+    return at, whole(number, NO_PAGE)

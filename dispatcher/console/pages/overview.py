@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from starlette.responses import Response
 
 from dispatcher.console.chart import chart
-from dispatcher.console.visit import Visit
+from dispatcher.console.request import PageRequest
 from dispatcher.decisions.states import State
 from dispatcher.operator import activity as attempts
 from dispatcher.operator import lead_search
@@ -21,11 +21,11 @@ class Drain:
     measured: bool  # at the pace of the last minutes; otherwise at the allowed rate
 
 
-def show(visit: Visit) -> Response:
+def show(request: PageRequest) -> Response:
     """The landing of the console."""
-    overview = visit.services.reads.overview()
-    activity = visit.services.database.read(attempts.read)
-    return visit.page(
+    overview = request.services.reads.overview()
+    activity = request.services.database.read(attempts.read)
+    return request.page(
         "overview.html",
         overview=overview,
         chart=chart(activity),
@@ -36,13 +36,13 @@ def show(visit: Visit) -> Response:
     )
 
 
-def search(visit: Visit) -> Response:
+def search(request: PageRequest) -> Response:
     """Straight to the lead, if only one is meant."""
-    text = visit.query.get("q", "")
-    found = visit.services.database.read(lead_search.search, text)
+    text = request.query.get("q", "")
+    found = request.services.database.read(lead_search.search, text)
     if len(found) == 1:
-        return visit.go(f"/leads/{found[0].lead_id}")
-    return visit.page("search.html", text=text, found=found)
+        return request.go(f"/leads/{found[0].lead_id}")
+    return request.page("search.html", text=text, found=found)
 
 
 def _drain(overview: Overview, activity: Activity) -> Drain:

@@ -1,4 +1,4 @@
-"""One request of somebody who may make it: what they sent, who they are, and how to answer."""
+"""One request of a user who may make it: form, address, session, and the ways to answer."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,15 +11,15 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
 from dispatcher import moments
+from dispatcher.api import lead_id_of
 from dispatcher.console.auth import Person, Role, Session, Sessions
-from dispatcher.errors import LeadNotFound
 from dispatcher.wiring import Services
 
 FIELDS_MOST: Final = 2000
 
 
 class BadRequest(Exception):
-    """What was sent makes no sense; the text is for whoever sent it."""
+    """A request that cannot be understood; the text is shown to the user."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,7 @@ class Form:
 
     @classmethod
     def parse(cls, body: bytes) -> "Form":
-        """Of `application/x-www-form-urlencoded`. Raises `BadRequest`."""
+        """Return the form of an `application/x-www-form-urlencoded` body. Raises `BadRequest`."""
         try:
             pairs = parse_qsl(body.decode("ascii"), keep_blank_values=True, max_num_fields=FIELDS_MOST, errors="strict")
         except ValueError:
@@ -38,19 +38,19 @@ class Form:
         return cls(tuple(pairs))
 
     def get(self, name: str, otherwise: str = "") -> str:
-        """The last value of a field, without the space around it."""
+        """Return the last value of a field, stripped."""
         return next((value.strip() for key, value in reversed(self.fields) if key == name), otherwise)
 
     def all(self, name: str) -> list[str]:
-        """Every value of a field."""
+        """Return every value of a field."""
         return [value for key, value in self.fields if key == name]
 
 
 @dataclass(frozen=True, slots=True)
-class Visit:
-    """A request with its session. Made after the login, the role and the token were checked."""
+class PageRequest:
+    """A request with its session. Made after the session was found and the CSRF token checked."""
 
-    request: Request
+    http: Request
     session: Session
     sessions: Sessions
     services: Services
@@ -59,18 +59,18 @@ class Visit:
 
     @property
     def person(self) -> Person:
-        """Who it is."""
+        """The user."""
         return self.session.person
 
     @property
     def actor(self) -> str:
-        """Who it is, as the audit log says it."""
+        """The user as the audit log shows it."""
         return f"{self.person.name}@console"
 
     @property
     def query(self) -> Mapping[str, str]:
-        """The parameters of the address."""
-        return self.request.query_params
+        """The query parameters."""
+        return self.http.query_params
 
     @property
     def shows_numbers(self) -> bool:
@@ -82,15 +82,11 @@ class Visit:
         return self.person.role.includes(role)
 
     def id(self, name: str = "id") -> UUID:
-        """An id from the path. Raises `LeadNotFound`."""
-        text = str(self.request.path_params[name])
-        try:
-            return UUID(text)
-        except ValueError:
-            raise LeadNotFound(text) from None
+        """Return an id of the path. Raises `LeadNotFound`."""
+        return lead_id_of(str(self.http.path_params[name]))
 
     def page(self, template: str, *, status: int = 200, **values: Any) -> Response:  # noqa: ANN401  (what templates take)
-        """A page for this person."""
+        """Return a page for this user."""
         return self.render.page(self, template, status=status, **values)  # type: ignore[no-any-return]
 
     def say(self, sentence: str, kind: str = "good") -> None:
@@ -98,12 +94,31 @@ class Visit:
         self.session.notices.append((kind, sentence))
 
     def go(self, address: str) -> Response:
-        """See another page of ours, by GET."""
+        """Redirect to another page of the console, by GET."""
         return RedirectResponse(local(address), status_code=303)
 
 
+NO_PAGE: Final = "That page does not exist; begin with the first."
+
+
+def whole(text: str, fault: str, *, least: int = 0, most: int = 2**63 - 1) -> int:
+    """Return the whole number that a text is, in ASCII digits. Raises `BadRequest` with `fault`."""
+    # By its length first: Python refuses to read very long numbers.
+    if not text.isascii() or not text.isdecimal() or len(text) > 20 or not least <= int(text) <= most:
+        raise BadRequest(fault)
+    return int(text)
+
+
+def identifier(text: str) -> UUID:
+    """Return the UUID that a text is. Raises `BadRequest`."""
+    try:
+        return UUID(text)
+    except ValueError:
+        raise BadRequest("That is not an id; go back and reload.") from None
+
+
 def start_of(text: str) -> datetime | timedelta:
-    """When something is to begin, as typed. Raises `BadRequest`."""
+    """Return a start time as typed. Raises `BadRequest`."""
     try:
         return moments.future(text, datetime.now(UTC))
     except ValueError as fault:
@@ -111,7 +126,7 @@ def start_of(text: str) -> datetime | timedelta:
 
 
 def local(address: str) -> str:
-    """The path and query of an address of ours; `/` for anything that would leave."""
+    """Return the path and query of an address of the console; `/` for an address of another site."""
     parts = urlsplit(address)
     unsafe = parts.scheme or parts.netloc or not address.startswith("/") or address.startswith(("//", "/\\"))
     if unsafe or not address.isprintable() or "\\" in address:
@@ -120,6 +135,6 @@ def local(address: str) -> str:
 
 
 def address(path: str, parameters: Mapping[str, object]) -> str:
-    """A path with those parameters that have a value."""
+    """Return a path with the parameters that have a value."""
     given = {name: value for name, value in parameters.items() if value not in (None, "")}
     return f"{path}?{urlencode(given)}" if given else path
