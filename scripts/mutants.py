@@ -22,7 +22,11 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))  # a script sees its own directory first, where no package of ours is
 TESTS = {
-    "dispatcher.decisions.outcome": ("tests/unit/test_outcome.py", "tests/unit/test_outcome_fingerprint.py"),
+    "dispatcher.decisions.outcome": (
+        "tests/unit/test_outcome.py",
+        "tests/unit/test_outcome_fingerprint.py",
+        "tests/world/test_answers.py",
+    ),
     "dispatcher.decisions.states": ("tests/unit/test_states.py", "tests/unit/test_guarantees_page.py"),
     "dispatcher.decisions.policy": ("tests/unit/test_policy.py",),
     "dispatcher.decisions.verdict": ("tests/unit/test_verdict.py",),

@@ -173,6 +173,18 @@ class Settings(BaseModel):
         "If it matches too much, leads refused for other reasons end as duplicates, without a failure to look at.",
     )
 
+    balance_rule: re.Pattern[str] = setting(
+        re.compile(
+            r"(?i)\b(insufficient|not enough|out of|low|negative|zero|no)( \w+)? (balance|credits?(?! card)|funds?)\b"
+            r"|\b(balance|credits?|funds)\b[^.!?]{0,40}"
+            r"\b(insufficient|not sufficient|exhausted|depleted|used up|too low|not enough|empty|negative|run out)\b"
+            r"|\btop[ -]?up\b"
+        ),
+        "a regular expression",
+        "Which text in a refusal (400-499) says that the account has no balance; 402 always does.",
+        "If it matches too much, one refused lead holds all leads of the account back until somebody looks.",
+    )
+
     # What holds leads back
     gate_wait_seconds: float = seconds(
         5, "How long a gate stays closed at first; it doubles with each failure.", greatest=3600
@@ -277,7 +289,7 @@ class Settings(BaseModel):
     @property
     def rules(self) -> Rules:
         """How answers are classified."""
-        return Rules(self.duplicate_rule, self.safe_statuses)
+        return Rules(self.duplicate_rule, self.safe_statuses, self.balance_rule)
 
     def account(self, name: str) -> AccountSettings:
         """Return the account of this name, with a token or without; raise `NotConfigured` if no setting names it."""
@@ -339,11 +351,11 @@ class Settings(BaseModel):
             raise ValueError("names a status that is not 500-599; only those may be declared safe")
         return value
 
-    @field_validator("duplicate_rule")
+    @field_validator("duplicate_rule", "balance_rule")
     @classmethod
     def _selective(cls, value: re.Pattern[str]) -> re.Pattern[str]:
         if value.search(""):
-            raise ValueError("matches every text, so that every refusal would be a duplicate")
+            raise ValueError("matches every text, so that it would hold for every refusal")
         return value
 
     @model_validator(mode="wrap")

@@ -11,7 +11,7 @@ from enum import StrEnum
 from hashlib import sha256
 from typing import Final
 
-from dispatcher.decisions.evidence import first_field_error, said, speaks_of_duplicate
+from dispatcher.decisions import refusal
 from dispatcher.decisions.reply import (
     BodyFault,
     CreatedContact,
@@ -26,7 +26,10 @@ from dispatcher.decisions.reply import (
 )
 
 _NUMBERS: Final = re.compile(r"\d+")
-_VALUES: Final = re.compile(r"\"[^\"]*\"|'[^']*'|\S+@\S+")
+_VALUES: Final = re.compile(r"\"[^\"]*\"|'[^']*'|[^\s@]{1,64}@\S+")
+
+
+_NOTHING: Final = re.compile(r"(?!)")
 
 
 class Kind(StrEnum):
@@ -94,6 +97,7 @@ class Rules:
 
     duplicate: re.Pattern[str]
     safe_statuses: frozenset[int] = frozenset()  # 5xx that this deployment has proven free of effect
+    balance: re.Pattern[str] = _NOTHING
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,26 +126,13 @@ def classify(reply: Reply, sent: Sent, rules: Rules) -> Outcome:
         return _in_doubt(reply, "Voicery's answer had no status")
     if 200 <= status <= 299:
         return _yes(reply, sent)
+    if 400 <= status <= 499:
+        return _no(reply, status, rules)
     match status:
-        case 401:
-            return _held(
-                reply, Kind.UNAUTHORIZED, Reason.UNAUTHORIZED, Scope.ACCOUNT, "Voicery did not accept the API token"
-            )
-        case 402:
-            return _no_balance(reply)
-        case 403:
-            return _held(
-                reply, Kind.FORBIDDEN, Reason.FORBIDDEN, Scope.CHANNEL, "Voicery forbids this campaign to this token"
-            )
-        case 404 | 405 | 410 | 301 | 307 | 308:
-            sentence = f"Voicery has no such address or campaign (HTTP {status})"
-            return _held(reply, Kind.MISCONFIGURED, Reason.MISCONFIGURED, Scope.CHANNEL, sentence)
-        case 408 | 425:
-            return _in_doubt(reply, f"Voicery answered HTTP {status}")
-        case 429:
-            return _held(reply, Kind.THROTTLED, Reason.THROTTLED, Scope.ACCOUNT, "Voicery asked us to slow down")
-        case _ if 400 <= status <= 499:
-            return _refused(reply, rules)
+        case 301 | 307 | 308:
+            return _nowhere(reply)
+        case 511:  # RFC 6585, 6: never from Voicery itself, but perhaps from something that passed the lead on
+            return _in_doubt(reply, "A network asked for a login (HTTP 511)", _ASTRAY)
         case _ if status in rules.safe_statuses:
             return Outcome(
                 kind=Kind.NOT_SENT,
@@ -153,7 +144,7 @@ def classify(reply: Reply, sent: Sent, rules: Rules) -> Outcome:
                 response=reply.text,
             )
         case _:
-            return _in_doubt(reply, f"Voicery answered HTTP {status}")
+            return _in_doubt(reply, refusal.stranger(reply) or f"Voicery answered HTTP {status}")
 
 
 # The wire -------------------------------------------------------------------------------------------------------------
@@ -172,6 +163,14 @@ _WIRE_SENTENCES: Final[Mapping[WireFault, str]] = {
     WireFault.LEASE: "Given back before sending: too little of the lease was left",
     WireFault.BUG: "An error of the dispatcher itself",
 }
+
+_UNTAKEN: Final[Mapping[WireFault, str]] = {
+    WireFault.READ_TIMEOUT: "Voicery did not take the request in time; nothing was sent in full",
+    WireFault.DEADLINE: "The exchange with Voicery took longer than its deadline; nothing was sent in full",
+    WireFault.RESET: "The connection was reset; nothing was sent in full",
+    WireFault.CLOSED: "The connection was closed; nothing was sent in full",
+}
+"""What ended a request whose last byte had not left."""
 
 
 def _no_answer(reply: Reply, fault: WireFault) -> Outcome:
@@ -193,20 +192,27 @@ def _no_answer(reply: Reply, fault: WireFault) -> Outcome:
         case _:
             return Outcome(
                 kind=Kind.NOT_SENT,
-                message=f"{sentence}; nothing was sent.",
+                message=f"{_UNTAKEN.get(fault, sentence + '; nothing was sent')}.",
                 counts=True,
                 signal=Signal(Reason.OUTAGE, Scope.ACCOUNT),
                 fingerprint=_fingerprint(Kind.NOT_SENT, None, fault),
             )
 
 
-def _in_doubt(reply: Reply, sentence: str) -> Outcome:
+_CHANNEL_OUTAGE: Final = Signal(Reason.OUTAGE, Scope.CHANNEL)
+_ASTRAY: Final = Signal(Reason.MISCONFIGURED, Scope.ACCOUNT)
+"""Something stands between us and Voicery, or in its place: every lead of the account meets it."""
+
+
+def _in_doubt(reply: Reply, sentence: str, signal: Signal = _CHANNEL_OUTAGE) -> Outcome:
+    words = refusal.said(refusal.told(reply))
     return Outcome(
         kind=Kind.UNKNOWN,
-        message=f"{sentence}, after the lead had been sent; the person may have been called.",
+        message=f"{sentence}, after the lead had been sent; the person may have been called."
+        + (f" It said: {words}" if words else ""),
         http_status=reply.status,
         counts=True,
-        signal=Signal(Reason.OUTAGE, Scope.CHANNEL),
+        signal=signal,
         fingerprint=_fingerprint(Kind.UNKNOWN, reply.status, reply.fault or ""),
         response=reply.text,
     )
@@ -216,9 +222,11 @@ def _in_doubt(reply: Reply, sentence: str) -> Outcome:
 
 
 def _yes(reply: Reply, sent: Sent) -> Outcome:
+    if refusal.is_document(reply):
+        return _in_doubt(reply, refusal.stranger(reply), _ASTRAY)
     data = created_data(reply.body)
     if data is None or reply.body_fault is not None:
-        return _id_unknown(reply, _body_sentence(reply.body_fault))
+        return _id_unknown(reply, _body_sentence(reply))
     voicery_lead_id = usable_id(data.get("id"))
     if voicery_lead_id is None:
         return _id_unknown(reply, "its answer has no usable id")
@@ -242,19 +250,20 @@ def _yes(reply: Reply, sent: Sent) -> Outcome:
 
 
 def _id_unknown(reply: Reply, why: str) -> Outcome:
+    words = refusal.said(refusal.told(reply))
     return Outcome(
         kind=Kind.CREATED_ID_UNKNOWN,
-        message=f"Voicery said yes but gave no id: {why}.",
+        message=f"Voicery said yes but gave no id: {why}." + (f" It said: {words}" if words else ""),
         http_status=reply.status,
         counts=True,
-        signal=Signal(Reason.OUTAGE, Scope.CHANNEL),
+        signal=_CHANNEL_OUTAGE,
         fingerprint=_fingerprint(Kind.CREATED_ID_UNKNOWN, reply.status, why),
         response=reply.text,
     )
 
 
-def _body_sentence(fault: BodyFault | None) -> str:
-    match fault:
+def _body_sentence(reply: Reply) -> str:
+    match reply.body_fault:
         case BodyFault.TRUNCATED:
             return "its answer was cut off"
         case BodyFault.OVERSIZE:
@@ -262,11 +271,15 @@ def _body_sentence(fault: BodyFault | None) -> str:
         case BodyFault.DEADLINE:
             return "its answer did not end in time"
         case BodyFault.ENCODING:
-            return "its answer was encoded in a way we did not ask for"
+            return "its answer was encoded in a way that we did not ask for and cannot undo"
         case BodyFault.FRAMING:
             return "its answer announced two different lengths"
         case BodyFault.BUG:
             return "its answer could not be read because of an error of ours"
+        case BodyFault.NOT_JSON if refusal.is_page(reply):
+            return "its answer is a page"
+        case BodyFault.NOT_JSON if not reply.text.strip():
+            return "its answer is empty"
         case BodyFault.NOT_JSON | None:
             return "its answer is not the JSON that we know"
 
@@ -274,8 +287,66 @@ def _body_sentence(fault: BodyFault | None) -> str:
 # The no ---------------------------------------------------------------------------------------------------------------
 
 
-def _held(reply: Reply, kind: Kind, reason: Reason, scope: Scope, sentence: str) -> Outcome:
-    words = said(reply.body)
+_LEADS_OWN: Final = frozenset({400, 413, 422, 451})
+"""Statuses by which Voicery can refuse a single lead, if it is Voicery that answers."""
+_PASSED_ON: Final = frozenset({408, 425, 460, 499})
+"""Time-outs of servers and proxies (499 nginx, 460 AWS) that may have passed the lead on."""
+_OUR_FORM: Final = frozenset({406, 407, 411, 414, 415, 417, 421, 426, 431})
+"""What is wrong with the form of every request of ours, or with the way that it takes."""
+_OF_THE_NUMBER: Final = ("phone_number", "phone", "number")
+
+
+def _no(reply: Reply, status: int, rules: Rules) -> Outcome:
+    """Decide a 400-499. The lead is at fault only where Voicery says so; anything else holds it back."""
+    texts = refusal.told(reply)
+    words = refusal.said(texts)
+    stranger = refusal.stranger(reply)
+    match status:
+        case _ if status in _PASSED_ON:
+            return _in_doubt(reply, stranger or f"Voicery answered HTTP {status}")
+        case 402:
+            return _no_balance(reply, words)
+        case _ if _speaks_of_balance(reply, texts, rules.balance):
+            return _no_balance(reply, words)
+        case 401 | 440 | 498:
+            sentence = "Voicery did not accept the API token"
+            return _held(reply, Kind.UNAUTHORIZED, Reason.UNAUTHORIZED, Scope.ACCOUNT, sentence, stranger or words)
+        case 420 | 429 | 430:
+            sentence = "Voicery asked us to slow down"
+            return _held(reply, Kind.THROTTLED, Reason.THROTTLED, Scope.ACCOUNT, sentence, words)
+        case 403 | 413 if "retry-after" in reply.headers:  # RFC 9110, 10.2.3 and 15.5.14
+            sentence = f"Voicery asked us to come back later (HTTP {status})"
+            return _held(reply, Kind.THROTTLED, Reason.THROTTLED, Scope.ACCOUNT, sentence, words)
+        case 403 if stranger:
+            return _held(reply, Kind.FORBIDDEN, Reason.FORBIDDEN, Scope.ACCOUNT, stranger)
+        case 403:
+            sentence = "Voicery forbids this campaign to this token"
+            return _held(reply, Kind.FORBIDDEN, Reason.FORBIDDEN, Scope.CHANNEL, sentence, words)
+        case 404 | 405 | 410 if not refusal.is_page(reply):
+            return _nowhere(reply)
+        case 409 if not refusal.is_page(reply):
+            return _duplicate(reply, words)
+        case 400 | 422 if refusal.matches(rules.duplicate, refusal.general(texts, about=_OF_THE_NUMBER)):
+            return _duplicate(reply, words)
+        case _ if stranger:
+            return _held(reply, Kind.MISCONFIGURED, _ASTRAY.reason, _ASTRAY.scope, stranger)
+        case _ if status in _OUR_FORM:
+            sentence = f"Voicery, or a proxy before it, does not take our requests (HTTP {status})"
+            return _held(reply, Kind.MISCONFIGURED, _ASTRAY.reason, _ASTRAY.scope, sentence, words)
+        case _ if status in _LEADS_OWN or any(field for field, _ in texts):
+            return _refused(reply, texts, words)
+        case _:
+            sentence = f"Voicery does not take leads of this campaign (HTTP {status})"
+            return _held(reply, Kind.MISCONFIGURED, Reason.MISCONFIGURED, Scope.CHANNEL, sentence, words)
+
+
+def _nowhere(reply: Reply) -> Outcome:
+    sentence = f"Voicery has no such address or campaign (HTTP {reply.status})"
+    words = refusal.said(refusal.told(reply))
+    return _held(reply, Kind.MISCONFIGURED, Reason.MISCONFIGURED, Scope.CHANNEL, sentence, words)
+
+
+def _held(reply: Reply, kind: Kind, reason: Reason, scope: Scope, sentence: str, words: str = "") -> Outcome:
     return Outcome(
         kind=kind,
         message=f"{sentence}: {words}" if words else f"{sentence}.",
@@ -286,27 +357,36 @@ def _held(reply: Reply, kind: Kind, reason: Reason, scope: Scope, sentence: str)
     )
 
 
-def _no_balance(reply: Reply) -> Outcome:
-    return _held(reply, Kind.NO_BALANCE, Reason.NO_BALANCE, Scope.ACCOUNT, "The Voicery account has no balance left")
+def _speaks_of_balance(reply: Reply, texts: Sequence[refusal.Told], rule: re.Pattern[str]) -> bool:
+    """Whether the account is short of money: by its error code, or by words about no field of the lead."""
+    codes = refusal.codes(reply)
+    if "INSUFFICIENT BALANCE" in (code.upper() for code in codes):
+        return True
+    own = {field for field, _ in texts if field.partition(".")[0] not in refusal.OF_THE_LEAD}
+    return refusal.matches(rule, [*codes, *refusal.general(texts, about=own - {""})])
 
 
-def _refused(reply: Reply, rules: Rules) -> Outcome:
-    body: Mapping[object, object] = reply.body if isinstance(reply.body, Mapping) else {}
-    if reply.status == 422 and body.get("error_code") == "INSUFFICIENT_BALANCE":
-        return _no_balance(reply)
-    if reply.status == 409 or (reply.status in {400, 422} and speaks_of_duplicate(body, rules.duplicate)):
-        return Outcome(
-            kind=Kind.DUPLICATE,
-            message="Voicery refused the lead as a duplicate: " + (said(body) or "no reason given."),
-            http_status=reply.status,
-            counts=True,
-            fingerprint=_fingerprint(Kind.DUPLICATE, reply.status),
-            response=reply.text,
-        )
-    field_name, reason = first_field_error(body)
+def _no_balance(reply: Reply, words: str) -> Outcome:
+    sentence = "The Voicery account has no balance left"
+    return _held(reply, Kind.NO_BALANCE, Reason.NO_BALANCE, Scope.ACCOUNT, sentence, words)
+
+
+def _duplicate(reply: Reply, words: str) -> Outcome:
+    return Outcome(
+        kind=Kind.DUPLICATE,
+        message="Voicery refused the lead as a duplicate: " + (words or "no reason given."),
+        http_status=reply.status,
+        counts=True,
+        fingerprint=_fingerprint(Kind.DUPLICATE, reply.status),
+        response=reply.text,
+    )
+
+
+def _refused(reply: Reply, texts: Sequence[refusal.Told], words: str) -> Outcome:
+    field_name, reason = refusal.first_of_a_field(texts)
     match field_name:
         case "":
-            sentence = f"Voicery refused the lead (HTTP {reply.status}): {said(body) or 'no reason given.'}"
+            sentence = f"Voicery refused the lead (HTTP {reply.status}): {words or 'no reason given.'}"
         case "phone_number":
             sentence = f"Voicery refused the phone number: {reason}"
         case "campaign_id":
@@ -319,7 +399,7 @@ def _refused(reply: Reply, rules: Rules) -> Outcome:
         http_status=reply.status,
         counts=True,
         signal=Signal(Reason.REJECTING, Scope.CHANNEL),
-        fingerprint=_fingerprint(Kind.REJECTED, reply.status, field_name, reason or said(body)),
+        fingerprint=_fingerprint(Kind.REJECTED, reply.status, field_name, reason or words),
         response=reply.text,
     )
 

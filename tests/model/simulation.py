@@ -99,7 +99,7 @@ class Simulation:
         self.on_unknown = self.dice.choice((OnUnknown.AUTO, OnUnknown.AUTO, OnUnknown.HOLD, OnUnknown.RESEND))
         self.reference = self.dice.random() < 0.6
         self.watermark_off = self.dice.random() < 0.05
-        self.rules = Rules(Settings().duplicate_rule, sabotage.safe_statuses)
+        self.rules = Rules(Settings().duplicate_rule, sabotage.safe_statuses, Settings().balance_rule)
         self.trouble = self.dice.choice((0.0, 0.2, 0.5, 0.9))
         self.persons = [f"+1202555{100 + n:04d}" for n in range(self.dice.randint(2, 6))]
         self.database_up = True

@@ -104,6 +104,39 @@ TABLE = {
         str(status): Row(answer(status), Kind.MISCONFIGURED, False, Signal(Reason.MISCONFIGURED, Scope.CHANNEL))
         for status in (404, 405, 410, 301, 307, 308)
     },
+    **{
+        f"{status}, not the lead's fault": Row(
+            answer(status), Kind.MISCONFIGURED, False, Signal(Reason.MISCONFIGURED, Scope.ACCOUNT)
+        )
+        for status in (406, 407, 411, 414, 415, 417, 421, 426, 431)
+    },
+    **{
+        f"{status}, of the channel": Row(
+            answer(status), Kind.MISCONFIGURED, False, Signal(Reason.MISCONFIGURED, Scope.CHANNEL)
+        )
+        for status in (412, 416, 418, 419, 423, 424, 428)
+    },
+    **{
+        str(status): Row(answer(status), Kind.THROTTLED, False, Signal(Reason.THROTTLED, Scope.ACCOUNT))
+        for status in (420, 430)
+    },
+    **{
+        f"{status}, come back later": Row(
+            answer(status, headers={"retry-after": "5"}),
+            Kind.THROTTLED,
+            False,
+            Signal(Reason.THROTTLED, Scope.ACCOUNT),
+        )
+        for status in (403, 413)
+    },
+    **{
+        str(status): Row(answer(status), Kind.UNAUTHORIZED, False, Signal(Reason.UNAUTHORIZED, Scope.ACCOUNT))
+        for status in (440, 498)
+    },
+    "511": Row(answer(511), Kind.UNKNOWN, True, Signal(Reason.MISCONFIGURED, Scope.ACCOUNT)),
+    "418 about a field": Row(
+        answer(418, {"errors": {"phone_number": ["No."]}}), Kind.REJECTED, True, Signal(Reason.REJECTING, Scope.CHANNEL)
+    ),
     # Refusals.
     "409": Row(answer(409), Kind.DUPLICATE, True, None),
     "422 duplicate, message": Row(answer(422, {"message": "Lead already exists."}), Kind.DUPLICATE, True, None),
@@ -122,12 +155,33 @@ TABLE = {
     ),
     **{
         f"{status} rejected": Row(answer(status), Kind.REJECTED, True, Signal(Reason.REJECTING, Scope.CHANNEL))
-        for status in (400, 406, 413, 415, 418, 422, 451, 499)
+        for status in (400, 413, 422, 451)
     },
     # In doubt.
     **{
         f"{status} in doubt": Row(answer(status), Kind.UNKNOWN, True, CHANNEL_OUTAGE)
-        for status in (100, 199, 300, 302, 303, 304, 399, 408, 425, 500, 501, 502, 503, 504, 520, 599, 600, 999)
+        for status in (
+            100,
+            199,
+            300,
+            302,
+            303,
+            304,
+            399,
+            408,
+            425,
+            460,
+            499,
+            500,
+            501,
+            502,
+            503,
+            504,
+            520,
+            599,
+            600,
+            999,
+        )
     },
     "409 in a body of 500": Row(answer(500, {"message": "already exists"}), Kind.UNKNOWN, True, CHANNEL_OUTAGE),
     "neither status nor fault": Row(Reply(), Kind.UNKNOWN, True, CHANNEL_OUTAGE),
@@ -201,7 +255,7 @@ replies = st.builds(
     written=st.booleans(),
 )
 
-PROVEN_NO = frozenset({401, 402, 403, 404, 405, 410, 301, 307, 308, 429}) | (frozenset(range(400, 500)) - {408, 425})
+PROVEN_NO = frozenset({301, 307, 308}) | (frozenset(range(400, 500)) - {408, 425, 460, 499})
 
 
 @given(replies)
@@ -232,7 +286,8 @@ def test_what_was_written_is_in_doubt_unless_the_answer_is_a_proven_no_or_a_yes_
 @given(replies)
 def test_a_yes_is_never_taken_for_a_no(reply: Reply) -> None:
     if reply.fault is None and reply.status is not None and 200 <= reply.status <= 299:
-        assert classified(reply).kind in {Kind.ACCEPTED, Kind.CREATED_ID_UNKNOWN}
+        page = reply.text.lstrip().lower().startswith(("<html", "<!doctype html"))
+        assert classified(reply).kind in {Kind.ACCEPTED, Kind.UNKNOWN if page else Kind.CREATED_ID_UNKNOWN}
 
 
 # Words ----------------------------------------------------------------------------------------------------------------
