@@ -13,7 +13,6 @@ from typing import Final
 
 from dispatcher.decisions import refusal
 from dispatcher.decisions.reply import (
-    BodyFault,
     CreatedContact,
     Reply,
     WireFault,
@@ -226,7 +225,7 @@ def _yes(reply: Reply, sent: Sent) -> Outcome:
         return _in_doubt(reply, refusal.stranger(reply), _ASTRAY)
     data = created_data(reply.body)
     if data is None or reply.body_fault is not None:
-        return _id_unknown(reply, _body_sentence(reply))
+        return _id_unknown(reply, refusal.unusable(reply))
     voicery_lead_id = usable_id(data.get("id"))
     if voicery_lead_id is None:
         return _id_unknown(reply, "its answer has no usable id")
@@ -260,28 +259,6 @@ def _id_unknown(reply: Reply, why: str) -> Outcome:
         fingerprint=_fingerprint(Kind.CREATED_ID_UNKNOWN, reply.status, why),
         response=reply.text,
     )
-
-
-def _body_sentence(reply: Reply) -> str:
-    match reply.body_fault:
-        case BodyFault.TRUNCATED:
-            return "its answer was cut off"
-        case BodyFault.OVERSIZE:
-            return "its answer was larger than we read"
-        case BodyFault.DEADLINE:
-            return "its answer did not end in time"
-        case BodyFault.ENCODING:
-            return "its answer was encoded in a way that we did not ask for and cannot undo"
-        case BodyFault.FRAMING:
-            return "its answer announced two different lengths"
-        case BodyFault.BUG:
-            return "its answer could not be read because of an error of ours"
-        case BodyFault.NOT_JSON if refusal.is_page(reply):
-            return "its answer is a page"
-        case BodyFault.NOT_JSON if not reply.text.strip():
-            return "its answer is empty"
-        case BodyFault.NOT_JSON | None:
-            return "its answer is not the JSON that we know"
 
 
 # The no ---------------------------------------------------------------------------------------------------------------

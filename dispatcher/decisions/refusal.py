@@ -139,6 +139,29 @@ def stranger(reply: Reply) -> str:
     return ""
 
 
+def unusable(reply: Reply) -> str:
+    """Say why the body of a yes tells no id."""
+    match reply.body_fault:
+        case BodyFault.TRUNCATED:
+            return "its answer was cut off"
+        case BodyFault.OVERSIZE:
+            return "its answer was larger than we read"
+        case BodyFault.DEADLINE:
+            return "its answer did not end in time"
+        case BodyFault.ENCODING:
+            return "its answer was encoded in a way that we did not ask for and cannot undo"
+        case BodyFault.FRAMING:
+            return "its answer announced two different lengths"
+        case BodyFault.BUG:
+            return "its answer could not be read because of an error of ours"
+        case BodyFault.NOT_JSON if is_page(reply):
+            return "its answer is a page"
+        case BodyFault.NOT_JSON if not reply.text.strip():
+            return "its answer is empty"
+        case BodyFault.NOT_JSON | None:
+            return "its answer is not the JSON that we know"
+
+
 def sentence(text: str) -> str:
     """Return one printable line that ends as a sentence; long numbers and tokens masked, control characters dropped."""
     text = text[:TEXT_MAX]

@@ -25,6 +25,7 @@ from dispatcher.decisions.listing import read_page
 from dispatcher.decisions.outcome import Sent, classify
 from dispatcher.decisions.refusal import sentence
 from dispatcher.decisions.reply import BodyFault, Reply
+from dispatcher.lead.phone import canonical_phone
 from dispatcher.voicery import body
 from dispatcher.voicery.answer import announced_length, read_fields, read_status
 
@@ -121,6 +122,10 @@ READERS: dict[str, Callable[[str], object]] = {
     "the same field again and again": lambda text: quiet(
         lambda: read_fields(head(f"a: {text[:600]}\r\n" * 99))  # type: ignore[arg-type]
     ),
+    "a phone number": lambda text: canonical_phone(text, "phone_number"),
+    "a phone number of the greatest length": lambda text: [
+        canonical_phone(text[at : at + 100], "phone_number") for at in range(0, len(text) // 8, 100)
+    ],
     "a length": lambda text: quiet(lambda: announced_length(text[:65536])),
 }
 
@@ -140,7 +145,7 @@ def test_a_refusal_of_a_megabyte_costs_no_more_than_a_moment() -> None:
 
 
 NOT_FOREIGN = ("dispatcher.config.", "dispatcher.sandbox.", "dispatcher.lead.written_number.")
-"""The operator's own settings and options; what a phone number may be written like, which `read_phone` cuts first."""
+"""The operator's own settings and options; what a phone number may be written like, which `canonical_phone` bounds first."""
 
 
 def patterns() -> Iterator[tuple[str, "re.Pattern[str]"]]:
