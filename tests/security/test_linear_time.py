@@ -145,7 +145,7 @@ def test_a_refusal_of_a_megabyte_costs_no_more_than_a_moment() -> None:
 
 
 NOT_FOREIGN = ("dispatcher.config.", "dispatcher.sandbox.", "dispatcher.lead.written_number.")
-"""The operator's own settings and options; what a phone number may be written like, which `canonical_phone` bounds first."""
+"""The operator's settings and options, and the forms of a phone number, which `canonical_phone` bounds first."""
 
 
 def patterns() -> Iterator[tuple[str, "re.Pattern[str]"]]:
