@@ -158,11 +158,12 @@ class Country:
         abroad = [] if self.national else [number for number in found if self._dials(digits, number)]
         valid = [number for number in own if is_valid_number(number)]
         if zero_lost or not valid:
-            return own + abroad + _with_own_zero(code, f"0{digits}")
-        # Gabon has mobile numbers with a zero at their beginning, and older ones without it.
-        number = valid[0]
-        twins = _with_own_zero(code, _other_zero(national_significant_number(number)))
-        return own + abroad + [twin for twin in twins if number_type(twin) == number_type(number)]
+            with_zero = _parse(f"0{digits}", self.code)  # also Hungary's 06 without its 0
+            own += [] if with_zero is None or with_zero.country_code != code else [with_zero]
+        for number in valid[:1]:  # Gabon has mobile numbers with a zero at their beginning, and older ones without it
+            twin = _other_zero(code, national_significant_number(number))
+            own += [] if twin is None or number_type(twin) != number_type(number) else [twin]
+        return own + abroad
 
     def _dials(self, digits: str, number: PhoneNumber) -> bool:
         """Return whether these are the whole number, after what the country dials for a call abroad."""
@@ -174,17 +175,13 @@ class Country:
         )
 
 
-def _with_own_zero(code: int, digits: str) -> list[PhoneNumber]:
-    """Return the number that differs by a zero at its beginning; none in countries where that is a trunk prefix."""
+def _other_zero(code: int, digits: str) -> PhoneNumber | None:
+    """Return the number that differs by a zero at its beginning; None in countries where that is a trunk prefix."""
+    digits = digits[1:] if digits.startswith("0") else f"0{digits}"
     plan = _plan(str(code))
     if plan is None or len(digits) not in plan.lengths or (plan.prefix is not None and plan.prefix.match("0")):
-        return []
-    number = _parse(f"+{code}{digits}")
-    return [] if number is None else [number]
-
-
-def _other_zero(digits: str) -> str:
-    return digits[1:] if digits.startswith("0") else f"0{digits}"
+        return None
+    return _parse(f"+{code}{digits}")
 
 
 def canonical_phone(value: object, field: str, country: Country | None = None) -> str | FieldError:
