@@ -50,10 +50,18 @@ WITH result AS MATERIALIZED (
     SELECT result.*, clock_timestamp() - make_interval(secs => result.ended_ago) AS ended_at,
         (SELECT other.id FROM dispatcher.leads AS other
          WHERE other.account = result.account AND other.voicery_lead_id = result.voicery_lead_id
-           AND other.id <> result.lead_id LIMIT 1) AS held_by
+           AND other.id <> result.lead_id LIMIT 1) AS holder
     FROM result
+), judged AS (
+    -- Only a lead of the same person in the same campaign stands for this one. Against another the answer is wrong, and
+    -- the POST still had its effect: accepted, without an id that could be trusted.
+    SELECT settled.*, CASE WHEN holder IS NOT NULL THEN (
+        SELECT other.id FROM dispatcher.leads AS other JOIN dispatcher.lead_attempts AS attempt
+          ON attempt.campaign_id = other.campaign_id AND attempt.phone_number = other.phone_number
+        WHERE other.id = settled.holder AND attempt.id = settled.attempt_id) END AS held_by
+    FROM settled
 ), final AS (
-    SELECT settled.*, CASE WHEN held_by IS NULL THEN settled.state ELSE 'duplicate' END AS entering FROM settled
+    SELECT judged.*, CASE WHEN held_by IS NULL THEN judged.state ELSE 'duplicate' END AS entering FROM judged
 ), moved AS (
     -- `unknown` is left too: the lease ran out, but this is the true outcome of the very attempt that is in doubt.
     UPDATE dispatcher.leads AS lead
@@ -65,7 +73,7 @@ WITH result AS MATERIALIZED (
             ELSE lead.due_at END,
         attempts = lead.attempts - CASE WHEN final.give_back THEN 1 ELSE 0 END,
         lease_until = NULL,
-        voicery_lead_id = CASE WHEN final.entering = 'accepted' THEN final.voicery_lead_id END,
+        voicery_lead_id = CASE WHEN final.entering = 'accepted' AND final.holder IS NULL THEN final.voicery_lead_id END,
         voicery_status = CASE WHEN final.entering = 'accepted' THEN final.voicery_status END,
         duplicate_of = CASE WHEN final.entering = 'duplicate' THEN final.held_by END,
         last_error = CASE WHEN final.entering = 'accepted' THEN NULL ELSE final.message END,
@@ -76,13 +84,15 @@ WITH result AS MATERIALIZED (
       AND lead.attempt_id = final.attempt_id
       -- By the array, and with no partial index that fits, the primary key is the way, however many are in doubt.
       AND (lead.state || '' = 'sending' OR (lead.state || '' = 'unknown' AND final.entering <> 'unknown'))
-    RETURNING lead.id, lead.attempt_id, lead.attempts, lead.allow_dupplicate, final.held_by, final.voicery_lead_id
+    RETURNING lead.id, lead.attempt_id, lead.attempts, lead.allow_dupplicate, final.held_by, final.voicery_lead_id,
+        final.holder
 ), surprise AS (
     INSERT INTO dispatcher.incidents (kind, lead_id, message, evidence)
     SELECT 'id_already_held', moved.id,
-        'Voicery answered with the id of another lead although duplicates were allowed.',
-        jsonb_build_object('voicery_lead_id', moved.voicery_lead_id, 'held_by', moved.held_by)
-    FROM moved WHERE moved.held_by IS NOT NULL AND moved.allow_dupplicate
+        CASE WHEN moved.held_by IS NULL THEN 'Voicery answered with the id of another person''s lead.'
+            ELSE 'Voicery answered with the id of another lead although duplicates were allowed.' END,
+        jsonb_build_object('voicery_lead_id', moved.voicery_lead_id, 'held_by', moved.holder)
+    FROM moved WHERE moved.holder IS NOT NULL AND (moved.allow_dupplicate OR moved.held_by IS NULL)
 ), ended AS (
     UPDATE dispatcher.lead_attempts AS attempt
     SET ended_at = final.ended_at,
@@ -248,13 +258,14 @@ WHERE lead.id = :lead_id AND lead.attempt_id = :attempt_id AND lead.state = 'pen
 """)
 
 _ADOPT = text("""
--- `sending` with an attempt that is over: withdrawn just now. A dismissed failure no longer stands for its person.
+-- `sending` with an attempt that is over: withdrawn just now. `accepted` without an id: a person resolved it. A
+-- dismissed failure no longer stands for its person.
 WITH found AS (
     UPDATE dispatcher.leads AS lead
     SET state = 'accepted', failure_class = NULL, voicery_lead_id = :voicery_lead_id, voicery_status = :voicery_status,
         lease_until = NULL, last_error = NULL, finished_at = now(), updated_at = now()
     WHERE lead.id = :lead_id AND lead.attempt_id = :attempt_id
-      AND (lead.state = 'sending'
+      AND (lead.state = 'sending' OR (lead.state = 'accepted' AND lead.voicery_lead_id IS NULL)
            OR (lead.state = 'failed' AND lead.failure_class = 'outcome_unknown' AND lead.resolved_at IS NULL))
       AND NOT EXISTS (SELECT FROM dispatcher.leads AS other
                       WHERE other.account = lead.account AND other.voicery_lead_id = :voicery_lead_id)
@@ -318,9 +329,11 @@ def _adopt(connection: Connection, result: Result) -> bool:
         "attempt_id": result.attempt_id,
         "voicery_lead_id": result.voicery_lead_id,
     }
-    connection.execute(_WITHDRAW, lead)
-    if connection.execute(_ADOPT, lead | {"voicery_status": result.voicery_status}).first() is None:
-        return False
+    with connection.begin_nested() as both:  # or neither: the id may be taken between the two
+        connection.execute(_WITHDRAW, lead)
+        if connection.execute(_ADOPT, lead | {"voicery_status": result.voicery_status}).first() is None:
+            both.rollback()
+            return False
     record_contacts(connection, [result])
     return True
 

@@ -10,6 +10,7 @@ from dispatcher.decisions.states import FailureClass, State
 from dispatcher.errors import NotAllowed
 from dispatcher.operator.lead_facts import STANDS, LeadFacts, read_one
 from dispatcher.store import audit
+from dispatcher.store.proof import doubtful
 
 Resolved = Literal["accepted", "dismissed"]
 
@@ -72,11 +73,33 @@ WITH moved AS (
 SELECT id FROM moved
 """)
 
-_CANCEL = text("""
-UPDATE dispatcher.leads SET state = 'cancelled', finished_at = now(), updated_at = now()
-WHERE id = :id AND state = 'pending'
-RETURNING id
+_CANCEL = text(f"""
+WITH judged AS (
+    -- Sent before and pending again: unless a proof holds, it goes on standing for its person, as when it expires.
+    SELECT lead.id, EXISTS (
+        SELECT FROM dispatcher.lead_attempts AS past WHERE past.lead_id = lead.id AND {doubtful("past")}
+    ) AS in_doubt
+    FROM dispatcher.leads AS lead WHERE lead.id = :id AND lead.state = 'pending'
+), moved AS (
+    UPDATE dispatcher.leads AS lead
+    SET state = CASE WHEN judged.in_doubt THEN 'failed' ELSE 'cancelled' END,
+        failure_class = CASE WHEN judged.in_doubt THEN 'outcome_unknown' END,
+        last_error = CASE WHEN judged.in_doubt THEN :doubtful ELSE lead.last_error END,
+        finished_at = now(), updated_at = now()
+    FROM judged WHERE lead.id = judged.id AND lead.state = 'pending'
+    RETURNING lead.id, lead.account, lead.campaign_id, lead.phone_number, lead.attempts, judged.in_doubt
+), failed AS (
+    INSERT INTO dispatcher.failed_leads
+        (lead_id, account, campaign_id, phone_number, failure_class, fingerprint, message, attempts)
+    SELECT id, account, campaign_id, phone_number, 'outcome_unknown', 'outcome_unknown:cancelled', :doubtful, attempts
+    FROM moved WHERE in_doubt
+)
+SELECT in_doubt FROM moved
 """)
+
+CANCELLED_IN_DOUBT: Final = (
+    "It was cancelled before it was sent again, and an earlier POST of it may have worked; look it up."
+)
 
 
 def resolve(connection: Connection, lead_id: UUID, as_: Resolved, *, note: str, actor: str) -> None:
@@ -105,11 +128,15 @@ def dismissible(lead: LeadFacts) -> bool:
 
 
 def cancel(connection: Connection, lead_id: UUID, *, actor: str) -> None:
-    """Move a lead from pending to cancelled. Raises `LeadNotFound`, `NotAllowed` with the reason."""
+    """Move a lead from pending to cancelled. Raises `LeadNotFound`, `NotAllowed` with the reason.
+
+    One that was to be sent again, and whose earlier POST may have worked, becomes failed as `outcome_unknown` instead.
+    """
     lead = read_one(connection, lead_id, lock=True)
-    if connection.execute(_CANCEL, {"id": lead_id}).first() is None:
+    row = connection.execute(_CANCEL, {"id": lead_id, "doubtful": CANCELLED_IN_DOUBT}).first()
+    if row is None:
         raise NotAllowed(f"Only a pending lead can be cancelled; {_why_not_pending(lead)}")
-    audit.note(connection, actor, "cancel", str(lead_id), {})
+    audit.note(connection, actor, "cancel", str(lead_id), {"in_doubt": True} if row.in_doubt else {})
 
 
 def _decide(connection: Connection, lead: LeadFacts, as_: Resolved, *, note: str, actor: str) -> bool:

@@ -22,6 +22,15 @@ def unproven(attempt: str) -> str:
     return f"({_ANSWER_LOST} AND NOT {_PROVEN})".format(attempt=attempt)
 
 
+def doubtful(attempt: str) -> str:
+    """Return the condition that the answer of an attempt was lost and no proof that still holds says it had no effect.
+
+    Whoever ends a lead that waits to be sent again asks this: afterwards nothing stands for its person.
+    """
+    fresh = f"coalesce({ASKED_AT} > now() - interval '{PROOF_HOLDS.total_seconds():.0f} s', false)"
+    return f"({_ANSWER_LOST} AND NOT ({_PROVEN} AND {fresh}))".format(attempt=attempt)
+
+
 _RULE: Final = f"""(
     -- The time of the latest POST of `lead` that may have worked; NULL if none may have.
     SELECT max({{attempt}}.started_at) FROM dispatcher.lead_attempts AS {{attempt}}

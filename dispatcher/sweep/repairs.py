@@ -9,7 +9,7 @@ from sqlalchemy import Connection, text
 
 from dispatcher.lead.options import Channel
 from dispatcher.store.accounts import WAITING_CHANNELS
-from dispatcher.store.proof import unproven
+from dispatcher.store.proof import doubtful
 
 BATCH: Final = 500
 
@@ -98,10 +98,10 @@ WITH picked AS (
     ORDER BY id
     FOR UPDATE SKIP LOCKED
 ), judged AS (
-    -- Sent before and pending again without proof, because a setting or a person said so: it stays a lead in doubt.
+    -- Sent before and pending again without a proof that holds: it stays a lead in doubt.
     SELECT picked.id, EXISTS (
         SELECT FROM dispatcher.lead_attempts AS past
-        WHERE past.lead_id = picked.id AND {unproven("past")}
+        WHERE past.lead_id = picked.id AND {doubtful("past")}
     ) AS in_doubt
     FROM picked
 ), moved AS (

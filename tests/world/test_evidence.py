@@ -12,11 +12,15 @@ import pytest
 from sqlalchemy import text
 
 from dispatcher.decisions.verdict import OnUnknown
+from dispatcher.delivery import results
+from dispatcher.delivery.claims import Claimed
 from dispatcher.errors import NotAllowed
+from dispatcher.operator import resolve
 from dispatcher.operator.corrections import Corrections
 from dispatcher.operator.replay import Failures
 from dispatcher.sandbox.fault import FaultName, Rule
-from tests.database.queue import Queue, phone
+from dispatcher.sweep import repairs
+from tests.database.queue import Queue, accepted, phone, rejected, unknown
 from tests.support.doubles import Rate
 from tests.world.doubtful import ADA, CAMPAIGN, SETTLE, Doubtful, Terms, doubtful
 
@@ -249,7 +253,7 @@ def held(world: Doubtful) -> uuid.UUID:
 def test_a_lead_in_doubt_is_not_corrected(world: Doubtful, edit: dict[str, object], *, replay: bool) -> None:
     lead_id = held(world)
     before = world.queue.lead(lead_id)
-    corrections = Corrections(world.queue.database, failures(world))
+    corrections = Corrections(world.queue.database)
     with pytest.raises(NotAllowed, match=r"may have worked.*dispatcher lookup.*dispatcher resolve"):
         corrections.correct(lead_id, edit, actor="ada", replay=replay)
     after = world.queue.lead(lead_id)
@@ -264,7 +268,7 @@ def test_a_corrected_lead_is_looked_up_as_it_was_sent(world: Doubtful) -> None:
     """Corrected on a fresh proof; when that has grown old, the look-up asks for what was sent, not for what is now."""
     lead_id = failed_with_proof(world)
     edit = {"phone_number": phone(99), "variables": {"customer_name": "Another"}}
-    Corrections(world.queue.database, failures(world)).correct(lead_id, edit, actor="ada")
+    Corrections(world.queue.database).correct(lead_id, edit, actor="ada")
     world.later(PROOF_FOR + 1)
     bears_fruit(world)
     assert world.deliver() == 0
@@ -275,7 +279,7 @@ def test_a_corrected_lead_is_looked_up_as_it_was_sent(world: Doubtful) -> None:
 
 def test_the_old_number_of_a_corrected_lead_is_not_free_while_its_post_is_looked_up(world: Doubtful) -> None:
     lead_id = failed_with_proof(world)
-    Corrections(world.queue.database, failures(world)).correct(lead_id, {"phone_number": phone(99)}, actor="ada")
+    Corrections(world.queue.database).correct(lead_id, {"phone_number": phone(99)}, actor="ada")
     world.later(PROOF_FOR + 1)
     world.deliver()
     assert world.queue.lead(lead_id).state == "unknown"
@@ -311,3 +315,123 @@ def test_erasing_the_person_with_the_greatest_id_does_not_lower_the_watermark(wo
     world.submit(62)
     (claimed,) = world.queue.claim().opened
     assert world.queue.attempt(claimed.attempt_id).watermark == last > first
+
+
+# Whose answer it is ---------------------------------------------------------------------------------------------------
+
+
+def test_the_id_of_another_persons_lead_is_an_incident_and_the_lead_goes_on_standing(world: Doubtful) -> None:
+    (taken,) = world.accept(60)
+    other = world.queue.claimed(61)
+    world.queue.record(accepted(other, taken))
+    lead = world.queue.lead(other.lead_id)
+    assert (lead.state, lead.voicery_lead_id, lead.duplicate_of) == ("accepted", None, None)
+    assert [one.kind for one in world.queue.rows("SELECT kind FROM dispatcher.incidents")] == ["id_already_held"]
+
+
+def test_the_id_of_the_same_persons_lead_makes_a_duplicate(world: Doubtful) -> None:
+    (taken,) = world.accept(60)
+    again = world.queue.claimed(60, allow_dupplicate=True)
+    world.queue.record(accepted(again, taken))
+    assert world.queue.lead(again.lead_id).state == "duplicate"
+
+
+def test_cancelling_a_lead_that_was_to_be_sent_again_without_proof_frees_nobody(world: Doubtful) -> None:
+    lead_id = held(world)
+    failures(world).replay(lead_id, actor="ada", even_if_called=True)
+    with world.queue.database.transaction() as connection:
+        resolve.cancel(connection, lead_id, actor="ada")
+    lead = world.queue.lead(lead_id)
+    assert (lead.state, lead.failure_class) == ("failed", "outcome_unknown")
+
+
+def test_a_late_answer_to_a_lead_that_a_person_resolved_leaves_its_id_and_no_incident(world: Doubtful) -> None:
+    claimed = world.queue.claimed(ADA)
+    world.queue.record(unknown(claimed))
+    with world.queue.database.transaction() as connection:
+        resolve.resolve(connection, claimed.lead_id, "accepted", note="seen there", actor="ada")
+        assert results.use_late(connection, accepted(claimed, 77))
+    lead = world.queue.lead(claimed.lead_id)
+    assert (lead.state, lead.voicery_lead_id) == ("accepted", 77)
+    assert world.queue.rows("SELECT kind FROM dispatcher.incidents") == []
+
+
+def test_a_late_answer_whose_id_is_taken_meanwhile_leaves_nothing_half(
+    world: Doubtful, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The id is free when the lead is withdrawn, and taken when it is adopted."""
+    lead_id = proven(world)
+    attempt = world.queue.rows("SELECT attempt_id FROM dispatcher.leads WHERE id = :id", id=lead_id)[0].attempt_id
+    claimed = Claimed(lead_id, attempt, "default", CAMPAIGN, phone(ADA), "{}", False, (), 1, 0.0)
+    monkeypatch.setattr(
+        results,
+        "_ADOPT",
+        text(
+            "SELECT CAST(:lead_id AS uuid) FROM dispatcher.leads WHERE false"
+            " AND CAST(:attempt_id AS uuid) IS NULL AND CAST(:voicery_lead_id AS bigint) > 0 AND :voicery_status = ''"
+        ),
+    )
+    with world.queue.database.transaction() as connection:
+        assert not results.use_late(connection, accepted(claimed, 77))
+    assert world.queue.lead(lead_id).state == "pending"
+
+
+# Duplicates that wait -------------------------------------------------------------------------------------------------
+
+
+def waiting(world: Doubtful, original: uuid.UUID, **columns: object) -> uuid.UUID:
+    return world.submit(ADA, state="duplicate", duplicate_of=original, **columns)
+
+
+def end_cancelled(world: Doubtful, lead_id: uuid.UUID) -> None:
+    with world.queue.database.transaction() as connection:
+        resolve.cancel(connection, lead_id, actor="ada")
+
+
+def end_expired(world: Doubtful, lead_id: uuid.UUID) -> None:
+    world.queue.run("UPDATE dispatcher.leads SET expires_at = now() WHERE id = :id", id=lead_id)
+    with world.queue.database.transaction() as connection:
+        assert repairs.expire(connection, [lead_id]) == 1
+
+
+def end_refused(world: Doubtful, lead_id: uuid.UUID) -> None:
+    (claimed,) = world.queue.claim().opened
+    assert claimed.lead_id == lead_id
+    world.queue.record(rejected(claimed))
+
+
+ENDS = {"cancelled": end_cancelled, "expired": end_expired, "refused": end_refused}
+
+
+@pytest.mark.parametrize("end", ENDS.values(), ids=ENDS)
+def test_when_the_original_ends_without_a_call_its_youngest_duplicate_takes_its_place(
+    world: Doubtful, end: Callable[[Doubtful, uuid.UUID], None]
+) -> None:
+    original = world.submit(ADA)
+    older, youngest = (waiting(world, original, payload_hash=name) for name in ("older", "youngest"))
+    end(world, original)
+    lead = world.queue.lead(youngest)
+    assert (lead.state, lead.duplicate_of, lead.finished_at) == ("pending", None, None)
+    assert world.queue.lead(older).duplicate_of == youngest
+    (audited,) = world.queue.rows("SELECT * FROM dispatcher.audit_log WHERE action = 'take_place'")
+    assert (audited.subject, audited.detail["of"]) == (str(youngest), str(original))
+    world.deliver()
+    assert (world.queue.lead(youngest).state, world.created()) == ("accepted", 1)
+    assert world.queue.lead(older).state == "duplicate"
+
+
+def test_a_duplicate_of_the_payload_that_was_refused_is_not_sent_to_be_refused_again(world: Doubtful) -> None:
+    original = world.submit(ADA)
+    twin = waiting(world, original)
+    end_refused(world, original)
+    assert world.queue.lead(twin).state == "duplicate"
+
+
+def test_while_the_original_may_have_called_its_duplicates_wait(world: Doubtful) -> None:
+    original = world.lose(created=True)
+    twin = waiting(world, original, payload_hash="other")
+    world.queue.run("UPDATE dispatcher.lead_attempts SET finished_at = now()")
+    world.queue.run(
+        "UPDATE dispatcher.leads SET state = 'failed', failure_class = 'outcome_unknown' WHERE state = 'unknown'"
+    )
+    assert world.queue.lead(twin).state == "duplicate"
