@@ -99,7 +99,8 @@ def _unknown(record: LeadRecord, gates: Sequence[GateRecord], now: datetime) -> 
 
 def _accepted(record: LeadRecord, now: datetime) -> Iterator[str]:
     when = _clock(record.finished_at, now)
-    if record.voicery_lead_id is None and not (record.history and record.history[-1].evidence.get("operator")):
+    resolved = bool(record.failures) or not record.history or bool(record.history[-1].evidence.get("operator"))
+    if record.voicery_lead_id is None and not resolved:
         yield f"Voicery accepted it at {when}, with an id that another lead holds; an incident says which."
     elif record.voicery_lead_id is None:
         yield f"A person resolved it as accepted at {when}{_said(record)}"

@@ -27,7 +27,8 @@ def doubtful(attempt: str) -> str:
 
     Whoever ends a lead that waits to be sent again asks this: afterwards nothing stands for its person.
     """
-    fresh = f"coalesce({ASKED_AT} > now() - interval '{PROOF_HOLDS.total_seconds():.0f} s', false)"
+    holds = f"interval '{PROOF_HOLDS.total_seconds():.0f} s'"
+    fresh = f"coalesce({ASKED_AT}, {{attempt}}.finished_at, '-infinity') > now() - {holds}"
     return f"({_ANSWER_LOST} AND NOT ({_PROVEN} AND {fresh}))".format(attempt=attempt)
 
 

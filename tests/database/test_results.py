@@ -190,7 +190,7 @@ def test_no_news_after_the_lease_changes_nothing(queue: Queue) -> None:
 def test_an_id_of_another_lead_makes_a_duplicate_and_where_it_may_not_happen_an_incident(
     queue: Queue, allow_dupplicate: bool
 ) -> None:
-    holder = queue.put(1, "accepted", voicery_lead_id=1001)
+    holder = queue.put(0, "accepted", voicery_lead_id=1001, allow_dupplicate=True)
     claimed = queue.claimed(allow_dupplicate=allow_dupplicate)
 
     recorded = queue.record(accepted(claimed, 1001))
