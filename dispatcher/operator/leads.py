@@ -109,9 +109,8 @@ class Reads:
     def explain(self, lead_id: UUID) -> str:
         """Return in plain words why this lead is where it is, and what happens next. Raises `LeadNotFound`."""
         record = self.get(lead_id)
-        with self._database.autocommit() as connection:
-            gates = overview.gates_of(connection, record.account, record.campaign_id)
-            rate_limit = campaigns.limit_of(connection, record.account, record.campaign_id)
+        gates = self._database.read(overview.gates_of, record.account, record.campaign_id)
+        rate_limit = self._database.read(campaigns.limit_of, record.account, record.campaign_id)
         return explain(record, gates, rate_limit)
 
     def overview(self) -> Overview:

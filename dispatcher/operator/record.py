@@ -26,7 +26,8 @@ class Record:
 
         Text becomes the enumeration that a field is annotated with, and a list a tuple.
         """
-        return cls(**{name: _typed(kind, row[name]) for name, kind in _shape(cls).kinds.items() if name in row})
+        values = dict(row)
+        return cls(**{name: _typed(kind, values[name]) for name, kind in _shape(cls).kinds.items() if name in values})
 
     def as_dict(self, *, reveal: bool = False) -> dict[str, Any]:
         """Return the record as JSON takes it. `reveal`: with a person's number and variables, not masked."""

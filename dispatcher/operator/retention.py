@@ -135,7 +135,7 @@ Place: TypeAlias = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Slice:
-    """What one statement removed, and where the next goes on; None: nothing is left."""
+    """The number of rows that one statement removed, and where the next continues; None: nothing is left."""
 
     pruned: int
     following: Place | None
@@ -143,7 +143,7 @@ class Slice:
 
 @dataclass(frozen=True, slots=True)
 class Prunable:
-    """How many leads would be deleted; `open` of the failed ones nobody has dealt with."""
+    """The number of leads that would be deleted; `open`: those of the failed ones whose failure is open."""
 
     ended: int
     failed: int
@@ -164,7 +164,7 @@ def prune_leads(
 
 
 def count_leads(connection: Connection, before: datetime, *, failed: bool) -> Prunable:
-    """How many leads `leads` would delete in all."""
+    """Return the number of leads that `prune_leads` would delete in all."""
     row = connection.execute(_COUNT_LEADS, {"before": before, "failed": failed}).one()
     return Prunable(row.ended, row.failed, row.open)
 
@@ -203,12 +203,12 @@ def prune_keys(connection: Connection, place: Place, before: datetime, *, most: 
 
 
 def prune_records(connection: Connection, before: datetime) -> int:
-    """Forget one import and one operation that ended before `before`, with their rows; how many it were."""
+    """Delete one import and one operation that ended before `before`, with their rows; return their number."""
     return sum(connection.execute(statement, {"before": before}).rowcount for statement in _RECORDS)
 
 
 def database_now(connection: Connection) -> datetime:
-    """The database's clock, which all retention is measured by."""
+    """Return the time of the database, by which retention is measured."""
     moment: datetime = connection.execute(_NOW).scalar_one()
     return moment
 
@@ -269,8 +269,7 @@ class Pruning:
         return pruned
 
     def _steps(self) -> Generator[int, None, None]:
-        with self._database.autocommit() as connection:
-            today = database_now(connection)
+        today = self._database.read(database_now)
         looked_from = self._looked_until or _BEGINNING
         ended = partial(prune_leads, before=today - self._leads, failed=False)
         pruned = yield from self._walk(ended, since(_BEGINNING))
@@ -305,23 +304,22 @@ def _before(since: datetime, kept: timedelta) -> datetime:
 
 
 class Pruner:
-    """Prunes because somebody says so. `actor` is who is responsible."""
+    """Prunes on request. `actor` is written to the audit log."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     def preview(self, older_than: timedelta, *, failed: bool) -> Prunable:
-        """What `prune` would delete now; changes nothing."""
+        """Return what `prune` would delete now; changes nothing."""
         with self._database.transaction() as connection:
             return count_leads(connection, database_now(connection) - older_than, failed=failed)
 
     def prune(self, older_than: timedelta, *, failed: bool, actor: str) -> Iterator[int]:
-        """Delete the leads that ended longer ago, slice by slice; yields how many each slice deleted.
+        """Delete the leads that ended longer ago, slice by slice; yield the number deleted by each slice.
 
         `failed`: also those that failed, and those that failed once, dealt with or not.
         """
-        with self._database.autocommit() as connection:
-            before = database_now(connection) - older_than
+        before = self._database.read(database_now) - older_than
         place: Place | None = since(_BEGINNING)
         total = 0
         try:
