@@ -1,10 +1,11 @@
 """Accounts and channels: what is stored about a Voicery account and its campaigns."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Final
+from typing import Any, Final
 
+import orjson
 from sqlalchemy import Connection, text
 
 from dispatcher.broker.limiter import History, LimiterUnavailable
@@ -28,7 +29,7 @@ channel AS (
 """
 
 _READ = HotStatement("""
-SELECT account.base_url, coalesce(account.watermark_off, false) AS watermark_off,
+SELECT account.base_url, coalesce(account.watermark_off, false) AS watermark_off, account.terms, account.terms_by,
     CASE WHEN account.list_off_until > now() THEN account.list_off_until END AS list_off_until,
     (SELECT rate_limit FROM dispatcher.channels WHERE account = :name AND campaign_id = :campaign_id) AS rate_limit
 FROM (SELECT 1) AS one LEFT JOIN dispatcher.accounts AS account ON account.name = :name
@@ -39,6 +40,12 @@ INSERT INTO dispatcher.accounts (name, base_url) VALUES (:name, :base_url)
 ON CONFLICT (name) DO UPDATE SET base_url = coalesce(accounts.base_url, excluded.base_url)
 """)
 
+
+_STATE_TERMS = text("""
+INSERT INTO dispatcher.accounts (name, terms, terms_by) VALUES (:name, CAST(:terms AS jsonb), :by)
+ON CONFLICT (name) DO UPDATE SET terms = excluded.terms, terms_by = excluded.terms_by
+WHERE accounts.terms IS DISTINCT FROM excluded.terms OR accounts.terms_by IS DISTINCT FROM excluded.terms_by
+""")
 
 _LEADS_WAIT = text("SELECT EXISTS (SELECT FROM dispatcher.leads WHERE state = 'pending' AND account = :account)")
 
@@ -80,18 +87,31 @@ _CLOCKS_DIFFER_SECONDS: Final = 300.0  # ids carry the worker's clock, which onl
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """`base_url`: the one it is pinned to, None before its first accepted attempt. `rate_limit`: the campaign's own."""
+    """What is stored about an account.
+
+    base_url         the one it is pinned to; None before its first accepted attempt
+    rate_limit       the campaign's own
+    terms, terms_by  the settings that decide about evidence, and the worker that started with them last
+    """
 
     base_url: str | None
     watermark_off: bool
     list_off_until: datetime | None
     rate_limit: str | None
+    terms: Mapping[str, Any] | None = None
+    terms_by: str | None = None
 
 
 def read(connection: Connection, name: str, campaign_id: int | None = None) -> Account:
     """Return what is stored about an account, and about one of its campaigns."""
     (row,) = _READ.rows(connection, {"name": name, "campaign_id": campaign_id})
-    return Account(row.base_url, row.watermark_off, row.list_off_until, row.rate_limit)
+    return Account(row.base_url, row.watermark_off, row.list_off_until, row.rate_limit, row.terms, row.terms_by)
+
+
+def state_terms(connection: Connection, name: str, terms: Mapping[str, Any], by: str) -> None:
+    """Store the settings that decide about evidence: those of the worker `by`, which starts now."""
+    values = {"name": name, "terms": orjson.dumps(terms).decode(), "by": by}
+    connection.execute(_STATE_TERMS, values)
 
 
 def pin(connection: Connection, name: str, base_url: str) -> None:

@@ -10,6 +10,7 @@ from uuid import UUID
 from dispatcher.alerts.alerting import Alerting, Webhook
 from dispatcher.broker.limiter import LimiterUnavailable
 from dispatcher.config.account import parse_rate_limit, pinned_url
+from dispatcher.config.agreement import drift, stricter, terms_of
 from dispatcher.config.settings import Settings
 from dispatcher.decisions.gate import closed
 from dispatcher.decisions.outcome import Reason
@@ -36,10 +37,17 @@ _STORED_MOST: Final = 1000  # channels that a process remembers
 class Deliverer:
     """The work of a worker's tasks: one per process, made after the fork. Thread-safe.
 
-    `stopping` says whether to begin nothing new; `worker` names this worker in `workers` and in attempts.
+    stopping      says whether to begin nothing new
+    worker        names this worker in `workers` and in attempts
+    states_terms  this is a worker that starts: its settings become those that other processes are compared with
     """
 
-    def __init__(self, services: Services, *, stopping: Callable[[], bool], worker: str) -> None:
+    def __init__(
+        self, services: Services, *, stopping: Callable[[], bool], worker: str, states_terms: bool = False
+    ) -> None:
+        self._states_terms = states_terms
+        self._stated: set[str] = set()
+        self._drifted: set[str] = set()
         self._services = services
         self._settings = services.settings
         self._database = services.database
@@ -53,7 +61,7 @@ class Deliverer:
         stored = self._ready(channel)
         if stored is None:
             return
-        settings = self._settings
+        settings = self._agreed(account, stored)
         own = parse_rate_limit(stored.rate_limit) if stored.rate_limit else ()
         recorder = Recorder(
             self._database,
@@ -84,8 +92,9 @@ class Deliverer:
 
     def lookup(self, account: str) -> None:
         """Run the due look-ups of an account."""
-        if self._ready(Channel(account, 0)) is not None:
-            resolution = self.resolution(account)
+        stored = self._ready(Channel(account, 0))
+        if stored is not None:
+            resolution = self.resolution(account, stored)
             resolution.run()
             with suppress(NoPermit, LimiterUnavailable):  # the sweep rings again
                 self._services.operations.look_up(account, resolution.look_up, stopping=self._stopping)
@@ -96,10 +105,11 @@ class Deliverer:
     def look_up(self, account: str, ids: Sequence[UUID]) -> list[Finding]:
         """Look these leads up now. Raise `NotConfigured` if this process must not send for the account."""
         with self._database.autocommit() as connection:
-            fault = self._fault(account, accounts.read(connection, account))
+            stored = accounts.read(connection, account)
+        fault = self._fault(account, stored)
         if fault is not None:
             raise NotConfigured(fault)
-        return self.resolution(account).look_up(ids)
+        return self.resolution(account, stored).look_up(ids)
 
     def greet(self, account: str) -> Reply:
         """Ask Voicery's list for one lead of any campaign: harmless, and it tells whether token and address are right.
@@ -129,11 +139,11 @@ class Deliverer:
         with self._database.autocommit() as connection:
             counters.add(connection, counters.NO_ACCOUNT, alerting.tally)
 
-    def resolution(self, account: str) -> Resolution:
+    def resolution(self, account: str, stored: accounts.Account) -> Resolution:
         """Return the look-ups of one account, for one pass."""
         return Resolution(
             self._database,
-            self._settings,
+            self._agreed(account, stored),
             self._services.client(account),
             self._services.rate(account),
             self._services.bell,
@@ -163,6 +173,7 @@ class Deliverer:
             stored = accounts.read(connection, *channel)
         fault = self._fault(channel.account, stored)
         if fault is None:
+            stored = self._state_terms(channel, stored)
             if stored.base_url is not None:  # until it is pinned, each run may be the one that pins it
                 self._remember(channel, now, stored)
             return stored
@@ -172,6 +183,23 @@ class Deliverer:
             if gate.reason is not Reason.PAUSED:
                 gates.save(connection, closed(gate, Reason.MISCONFIGURED, self._settings.gate_limits, message=fault))
         return None
+
+    def _state_terms(self, channel: Channel, stored: accounts.Account) -> accounts.Account:
+        """Store this worker's settings once for each account, when it starts."""
+        if not self._states_terms or channel.account in self._stated:
+            return stored
+        with self._database.autocommit() as connection:
+            accounts.state_terms(connection, channel.account, terms_of(self._settings), self._worker)
+            self._stated.add(channel.account)
+            return accounts.read(connection, *channel)
+
+    def _agreed(self, account: str, stored: accounts.Account) -> Settings:
+        """Return the settings, the stricter ones where they differ from those of the worker that started last."""
+        names = drift(self._settings, stored.terms)
+        if names and account not in self._drifted:
+            self._drifted.add(account)
+            events.warning("settings.drift", account=account, settings=names, stored_by=stored.terms_by)
+        return stricter(self._settings, stored.terms)
 
     def _remember(self, channel: Channel, now: float, stored: accounts.Account) -> None:
         if len(self._stored) >= _STORED_MOST:
@@ -200,4 +228,4 @@ def worker_runtime(stopping: Callable[[], bool], *, main_pid: int) -> Deliverer:
     settings = Settings.from_environment()
     settings.require_redis_url()
     services = Services(settings, name="dispatcher-worker", connections=settings.concurrency + 2)
-    return Deliverer(services, stopping=stopping, worker=worker_name(main_pid))
+    return Deliverer(services, stopping=stopping, worker=worker_name(main_pid), states_terms=True)

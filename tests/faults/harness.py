@@ -144,6 +144,14 @@ class Harness:
         self.submitted += ids
         return ids
 
+    def precede(self) -> None:
+        """Have one lead accepted: without one from before, no list is believed about those that follow."""
+        (first,) = self.submit(1, allow_dupplicate=True)
+        engine = self.engine()
+        wait_until(lambda: self.state_of(first) == "accepted", 20, self._logs)
+        engine.kill()
+        engine.wait_dead()
+
     def submit_until(self, condition: Callable[[], object], timeout_seconds: float = 25.0) -> None:
         """Submit a lead now and then until it is so."""
 

@@ -44,6 +44,7 @@ def test_f29_nothing_created_and_no_usable_answer_is_proven_absent_and_sent_agai
     fault: str, case: Case, seed: int
 ) -> None:
     harness = case()
+    harness.precede()
     (lead_id,) = harness.submit(1)
     faulty(harness, [lead_id], fault=FaultName(fault), when=When.BEFORE, seconds=5.0 if fault == "hang" else None)
     harness.engine()
