@@ -39,6 +39,7 @@ class IncidentKind(StrEnum):
     CALLED_TWICE = "called_twice"  # two leads at Voicery stand for one of ours
     ID_ALREADY_HELD = "id_already_held"  # a POST with allow_dupplicate=true was answered with another lead's id
     POSSIBLE_MATCH = "possible_match"  # a lead at Voicery may be ours, and may not
+    OPEN_ATTEMPT = "open_attempt"  # an attempt was open although its lead had gone on
     LATE_ANSWER = "late_answer"  # an answer came after its attempt had been decided otherwise
 
 

@@ -87,6 +87,32 @@ WITH run_out AS (
 SELECT id FROM moved
 """)
 
+_LEFT_OPEN = text("""
+-- An open attempt bars its person; only a lead on its way or in doubt has one.
+SELECT attempt.id
+FROM dispatcher.lead_attempts AS attempt JOIN dispatcher.leads AS lead ON lead.id = attempt.lead_id
+WHERE attempt.finished_at IS NULL
+  AND (lead.state NOT IN ('sending', 'unknown') OR lead.attempt_id IS DISTINCT FROM attempt.id)
+LIMIT :most
+""")
+
+_CLOSE = text("""
+WITH closed AS (
+    UPDATE dispatcher.lead_attempts AS attempt
+    SET finished_at = now(), ended_at = coalesce(attempt.ended_at, now()), outcome = coalesce(attempt.outcome, 'unknown'),
+        evidence = attempt.evidence || jsonb_build_object('left_open_by', lead.state)
+    FROM dispatcher.leads AS lead
+    WHERE attempt.id = ANY (CAST(:ids AS uuid[])) AND attempt.finished_at IS NULL AND lead.id = attempt.lead_id
+      AND (lead.state NOT IN ('sending', 'unknown') OR lead.attempt_id IS DISTINCT FROM attempt.id)
+    RETURNING attempt.lead_id, attempt.id, lead.state
+)
+INSERT INTO dispatcher.incidents (kind, lead_id, message, evidence)
+SELECT 'open_attempt', lead_id, 'An attempt of this lead was still open although the lead had gone on; it was closed.',
+    jsonb_build_object('attempt_id', id, 'state', state)
+FROM closed
+RETURNING lead_id
+""")
+
 _EXPIRED = text("""
 SELECT id FROM dispatcher.leads WHERE state = 'pending' AND expires_at <= now() ORDER BY expires_at LIMIT :most
 """)
@@ -196,6 +222,16 @@ def leases_run_out(connection: Connection) -> list[UUID]:
 def end_leases(connection: Connection, ids: Sequence[UUID], *, settle_seconds: float) -> int:
     """Turn leads whose lease has run out into `unknown`, never into pending: their POST may have happened."""
     return len(connection.execute(_END_LEASES, {"ids": list(ids), "settle_seconds": settle_seconds}).all())
+
+
+def left_open(connection: Connection) -> list[UUID]:
+    """Return open attempts whose lead is neither on its way nor in doubt by them, at most `BATCH`."""
+    return [row.id for row in connection.execute(_LEFT_OPEN, {"most": BATCH})]
+
+
+def close_attempts(connection: Connection, ids: Sequence[UUID]) -> int:
+    """Close such attempts, each with an incident; return how many. One without an outcome counts as unknown."""
+    return len(connection.execute(_CLOSE, {"ids": list(ids)}).all())
 
 
 def expired(connection: Connection) -> list[UUID]:

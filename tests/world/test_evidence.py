@@ -376,6 +376,24 @@ def test_a_late_answer_whose_id_is_taken_meanwhile_leaves_nothing_half(
     assert world.queue.lead(lead_id).state == "pending"
 
 
+def test_an_open_attempt_whose_lead_has_gone_on_is_closed_and_told(world: Doubtful) -> None:
+    claimed = world.queue.claimed(ADA)
+    world.queue.run("UPDATE dispatcher.leads SET state = 'failed', failure_class = 'bug', lease_until = NULL")
+    with world.queue.database.transaction() as connection:
+        left = repairs.left_open(connection)
+        assert left == [claimed.attempt_id]
+        assert repairs.close_attempts(connection, left) == 1
+    assert world.queue.attempt(claimed.attempt_id).outcome == "unknown"
+    assert [one.kind for one in world.queue.rows("SELECT kind FROM dispatcher.incidents")] == ["open_attempt"]
+
+
+def test_the_open_attempts_of_leads_on_their_way_and_in_doubt_are_left_alone(world: Doubtful) -> None:
+    world.queue.claimed(60)
+    world.queue.record(unknown(world.queue.claimed(61)))
+    with world.queue.database.transaction() as connection:
+        assert repairs.left_open(connection) == []
+
+
 # Duplicates that wait -------------------------------------------------------------------------------------------------
 
 
