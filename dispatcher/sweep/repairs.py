@@ -99,7 +99,8 @@ LIMIT :most
 _CLOSE = text("""
 WITH closed AS (
     UPDATE dispatcher.lead_attempts AS attempt
-    SET finished_at = now(), ended_at = coalesce(attempt.ended_at, now()), outcome = coalesce(attempt.outcome, 'unknown'),
+    SET finished_at = now(), ended_at = coalesce(attempt.ended_at, now()),
+        outcome = coalesce(attempt.outcome, 'unknown'),
         evidence = attempt.evidence || jsonb_build_object('left_open_by', lead.state)
     FROM dispatcher.leads AS lead
     WHERE attempt.id = ANY (CAST(:ids AS uuid[])) AND attempt.finished_at IS NULL AND lead.id = attempt.lead_id

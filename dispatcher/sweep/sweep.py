@@ -121,9 +121,8 @@ class Sweep:
             self._ring_channels()
         if duties.alerts and self._alerts:
             self._bell.ring_alerts()
-        if duties.old:
-            self._repair("open_attempts", repairs.left_open, repairs.close_attempts)
         if duties.old and self._forgetting is not None:
+            self._repair("open_attempts", repairs.left_open, repairs.close_attempts)
             self._forget(self._forgetting)
         self._tally.add(SWEEPS)
         return True
