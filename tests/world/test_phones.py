@@ -132,7 +132,7 @@ def test_a_country_completes_a_number_with_one_reading(written: str, country: st
         ("4.915.123.456.789,00", "DE", "DE (+49 and 11 digits) or DE (+49 and 13 digits)"),
         ("15123456789", "DE", "DE (+49 and 11 digits) or US (+1 and 10 digits)"),  # a spreadsheet dropped + or 0
         ("4792345678", "US", "NO (+47 and 8 digits) or US (+1 and 10 digits)"),
-        ("6206179189.0", "HU", "HU (+36 and 9 digits) or ID (+62 and 9 digits)"),  # 06 is dialled before it
+        ("6206179189.0", "HU", "HU (+36 and 9 digits) or ID (+62 and 7 digits)"),  # 06 is dialled before it
         ("06910930,00", "GA", "GA (+241 and 7 digits) or GA (+241 and 8 digits)"),
         ("3311234567.0", "IT", "IT (+39 and 10 digits) or IT (+39 and 11 digits)"),  # a mobile, or Varese without its 0
     ],
