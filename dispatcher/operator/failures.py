@@ -181,6 +181,8 @@ def groups(connection: Connection, wanted: FailureFilter) -> list[FailureGroup]:
 
 def summaries(connection: Connection, lead_ids: Sequence[UUID]) -> Mapping[UUID, LeadSummary]:
     """Return what a list shows of these leads."""
+    if not lead_ids:
+        return {}
     rows = connection.execute(_SUMMARIES, {"ids": list(lead_ids)}).mappings()
     return {row["lead_id"]: LeadSummary.of(row) for row in rows}
 

@@ -29,7 +29,6 @@ from dispatcher.importing.source import ImportStopped, UnreadableFile, Unwritabl
 from dispatcher.intake import copying
 from dispatcher.intake.bulk import Bulk
 from dispatcher.lead.phone import Country
-from dispatcher.operator import ledger
 from dispatcher.operator.campaigns import Campaigns
 from dispatcher.operator.pause import GateKeeper
 from dispatcher.store.database import Database
@@ -113,7 +112,7 @@ def test_an_import_is_on_record_with_its_refused_rows(files: Files) -> None:
     ]
     with files.database.transaction() as connection:
         [import_id] = connection.execute(text("SELECT id FROM dispatcher.imports")).scalars()
-        read = ledger.rejected_rows(connection, import_id, most=9)
+        read = imports.rejections(connection, import_id, most=9)
     assert [(row.field, row.original) for row in read] == [
         ("phone_number", "12,42,\ufffdx"),
         ("variables.name", "12,42,\ufffdx"),

@@ -34,7 +34,20 @@ PACKAGES = {
     "typing_inspection",  # pydantic's
     "uuid_utils",
 }
-OURS = {"api", "broker", "config", "decisions", "errors", "failpoint", "intake", "lead", "logs", "operator", "store"}
+OURS = {
+    "api",
+    "broker",
+    "config",
+    "decisions",
+    "errors",
+    "failpoint",
+    "intake",
+    "lead",
+    "logs",
+    "operator",
+    "store",
+    "wiring",
+}
 
 
 def test_a_producer_loads_only_what_a_submit_needs(environment: Mapping[str, str]) -> None:
