@@ -17,7 +17,7 @@ import psutil
 import psycopg
 import redis
 
-from benchmarks.contenders import PEERS, ROOT, Contender
+from benchmarks.contenders import OURS, PEERS, ROOT, Contender
 from dispatcher.config.urls import normal_database_url
 from dispatcher.embedded.child import Child, Command
 from dispatcher.embedded.postgres import EmbeddedPostgres
@@ -46,14 +46,16 @@ class StandIn:
 
     def __init__(self, log_path: Path) -> None:
         log_path.unlink(missing_ok=True)
-        command = (PEERS, str(ROOT / "benchmarks" / "stand_in.py"))
+        python = PEERS if Path(PEERS).exists() else OURS  # that of the peers has uvloop and httptools
+        command = (python, str(ROOT / "benchmarks" / "stand_in.py"))
         self._child = Child(Command(command, log_path, environment=environment()))
         self._url = wait_for_line(log_path)
         self.base_url = f"{self._url}/api"
 
-    def reset(self, delay_seconds: float = 0.0) -> None:
-        """Forget what was counted; answer after `delay_seconds` from now on."""
-        self._ask(f"/reset?delay={delay_seconds}", 5)
+    def reset(self, delay_seconds: float = 0.0, *, dead_from: int | None = None) -> None:
+        """Forget what was counted; answer after `delay_seconds` from now on, campaigns from `dead_from` on with 404."""
+        dead = "" if dead_from is None else f"&dead={dead_from}"
+        self._ask(f"/reset?delay={delay_seconds}{dead}", 5)
 
     def wait(self, count: int, timeout_seconds: float) -> dict[str, Any]:
         """Wait until so many leads were received; the sums. Raises `TimeoutError`."""

@@ -4,7 +4,7 @@ import json
 import sys
 import time
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 from sqlalchemy import create_engine, text
 
@@ -23,6 +23,10 @@ SELECT CAST(id AS uuid), 'default', campaign_id, phone_number, variables, allow_
 FROM jsonb_to_recordset(CAST(:rows AS jsonb)) AS row
     (id text, campaign_id bigint, phone_number text, variables jsonb, allow_dupplicate boolean, hash text)
 """)
+
+_HEAD_FIRST = text("UPDATE dispatcher.leads SET due_at = now() - interval '1 s' WHERE id = ANY (CAST(:ids AS uuid[]))")
+DEAD_FROM: Final = 1_000_000
+"""Campaigns from here on are dead, where the stand-in was told so."""
 
 
 def row(index: int) -> Mapping[str, Any]:
@@ -45,6 +49,23 @@ def load(first: int, count: int) -> None:
         connection.execute(_INSERT, {"rows": json.dumps(rows)})
     bell = Doorbell(settings.require_redis_url())
     for campaign_id in {one["campaign_id"] for one in rows}:
+        bell.ring(Channel("default", campaign_id))
+
+
+def load_behind(first: int, count: int, dead: int, pile: int) -> None:
+    """As `load`, behind one lead in each of `dead` campaigns and `pile` leads of one number, all due before."""
+    settings = Settings.from_environment()
+    head = [{**row(first), "campaign_id": DEAD_FROM + index} for index in range(dead)]
+    head += [{**row(first), "allow_dupplicate": True} for _ in range(pile)]
+    for index, one in enumerate(head):
+        one["id"] = f"{one['id'][:24]}{index:012x}"
+    rows = [row(index) for index in range(first + 1, first + 1 + count)]
+    engine = create_engine(settings.require_database_url())
+    with engine.begin() as connection:
+        connection.execute(_INSERT, {"rows": json.dumps(head + rows)})
+        connection.execute(_HEAD_FIRST, {"ids": [one["id"] for one in head]})
+    bell = Doorbell(settings.require_redis_url())
+    for campaign_id in dict.fromkeys(one["campaign_id"] for one in head + rows):
         bell.ring(Channel("default", campaign_id))
 
 
@@ -99,6 +120,9 @@ if __name__ == "__main__":
     match sys.argv[1:]:
         case ["load", first, count]:
             load(int(first), int(count))
+            leave()
+        case ["load_behind", first, count, dead, pile]:
+            load_behind(int(first), int(count), int(dead), int(pile))
             leave()
         case ["submit", first, count]:
             submit(int(first), int(count))

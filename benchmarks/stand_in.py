@@ -6,7 +6,9 @@ checked and nothing is kept over a restart: for anything but speed there is `dis
     python benchmarks/stand_in.py --port 9000
 
     POST /api/user/lead      200 with an id
+    GET  /api/user/leads     an empty page of the list
     POST /reset?delay=0.1    forget what was counted; answer after so many seconds from now on
+         &dead=1000          from now on leads of campaign 1000 and above are answered with 404 and not counted
     GET  /wait?count=4000    answers when so many leads have been counted
     GET  /stats              {"count", "first_at", "last_at", "open", "most_open"}, by the monotonic clock
     GET  /log                [[seconds, phone number, campaign], …] of all that was counted
@@ -20,7 +22,10 @@ from urllib.parse import parse_qsl, urlsplit
 
 import orjson
 
-_HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%b"
+_HEAD = b"HTTP/1.1 %b\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%b"
+_OK = b"200 OK"
+_NO_CAMPAIGN = b"404 Not Found", b'{"message":"Not found."}'
+_EMPTY_PAGE = orjson.dumps({"data": [], "meta": {"current_page": 1, "last_page": 1, "per_page": 100, "total": 0}})
 
 
 class Book:
@@ -30,17 +35,22 @@ class Book:
         self.delay_seconds = 0.0
         self.last_id = 0
         self.waiting: list[tuple[int, asyncio.Future[None]]] = []
-        self.reset(0.0)
+        self.reset(0.0, None)
 
-    def reset(self, delay_seconds: float) -> None:
+    def reset(self, delay_seconds: float, dead_from: int | None) -> None:
         """Forget all but the ids."""
         self.delay_seconds = delay_seconds
+        self.dead_from = dead_from
+        self.refused: list[tuple[float, int]] = []
         self.received: list[tuple[float, str, int]] = []
         self.answered = self.most_open = 0
 
-    def take(self, body: bytes) -> bytes:
-        """Note one lead; the answer to it."""
+    def take(self, body: bytes) -> tuple[bytes, bytes]:
+        """Note one lead; the status and the body of the answer to it."""
         lead = orjson.loads(body)
+        if self.dead_from is not None and lead["campaign_id"] >= self.dead_from:
+            self.refused.append((time.monotonic(), lead["campaign_id"]))
+            return _NO_CAMPAIGN
         self.received.append((time.monotonic(), lead["phone_number"], lead["campaign_id"]))
         self.most_open = max(self.most_open, self.open)
         self.last_id += 1
@@ -49,7 +59,7 @@ class Book:
                 if count <= len(self.received) and not future.done():
                     future.set_result(None)
             self.waiting = [one for one in self.waiting if not one[1].done()]
-        return orjson.dumps(
+        return _OK, orjson.dumps(
             {
                 "message": "Lead created successfully",
                 "data": {
@@ -79,6 +89,7 @@ class Book:
             "last_at": self.received[-1][0] if self.received else None,
             "open": self.open,
             "most_open": self.most_open,
+            "refused": len(self.refused),
         }
 
     async def reached(self, count: int) -> None:
@@ -115,7 +126,9 @@ class Peer(asyncio.Protocol):
             body = self._buffer[end + 4 : end + 4 + length]
             target = self._buffer[: self._buffer.index(b"\r\n")].split(b" ")
             self._buffer = self._buffer[end + 4 + length :]
-            if target[1].startswith(b"/api/user/lead"):
+            if target[1].startswith(b"/api/user/leads"):
+                self._answer(_OK, _EMPTY_PAGE)
+            elif target[1].startswith(b"/api/user/lead"):
                 self._lead(body)
             else:
                 self._control(target[1].decode())
@@ -123,35 +136,36 @@ class Peer(asyncio.Protocol):
     def _lead(self, body: bytes) -> None:
         answer = self._book.take(body)
         if self._book.delay_seconds:
-            asyncio.get_running_loop().call_later(self._book.delay_seconds, self._answer_lead, answer)
+            asyncio.get_running_loop().call_later(self._book.delay_seconds, self._answer_lead, *answer)
         else:
-            self._answer_lead(answer)
+            self._answer_lead(*answer)
 
-    def _answer_lead(self, answer: bytes) -> None:
-        self._book.answered += 1
-        self._answer(answer)
+    def _answer_lead(self, status: bytes, body: bytes) -> None:
+        self._book.answered += status == _OK
+        self._answer(status, body)
 
-    def _answer(self, answer: bytes) -> None:
+    def _answer(self, status: bytes, body: bytes) -> None:
         if not self.transport.is_closing():
-            self.transport.write(_HEAD % (len(answer), answer))
+            self.transport.write(_HEAD % (status, len(body), body))
 
     def _control(self, target: str) -> None:
         parts = urlsplit(target)
         query = dict(parse_qsl(parts.query))
         match parts.path:
             case "/reset":
-                self._book.reset(float(query.get("delay", "0")))
-                self._answer(b"{}")
+                dead = query.get("dead")
+                self._book.reset(float(query.get("delay", "0")), int(dead) if dead else None)
+                self._answer(_OK, b"{}")
             case "/wait":
                 self._waiting = asyncio.get_running_loop().create_task(self._wait(int(query["count"])))
             case "/log":
-                self._answer(orjson.dumps(self._book.received))
+                self._answer(_OK, orjson.dumps(self._book.received))
             case _:
-                self._answer(orjson.dumps(self._book.stats()))
+                self._answer(_OK, orjson.dumps(self._book.stats()))
 
     async def _wait(self, count: int) -> None:
         await self._book.reached(count)
-        self._answer(orjson.dumps(self._book.stats()))
+        self._answer(_OK, orjson.dumps(self._book.stats()))
 
 
 async def serve(port: int) -> None:

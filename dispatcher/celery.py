@@ -24,6 +24,7 @@ from dispatcher.worker.sweep_process import SweepStep, sweep_command
 from dispatcher.worker.tasks import Runtimes, WorkerRuntime, register
 
 _POOLS: Final = frozenset({"prefork", "processes", "thread", "threads", "solo"})  # names and modules of Celery's
+_THREADS: Final = frozenset({"thread", "threads"})
 _CONNECT_SECONDS: Final = 1.0
 _TIMEOUT_SECONDS: Final = 5.0  # longer than the second that a worker's BRPOP may take
 
@@ -110,8 +111,11 @@ def _address_for_celery(redis_url: str) -> str:
     return f"redis://{parts.netloc.rpartition('@')[2]}/{database}"
 
 
-def _refuse_pool(pool: object) -> None:
-    """Raise `CannotStart` for a pool that does not run our tasks: with eventlet a worker starts and sends nothing."""
+def _pool_name(pool: object) -> str:
+    """Return Celery's name of a pool.
+
+    Raises `CannotStart` for a pool that does not run our tasks: with eventlet a worker starts and sends nothing.
+    """
     module = str(getattr(pool, "__module__", pool)).partition(":")[0]
     name = module.removeprefix("celery.concurrency.")
     if name not in _POOLS:
@@ -119,6 +123,7 @@ def _refuse_pool(pool: object) -> None:
             f"The worker pool {name} cannot run the dispatcher's tasks, which are greenlets of one thread; "
             "use --pool prefork (the default), threads or solo."
         )
+    return name
 
 
 class DoorbellAMQP(AMQP):  # type: ignore[misc]  # celery ships no types
@@ -186,7 +191,8 @@ class WorkerApp(Celery):  # type: ignore[misc]  # celery ships no types
 
     def Worker(self, **options: object) -> object:  # noqa: N802  # Celery's name for it
         """The worker of `celery worker`, without the three chatty extras that this broker suffers from."""
-        _refuse_pool(options.get("pool") or options.get("pool_cls") or self.conf.worker_pool)
+        if _pool_name(options.get("pool") or options.get("pool_cls") or self.conf.worker_pool) in _THREADS:
+            options = {**options, "pool": None, "pool_cls": "dispatcher.worker.process:ThreadPool"}
         self.main_pid = os.getpid()
         self._listen_to_signals()
         quiet = {"without_mingle": True, "without_gossip": True, "without_heartbeat": True}

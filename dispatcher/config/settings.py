@@ -130,7 +130,9 @@ class Settings(BaseModel):
         "A short lease puts leads in doubt whose answer is only slow; a long one delays the look-up after a crash.",
         greatest=3600,
     )
-    park_seconds: float = seconds(30, "How long a lead waits while another lead of the same person is on its way.")
+    park_seconds: float = seconds(
+        30, "How long a lead waits at most behind another lead of the same person before it is looked at again."
+    )
     safe_statuses: frozenset[int] = setting(
         frozenset(),
         "HTTP statuses from 500 to 599, separated by commas",

@@ -8,20 +8,26 @@ one lead at a time may be claimed. Nothing here reads a clock or a database: `ga
     probing  --acceptance-->  open                 (the wait starts over)
     probing  --failure-->  closed                  (for longer)
     any      --pause-->  closed(paused)            (only a person resumes)
+
+A failure of one campaign closes the campaign's channel. It closes the account too while the account is probing, or
+where the account's channels fail alike and none of them had an acceptance meanwhile (`is_of_account`).
 """
 
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Final
 
-from dispatcher.decisions.outcome import Reason
+from dispatcher.decisions.outcome import Kind, Outcome, Reason, Scope
 from dispatcher.decisions.policy import wait_seconds
 
 BAD_PROBES_BEFORE_A_LEAD: Final = 3
-"""After so many failed probes of the list endpoint a single lead is tried anyway: the list alone may be broken."""
+"""After this number of failed probes of the list endpoint a lead is tried anyway: the list alone may be broken."""
 
 CHANNELS_BEFORE_ACCOUNT: Final = 3
-"""So many channels of an account closed for one reason close the account."""
+"""This number of channels of an account, closed for one reason, may close the account: see `is_of_account`."""
+
+_WITHOUT_EFFECT: Final = frozenset({Reason.FORBIDDEN, Reason.MISCONFIGURED, Reason.REJECTING})
+"""Answers to one campaign that leave no lead in doubt: Voicery was reached and said no."""
 
 
 class GateState(StrEnum):
@@ -121,6 +127,65 @@ def closed(
         by=None,
         note=message,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Neighbours:
+    """The channels of an account when one of them has closed.
+
+    `closed_alike`: those closed for the same reason, that one included. `accepted_since`: whether any channel had an
+    acceptance since the first failure of these. `untried`: whether an open channel that has not failed has leads that
+    are due or on their way, so that it may yet have one.
+    """
+
+    closed_alike: int
+    accepted_since: bool
+    untried: bool
+
+
+def is_of_account(reason: Reason, neighbours: Neighbours) -> bool:
+    """Whether failures of several channels for one reason are the account's own, and close it.
+
+    While a channel that may be healthy has not been heard, only failures that leave leads in doubt close its account:
+    trying it costs nothing otherwise.
+    """
+    if reason is not Reason.OUTAGE and reason not in _WITHOUT_EFFECT:
+        return False
+    if neighbours.closed_alike < CHANNELS_BEFORE_ACCOUNT or neighbours.accepted_since:
+        return False
+    return reason is Reason.OUTAGE or not neighbours.untried
+
+
+def after_outcome(
+    account: Gate, channel: Gate, outcome: Outcome, limits: GateLimits, *, retry_after_seconds: float | None = None
+) -> tuple[Gate, Gate]:
+    """Both gates of an attempt's channel after its outcome. Any failure closes whichever of the two was probing."""
+    signal = outcome.signal
+    if signal is None:
+        if outcome.kind in (Kind.ACCEPTED, Kind.DUPLICATE):
+            return after_acceptance(account), after_acceptance(channel)
+        return account, channel
+
+    def failed(gate: Gate) -> Gate:
+        return after_failure(
+            gate, signal.reason, limits, message=outcome.message, retry_after_seconds=retry_after_seconds
+        )
+
+    if signal.reason is Reason.REJECTING:
+        refused = after_refusal(channel, outcome.fingerprint, limits, message=outcome.message)
+        if account.state is GateState.PROBING and account.reason is Reason.REJECTING:
+            return failed(_no_longer(account)), refused
+        return after_acceptance(account), refused
+    if signal.scope is Scope.ACCOUNT:
+        return failed(account), failed(channel) if channel.state is GateState.PROBING else channel
+    if account.state is GateState.PROBING:
+        return failed(_no_longer(account) if signal.reason in _WITHOUT_EFFECT else account), failed(channel)
+    return account, failed(channel)
+
+
+def _no_longer(account: Gate) -> Gate:
+    """A probing account whose next wait is no longer than the last: the answer was about one campaign only."""
+    return replace(account, closings=max(0, account.closings - 1))
 
 
 def after_probe(gate: Gate, *, answered: bool, limits: GateLimits) -> Gate:

@@ -14,7 +14,7 @@ from dispatcher.broker.doorbell import Bell
 from dispatcher.broker.limiter import LimiterUnavailable, Permits, Rate
 from dispatcher.config.settings import Settings
 from dispatcher.decisions.hints import NO_HINTS, RateHints, rate_hints
-from dispatcher.decisions.outcome import Outcome, Sent, classify
+from dispatcher.decisions.outcome import Kind, Outcome, Sent, classify
 from dispatcher.decisions.reply import Reply, WireFault
 from dispatcher.delivery.claims import Claimed
 from dispatcher.delivery.recorder import Recorder, Turn
@@ -143,6 +143,8 @@ class DeliveryRun:
         self._drained = False
         self._claims = 0
         self._rang = False
+        self.accepted = False
+        """Whether a lead was accepted."""
         self._starved = False
         self.tally = Tally()
         """What this run has counted."""
@@ -193,6 +195,7 @@ class DeliveryRun:
 
     def _count(self, finished: Sequence[Finished]) -> None:
         for one in finished:
+            self.accepted = self.accepted or one.outcome.kind is Kind.ACCEPTED
             self.tally.attempt(one.outcome.kind.value, one.ended_at - one.started_at)
 
     def _slow_everyone(self, finished: Sequence[Finished]) -> None:
@@ -239,7 +242,7 @@ class DeliveryRun:
         except StoreUnavailable:
             turn = self._survive_without_store()
         self._claims += len(turn.opened)
-        self._drained = self._drained or turn.drained
+        self._drained = (self._drained or turn.drained) and not turn.woke
         if permits.granted > len(turn.opened):
             self._rate.give_back(permits, permits.granted - len(turn.opened))
         return turn

@@ -1,4 +1,4 @@
-"""Gates: what holds a channel or an account back. Locked in this order: account, channel, leads."""
+"""The gates of accounts and channels in Postgres. Locked in this order: account, channel, leads."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,14 +11,15 @@ from dispatcher.decisions.gate import (
     Gate,
     GateLimits,
     GateState,
-    after_acceptance,
-    after_failure,
-    after_refusal,
+    Neighbours,
+    after_outcome,
     closed,
+    is_of_account,
 )
-from dispatcher.decisions.outcome import Kind, Reason, Scope
+from dispatcher.decisions.outcome import Reason
 from dispatcher.delivery.results import Finished
 from dispatcher.lead.options import Channel
+from dispatcher.store.accounts import DUE, LIKELIEST, WAITING_CHANNELS_OF_ACCOUNT
 
 _COLUMNS: Final = (
     "account, campaign_id, state, reason, failures, refusals, refusal, closings, probes, by, note,"
@@ -53,13 +54,54 @@ UPDATE dispatcher.gates
 SET state = :state, reason = :reason, failures = :failures, refusals = :refusals, refusal = :refusal,
     closings = :closings, probes = :probes, by = :by, note = :note,
     closed_at = CASE WHEN :state = 'open' THEN NULL WHEN state = 'open' THEN now() ELSE closed_at END,
+    failing_since = CASE WHEN :failing THEN coalesce(failing_since, closed_at, now()) END,
     until = now() + make_interval(secs => CAST(:wait_seconds AS float8))
 WHERE account = :account AND COALESCE(campaign_id, 0) = :key
 """)
 
-_ALIKE = text("""
-SELECT count(*) FROM dispatcher.gates
-WHERE account = :account AND campaign_id IS NOT NULL AND state = 'closed' AND reason = :reason
+# What a look-up found is no acceptance: its POST was not answered.
+_ACCEPTED_AFTER: Final = """
+EXISTS (
+    SELECT FROM dispatcher.leads AS lead
+    WHERE lead.state = 'accepted' AND lead.account = :account AND lead.finished_at > {moment} AND NOT EXISTS (
+        SELECT FROM dispatcher.lead_attempts AS attempt
+        WHERE attempt.id = lead.attempt_id AND attempt.evidence ? 'lookups'
+    )
+)
+"""
+
+_CLOSED_ALIKE = text(f"""
+WITH alike AS MATERIALIZED (
+    SELECT count(*) AS channels, min(coalesce(failing_since, closed_at)) AS since FROM dispatcher.gates
+    WHERE account = :account AND campaign_id IS NOT NULL AND state = 'closed' AND reason = :reason
+)
+SELECT channels, channels >= :enough AND {_ACCEPTED_AFTER.format(moment="alike.since")} AS accepted_since FROM alike
+""")
+
+_UNTRIED = text(f"""
+WITH RECURSIVE {WAITING_CHANNELS_OF_ACCOUNT}, failed AS MATERIALIZED (
+    SELECT campaign_id FROM dispatcher.gates
+    WHERE account = :account AND campaign_id IS NOT NULL AND (state <> 'open' OR failures > 0 OR refusals > 0)
+)
+SELECT EXISTS (
+    SELECT FROM dispatcher.leads AS lead
+    WHERE lead.state = 'sending' AND lead.account = :account
+      AND NOT EXISTS (SELECT FROM failed WHERE failed.campaign_id = lead.campaign_id)
+) OR EXISTS (
+    SELECT FROM channel
+    WHERE NOT EXISTS (SELECT FROM failed WHERE failed.campaign_id = channel.campaign_id) AND {DUE}
+)
+""")
+
+_LIKELIEST = text(f"""
+WITH RECURSIVE {WAITING_CHANNELS_OF_ACCOUNT}
+SELECT channel.campaign_id
+FROM channel LEFT JOIN dispatcher.channels AS served USING (account, campaign_id)
+LEFT JOIN dispatcher.gates AS gate
+    ON gate.account = channel.account AND COALESCE(gate.campaign_id, 0) = channel.campaign_id
+WHERE gate.state IS DISTINCT FROM 'closed' AND {DUE}
+ORDER BY {LIKELIEST}
+LIMIT 1
 """)
 
 _NEEDED = text("""
@@ -85,7 +127,7 @@ ORDER BY COALESCE(campaign_id, 0)
 """)
 
 _HOLD_CLAIMS = text(
-    # Claims hold it shared (`store.claims.hold_pauses`): once this is granted, nothing is claimed until we commit.
+    # Claims hold it shared (`claims.hold_pauses`): once this is granted, nothing is claimed until the commit.
     "SELECT pg_advisory_xact_lock(hashtextextended('dispatcher.pause:' || :account, 0))"
 )
 
@@ -106,16 +148,10 @@ WHERE state = 'sending' AND account = :account
   AND (CAST(:campaign_id AS bigint) IS NULL OR campaign_id = :campaign_id)
 """)
 
-_ACCEPTED_SINCE_CLOSED = text("""
-SELECT EXISTS (
-    SELECT FROM dispatcher.leads
-    WHERE state = 'accepted' AND account = :account AND finished_at > (
-        SELECT closed_at FROM dispatcher.gates WHERE account = :account AND campaign_id = :campaign_id
-    )
-)
+_ACCEPTED_SINCE_FAILING = text(f"""
+SELECT {_ACCEPTED_AFTER.format(moment="coalesce(gate.failing_since, gate.closed_at)")}
+FROM dispatcher.gates AS gate WHERE gate.account = :account AND COALESCE(gate.campaign_id, 0) = :campaign_id
 """)
-
-_SPREADING: Final = frozenset({Reason.OUTAGE, Reason.FORBIDDEN, Reason.MISCONFIGURED, Reason.REJECTING})
 
 
 def read(connection: Connection, channel: Channel) -> tuple[Gate, Gate]:
@@ -134,7 +170,7 @@ def lock(connection: Connection, channel: Channel) -> tuple[Gate, Gate]:
 
 
 def lock_one(connection: Connection, account: str, campaign_id: int | None) -> Gate:
-    """One gate that has a row, locked until the transaction ends."""
+    """Return one gate that has a row, locked until the transaction ends."""
     row = connection.execute(_LOCK_ONE, {"account": account, "key": campaign_id or 0}).one()
     return _gate(row)
 
@@ -145,32 +181,32 @@ def needed(connection: Connection, channel: Channel) -> bool:
 
 
 def sending(connection: Connection, account: str, campaign_id: int | None) -> bool:
-    """Whether a lead of the gate's scope is on its way. The caller holds the gate's row."""
+    """Return whether a lead of the gate's scope is on its way. The caller holds the gate's row."""
     return bool(connection.execute(_SENDING, {"account": account, "campaign_id": campaign_id}).scalar())
 
 
 def waiting_for_probe(connection: Connection, account: str) -> list[int | None]:
-    """The account's closed gates whose wait is over; None stands for the account's own."""
+    """Return the campaigns whose closed gates have waited long enough; None stands for the account's own gate."""
     return [row.campaign_id for row in connection.execute(_WAITING_FOR_PROBE, {"account": account})]
 
 
 def hold_claims(connection: Connection, account: str) -> None:
-    """Let no lead of the account be claimed until this transaction ends. Say this before the gate is changed."""
+    """Block claims of the account until this transaction ends. Call it before the gate is changed."""
     connection.execute(_HOLD_CLAIMS, {"account": account})
 
 
 def ensure(connection: Connection, account: str, campaign_id: int | None) -> None:
-    """Make the gate's row where it is missing."""
+    """Insert the gate's row if it is missing."""
     connection.execute(_ENSURE_ONE, {"account": account, "campaign_id": campaign_id})
 
 
 def lock_all(connection: Connection, account: str) -> list[Gate]:
-    """Every gate of the account that has a row, its own first, locked until the transaction ends."""
+    """Return every gate of the account that has a row, its own first, locked until the transaction ends."""
     return [_gate(row) for row in connection.execute(_LOCK_ALL, {"account": account})]
 
 
 def on_their_way(connection: Connection, account: str, campaign_id: int | None) -> int:
-    """How many leads of the gate's scope have been claimed and not been answered yet."""
+    """Return the number of leads of the gate's scope that are claimed and not answered."""
     return int(connection.execute(_ON_THEIR_WAY, {"account": account, "campaign_id": campaign_id}).scalar() or 0)
 
 
@@ -191,23 +227,40 @@ def save(connection: Connection, gate: Gate) -> None:
             "wait_seconds": gate.wait_seconds,
             "by": gate.by,
             "note": gate.note,
+            "failing": not gate.untroubled,
         },
     )
 
 
-def spread(connection: Connection, account: Gate, channel: Gate, limits: GateLimits) -> Gate:
-    """The account's gate, closed too where enough of its channels (already saved) are closed for this one's reason."""
-    if channel.state is not GateState.CLOSED or channel.reason not in _SPREADING or account.state is GateState.CLOSED:
+def after_neighbours(connection: Connection, account: Gate, channel: Gate, limits: GateLimits) -> Gate:
+    """Return the account's gate, closed too where this channel (already saved) fails for the account's reason."""
+    if channel.state is not GateState.CLOSED or channel.reason is None or account.state is not GateState.OPEN:
         return account
-    alike = connection.execute(_ALIKE, {"account": account.account, "reason": channel.reason}).scalar() or 0
-    if alike < CHANNELS_BEFORE_ACCOUNT:
+    neighbours = _neighbours(connection, account.account, channel.reason)
+    if not is_of_account(channel.reason, neighbours):
         return account
-    return closed(account, channel.reason, limits, message=f"{alike} campaigns are held back for the same reason.")
+    why = f"{neighbours.closed_alike} campaigns are held back for the same reason, and no other gets leads through."
+    return closed(account, channel.reason, limits, message=why)
 
 
-def accepted_since_closed(connection: Connection, channel: Channel) -> bool:
-    """Return whether Voicery accepted a lead of the account, of any campaign, after this channel's gate closed."""
-    return bool(connection.execute(_ACCEPTED_SINCE_CLOSED, channel._asdict()).scalar())
+def _neighbours(connection: Connection, account: str, reason: Reason) -> Neighbours:
+    """Count the account's channels that are closed for `reason`; the dearer questions only where they decide."""
+    where = {"account": account, "reason": reason, "enough": CHANNELS_BEFORE_ACCOUNT}
+    alike = connection.execute(_CLOSED_ALIKE, where).one()
+    open_question = alike.channels >= CHANNELS_BEFORE_ACCOUNT and not alike.accepted_since
+    untried = open_question and bool(connection.execute(_UNTRIED, {"account": account}).scalar())
+    return Neighbours(alike.channels, accepted_since=alike.accepted_since, untried=untried)
+
+
+def likeliest(connection: Connection, account: str) -> int | None:
+    """Return the campaign whose lead is the best probe of its account; None where no open or probing one has any."""
+    found = connection.execute(_LIKELIEST, {"account": account}).scalar()
+    return None if found is None else int(found)
+
+
+def accepted_since_failing(connection: Connection, channel: Channel) -> bool:
+    """Return whether Voicery accepted a POST of the account, of any campaign, since this channel's first failure."""
+    return bool(connection.execute(_ACCEPTED_SINCE_FAILING, channel._asdict()).scalar())
 
 
 def _pair(channel: Channel, rows: Sequence[Row[Any]]) -> tuple[Gate, Gate]:
@@ -233,10 +286,11 @@ def _gate(row: Row[Any]) -> Gate:
 
 
 @dataclass(frozen=True, slots=True)
-class Folded:
-    """`closed`: a gate holds the channel back now. `needs_gates`: an acceptance has something to reset.
+class Changes:
+    """What outcomes did to the gates of their channel.
 
-    `moved`: the gates that were opened, closed or set to probing by this.
+    `closed`: a gate holds the channel back now. `needs_gates`: an acceptance has something to reset. `moved`: the gates
+    that were opened, closed or set to probing.
     """
 
     closed: bool = False
@@ -244,46 +298,25 @@ class Folded:
     moved: tuple[Gate, ...] = ()
 
 
-def fold_into_gates(
-    connection: Connection, channel: Channel, finished: Sequence[Finished], limits: GateLimits
-) -> Folded:
-    """Apply each outcome to its gate. Locks the gates, so it precedes the leads in its transaction."""
+def apply(connection: Connection, channel: Channel, finished: Sequence[Finished], limits: GateLimits) -> Changes:
+    """Apply outcomes to the gates of their channel and account. Locks the gates, so it precedes the leads."""
     silent = all(one.outcome.signal is None for one in finished)
     if silent and not needed(connection, channel):
-        return Folded()
+        return Changes()
     before = lock(connection, channel)
     of_account, of_channel = before
     for one in finished:
-        of_account, of_channel = _heed(of_account, of_channel, one, limits)
+        of_account, of_channel = after_outcome(
+            of_account, of_channel, one.outcome, limits, retry_after_seconds=one.hints.retry_after_seconds
+        )
     if of_channel != before[1]:
         save(connection, of_channel)
-    of_account = spread(connection, of_account, of_channel, limits)
+        of_account = after_neighbours(connection, of_account, of_channel, limits)
     if of_account != before[0]:
         save(connection, of_account)
     after = (of_account, of_channel)
-    return Folded(
+    return Changes(
         closed=any(gate.state is GateState.CLOSED for gate in after),
         needs_gates=not all(gate.untroubled for gate in after),
         moved=tuple(new for old, new in zip(before, after, strict=True) if old.state is not new.state),
     )
-
-
-def _heed(account: Gate, channel: Gate, finished: Finished, limits: GateLimits) -> tuple[Gate, Gate]:
-    outcome = finished.outcome
-    match outcome.signal:
-        case None if outcome.kind in (Kind.ACCEPTED, Kind.DUPLICATE):
-            return after_acceptance(account), after_acceptance(channel)
-        case None:
-            return account, channel
-        case signal if signal.reason is Reason.REJECTING:
-            refused = after_refusal(channel, outcome.fingerprint, limits, message=outcome.message)
-            return after_acceptance(account), refused
-        case signal:
-            changed = after_failure(
-                account if signal.scope is Scope.ACCOUNT else channel,
-                signal.reason,
-                limits,
-                message=outcome.message,
-                retry_after_seconds=finished.hints.retry_after_seconds,
-            )
-            return (changed, channel) if signal.scope is Scope.ACCOUNT else (account, changed)

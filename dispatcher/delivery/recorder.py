@@ -14,7 +14,6 @@ from dispatcher.decisions.policy import NO_PAST, Past, Standing, Uniform, after_
 from dispatcher.decisions.states import FailureClass, State
 from dispatcher.delivery import claims, gates, results
 from dispatcher.delivery.claims import Claim, Claimed
-from dispatcher.delivery.gates import fold_into_gates
 from dispatcher.delivery.results import Finished, Result
 from dispatcher.errors import StoreUnavailable
 from dispatcher.failpoint import reach
@@ -81,16 +80,24 @@ def gate_moved(gate: Gate) -> Callable[[], None]:
 NOTICE: Final = "The answer could not be stored as it came and was replaced by this notice."
 STILL_IN_DOUBT: Final = "But an earlier POST of it, whose outcome is not known, may have worked: look it up."
 _TRIES: Final = 5
+_PILE_CLAIMS: Final = 8  # of one turn: meanwhile no answer is recorded
 _LOCKED: Final = "Postgres kept refusing a lock; find the long transaction and end it."
 
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """What one turn did. `drained`: it asked for more leads than were due. `full`: it met as many as it asked for."""
+    """What one turn did.
+
+    opened    the leads that may be POSTed now
+    drained   no lead of the channel is left that is due
+    full      at least as many leads as asked for were due
+    woke      a lead that was parked behind one of those recorded may be due now
+    """
 
     opened: tuple[Claimed, ...] = ()
     drained: bool = False
     full: bool = False
+    woke: bool = False
 
 
 class Recorder:
@@ -126,6 +133,7 @@ class Recorder:
         self._kept: list[Finished] = []
         self._unacknowledged: tuple[UUID, ...] = ()
         self._needs_gates = True  # until a claim says otherwise
+        self._woke = False
 
     @property
     def owes(self) -> int:
@@ -147,6 +155,7 @@ class Recorder:
         Raises `StoreUnavailable`; what is not recorded is then kept for the next turn, and nothing may be POSTed.
         """
         self._kept.extend(finished)
+        self._woke = False
         self._settle_unacknowledged()
         claim = self._at_once(attempt_ids)
         if claim is None:
@@ -155,15 +164,14 @@ class Recorder:
                 self._record_kept()
                 reach("record.after")
             if not attempt_ids:
-                return Turn()
+                return Turn(woke=self._woke)
             reach("claim.before")
             claim = self._claim(attempt_ids)
-        if claim.opened:
+        opened, claim = self._past_piles(claim, attempt_ids)
+        if opened:
             reach("claim.after")
-        self._doubt_again(claim.stale)
         self._needs_gates = claim.needs_gates
-        asked = len(attempt_ids)
-        return Turn(claim.opened, drained=claim.touched < asked, full=asked <= claim.touched)
+        return Turn(opened, drained=claim.drained, full=claim.met >= len(attempt_ids), woke=self._woke)
 
     def _at_once(self, attempt_ids: Sequence[UUID]) -> Claim | None:
         """Record and claim in one transaction; None where the claim, or both, must go the long way.
@@ -186,23 +194,41 @@ class Recorder:
             self._unacknowledged = tuple(attempt_ids)
             raise
         reach("record.after")
-        claim = claims.claim_of(self._channel, claimed)
-        return None if claim.probing and not claim.touched else claim
+        claim = claims.claim_of(self._channel, claimed, len(attempt_ids))
+        return None if claim.probing and not claim.met else claim
 
     def _claiming(self, attempt_ids: Sequence[UUID]) -> Call:
         return claims.claiming(self._channel, attempt_ids, self._settings, worker=self._worker, token=self._token)
 
     # Claiming ---------------------------------------------------------------------------------------------------------
 
-    def _claim(self, attempt_ids: Sequence[UUID]) -> Claim:
+    def _past_piles(self, claim: Claim, attempt_ids: Sequence[UUID]) -> tuple[tuple[Claimed, ...], Claim]:
+        """Claim again while leads of persons with an open lead stand in the way. Return all that was opened."""
+        self._doubt_again(claim.stale)
+        opened = claim.opened
+        for _ in range(_PILE_CLAIMS):
+            used = {claimed.attempt_id for claimed in opened}
+            left = [attempt_id for attempt_id in attempt_ids if attempt_id not in used]
+            if not left or not claim.parked or claim.drained:
+                break
+            try:
+                claim = self._claim(left, window=claims.PILE_WINDOW)
+            except StoreUnavailable:
+                self._unacknowledged = tuple(attempt_ids)  # the leads of the first claim are not sent either
+                raise
+            opened += claim.opened
+            self._doubt_again(claim.stale)
+        return opened, claim
+
+    def _claim(self, attempt_ids: Sequence[UUID], *, window: int = 0) -> Claim:
         for _ in range(_TRIES):
             try:
                 with self._database.autocommit() as connection:
-                    claim = self._claim_within(connection, attempt_ids)
-                if not claim.probing or claim.touched:
+                    claim = self._claim_within(connection, attempt_ids, window=window)
+                if not claim.probing or claim.met:
                     return claim
                 with self._database.transaction() as connection:
-                    return self._claim_probe(connection, attempt_ids[:1])
+                    return self._claim_probe(connection, attempt_ids[:1], window=window)
             except TryAgain:
                 continue
             except StatementRefused as refusal:
@@ -215,7 +241,9 @@ class Recorder:
                 raise
         raise StoreUnavailable(_LOCKED)
 
-    def _claim_within(self, connection: Connection, attempt_ids: Sequence[UUID], *, probing: bool = False) -> Claim:
+    def _claim_within(
+        self, connection: Connection, attempt_ids: Sequence[UUID], *, probing: bool = False, window: int = 0
+    ) -> Claim:
         return claims.claim(
             connection,
             self._channel,
@@ -224,24 +252,29 @@ class Recorder:
             worker=self._worker,
             token=self._token,
             probing=probing,
+            window=window,
         )
 
-    def _claim_probe(self, connection: Connection, attempt_ids: Sequence[UUID]) -> Claim:
-        """While a gate probes, one lead of its scope may be on its way; the gate's row, locked, is the turnstile."""
+    def _claim_probe(self, connection: Connection, attempt_ids: Sequence[UUID], *, window: int = 0) -> Claim:
+        """Claim one lead where a gate is probing and no lead of its scope is on its way.
+
+        The probe of an account is a lead of its likeliest channel. The gate's row, locked, keeps others out.
+        """
         claims.hold_pauses(connection, self._channel.account)
         pair = gates.lock(connection, self._channel)
         if any(gate.state is GateState.CLOSED for gate in pair):
             return Claim(needs_gates=True)
         account, channel = pair
         if account.state is GateState.PROBING:
-            taken = gates.sending(connection, account.account, None)
+            likeliest = gates.likeliest(connection, account.account) == self._channel.campaign_id
+            taken = not likeliest or gates.sending(connection, account.account, None)
         else:
             taken = channel.state is GateState.PROBING and gates.sending(
                 connection, channel.account, channel.campaign_id
             )
         if taken:
             return Claim(needs_gates=True)
-        return self._claim_within(connection, attempt_ids, probing=True)
+        return self._claim_within(connection, attempt_ids, probing=True, window=window)
 
     def _doubt_again(self, stale: Sequence[UUID]) -> None:
         """Have leads looked up again whose proof no longer holds. The claim has parked them: what fails here waits."""
@@ -297,7 +330,8 @@ class Recorder:
         return not self._needs_gates and self._pin_to is None and all(map(_is_plain, self._kept))
 
     def _settle(self, rows: Sequence[results.Result], recorded: results.Recorded) -> None:
-        """Tell of what is stored, and keep what is not."""
+        """Log what is stored, and keep what is not."""
+        self._woke = self._woke or recorded.woke
         left = []
         for one, row in zip(self._kept, rows, strict=True):
             if row.attempt_id in recorded.attempt_ids:
@@ -325,11 +359,12 @@ class Recorder:
     def _record(self, connection: Connection, finished: Sequence[Finished]) -> list[Callable[[], None]]:
         """Gates, then leads, then attempts. Returns what to tell the log once this is committed."""
         notes: list[Callable[[], None]] = []
-        folded = fold_into_gates(connection, self._channel, finished, self._limits)
-        self._needs_gates = self._needs_gates or folded.needs_gates
-        notes.extend(gate_moved(gate) for gate in folded.moved)
-        rows = [self._result(one, gate_closed=folded.closed, past=_past(connection, one)) for one in finished]
+        changes = gates.apply(connection, self._channel, finished, self._limits)
+        self._needs_gates = self._needs_gates or changes.needs_gates
+        notes.extend(gate_moved(gate) for gate in changes.moved)
+        rows = [self._result(one, gate_closed=changes.closed, past=_past(connection, one)) for one in finished]
         recorded = results.record(connection, rows)
+        self._woke = self._woke or recorded.woke
         if self._pin_to is not None and any(one.outcome.kind is Kind.ACCEPTED for one in finished):
             accounts.pin(connection, self._channel.account, self._pin_to)
             notes.append(self._pinned)

@@ -102,6 +102,7 @@ WITH result AS MATERIALIZED (
     FROM final JOIN moved USING (attempt_id)
     WHERE attempt.id = ANY (ARRAY(SELECT attempt_id FROM moved)) AND attempt.id = final.attempt_id
       AND attempt.finished_at IS NULL
+    RETURNING attempt.followed AND attempt.finished_at IS NOT NULL AS woke
 ), failed AS (
     INSERT INTO dispatcher.failed_leads (lead_id, account, campaign_id, phone_number, failure_class, http_status,
         fingerprint, message, response, attempts)
@@ -110,7 +111,7 @@ WITH result AS MATERIALIZED (
     FROM final JOIN moved USING (attempt_id) JOIN dispatcher.lead_attempts AS attempt ON attempt.id = final.attempt_id
     WHERE final.entering = 'failed'
 )
-SELECT attempt_id, held_by FROM moved
+SELECT attempt_id, held_by, (SELECT bool_or(woke) FROM ended) AS woke FROM moved
 """)
 
 _RECORD_CONTACTS = text("""
@@ -163,10 +164,14 @@ class Result:
 
 @dataclass(frozen=True, slots=True)
 class Recorded:
-    """The attempts whose result is now stored; `held_by` names, for some, the lead that already has their id."""
+    """The attempts whose result is now stored; `held_by` names, for some, the lead that already has their id.
+
+    `woke`: a lead that was parked behind one of them may be due now.
+    """
 
     attempt_ids: frozenset[UUID]
     held_by: Mapping[UUID, UUID]
+    woke: bool
 
 
 def record(connection: Connection, results: Sequence[Result]) -> Recorded:
@@ -187,6 +192,7 @@ def recorded_of(rows: Sequence[Any]) -> Recorded:
     return Recorded(
         frozenset(row.attempt_id for row in rows),
         {row.attempt_id: row.held_by for row in rows if row.held_by is not None},
+        woke=any(row.woke for row in rows),
     )
 
 

@@ -34,13 +34,19 @@ from dispatcher.store.database import Database
 
 
 def probe_gates(database: Database, leads: LeadList, bell: Bell, limits: GateLimits, account: str) -> None:
-    """Let each gate of the account that is due try one lead, or wait longer. Raises as `LeadList.page`."""
+    """Let each gate of the account that is due try one lead, or wait longer. Raises as `LeadList.page`.
+
+    The list is asked once, about the campaign that is likeliest to get leads through: many gates that are due at once
+    must not use up the look-ups' share of the rate.
+    """
     with database.autocommit() as connection:
         waiting = gates.waiting_for_probe(connection, account)
-        any_campaign = accounts.any_campaign(connection, account)
+        if not waiting:
+            return
+        likeliest = gates.likeliest(connection, account)
+        ask_about = likeliest or waiting[-1] or accounts.any_campaign(connection, account)
+    answered = _answers(leads, ask_about)
     for campaign_id in waiting:
-        ask_about = campaign_id or any_campaign
-        answered = _answers(leads, ask_about)
         probed = _move(database, account, campaign_id, limits, answered=answered)
         if campaign_id is not None and not leads.missing:
             if answered:
@@ -48,12 +54,14 @@ def probe_gates(database: Database, leads: LeadList, bell: Bell, limits: GateLim
             elif leads.down:
                 _spread(database, Channel(account, campaign_id), limits)
         events.info("gate.probed", account=account, campaign_id=campaign_id, answered=answered)
-        if probed.state is GateState.PROBING and ask_about is not None:
-            bell.ring(Channel(account, ask_about))
+        if probed.state is GateState.PROBING and campaign_id is not None:
+            bell.ring(Channel(account, campaign_id))
+    if None in waiting and likeliest is not None:
+        bell.ring(Channel(account, likeliest))
 
 
 def _answers(leads: LeadList, campaign_id: int | None) -> bool:
-    """Whether a lead may try: the list answers, or there is none to ask."""
+    """Return whether a lead may try: the list answers, or there is none to ask."""
     if leads.missing or campaign_id is None:
         return True
     return leads.page(campaign_id, None) is not None or leads.missing
@@ -76,7 +84,7 @@ def _spread(database: Database, channel: Channel, limits: GateLimits) -> None:
     def spread(connection: Connection) -> bool:
         of_account, of_channel = gates.lock(connection, channel)
         down = of_channel.reason is Reason.OUTAGE and of_account.state is GateState.OPEN
-        if not down or gates.accepted_since_closed(connection, channel):
+        if not down or gates.accepted_since_failing(connection, channel):
             return False
         why = f"Campaign {channel.campaign_id} is held back, and Voicery's list does not answer either."
         gates.save(connection, closed(of_account, Reason.OUTAGE, limits, message=why))

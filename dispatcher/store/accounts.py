@@ -14,19 +14,45 @@ from dispatcher.lead.options import Channel
 from dispatcher.store.database import Database, StatementRefused, TryAgain
 from dispatcher.store.statement import HotStatement, first_id
 
-WAITING_CHANNELS: Final = """
+_WAITING: Final = """
 channel AS (
     -- A loose index scan: one probe a channel. The query that begins with it is RECURSIVE.
-    (SELECT account, campaign_id FROM dispatcher.leads WHERE state = 'pending' ORDER BY account, campaign_id LIMIT 1)
+    (SELECT account, campaign_id FROM dispatcher.leads WHERE state = 'pending' AND {account}
+     ORDER BY account, campaign_id LIMIT 1)
     UNION ALL
     SELECT following.account, following.campaign_id
     FROM channel CROSS JOIN LATERAL (
         SELECT lead.account, lead.campaign_id FROM dispatcher.leads AS lead
-        WHERE lead.state = 'pending' AND (lead.account, lead.campaign_id) > (channel.account, channel.campaign_id)
+        WHERE lead.state = 'pending' AND {account}
+          AND (lead.account, lead.campaign_id) > (channel.account, channel.campaign_id)
         ORDER BY lead.account, lead.campaign_id LIMIT 1
     ) AS following
 )
 """
+WAITING_CHANNELS: Final = _WAITING.format(account="true")
+"""`channel`: every channel with pending leads, due or not."""
+WAITING_CHANNELS_OF_ACCOUNT: Final = _WAITING.format(account="account = :account")
+
+DUE: Final = """
+EXISTS (
+    SELECT FROM (VALUES (9), (8), (7), (6), (5), (4), (3), (2), (1), (0)) AS level (priority)
+    CROSS JOIN LATERAL (
+        SELECT 1 FROM dispatcher.leads AS lead
+        WHERE lead.state = 'pending' AND lead.account = channel.account AND lead.campaign_id = channel.campaign_id
+          AND lead.priority = level.priority AND lead.due_at <= now()
+        ORDER BY lead.due_at LIMIT 1
+    ) AS due
+)
+"""
+"""Whether a lead of `channel` may be claimed now: one index probe a priority."""
+
+LIKELIEST: Final = """
+    gate.state IS NOT NULL AND gate.state <> 'open', coalesce(gate.closings, 0) > 0, served.accepted_at IS NULL,
+    coalesce(gate.failures, 0), served.accepted_at DESC, channel.campaign_id
+"""
+"""The order of the channels of an account (`channel`, its row `served` of channels, its `gate`) by how likely a lead of
+theirs is accepted: open ones before those that probe, then those with acceptances, the fewest failures since, and the
+latest acceptance."""
 
 _READ = HotStatement("""
 SELECT account.base_url, coalesce(account.watermark_off, false) AS watermark_off, account.terms, account.terms_by,

@@ -8,7 +8,7 @@ from uuid import UUID
 from sqlalchemy import Connection, text
 
 from dispatcher.lead.options import Channel
-from dispatcher.store.accounts import WAITING_CHANNELS
+from dispatcher.store.accounts import DUE, LIKELIEST, WAITING_CHANNELS
 from dispatcher.store.proof import doubtful
 
 BATCH: Final = 500
@@ -32,24 +32,19 @@ RETURNING
 _RELEASE = text("UPDATE dispatcher.sweeps SET held_until = now() WHERE name = 'sweep' AND holder = :holder")
 
 _DUE_CHANNELS = text(f"""
--- Which of the waiting channels are due: a probe a priority.
-WITH RECURSIVE {WAITING_CHANNELS}
-SELECT channel.account, channel.campaign_id
-FROM channel LEFT JOIN dispatcher.channels AS served USING (account, campaign_id)
-WHERE EXISTS (
-    SELECT FROM (VALUES (9), (8), (7), (6), (5), (4), (3), (2), (1), (0)) AS level (priority)
-    CROSS JOIN LATERAL (
-        SELECT 1 FROM dispatcher.leads AS lead
-        WHERE lead.state = 'pending' AND lead.account = channel.account AND lead.campaign_id = channel.campaign_id
-          AND lead.priority = level.priority AND lead.due_at <= now()
-        ORDER BY lead.due_at LIMIT 1
-    ) AS due
-) AND NOT EXISTS (
-    SELECT FROM dispatcher.gates AS gate
-    WHERE gate.account = channel.account AND COALESCE(gate.campaign_id, 0) IN (0, channel.campaign_id)
-      AND gate.state = 'closed'
+WITH RECURSIVE {WAITING_CHANNELS}, ready AS (
+    SELECT channel.account, channel.campaign_id, served.served_at, of_account.state AS account_state,
+        row_number() OVER (PARTITION BY channel.account ORDER BY {LIKELIEST}) AS likeliest
+    FROM channel LEFT JOIN dispatcher.channels AS served USING (account, campaign_id)
+    LEFT JOIN dispatcher.gates AS gate
+        ON gate.account = channel.account AND COALESCE(gate.campaign_id, 0) = channel.campaign_id
+    LEFT JOIN dispatcher.gates AS of_account
+        ON of_account.account = channel.account AND COALESCE(of_account.campaign_id, 0) = 0
+    WHERE gate.state IS DISTINCT FROM 'closed' AND of_account.state IS DISTINCT FROM 'closed' AND {DUE}
 )
-ORDER BY served.served_at NULLS FIRST, channel.account, channel.campaign_id
+-- While an account probes, only its likeliest channel may claim.
+SELECT account, campaign_id FROM ready WHERE account_state IS DISTINCT FROM 'probing' OR likeliest = 1
+ORDER BY served_at NULLS FIRST, account, campaign_id
 """)
 
 _DUE_LOOKUPS = text("""
@@ -150,7 +145,8 @@ SELECT id FROM moved
 
 _REOPEN_THROTTLED = text("""
 UPDATE dispatcher.gates
-SET state = 'open', reason = NULL, closed_at = NULL, until = NULL, note = NULL, failures = 0
+SET state = 'open', reason = NULL, closed_at = NULL, until = NULL, note = NULL, failures = 0,
+    failing_since = NULL
 WHERE state = 'closed' AND reason = 'throttled' AND until <= now()
 RETURNING account, campaign_id
 """)
@@ -164,8 +160,10 @@ _WORKERS_GONE = text("DELETE FROM dispatcher.workers WHERE seen_at < now() - int
 
 _SERVED = text("""
 WITH channel AS (
-    INSERT INTO dispatcher.channels (account, campaign_id, served_at) VALUES (:account, :campaign_id, now())
-    ON CONFLICT (account, campaign_id) DO UPDATE SET served_at = now()
+    INSERT INTO dispatcher.channels (account, campaign_id, served_at, accepted_at)
+    VALUES (:account, :campaign_id, now(), CASE WHEN :accepted THEN now() END)
+    ON CONFLICT (account, campaign_id) DO UPDATE
+    SET served_at = now(), accepted_at = coalesce(excluded.accepted_at, channels.accepted_at)
 )
 INSERT INTO dispatcher.workers (name, claims) VALUES (:worker, :claims)
 ON CONFLICT (name) DO UPDATE SET seen_at = now(), claims = workers.claims + :claims
@@ -258,6 +256,6 @@ def worker_seen(connection: Connection, name: str) -> None:
     connection.execute(_WORKERS_GONE)
 
 
-def served(connection: Connection, channel: Channel, worker: str, claims: int) -> None:
-    """Note that a delivery run has served this channel, and how many leads it claimed."""
-    connection.execute(_SERVED, {**channel._asdict(), "worker": worker, "claims": claims})
+def served(connection: Connection, channel: Channel, worker: str, claims: int, *, accepted: bool) -> None:
+    """Note that a delivery run has served this channel, how many leads it claimed, and whether any was accepted."""
+    connection.execute(_SERVED, {**channel._asdict(), "worker": worker, "claims": claims, "accepted": accepted})

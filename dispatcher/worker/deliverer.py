@@ -87,7 +87,7 @@ class Deliverer:
         claims = run.run()
         run.tally.add(RUNS, "deliver")
         with self._database.autocommit() as connection:
-            repairs.served(connection, channel, self._worker, claims)
+            repairs.served(connection, channel, self._worker, claims, accepted=run.accepted)
             counters.add(connection, account, run.tally)
 
     def lookup(self, account: str) -> None:

@@ -101,7 +101,7 @@ def test_a_claim_never_takes_more_than_was_asked_for(queue: Queue, wanted: int) 
 
     claim = queue.claim(wanted)
 
-    assert (len(claim.opened), claim.parked, claim.touched) == (wanted, 0, wanted)
+    assert (len(claim.opened), claim.parked, claim.met) == (wanted, 0, wanted)
     assert queue.states() == {"pending": 20 - wanted, "sending": wanted}
 
 
@@ -121,7 +121,7 @@ def test_what_is_not_due_or_expired_or_elsewhere_is_not_claimed(queue: Queue) ->
     queue.put(2, campaign_id=43)
     queue.put(3, account="other")
 
-    assert queue.claim(10).touched == 0
+    assert queue.claim(10).met == 0
 
 
 def test_a_lead_that_expires_later_is_claimed(queue: Queue) -> None:
@@ -195,7 +195,7 @@ def test_a_second_lead_of_a_person_is_parked_while_the_first_is_on_its_way(queue
     claim = queue.claim(2)
 
     assert [one.lead_id for one in claim.opened] == [first]
-    assert (claim.parked, claim.touched) == (1, 2)
+    assert (claim.parked, claim.met) == (1, 2)
     lead = queue.lead(second)
     assert (lead.state, lead.attempts, lead.attempt_id) == ("pending", 0, None)
     assert (lead.due_at - lead.updated_at).total_seconds() == SETTINGS.park_seconds
@@ -224,7 +224,7 @@ def test_a_parked_lead_stays_parked_while_the_first_is_in_doubt(queue: Queue) ->
     queue.record(unknown(queue.claimed(allow_dupplicate=True)))
     queue.put(allow_dupplicate=True)
 
-    assert (queue.claim().opened, queue.claim().touched) == ((), 0)
+    assert (queue.claim().opened, queue.claim().met) == ((), 0)
 
 
 def test_the_same_person_in_another_campaign_is_not_parked(queue: Queue) -> None:
@@ -248,7 +248,7 @@ def test_a_thousand_leads_of_one_person_do_not_keep_a_hundred_others_waiting(que
         queue.put(number + 1, due_in=-1)
 
     opened, rounds = 0, 0
-    while (claim := queue.claim(100)).touched:
+    while (claim := queue.claim(100)).met:
         opened += len(claim.opened)
         rounds += 1
 
@@ -267,7 +267,7 @@ def test_nothing_is_claimed_through_a_gate_that_is_not_open(queue: Queue, state:
 
     claim = queue.claim()
 
-    assert (claim.touched, claim.probing, claim.needs_gates) == (0, state == "probing", True)
+    assert (claim.met, claim.probing, claim.needs_gates) == (0, state == "probing", True)
     assert queue.states() == {"pending": 1}
 
 
@@ -283,7 +283,7 @@ def test_a_probing_claim_passes_a_probing_gate_and_no_closed_one(queue: Queue) -
     queue.put()
     queue.gate("probing", "outage", 42)
     queue.gate("closed", "outage")
-    assert queue.claim(probing=True).touched == 0
+    assert queue.claim(probing=True).met == 0
 
     queue.gate("open", None)
     assert len(queue.claim(probing=True).opened) == 1
@@ -298,7 +298,7 @@ def test_a_claim_that_waited_for_a_pause_takes_nothing(queue: Queue, database: D
         claiming = started(queue.claim)
         wait_until(lambda: waiting_for_a_lock(database))
         assert not claiming.done()
-    assert claiming.result(10).touched == 0  # type: ignore[attr-defined]
+    assert claiming.result(10).met == 0  # type: ignore[attr-defined]
     assert queue.states() == {"pending": 1}
 
 

@@ -350,7 +350,7 @@ def test_a_late_yes_stops_the_second_post_that_was_still_waiting(queue: Queue) -
 
     lead = queue.lead(claimed.lead_id)
     assert (lead.state, lead.voicery_lead_id, lead.lease_until) == ("accepted", 1001, None)
-    assert queue.claim().touched == 0
+    assert queue.claim().met == 0
     assert incidents(queue) == []
 
 

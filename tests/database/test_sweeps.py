@@ -65,7 +65,7 @@ def test_a_lease_that_runs_out_leads_to_unknown_and_never_to_pending(queue: Queu
     assert (attempt.outcome, attempt.error, attempt.finished_at) == ("unknown", "lease_expired", None)
     assert (lead.due_at - attempt.ended_at).total_seconds() == 120
     assert queue.lead(running).state == "sending"
-    assert queue.claim().touched == 0
+    assert queue.claim().met == 0
 
 
 def test_an_expired_lead_fails_with_its_row(queue: Queue, sweeper: Sweeper) -> None:
@@ -329,7 +329,7 @@ def test_an_idle_sweep_is_one_statement(queue: Queue, database: Database, sweepe
 
 def test_served_counts_claims_and_remembers_when(queue: Queue, database: Database) -> None:
     def note(connection: Connection) -> None:
-        repairs.served(connection, Channel("default", 42), "w:1", 3)
+        repairs.served(connection, Channel("default", 42), "w:1", 3, accepted=True)
 
     database.again(note)
     database.again(note)

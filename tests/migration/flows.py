@@ -187,7 +187,7 @@ def pause_and_resume(world: World) -> None:
     assert world.queue.claim(10).opened
     world.queue.gate("probing", "outage", 42)
     assert world.queue.claim(1).probing
-    assert world.queue.claim(1, probing=True).touched >= 0
+    assert world.queue.claim(1, probing=True).met >= 0
 
 
 def alert(world: World) -> None:

@@ -123,6 +123,23 @@ BEGIN
         USING ERRCODE = 'check_violation', CONSTRAINT = 'leads_legal_moves';
 END
 $function$
+CREATE OR REPLACE FUNCTION dispatcher.wake_next()
+ RETURNS trigger
+ LANGUAGE plpgsql
+AS $function$
+BEGIN
+    UPDATE dispatcher.leads SET due_at = was_due_at, updated_at = now()
+    WHERE id = (
+        SELECT parked.id FROM dispatcher.leads AS parked
+        WHERE parked.account = NEW.account AND parked.campaign_id = NEW.campaign_id
+          AND parked.phone_number = NEW.phone_number AND parked.state = 'pending' AND parked.parked_until = parked.due_at
+          AND (parked.expires_at IS NULL OR parked.expires_at > now())
+        ORDER BY parked.priority DESC, parked.was_due_at, parked.id
+        LIMIT 1 FOR UPDATE SKIP LOCKED
+    );
+    RETURN NULL;
+END
+$function$
 SEQUENCE alerts_id_seq bigint INCREMENT 1 CACHE 1
 SEQUENCE audit_log_id_seq bigint INCREMENT 1 CACHE 1
 SEQUENCE failed_leads_id_seq bigint INCREMENT 1 CACHE 1
@@ -182,6 +199,7 @@ TABLE channels WITH ()
     campaign_id bigint NOT NULL
     served_at timestamp with time zone
     rate_limit text
+    accepted_at timestamp with time zone
     CONSTRAINT channels_pkey PRIMARY KEY (account, campaign_id)
     CREATE UNIQUE INDEX channels_pkey ON dispatcher.channels USING btree (account, campaign_id)
 TABLE failed_leads WITH ()
@@ -230,6 +248,7 @@ TABLE gates WITH ()
     by text
     note text
     moved_at timestamp with time zone
+    failing_since timestamp with time zone
     CONSTRAINT gates_closed_has_reason_check CHECK (((state = 'open'::text) = (reason IS NULL)))
     CONSTRAINT gates_pkey PRIMARY KEY (id)
     CONSTRAINT gates_state_check CHECK ((state = ANY (ARRAY['open'::text, 'closed'::text, 'probing'::text])))
@@ -308,6 +327,7 @@ TABLE lead_attempts WITH (autovacuum_analyze_scale_factor=0.02, autovacuum_vacuu
     worker text
     token text
     reference text
+    followed boolean NOT NULL DEFAULT false
     CONSTRAINT lead_attempts_lead_id_fkey FOREIGN KEY (lead_id) REFERENCES dispatcher.leads(id) ON DELETE CASCADE
     CONSTRAINT lead_attempts_order_check CHECK (((started_at <= ended_at) AND (started_at <= finished_at) AND (ended_at <= finished_at)))
     CONSTRAINT lead_attempts_pkey PRIMARY KEY (id)
@@ -316,6 +336,7 @@ TABLE lead_attempts WITH (autovacuum_analyze_scale_factor=0.02, autovacuum_vacuu
     CREATE UNIQUE INDEX lead_attempts_one_open_person ON dispatcher.lead_attempts USING btree (account, campaign_id, phone_number) WHERE (finished_at IS NULL)
     CREATE UNIQUE INDEX lead_attempts_pkey ON dispatcher.lead_attempts USING btree (id)
     CREATE TRIGGER lead_attempts_order BEFORE INSERT OR UPDATE ON dispatcher.lead_attempts FOR EACH ROW WHEN (((new.ended_at < new.started_at) OR (new.finished_at < new.started_at) OR (new.finished_at < new.ended_at))) EXECUTE FUNCTION dispatcher.order_attempt_times()
+    CREATE TRIGGER lead_attempts_wake_next AFTER UPDATE OF finished_at ON dispatcher.lead_attempts FOR EACH ROW WHEN ((new.followed AND (old.finished_at IS NULL) AND (new.finished_at IS NOT NULL))) EXECUTE FUNCTION dispatcher.wake_next()
 TABLE lead_contacts WITH ()
     lead_id uuid NOT NULL
     position smallint NOT NULL
@@ -371,6 +392,8 @@ TABLE leads WITH (autovacuum_analyze_scale_factor=0.02, autovacuum_vacuum_cost_d
     finished_at timestamp with time zone
     resolved_at timestamp with time zone
     proven_at timestamp with time zone
+    parked_until timestamp with time zone
+    was_due_at timestamp with time zone
     CONSTRAINT leads_attempts_check CHECK ((attempts >= 0))
     CONSTRAINT leads_campaign_id_check CHECK ((campaign_id > 0))
     CONSTRAINT leads_failed_has_class_check CHECK (((state = 'failed'::text) = (failure_class IS NOT NULL)))
@@ -386,6 +409,7 @@ TABLE leads WITH (autovacuum_analyze_scale_factor=0.02, autovacuum_vacuum_cost_d
     CREATE INDEX leads_finished ON dispatcher.leads USING btree (finished_at) INCLUDE (state) WHERE (finished_at IS NOT NULL)
     CREATE INDEX leads_leased ON dispatcher.leads USING btree (lease_until) WHERE (state = 'sending'::text)
     CREATE UNIQUE INDEX leads_one_live ON dispatcher.leads USING btree (account, campaign_id, phone_number) WHERE ((NOT allow_dupplicate) AND ((state = ANY (ARRAY['pending'::text, 'sending'::text, 'unknown'::text, 'accepted'::text])) OR ((state = 'failed'::text) AND (failure_class = 'outcome_unknown'::text) AND (resolved_at IS NULL))))
+    CREATE INDEX leads_parked ON dispatcher.leads USING btree (account, campaign_id, phone_number, priority DESC, was_due_at, id) WHERE ((state = 'pending'::text) AND (parked_until = due_at))
     CREATE UNIQUE INDEX leads_pkey ON dispatcher.leads USING btree (id)
     CREATE INDEX leads_unknown ON dispatcher.leads USING btree (account, due_at) WHERE (state = 'unknown'::text)
     CREATE UNIQUE INDEX leads_voicery_lead_id ON dispatcher.leads USING btree (account, voicery_lead_id) WHERE (voicery_lead_id IS NOT NULL)

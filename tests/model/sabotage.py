@@ -6,6 +6,8 @@ from types import MappingProxyType
 from typing import Final
 
 from dispatcher.decisions import verdict
+from dispatcher.decisions.gate import CHANNELS_BEFORE_ACCOUNT, Neighbours
+from dispatcher.decisions.outcome import Reason
 from dispatcher.decisions.states import State
 from dispatcher.decisions.verdict import Circumstances, Decision, Doubt, Judgement, LookUp, Verdict
 from tests.model.simulation import SOUND, Sabotage
@@ -28,6 +30,10 @@ def _resent_for_ever(now_look: LookUp, earlier: list[LookUp], case: Circumstance
     return verdict.decide(now_look, earlier, replace(case, resends=0))
 
 
+def _three_channels_are_the_account(_reason: Reason, neighbours: Neighbours) -> bool:
+    return neighbours.closed_alike >= CHANNELS_BEFORE_ACCOUNT
+
+
 SABOTAGES: Final[Mapping[str, Sabotage]] = MappingProxyType(
     {
         "no open-attempt indexes and no fence": replace(SOUND, one_open=False, fenced=False),
@@ -37,6 +43,7 @@ SABOTAGES: Final[Mapping[str, Sabotage]] = MappingProxyType(
         "a possible row is absence": replace(SOUND, judge=_possible_is_absent),
         "no control": replace(SOUND, decide=_without_control),
         "a yes without an id is unknown": replace(SOUND, decide=_yes_is_forgotten),
+        "account closed by three channels": replace(SOUND, is_of_account=_three_channels_are_the_account),
         "resent again and again": replace(SOUND, decide=_resent_for_ever),
     }
 )

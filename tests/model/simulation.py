@@ -13,7 +13,7 @@ from dispatcher.config.settings import Settings
 from dispatcher.decisions import gate, verdict
 from dispatcher.decisions.gate import Gate, GateLimits, GateState
 from dispatcher.decisions.hints import rate_hints
-from dispatcher.decisions.outcome import Kind, Outcome, Reason, Rules, Scope, Sent, classify
+from dispatcher.decisions.outcome import Kind, Outcome, Reason, Rules, Sent, classify
 from dispatcher.decisions.policy import Budget, Past, Standing, after_attempt
 from dispatcher.decisions.reply import Reply, WireFault
 from dispatcher.decisions.states import FailureClass, State
@@ -30,7 +30,7 @@ UNKNOWN_FOR = 120.0
 HOLD = 12.0
 CONCURRENCY = 3
 EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
-LIMITS = GateLimits(wait_seconds=2.0, wait_max_seconds=16.0)
+LIMITS = GateLimits(wait_seconds=2.0, wait_max_seconds=16.0, outage_after=5, rejecting_after=10)
 BUDGET = Budget(max_attempts=4, retry_for_seconds=200.0, backoff_base_seconds=1.0, backoff_max_seconds=8.0)
 IN_DOUBT = (Kind.UNKNOWN, Kind.CREATED_ID_UNKNOWN)
 PROVEN_FREE = frozenset(Kind) - {Kind.UNKNOWN, Kind.CREATED_ID_UNKNOWN, Kind.ACCEPTED}
@@ -50,6 +50,7 @@ class Sabotage:
     settle: float = SETTLE
     judge: Callable[[Doubt, object, frozenset[int]], Judgement] | None = None
     decide: Callable[..., Decision] | None = None
+    is_of_account: Callable[[Reason, gate.Neighbours], bool] = gate.is_of_account
 
 
 SOUND = Sabotage()
@@ -69,6 +70,21 @@ class Exchange:
 class Worker:
     exchanges: list[Exchange] = field(default_factory=list)
     frozen: bool = False
+
+
+@dataclass(slots=True)
+class Neighbour:
+    """Another campaign of the account, which never gets a lead through. `dead`: 404; else it hangs up."""
+
+    gate: Gate
+    dead: bool
+    failing_since: float | None = None
+    until: float = 0.0
+
+    def may_try(self, now: float) -> bool:
+        if self.gate.state is GateState.CLOSED and self.until <= now:
+            self.gate = gate.after_probe(self.gate, answered=True, limits=LIMITS)
+        return self.gate.state is not GateState.CLOSED
 
 
 @dataclass(slots=True)
@@ -103,6 +119,9 @@ class Simulation:
         self.trouble = self.dice.choice((0.0, 0.2, 0.5, 0.9))
         self.persons = [f"+1202555{100 + n:04d}" for n in range(self.dice.randint(2, 6))]
         self.database_up = True
+        self.neighbours = [Neighbour(Gate("default", 100 + n), self.dice.random() < 0.5) for n in range(5)]
+        self.accepted_at: float | None = None
+        self.acceptances: list[float] = []
         self.pace = self.dice.choice(PACES)
 
     # The course -------------------------------------------------------------------------------------------------------
@@ -125,6 +144,7 @@ class Simulation:
             self.break_list,
             self.fail_database,
             self.operate,
+            self.fail_neighbour,
         )
         choose = self.dice.choice
         for _step in range(self.steps):
@@ -390,17 +410,53 @@ class Simulation:
                 return bool(rows), carries
         return False, False
 
+    def fail_neighbour(self) -> None:
+        """A lead of another campaign of the account is answered with 404, or hangs up."""
+        states = {self.store.account.state}
+        neighbour = self.dice.choice(self.neighbours)
+        if not self.database_up or states & {GateState.CLOSED, GateState.PROBING} or not neighbour.may_try(self.now):
+            return
+        reply = Reply(status=404, written=True) if neighbour.dead else Reply(fault=WireFault.CLOSED, written=True)
+        outcome = classify(reply, Sent(neighbour.gate.campaign_id or 0, "+12025550199"), self.rules)
+        account, neighbour.gate = gate.after_outcome(self.store.account, neighbour.gate, outcome, LIMITS)
+        self._keep(account)
+        if neighbour.failing_since is None:
+            neighbour.failing_since = self.now
+        if neighbour.gate.state is not GateState.CLOSED:
+            return
+        neighbour.until = self.now + (neighbour.gate.wait_seconds or 0.0)
+        self._heed_neighbours(neighbour)
+
+    def _heed_neighbours(self, neighbour: "Neighbour") -> None:
+        """The account's gate when a channel has closed; I9: it stays open while another channel gets leads through."""
+        reason = neighbour.gate.reason
+        assert reason is not None
+        alike = [one for one in self.neighbours if one.gate.state is GateState.CLOSED and one.gate.reason is reason]
+        since = min(one.failing_since or 0.0 for one in alike)
+        neighbours = gate.Neighbours(
+            closed_alike=len(alike),
+            accepted_since=self.accepted_at is not None and self.accepted_at > since,
+            untried=self.store.channel == Gate("default", CAMPAIGN)
+            and any(one.state in (State.PENDING, State.SENDING) for one in self.store.leads),
+        )
+        if self.store.account.state is GateState.OPEN and self.sabotage.is_of_account(reason, neighbours):
+            self._keep(gate.closed(self.store.account, reason, LIMITS, message="no"))
+            if any(moment > since for moment in self.acceptances):
+                raise Broken("I9: an account is held back for campaigns of its own although another gets leads through")
+
     def _heed(self, outcome: Outcome, retry_after: float | None) -> bool:
-        signal = outcome.signal
-        if signal is None and outcome.kind in (Kind.ACCEPTED, Kind.DUPLICATE):
-            self._keep(gate.after_acceptance(self.store.account))
-            self._keep(gate.after_acceptance(self.store.channel))
-        elif signal is not None and signal.reason is Reason.REJECTING:
-            self._keep(gate.after_acceptance(self.store.account))
-            self._keep(gate.after_refusal(self.store.channel, outcome.fingerprint, LIMITS, message="no"))
-        elif signal is not None:
-            meant = self.store.account if signal.scope is Scope.ACCOUNT else self.store.channel
-            self._keep(gate.after_failure(meant, signal.reason, LIMITS, message="no", retry_after_seconds=retry_after))
+        account, channel = gate.after_outcome(
+            self.store.account, self.store.channel, outcome, LIMITS, retry_after_seconds=retry_after
+        )
+        if self.store.account.state is GateState.PROBING and outcome.signal is not None:
+            refusal = outcome.signal.reason is Reason.REJECTING and self.store.account.reason is not Reason.REJECTING
+            if account.state is GateState.PROBING or (account.state is GateState.OPEN and not refusal):
+                raise Broken("I10: a failure while an account probes did not close it")
+        self._keep(account)
+        self._keep(channel)
+        if outcome.kind is Kind.ACCEPTED:
+            self.accepted_at = self.now
+            self.acceptances.append(self.now)
         return GateState.CLOSED in (self.store.account.state, self.store.channel.state)
 
     def _keep(self, changed: Gate) -> None:

@@ -12,13 +12,16 @@ from dispatcher.decisions.gate import (
     BAD_PROBES_BEFORE_A_LEAD,
     Gate,
     GateState,
+    Neighbours,
     after_acceptance,
     after_failure,
+    after_outcome,
     after_probe,
     after_refusal,
     closed,
+    is_of_account,
 )
-from dispatcher.decisions.outcome import Reason
+from dispatcher.decisions.outcome import Kind, Outcome, Reason, Scope, Signal
 
 LIMITS = Settings().gate_limits
 OPEN = Gate("default", 42)
@@ -169,6 +172,112 @@ def test_another_refusal_opens_a_channel_that_probes_for_refusals_but_remembers_
     gate = refused(after_probe(repeated(refused, 10), answered=True, limits=LIMITS), "another")
 
     assert (gate.state, gate.reason, gate.refusals, gate.closings) == (GateState.OPEN, None, 1, 1)
+
+
+# Both gates of a channel ----------------------------------------------------------------------------------------------
+
+ACCOUNT = Gate("default", None)
+OF_ACCOUNT = Signal(Reason.UNAUTHORIZED, Scope.ACCOUNT)
+DOUBT = Signal(Reason.OUTAGE, Scope.CHANNEL)
+NO_CAMPAIGN = Signal(Reason.MISCONFIGURED, Scope.CHANNEL)
+REFUSED = Signal(Reason.REJECTING, Scope.CHANNEL)
+
+
+def account_probing(reason: Reason = Reason.OUTAGE, closings: int = 3) -> Gate:
+    return replace(ACCOUNT, state=GateState.PROBING, reason=reason, closings=closings)
+
+
+def both(account: Gate, channel: Gate, kind: Kind, signal: Signal | None = None) -> tuple[Gate, Gate]:
+    return after_outcome(account, channel, Outcome(kind, "Why.", signal=signal, fingerprint="f"), LIMITS)
+
+
+def states(pair: tuple[Gate, Gate]) -> tuple[str, str]:
+    return pair[0].state.value, pair[1].state.value
+
+
+@pytest.mark.parametrize(
+    ("account", "channel", "kind", "signal", "after"),
+    [
+        (ACCOUNT, OPEN, Kind.UNKNOWN, DOUBT, ("open", "open")),
+        (ACCOUNT, OPEN, Kind.MISCONFIGURED, NO_CAMPAIGN, ("open", "closed")),
+        (ACCOUNT, OPEN, Kind.UNAUTHORIZED, OF_ACCOUNT, ("closed", "open")),
+        (ACCOUNT, probing(), Kind.UNKNOWN, DOUBT, ("open", "closed")),
+        (ACCOUNT, probing(), Kind.UNAUTHORIZED, OF_ACCOUNT, ("closed", "closed")),
+        (account_probing(), OPEN, Kind.UNKNOWN, DOUBT, ("closed", "open")),
+        (account_probing(), OPEN, Kind.MISCONFIGURED, NO_CAMPAIGN, ("closed", "closed")),
+        (account_probing(), OPEN, Kind.UNAUTHORIZED, OF_ACCOUNT, ("closed", "open")),
+        (account_probing(), probing(), Kind.UNKNOWN, DOUBT, ("closed", "closed")),
+        (account_probing(), probing(), Kind.ACCEPTED, None, ("open", "open")),
+        (account_probing(), probing(), Kind.DUPLICATE, None, ("open", "open")),
+        (account_probing(), probing(), Kind.GIVEN_BACK, None, ("probing", "probing")),
+        (account_probing(), OPEN, Kind.REJECTED, REFUSED, ("open", "open")),
+        (account_probing(Reason.REJECTING), OPEN, Kind.REJECTED, REFUSED, ("closed", "open")),
+        (ACCOUNT, OPEN, Kind.REJECTED, REFUSED, ("open", "open")),
+    ],
+)
+def test_any_failure_closes_what_was_probing(
+    account: Gate, channel: Gate, kind: Kind, signal: Signal | None, after: tuple[str, str]
+) -> None:
+    assert states(both(account, channel, kind, signal)) == after
+
+
+def test_a_failure_counts_for_its_own_gate_only() -> None:
+    account, channel = both(ACCOUNT, OPEN, Kind.UNKNOWN, DOUBT)
+    assert (account, channel.failures) == (ACCOUNT, 1)
+
+    not_reached = Signal(Reason.OUTAGE, Scope.ACCOUNT)
+    account, channel = both(ACCOUNT, OPEN, Kind.NOT_SENT, not_reached)
+    assert (account.failures, channel) == (1, OPEN)
+
+
+@pytest.mark.parametrize(("signal", "closings"), [(DOUBT, 4), (NO_CAMPAIGN, 3), (OF_ACCOUNT, 4)])
+def test_an_account_whose_probe_met_a_dead_campaign_waits_no_longer_than_before(signal: Signal, closings: int) -> None:
+    account, _ = both(account_probing(closings=3), OPEN, Kind.UNKNOWN, signal)
+
+    assert (account.closings, account.reason) == (closings, signal.reason)
+    assert account.wait_seconds == 5.0 * 2 ** (closings - 1)
+
+
+def test_an_account_that_probes_for_refusals_waits_no_longer_than_before() -> None:
+    account, channel = both(account_probing(Reason.REJECTING, closings=2), OPEN, Kind.REJECTED, REFUSED)
+
+    assert (account.reason, account.closings, channel.refusals) == (Reason.REJECTING, 2, 1)
+
+
+def test_the_first_wait_of_an_account_is_no_shorter_than_the_shortest() -> None:
+    account, _ = both(account_probing(closings=0), OPEN, Kind.MISCONFIGURED, NO_CAMPAIGN)
+
+    assert (account.closings, account.wait_seconds, account.note) == (1, 5.0, "Why.")
+
+
+def test_what_voicery_asked_for_holds_for_both_gates() -> None:
+    outcome = Outcome(Kind.UNKNOWN, "Why.", signal=DOUBT)
+    pair = after_outcome(account_probing(), probing(), outcome, LIMITS, retry_after_seconds=77.0)
+
+    assert [gate.wait_seconds for gate in pair] == [77.0, 77.0]
+
+
+# The account of failing channels --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("untried", [False, True])
+@pytest.mark.parametrize("accepted_since", [False, True])
+@pytest.mark.parametrize("closed_alike", [2, 3, 200])
+@pytest.mark.parametrize("reason", Reason)
+def test_channels_that_fail_alike_close_their_account_unless_one_gets_through(
+    reason: Reason, closed_alike: int, accepted_since: bool, untried: bool
+) -> None:
+    expected = closed_alike >= 3 and not accepted_since
+    match reason:
+        case Reason.OUTAGE:
+            pass
+        case Reason.FORBIDDEN | Reason.MISCONFIGURED | Reason.REJECTING:
+            expected = expected and not untried
+        case _:  # the account's own reasons close it by themselves, and a pause is a person's
+            expected = False
+
+    neighbours = Neighbours(closed_alike, accepted_since=accepted_since, untried=untried)
+    assert is_of_account(reason, neighbours) is expected
 
 
 # Probes ---------------------------------------------------------------------------------------------------------------
