@@ -24,6 +24,7 @@ _HEAD = """\
   processes for others to see: `erase -` and `edit --phone -` read the number, `submit` the lead, from standard input.
 - Times: `30m`, `2h`, `1d`, `today`, `yesterday`, `2026-11-23`, `2026-11-23T14:00+01:00`. Without a zone it is UTC.
 - Completion of commands and options in the shell: `dispatcher --install-completion`.
+- `dispatcher --version` prints the version.
 """
 
 

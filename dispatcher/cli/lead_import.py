@@ -216,7 +216,7 @@ def import_file(
             show_default=False,
         ),
     ] = None,
-    account: Annotated[str, typer.Option("--account", help="Name of the account.")] = DEFAULT_ACCOUNT,
+    account: arguments.Account = DEFAULT_ACCOUNT,
     rejected: Annotated[
         Path | None,
         typer.Option("--rejected", help="Where refused rows go; FILE.rejected.csv by default.", show_default=False),

@@ -49,7 +49,7 @@ def submit(
     expires_at: Annotated[
         str | None, typer.Option("--expires-at", help=f"No later, {moments.FUTURE_HELP}.", show_default=False)
     ] = None,
-    account: Annotated[str, typer.Option("--account", help="Name of the account.")] = DEFAULT_ACCOUNT,
+    account: arguments.Account = DEFAULT_ACCOUNT,
     dry_run: screen.DryRun = False,
     json: screen.Json = False,
 ) -> None:
