@@ -4,6 +4,8 @@ import os
 import signal
 import socket
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import Annotated
@@ -12,6 +14,17 @@ import typer
 
 from dispatcher.cli import screen
 from dispatcher.errors import NotConfigured
+
+
+@contextmanager
+def _extra(what: str, extra: str) -> Iterator[None]:
+    """Raise `NotConfigured` where an import inside fails because the extra is not installed."""
+    try:
+        yield
+    except ModuleNotFoundError as missing:
+        if missing.name is None or missing.name.startswith("dispatcher"):
+            raise
+        raise NotConfigured(f"{what} is an extra: pip install 'voicery-dispatcher[{extra}]'.") from None
 
 
 def console(
@@ -31,14 +44,10 @@ def console(
     ] = None,
 ) -> None:
     """Serve the web console. Without users it opens by a one-time link, printed here, and to this machine alone."""
-    try:
+    with _extra("The console", "console"):
         from dispatcher.console.auth import Role, hash_password
         from dispatcher.console.guard import Certificate
         from dispatcher.console.serve import Address, serve
-    except ModuleNotFoundError as missing:
-        if missing.name is None or missing.name.startswith("dispatcher"):
-            raise
-        raise NotConfigured("The console is an extra: pip install 'voicery-dispatcher[console]'.") from None
     from dispatcher.config.settings import Settings
 
     if hash is not None:
@@ -61,7 +70,7 @@ def health(
 ) -> None:
     """Check that due leads are being claimed: exit 0 if so, else 1 with the reasons. For container probes."""
     from dispatcher.config.settings import Settings
-    from dispatcher.metrics.server import probe
+    from dispatcher.operator.health import probe
     from dispatcher.store.database import Database
 
     settings = Settings.from_environment()
@@ -90,8 +99,11 @@ def metrics(
     """
     from dispatcher.config.settings import Settings
     from dispatcher.logs.setup import configure_from
-    from dispatcher.metrics.server import MetricsServer, Pages, probe, scrape
+    from dispatcher.operator.health import probe
     from dispatcher.wiring import Services
+
+    with _extra("The exporter", "metrics"):
+        from dispatcher.metrics.server import MetricsServer, Pages, scrape
 
     settings = Settings.from_environment()
     settings.require_database_url()

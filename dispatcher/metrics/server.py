@@ -23,29 +23,14 @@ from dispatcher.broker.connection import PREFIX, QUEUE, connect
 from dispatcher.config.setting import Secret
 from dispatcher.config.settings import Settings
 from dispatcher.config.urls import is_loopback
-from dispatcher.errors import DispatcherError, NotConfigured, StoreUnavailable
+from dispatcher.errors import NotConfigured, StoreUnavailable
 from dispatcher.metrics.metrics import CONTENT_TYPE, Figures, exposition
-from dispatcher.operator import health, overview
-from dispatcher.operator.health import WITHIN_SECONDS, Health, judge
+from dispatcher.operator import overview
+from dispatcher.operator.health import Health
 from dispatcher.operator.overview import RateUse
 from dispatcher.store import counters
 from dispatcher.store.database import Database, StatementRefused, TryAgain
 from dispatcher.wiring import Services
-
-
-def probe(database: Database, *, within_seconds: float = WITHIN_SECONDS, host: str | None = None) -> Health:
-    """Return the health of the queue. Never raises: an unreachable store, or one with another schema, is unhealthy.
-
-    `host`: a worker of this machine must have been seen.
-    """
-    try:
-        with database.autocommit() as connection:
-            return judge(health.read(connection, host), within_seconds=within_seconds, host=host)
-    except DispatcherError as error:
-        return Health(None, (str(error),))
-    except (TryAgain, StatementRefused):
-        return Health(None, ("Postgres refused the question; see `dispatcher doctor`.",))
-
 
 _AGES = text("""
 SELECT

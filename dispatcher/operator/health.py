@@ -9,8 +9,10 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, text
 
+from dispatcher.errors import DispatcherError
 from dispatcher.operator.record import Record
 from dispatcher.store.accounts import WAITING_CHANNELS
+from dispatcher.store.database import Database, StatementRefused, TryAgain
 
 WITHIN_SECONDS: Final = 60.0
 """Default limit of all ages. A delivery run lasts a few seconds, one exchange at most half a minute."""
@@ -111,3 +113,17 @@ SELECT
 def read(connection: Connection, host: str | None = None) -> Heartbeat:
     """Return a reading as of now. `host`: only workers of this machine count as seen."""
     return Heartbeat.of(connection.execute(_HEARTBEAT, {"host": host}).mappings().one())
+
+
+def probe(database: Database, *, within_seconds: float = WITHIN_SECONDS, host: str | None = None) -> Health:
+    """Return the health of the queue. Never raises: an unreachable store, or one with another schema, is unhealthy.
+
+    `host`: a worker of this machine must have been seen.
+    """
+    try:
+        with database.autocommit() as connection:
+            return judge(read(connection, host), within_seconds=within_seconds, host=host)
+    except DispatcherError as error:
+        return Health(None, (str(error),))
+    except (TryAgain, StatementRefused):
+        return Health(None, ("Postgres refused the question; see `dispatcher doctor`.",))

@@ -22,10 +22,11 @@ from dispatcher.decisions.states import FailureClass, State
 from dispatcher.errors import IdempotencyConflict, NotAllowed
 from dispatcher.importing import imports
 from dispatcher.lookup import doubts
-from dispatcher.metrics.server import probe, scrape
+from dispatcher.metrics.server import scrape
 from dispatcher.operator import activity, audit_log, corrections, incidents, lead_search
 from dispatcher.operator import overview as overviews
 from dispatcher.operator.failure_filter import FailureFilter
+from dispatcher.operator.health import probe
 from dispatcher.operator.operation_work import OperationKind
 from dispatcher.sweep.sweep import Sweep
 from dispatcher.wiring import Services

@@ -111,3 +111,29 @@ def test_the_help_and_the_completion_of_a_command_load_no_store_and_no_framework
 
     assert {line: set(packages) & HEAVY for line, packages in found["packages"].items() if set(packages) & HEAVY} == {}
     assert {name.split(".")[1] for name in found["ours"]} == OF_A_HELP
+
+
+@pytest.mark.parametrize(
+    ("command", "package", "answer"),
+    [
+        ("metrics", "prometheus_client", "The exporter is an extra: pip install 'voicery-dispatcher[metrics]'.\n"),
+        ("console", "starlette", "The console is an extra: pip install 'voicery-dispatcher[console]'.\n"),
+        ("health", "prometheus_client", ""),
+        ("status", "starlette", ""),
+    ],
+)
+def test_a_missing_extra_is_one_sentence_of_the_command_that_needs_it(
+    environment: Mapping[str, str], command: str, package: str, answer: str
+) -> None:
+    without = f"import sys; sys.modules['{package}'] = None; sys.argv = ['dispatcher', '{command}']"
+    done = subprocess.run(
+        [sys.executable, "-c", f"{without}\nfrom dispatcher.__main__ import main\nmain()"],
+        env={**clean_environment(), **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+
+    assert done.stderr == answer
+    assert answer or done.stdout, "the command ran"
