@@ -1,7 +1,6 @@
 """The composition root: every part of the dispatcher, made from `Settings` in one place.
 
-Importing this loads what a producer's `submit` needs; a part that only an operator or a worker needs imports its code
-when it is first used.
+Each part imports its code when it is first used, so that a producer or a command loads only what it needs.
 """
 
 import os
@@ -9,16 +8,15 @@ import socket
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
-from dispatcher.broker.connection import connect
-from dispatcher.broker.doorbell import Bell, Doorbell, NullDoorbell, Ringer
 from dispatcher.config.settings import Settings
-from dispatcher.intake.submit import Intake
 from dispatcher.store.database import Database, Rehearsal
 
 if TYPE_CHECKING:
+    from dispatcher.broker.doorbell import Bell
     from dispatcher.broker.limiter import Limiter, Rate
     from dispatcher.config.account import RateWindow
     from dispatcher.intake.bulk import Bulk
+    from dispatcher.intake.submit import Intake
     from dispatcher.operator.campaigns import Campaigns
     from dispatcher.operator.corrections import Corrections
     from dispatcher.operator.erasure import Erasure
@@ -75,7 +73,7 @@ class Services:
         dry_run: bool = False,
         name: str = "dispatcher-producer",
         connections: int = PRODUCER_CONNECTIONS,
-        bell: Bell | None = None,
+        bell: "Bell | None" = None,
     ) -> None:
         self.settings = settings
         self.dry_run = dry_run
@@ -98,8 +96,10 @@ class Services:
         )
 
     @_Part
-    def bell(self) -> Bell:
+    def bell(self) -> "Bell":
         """The doorbell. Without `REDIS_URL` it does nothing: the sweep rings."""
+        from dispatcher.broker.doorbell import Doorbell, NullDoorbell
+
         if self._bell is not None:
             return self._bell
         if self.dry_run or self.settings.redis_url is None:
@@ -109,6 +109,7 @@ class Services:
     @_Part
     def limiter(self) -> "Limiter":
         """The permits of all accounts."""
+        from dispatcher.broker.connection import connect
         from dispatcher.broker.limiter import Limiter
         from dispatcher.store import accounts
 
@@ -148,8 +149,11 @@ class Services:
     # For producers ----------------------------------------------------------------------------------------------------
 
     @_Part
-    def intake(self) -> Intake:
+    def intake(self) -> "Intake":
         """Stores single leads; rings in a thread, so that Redis never delays a `submit`."""
+        from dispatcher.broker.doorbell import NullDoorbell, Ringer
+        from dispatcher.intake.submit import Intake
+
         if not self.dry_run:
             self.settings.require_redis_url()
         return Intake(self.database, NullDoorbell() if self.dry_run else Ringer(self.bell))
