@@ -9,7 +9,7 @@ from uuid import UUID
 
 from sqlalchemy import Connection, text
 
-from dispatcher.decisions.evidence import storable_text
+from dispatcher.decisions.storable import storable_text
 from dispatcher.operator.record import MASKED, Record, masked
 from dispatcher.store import counters
 from dispatcher.store.counters import IMPORT_ROWS, Tally

@@ -7,8 +7,8 @@ import zlib
 from dataclasses import dataclass
 from typing import Final
 
-from dispatcher.decisions.evidence import BIGINT_MAX, BIGINT_MIN, MAX_DEPTH, storable, storable_text
 from dispatcher.decisions.reply import BodyFault
+from dispatcher.decisions.storable import BIGINT_MAX, BIGINT_MIN, MAX_DEPTH, storable, storable_text
 
 TEXT_CAP: Final = 2048
 """Characters of a body kept for people to read."""

@@ -10,8 +10,8 @@ from urllib.parse import urlsplit
 import requests
 
 from dispatcher.config.urls import check_base_url, endpoint
-from dispatcher.decisions.evidence import storable_text
 from dispatcher.decisions.reply import BodyFault, Reply, WireFault
+from dispatcher.decisions.storable import storable_text
 from dispatcher.errors import NotConfigured
 from dispatcher.moments import steady_clock
 from dispatcher.voicery import body as bodies

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dispatcher.decisions.evidence import BIGINT_MAX, BIGINT_MIN, MAX_DEPTH, storable, storable_text
+from dispatcher.decisions.storable import BIGINT_MAX, BIGINT_MIN, MAX_DEPTH, storable, storable_text
 
 HARMLESS = (
     st.none() | st.booleans() | st.integers(BIGINT_MIN, BIGINT_MAX) | st.floats(allow_nan=False, allow_infinity=False)

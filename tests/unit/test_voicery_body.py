@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dispatcher.decisions.evidence import storable
 from dispatcher.decisions.reply import BodyFault
+from dispatcher.decisions.storable import storable
 from dispatcher.voicery.body import TEXT_CAP, parse_body
 
 JSON = st.recursive(

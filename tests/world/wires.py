@@ -7,8 +7,8 @@ from typing import Any
 
 import requests
 
-from dispatcher.decisions.evidence import storable_text
 from dispatcher.decisions.reply import BodyFault
+from dispatcher.decisions.storable import storable_text
 from dispatcher.voicery.client import VoiceryClient
 from tests.voicery.peer import Call
 
