@@ -6,32 +6,15 @@ import stat
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-from typer.testing import CliRunner, Result
+from typer.testing import Result
 
-from dispatcher.cli.app import app
 from dispatcher.config.urls import normal_database_url
 from dispatcher.errors import DispatcherError
 from dispatcher.store.database import Database
+from tests.support.doubles import Line
 from tests.support.rows import ADA, BOB, Rows
-
-
-class Line:
-    """A command line: `run("status", "--json")`."""
-
-    def __init__(self) -> None:
-        self._runner = CliRunner()
-
-    def __call__(self, *arguments: str, stdin: str | None = None) -> Result:
-        return self._runner.invoke(app, arguments, input=stdin)
-
-    def json(self, *arguments: str, stdin: str | None = None) -> dict[str, Any]:
-        result = self(*arguments, "--json", stdin=stdin)
-        assert result.exit_code == 0, result.output
-        parsed: dict[str, Any] = json.loads(result.stdout)
-        return parsed
 
 
 @pytest.fixture

@@ -1,7 +1,5 @@
 """The operator's commands on real Postgres: lists and their CSV, corrections, bulk work, limits, pruning, erasing."""
 
-import csv
-import io
 import json
 import uuid
 from collections.abc import Iterator
@@ -10,35 +8,16 @@ from typing import Any
 
 import pytest
 from sqlalchemy import text
-from typer.testing import CliRunner, Result
+from typer.testing import Result
 
 from dispatcher.cli import failed as cli_filters
-from dispatcher.cli.app import app
 from dispatcher.config.urls import normal_database_url
 from dispatcher.console import filters as console_filters
 from dispatcher.errors import DispatcherError, NotAllowed
 from dispatcher.operator.failure_filter import FailureFilter
 from dispatcher.store.database import Database
+from tests.support.doubles import Line
 from tests.support.rows import ADA, BOB, Rows
-
-
-class Line:
-    """A command line: `run("status", "--json")`."""
-
-    def __call__(self, *arguments: str, stdin: str | None = None) -> Result:
-        return CliRunner().invoke(app, arguments, input=stdin)
-
-    def ok(self, *arguments: str, stdin: str | None = None) -> str:
-        result = self(*arguments, stdin=stdin)
-        assert result.exit_code == 0, (result.output, result.exception)
-        return result.stdout
-
-    def json(self, *arguments: str, stdin: str | None = None) -> dict[str, Any]:
-        parsed: dict[str, Any] = json.loads(self.ok(*arguments, "--json", stdin=stdin))
-        return parsed
-
-    def csv(self, *arguments: str) -> list[dict[str, str]]:
-        return list(csv.DictReader(io.StringIO(self.ok(*arguments, "--csv"))))
 
 
 @pytest.fixture

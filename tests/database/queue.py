@@ -1,12 +1,10 @@
 """The queue as tests see it: leads in, claims and results through the store, rows out."""
 
-import json
 import uuid
-from collections.abc import Sequence
 from typing import Any
 
 import uuid_utils.compat
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection
 
 from dispatcher.config.settings import Settings
 from dispatcher.decisions.outcome import Kind
@@ -15,7 +13,7 @@ from dispatcher.delivery import claims, results
 from dispatcher.delivery.claims import Claim, Claimed
 from dispatcher.delivery.results import Recorded, Result
 from dispatcher.lead.options import Channel
-from dispatcher.store.database import Database
+from tests.support.rows import Store
 
 CHANNEL = Channel("default", 42)
 SETTINGS = Settings()
@@ -76,33 +74,13 @@ def unknown(claimed: Claimed, **more: Any) -> Result:
     return result(claimed, State.UNKNOWN, Kind.UNKNOWN, **more)
 
 
-class Queue:
-    """One database."""
-
-    def __init__(self, database: Database) -> None:
-        self.database = database
+class Queue(Store):
+    """One database, as producers and workers use it."""
 
     def put(self, number: int = 0, state: str = "pending", *, due_in: float = -1.0, **columns: Any) -> uuid.UUID:
         """A lead of `phone(number)`, due for a second."""
-        lead_id = columns.pop("id", None) or uuid_utils.compat.uuid7()
-        values: dict[str, Any] = {
-            "id": lead_id,
-            "account": "default",
-            "campaign_id": 42,
-            "phone_number": phone(number),
-            "variables": json.dumps({"customer_name": "Ada"}),
-            "state": state,
-            "payload_hash": "hash",
-            **columns,
-        }
-        names, places = ", ".join(values), ", ".join(f":{name}" for name in values)
-        due_at = "now() + make_interval(secs => :due_in)"
-        self.run(
-            f"INSERT INTO dispatcher.leads ({names}, due_at) VALUES ({places}, {due_at})",
-            **values,
-            due_in=due_in,
-        )
-        return lead_id
+        due_at = f"now() + make_interval(secs => {due_in})"
+        return self.insert_lead({"due_at": due_at}, phone_number=phone(number), state=state, **columns)
 
     def claim(self, wanted: int = 1, channel: Channel = CHANNEL, *, probing: bool = False) -> Claim:
         """Claim and commit."""
@@ -122,25 +100,13 @@ class Queue:
         with self.database.transaction() as connection:
             return results.record(connection, rows)
 
-    def run(self, statement: str, **values: Any) -> None:
-        """One statement of the test's own."""
-        with self.database.transaction() as connection:
-            connection.execute(text(statement), values)
-
-    def rows(self, statement: str, **values: Any) -> Sequence[Any]:
-        """The rows of a query of the test's own."""
-        with self.database.autocommit() as connection:
-            return connection.execute(text(statement), values).all()
-
     def lead(self, lead_id: uuid.UUID) -> Any:
         """The row of a lead."""
-        (row,) = self.rows("SELECT * FROM dispatcher.leads WHERE id = :id", id=lead_id)
-        return row
+        return self.one("SELECT * FROM dispatcher.leads WHERE id = :id", id=lead_id)
 
     def attempt(self, attempt_id: uuid.UUID) -> Any:
         """The row of an attempt."""
-        (row,) = self.rows("SELECT * FROM dispatcher.lead_attempts WHERE id = :id", id=attempt_id)
-        return row
+        return self.one("SELECT * FROM dispatcher.lead_attempts WHERE id = :id", id=attempt_id)
 
     def states(self) -> dict[str, int]:
         """How many leads are in each state."""

@@ -20,15 +20,15 @@ from dispatcher.errors import StoreUnavailable
 from dispatcher.sandbox.server import Sandbox
 from tests.faults.engine import READY
 from tests.faults.invariants import Ledger, Report, check
-from tests.support.environment import clean_environment
+from tests.support.environment import QUICK as BASE
+from tests.support.environment import clean_environment, numbers
 from tests.support.waiting import wait_until
 
 REFERENCE = "lead_ref"
 TOKEN = "canary-token-5f1c0d"
 CAMPAIGN = 42
-AREAS = (202, 206, 212, 214, 303, 305, 312, 404, 415, 503, 512, 602, 617, 702, 713, 858, 201, 203, 205, 207)
 QUICK = {
-    "DISPATCHER_RATE_LIMIT": "off",
+    **BASE,
     "DISPATCHER_CONCURRENCY": "4",
     "DISPATCHER_LEASE": "2.5",
     "DISPATCHER_CONNECT_TIMEOUT": "0.3",
@@ -36,10 +36,7 @@ QUICK = {
     "DISPATCHER_DEADLINE": "1",
     "DISPATCHER_SETTLE": "0.8",
     "DISPATCHER_UNKNOWN_FOR": "25",
-    "DISPATCHER_GATE_WAIT": "0.2",
     "DISPATCHER_GATE_WAIT_MAX": "0.8",
-    "DISPATCHER_BACKOFF_BASE": "0.2",
-    "DISPATCHER_BACKOFF_MAX": "1",
     "DISPATCHER_PARK": "0.5",
     "DISPATCHER_SWEEP_INTERVAL": "0.1",
     "DISPATCHER_REFERENCE_VARIABLE": REFERENCE,
@@ -51,7 +48,7 @@ IMPATIENT = {"DISPATCHER_UNKNOWN_FOR": "5"}
 
 def phones(seed: int) -> Iterator[str]:
     """Numbers reserved for fiction, each once, in an order of the seed's own."""
-    every = [f"+1{area}555{line:04d}" for area in AREAS for line in range(100, 200)]
+    every = list(numbers())
     random.Random(seed).shuffle(every)
     return iter(every)
 

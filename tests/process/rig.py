@@ -6,7 +6,7 @@ All leads say `allow_dupplicate`, so that Voicery refuses no second creation: wh
 import contextlib
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import psycopg
@@ -18,36 +18,12 @@ from dispatcher.config.settings import Settings
 from dispatcher.embedded.child import Child, Command
 from dispatcher.embedded.server import LOOPBACK, accepts_connections, free_port
 from dispatcher.sandbox.log import Entry, ledger, read_log
-from tests.support.environment import clean_environment
+from tests.support.environment import QUICK, clean_environment, numbers
 from tests.support.waiting import wait_until
 from tests.support.worker_process import WorkerProcess
 
-REFERENCE = "lead_id"
-QUICK = {
-    "DISPATCHER_RATE_LIMIT": "off",
-    "DISPATCHER_LEASE": "4",
-    "DISPATCHER_CONNECT_TIMEOUT": "0.5",
-    "DISPATCHER_READ_TIMEOUT": "1.5",
-    "DISPATCHER_DEADLINE": "2",
-    "DISPATCHER_SETTLE": "1",
-    "DISPATCHER_UNKNOWN_FOR": "8",
-    "DISPATCHER_GATE_WAIT": "0.2",
-    "DISPATCHER_GATE_WAIT_MAX": "1",
-    "DISPATCHER_BACKOFF_BASE": "0.2",
-    "DISPATCHER_BACKOFF_MAX": "1",
-    "DISPATCHER_SWEEP_INTERVAL": "0.2",
-    "DISPATCHER_REFERENCE_VARIABLE": REFERENCE,
-}
 CAMPAIGN = 42
-AREAS = (202, 206, 212, 214, 303, 305, 312, 404, 415, 503, 512, 602, 617, 702, 713, 858, 201, 203, 205, 207)
 SETTLED_SECONDS = 40.0
-
-
-def numbers() -> Iterator[str]:
-    """Numbers reserved for fiction, each once: 2000."""
-    for area in AREAS:
-        for line in range(100, 200):
-            yield f"+1{area}555{line:04d}"
 
 
 class SandboxProcess:
@@ -131,7 +107,7 @@ class Rig:
 
     def assert_accounted(self, submitted: int, *, held: int = 0) -> None:
         """Nothing lost, nobody created twice; at most `held` leads wait for a person because their fate is unknown."""
-        lines = ledger(self.sandbox.entries(), REFERENCE)
+        lines = ledger(self.sandbox.entries(), QUICK["DISPATCHER_REFERENCE_VARIABLE"])
         created = {key.reference: line.created for key, line in lines.lines.items() if line.created}
         rows = self.query("SELECT id::text, state, failure_class, voicery_lead_id FROM dispatcher.leads")
         assert len(rows) == submitted

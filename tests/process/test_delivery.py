@@ -1,9 +1,17 @@
 """`celery -A dispatcher worker`, and nothing else, delivers."""
 
+import contextlib
+import itertools
+from collections import Counter
+from pathlib import Path
+
 import psutil
 import pytest
 
-from tests.process.rig import Rig
+from dispatcher.api import Dispatcher
+from dispatcher.config.settings import Settings
+from tests.process.rig import CAMPAIGN, Rig, SandboxProcess
+from tests.support.environment import numbers
 from tests.support.waiting import wait_until
 
 SLOW = pytest.mark.parametrize("sandbox_options", [("--latency", "0.3")], ids=["slow"])
@@ -44,6 +52,36 @@ def test_two_workers_share_the_work(rig: Rig) -> None:
     }
     assert {str(worker.pid) for worker in workers} == {pid for pid, count in claims.items() if count}
     assert sum(int(str(count)) for count in claims.values()) == 200
+
+
+def test_accounts_in_one_worker_share_nothing_but_the_worker(rig: Rig, tmp_path: Path) -> None:
+    (tmp_path / "sales").mkdir()
+    token_file = tmp_path / "sales" / "token"
+    token_file.write_text("the-token-of-sales")
+    with contextlib.closing(SandboxProcess(tmp_path / "sales", "--token-file", str(token_file))) as sales:
+        rig.environment |= {
+            "VOICERY_API_TOKEN__SALES": "the-token-of-sales",
+            "VOICERY_BASE_URL__SALES": sales.url,
+            "VOICERY_API_TOKEN__STRANGER": "a-token-that-nobody-gave",
+            "VOICERY_BASE_URL__STRANGER": sales.url,
+        }
+        people = [{"phone_number": number, "campaign_id": CAMPAIGN} for number in itertools.islice(numbers(), 30)]
+        with contextlib.closing(Dispatcher(Settings.from_environment(rig.environment))) as dispatcher:
+            for account in ("default", "sales", "stranger"):
+                assert dispatcher.submit_many(people, account=account).submitted == 30, "one person in each account"
+        rig.start_worker("-c", "1")
+        rig.wait_accepted(60)
+
+        called = [Counter(post.body["phone_number"] for post in one.posts() if post.created_id) for one in (
+            rig.sandbox, sales,
+        )]  # fmt: skip
+        assert called == [Counter(person["phone_number"] for person in people)] * 2
+        wait_until(lambda: rig.query("SELECT FROM dispatcher.gates WHERE reason = 'unauthorized'"), 20)
+    gates = rig.query("SELECT account, reason FROM dispatcher.gates WHERE state <> 'open'")
+    assert gates == [("stranger", "unauthorized")]
+    assert rig.query("SELECT state, count(*) FROM dispatcher.leads WHERE account = 'stranger' GROUP BY state") == [
+        ("pending", 30)
+    ]
 
 
 def test_the_sweep_rings_where_no_doorbell_was_heard(rig: Rig) -> None:

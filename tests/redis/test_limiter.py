@@ -15,18 +15,18 @@ from dispatcher.broker.connection import connect
 from dispatcher.broker.limiter import MARGIN, Limiter, LimiterUnavailable, Permits
 from dispatcher.config.account import RateWindow as Window
 from dispatcher.lead.options import Channel
+from tests.support.doubles import Clock
 
 from .conftest import RedisServer
 
 SECOND = 1_000_000
 
 
-@dataclass
-class Clock:
-    now: int = 1_800_000_000 * SECOND
+class Microseconds(Clock):
+    """Redis' clock: whole microseconds."""
 
-    def __call__(self) -> int:
-        return self.now
+    def __init__(self) -> None:
+        super().__init__(1_800_000_000 * SECOND)
 
     def advance(self, seconds: float) -> None:
         self.now += round(seconds * SECOND)
@@ -53,12 +53,12 @@ def client(server: RedisServer) -> Iterator[redis.Redis]:
 
 
 @pytest.fixture
-def clock() -> Clock:
-    return Clock()
+def clock() -> Microseconds:
+    return Microseconds()
 
 
 @pytest.fixture
-def limiter(client: redis.Redis, clock: Clock) -> Limiter:
+def limiter(client: redis.Redis, clock: Microseconds) -> Limiter:
     return Limiter(client, now_microseconds=clock)
 
 
@@ -94,7 +94,7 @@ def test_it_grants_exactly_what_a_sliding_log_would(
     steps: list[tuple[float, int, int, int]],
 ) -> None:
     client.flushall()
-    clock = Clock()
+    clock = Microseconds()
     limiter = Limiter(client, now_microseconds=clock)
     shared = SlidingLog(account)
     per_campaign = {1: SlidingLog(own), 2: SlidingLog(own)}
@@ -116,7 +116,7 @@ def test_it_grants_exactly_what_a_sliding_log_would(
 @given(windows=windows_of, wanted=st.integers(1, 8))
 def test_waiting_as_long_as_it_says_is_just_enough(client: redis.Redis, windows: list[Window], wanted: int) -> None:
     client.flushall()
-    clock = Clock()
+    clock = Microseconds()
     limiter = Limiter(client, now_microseconds=clock)
     for _ in range(12):
         permits = take(limiter, wanted, *windows)
@@ -129,7 +129,7 @@ def test_waiting_as_long_as_it_says_is_just_enough(client: redis.Redis, windows:
             assert take(limiter, 1, *windows).granted == 1
 
 
-def test_constant_demand_uses_at_least_95_percent_of_the_announced_rate(limiter: Limiter, clock: Clock) -> None:
+def test_constant_demand_uses_at_least_95_percent_of_the_announced_rate(limiter: Limiter, clock: Microseconds) -> None:
     windows = (Window(100, 60), Window(20, 10))
     begin, granted = clock.now, 0
     while clock.now < begin + 3600 * SECOND:
@@ -168,7 +168,7 @@ def test_four_processes_together_stay_within_one_limit_and_use_it(server: RedisS
     assert len(spans) >= 0.9 * 20 * (spans[-1][1] - spans[0][0]) / (0.5 * MARGIN)
 
 
-def test_a_window_is_open_again_exactly_at_its_end(limiter: Limiter, clock: Clock) -> None:
+def test_a_window_is_open_again_exactly_at_its_end(limiter: Limiter, clock: Microseconds) -> None:
     window = Window(5, 10)
     assert take(limiter, 5, window).granted == 5
     clock.advance(10 * MARGIN - 1 / SECOND)
@@ -177,7 +177,7 @@ def test_a_window_is_open_again_exactly_at_its_end(limiter: Limiter, clock: Cloc
     assert take(limiter, 5, window).granted == 5
 
 
-def test_a_clock_set_back_by_a_day_costs_one_window_and_exceeds_none(limiter: Limiter, clock: Clock) -> None:
+def test_a_clock_set_back_by_a_day_costs_one_window_and_exceeds_none(limiter: Limiter, clock: Microseconds) -> None:
     window = Window(5, 10)
     take(limiter, 5, window)
     clock.advance(-86_400)
@@ -189,7 +189,7 @@ def test_a_clock_set_back_by_a_day_costs_one_window_and_exceeds_none(limiter: Li
     assert take(limiter, 5, window).granted == 5
 
 
-def test_a_clock_set_forward_locks_nobody_out(limiter: Limiter, clock: Clock) -> None:
+def test_a_clock_set_forward_locks_nobody_out(limiter: Limiter, clock: Microseconds) -> None:
     take(limiter, 5, Window(5, 10))
     clock.advance(86_400)
     assert take(limiter, 5, Window(5, 10)).granted == 5
@@ -230,7 +230,7 @@ def test_permits_given_back_are_there_at_once_but_never_more_than_were_taken(lim
     assert take(limiter, 8, window).granted == 0
 
 
-def test_retry_after_stops_every_worker_until_it_is_over(limiter: Limiter, clock: Clock) -> None:
+def test_retry_after_stops_every_worker_until_it_is_over(limiter: Limiter, clock: Microseconds) -> None:
     window = Window(100, 60)
     limiter.slow("default", remaining=0, reset_seconds=30)
     refused = take(limiter, 8, window)
@@ -242,7 +242,7 @@ def test_retry_after_stops_every_worker_until_it_is_over(limiter: Limiter, clock
     assert take(limiter, 8, window).granted == 8
 
 
-def test_an_announced_rest_is_shared_by_all_until_the_reset(limiter: Limiter, clock: Clock) -> None:
+def test_an_announced_rest_is_shared_by_all_until_the_reset(limiter: Limiter, clock: Microseconds) -> None:
     window = Window(100, 60)
     limiter.slow("default", remaining=5, reset_seconds=20)
     assert take(limiter, 3, window).granted == 3
@@ -253,7 +253,7 @@ def test_an_announced_rest_is_shared_by_all_until_the_reset(limiter: Limiter, cl
     assert take(limiter, 8, window).granted == 8
 
 
-def test_what_was_announced_survives_a_clock_set_back_without_growing(limiter: Limiter, clock: Clock) -> None:
+def test_what_was_announced_survives_a_clock_set_back_without_growing(limiter: Limiter, clock: Microseconds) -> None:
     limiter.slow("default", remaining=0, reset_seconds=30)
     clock.advance(-86_400)
     assert take(limiter, 1, Window(100, 60)).next_in_seconds == 30
@@ -264,7 +264,7 @@ def test_an_absurd_wait_is_clamped_to_an_hour(limiter: Limiter) -> None:
     assert take(limiter, 1, Window(100, 60)).next_in_seconds == 3600
 
 
-def test_usage_reports_each_window_and_takes_nothing(limiter: Limiter, clock: Clock) -> None:
+def test_usage_reports_each_window_and_takes_nothing(limiter: Limiter, clock: Microseconds) -> None:
     windows = [Window(100, 60), Window(20, 10)]
     take(limiter, 8, *windows)
     clock.advance(11)
@@ -287,7 +287,7 @@ def test_a_flushed_or_restarted_redis_only_forgets_the_log(limiter: Limiter, cli
     assert take(limiter, 5, Window(5, 10)).granted == 5
 
 
-def test_logs_are_bounded_and_lapse(limiter: Limiter, client: redis.Redis, clock: Clock) -> None:
+def test_logs_are_bounded_and_lapse(limiter: Limiter, client: redis.Redis, clock: Microseconds) -> None:
     windows = (Window(10, 1), Window(50, 60))
     for _ in range(400):
         take(limiter, 10, *windows)
@@ -319,7 +319,7 @@ def test_a_full_redis_still_counts(server: RedisServer) -> None:
         assert take(limiter, 5, Window(5, 10)).granted == 0
 
 
-def test_no_window_of_a_long_run_holds_more_than_its_permits(limiter: Limiter, clock: Clock) -> None:
+def test_no_window_of_a_long_run_holds_more_than_its_permits(limiter: Limiter, clock: Microseconds) -> None:
     """Over a long run every 21st permit is at least a whole window after the first of the 21."""
     stamps: list[int] = []
     window = Window(20, 10)

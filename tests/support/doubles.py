@@ -1,5 +1,7 @@
 """What stands in for the outside in tests: the doorbell, the rate limit, the clock, the command line."""
 
+import csv
+import io
 import json
 import logging
 from collections.abc import Callable
@@ -128,6 +130,10 @@ class Line:
         """Run it with `--json`; return what it prints, parsed."""
         parsed: dict[str, Any] = json.loads(self.ok(*arguments, "--json", stdin=stdin))
         return parsed
+
+    def csv(self, *arguments: str) -> list[dict[str, str]]:
+        """Run it with `--csv`; return the rows that it prints."""
+        return list(csv.DictReader(io.StringIO(self.ok(*arguments, "--csv"))))
 
 
 def logged(caplog: pytest.LogCaptureFixture, event: str) -> list[dict[str, Any]]:

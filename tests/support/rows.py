@@ -2,9 +2,10 @@
 
 import json
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+import uuid_utils.compat
 from sqlalchemy import text
 
 from dispatcher.store.database import Database
@@ -13,11 +14,48 @@ ADA = "+12025550101"
 BOB = "+12025550102"
 
 
-class Rows:
-    """Makes rows in one database and reads them back."""
+class Store:
+    """One database, by statements of the test's own."""
 
     def __init__(self, database: Database) -> None:
         self.database = database
+
+    def run(self, statement: str, **values: Any) -> None:
+        """Execute and commit."""
+        with self.database.transaction() as connection:
+            connection.execute(text(statement), values)
+
+    def rows(self, statement: str, **values: Any) -> Sequence[Any]:
+        """Return the rows of a query."""
+        with self.database.autocommit() as connection:
+            return connection.execute(text(statement), values).all()
+
+    def one(self, statement: str, **values: Any) -> Any:
+        """Return the only row of a query."""
+        (row,) = self.rows(statement, **values)
+        return row
+
+    def insert_lead(self, expressions: Mapping[str, str], **columns: Any) -> uuid.UUID:
+        """Insert a lead of the default account in campaign 42; `expressions` are columns by SQL. Return its id."""
+        values: dict[str, Any] = {
+            "id": uuid_utils.compat.uuid7(),
+            "account": "default",
+            "campaign_id": 42,
+            "state": "pending",
+            "variables": json.dumps({"customer_name": "Ada"}),
+            "payload_hash": "hash",
+            **columns,
+        }
+        others = {name: expression for name, expression in expressions.items() if name not in values}
+        names = ", ".join([*values, *others])
+        places = ", ".join([*(f":{name}" for name in values), *others.values()])
+        self.run(f"INSERT INTO dispatcher.leads ({names}) VALUES ({places})", **values)
+        lead_id: uuid.UUID = values["id"]
+        return lead_id
+
+
+class Rows(Store):
+    """Makes rows in one database and reads them back."""
 
     def lead(
         self,
@@ -31,31 +69,21 @@ class Rows:
         **columns: Any,
     ) -> uuid.UUID:
         """A lead, with a lease where its state asks for one."""
-        lead_id = uuid.uuid4()
-        values: dict[str, Any] = {
-            "id": lead_id,
-            "account": "default",
-            "campaign_id": campaign_id,
-            "phone_number": phone,
-            "variables": json.dumps({"customer_name": "Ada Lovelace"}),
-            "allow_dupplicate": allow_dupplicate,
-            "state": state,
-            "failure_class": failure_class,
-            "attempt_id": attempt_id,
-            "payload_hash": "hash",
-            **columns,
-        }
         expressions = {"due_at": "now()"}
         if state == "sending":
             expressions["lease_until"] = "now() + interval '90 s'"
         if state in {"accepted", "duplicate", "failed", "cancelled"}:
             expressions["finished_at"] = "now()"
-        for name in values:
-            expressions.pop(name, None)
-        names = ", ".join([*values, *expressions])
-        places = ", ".join([*(f":{name}" for name in values), *expressions.values()])
-        self.run(f"INSERT INTO dispatcher.leads ({names}) VALUES ({places})", **values)
-        return lead_id
+        return self.insert_lead(
+            expressions,
+            phone_number=phone,
+            campaign_id=campaign_id,
+            state=state,
+            failure_class=failure_class,
+            allow_dupplicate=allow_dupplicate,
+            attempt_id=attempt_id,
+            **{"variables": json.dumps({"customer_name": "Ada Lovelace"}), **columns},
+        )
 
     def attempt(
         self,
@@ -133,16 +161,6 @@ class Rows:
         lead_id = self.failed("outcome_unknown", attempt_id=attempt_id, **columns)
         self.attempt(lead_id, attempt_id, outcome="unknown", evidence=evidence, minutes_ago=90)
         return lead_id
-
-    def run(self, statement: str, **values: Any) -> None:
-        """One statement of the test's own."""
-        with self.database.transaction() as connection:
-            connection.execute(text(statement), values)
-
-    def one(self, statement: str, **values: Any) -> Any:
-        """The only row of a query."""
-        with self.database.autocommit() as connection:
-            return connection.execute(text(statement), values).one()
 
     def of(self, lead_id: uuid.UUID) -> Any:
         """The row of a lead."""
