@@ -1,25 +1,23 @@
 """The dispatcher broken on purpose, one promise at a time: the model must notice each, or it proves nothing."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 from types import MappingProxyType
-from typing import Final
+from typing import Any, Final
 
-from dispatcher.decisions import verdict
+from dispatcher.decisions import verdict, window
 from dispatcher.decisions.gate import CHANNELS_BEFORE_ACCOUNT, Neighbours
 from dispatcher.decisions.outcome import Reason
 from dispatcher.decisions.states import State
 from dispatcher.decisions.verdict import Circumstances, Decision, Doubt, Judgement, LookUp, Verdict
+from dispatcher.decisions.window import Proof
 from tests.model.simulation import SOUND, Sabotage
 
 
 def _possible_is_absent(doubt: Doubt, page: object, bound: frozenset[int]) -> Judgement:
     judgement = verdict.judge(doubt, page, bound)  # type: ignore[arg-type]
     return Judgement(Verdict.ABSENT) if judgement.verdict is Verdict.POSSIBLE else judgement
-
-
-def _without_control(now_look: LookUp, earlier: list[LookUp], case: Circumstances) -> Decision:
-    return verdict.decide(replace(now_look, control=True, control_reference=True), earlier, case)
 
 
 def _yes_is_forgotten(now_look: LookUp, earlier: list[LookUp], case: Circumstances) -> Decision:
@@ -34,14 +32,25 @@ def _three_channels_are_the_account(_reason: Reason, neighbours: Neighbours) -> 
     return neighbours.closed_alike >= CHANNELS_BEFORE_ACCOUNT
 
 
+def _believed(*_: object) -> Proof:
+    return Proof(proven=True, by_reference=True)
+
+
+def _whatever_it_shows(*told: Any) -> Proof:
+    proof = window.prove(*told)
+    return replace(proof, proven=True, possible=None) if proof.possible is not None else proof
+
+
 SABOTAGES: Final[Mapping[str, Sabotage]] = MappingProxyType(
     {
         "no open-attempt indexes and no fence": replace(SOUND, one_open=False, fenced=False),
         "500 is safe": replace(SOUND, safe_statuses=frozenset({500})),
         "a lease end is pending": replace(SOUND, lease_ends_in=State.PENDING),
         "no settle time": replace(SOUND, settle=0.0),
-        "a possible row is absence": replace(SOUND, judge=_possible_is_absent),
-        "no control": replace(SOUND, decide=_without_control),
+        "a possible row is absence": replace(SOUND, judge=_possible_is_absent, prove=_whatever_it_shows),
+        "any list is believed": replace(SOUND, prove=_believed),
+        "a proof is good for ever": replace(SOUND, proof_for=math.inf),
+        "a lead in doubt is corrected": replace(SOUND, edit_in_doubt=True),
         "a yes without an id is unknown": replace(SOUND, decide=_yes_is_forgotten),
         "account closed by three channels": replace(SOUND, is_of_account=_three_channels_are_the_account),
         "resent again and again": replace(SOUND, decide=_resent_for_ever),

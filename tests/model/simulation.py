@@ -4,13 +4,14 @@ The decisions are the real ones: `classify`, `after_attempt`, the gates, `judge`
 and the clock are stand-ins.
 """
 
+import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from random import Random
 
 from dispatcher.config.settings import Settings
-from dispatcher.decisions import gate, verdict
+from dispatcher.decisions import gate, verdict, window
 from dispatcher.decisions.gate import Gate, GateLimits, GateState
 from dispatcher.decisions.hints import rate_hints
 from dispatcher.decisions.outcome import Kind, Outcome, Reason, Rules, Sent, classify
@@ -18,6 +19,7 @@ from dispatcher.decisions.policy import Budget, Past, Standing, after_attempt
 from dispatcher.decisions.reply import Reply, WireFault
 from dispatcher.decisions.states import FailureClass, State
 from dispatcher.decisions.verdict import Circumstances, Decision, Doubt, Judgement, LookUp, OnUnknown, Step, Verdict
+from dispatcher.decisions.window import Proof
 from tests.model.store import Attempt, Broken, Lead, Store
 from tests.model.voicery import CAMPAIGN, Post, Trouble, Voicery
 
@@ -29,6 +31,7 @@ PARK = 5.0
 UNKNOWN_FOR = 120.0
 HOLD = 12.0
 CONCURRENCY = 3
+PROOF_FOR = 40.0
 EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
 LIMITS = GateLimits(wait_seconds=2.0, wait_max_seconds=16.0, outage_after=5, rejecting_after=10)
 BUDGET = Budget(max_attempts=4, retry_for_seconds=200.0, backoff_base_seconds=1.0, backoff_max_seconds=8.0)
@@ -48,9 +51,12 @@ class Sabotage:
     safe_statuses: frozenset[int] = frozenset()
     lease_ends_in: State = State.UNKNOWN
     settle: float = SETTLE
+    proof_for: float = PROOF_FOR
+    edit_in_doubt: bool = False
     judge: Callable[[Doubt, object, frozenset[int]], Judgement] | None = None
     decide: Callable[..., Decision] | None = None
     is_of_account: Callable[[Reason, gate.Neighbours], bool] = gate.is_of_account
+    prove: Callable[..., Proof] | None = None
 
 
 SOUND = Sabotage()
@@ -108,7 +114,7 @@ class Simulation:
         self.sabotage = sabotage
         self.steps = steps
         self.now = 0.0
-        self.store = Store(one_open=sabotage.one_open, fenced=sabotage.fenced)
+        self.store = Store(one_open=sabotage.one_open, fenced=sabotage.fenced, proof_for=sabotage.proof_for)
         self.voicery = Voicery(self.dice, SETTLE)
         self.workers = [Worker() for _ in range(self.dice.randint(1, 3))]
         self.looks: list[Look] = []
@@ -145,6 +151,7 @@ class Simulation:
             self.fail_database,
             self.operate,
             self.fail_neighbour,
+            self.bear_fruit,
         )
         choose = self.dice.choice
         for _step in range(self.steps):
@@ -156,12 +163,21 @@ class Simulation:
 
     def heal(self) -> None:
         """No more faults: every lead must end within a bound."""
-        self.trouble, self.voicery.listing, self.database_up = 0.0, True, True
+        self.trouble, self.voicery.listing, self.database_up, self.voicery.lie = 0.0, True, True, ""
         for worker in self.workers:
             worker.frozen = False
         for round_ in range(900):
             self.voicery.advance(self.now)
-            for act in (self.sweep, self.probe, self.claim, self.send, self.receive, self.ask, self.decide):
+            for act in (
+                self.bear_fruit,
+                self.sweep,
+                self.probe,
+                self.claim,
+                self.send,
+                self.receive,
+                self.ask,
+                self.decide,
+            ):
                 act()
             self.check()
             over = not any(lead.state in (State.PENDING, State.SENDING, State.UNKNOWN) for lead in self.store.leads)
@@ -180,9 +196,12 @@ class Simulation:
         self.voicery.advance(self.now)
 
     def submit(self) -> None:
+        if len(self.store.leads) < 24 and self.dice.random() < 0.4:  # ordinary traffic, without which nothing is proven
+            self.submit_control()
+            return
         phone, flag = self.dice.choice(self.persons), self.dice.random() < 0.5
         live = any(lead.phone == phone and not lead.allow_dupplicate and _is_live(lead) for lead in self.store.leads)
-        if len(self.store.leads) < 12 and (flag or not live):
+        if len(self.store.leads) < 18 and (flag or not live):
             self.store.leads.append(Lead(len(self.store.leads) + 1, phone, flag, due_at=self.now))
 
     def submit_control(self) -> None:
@@ -270,7 +289,7 @@ class Simulation:
         attempt = lead.attempt
         assert attempt is not None
         look = Look(lead, attempt, self.now)
-        page = self.voicery.page(self.now, lead.phone)
+        page = self.voicery.page(self.now, attempt.phone)
         bound = frozenset(
             other.voicery_lead_id
             for other in self.store.leads
@@ -278,15 +297,18 @@ class Simulation:
         )
         doubt = Doubt(
             CAMPAIGN,
-            lead.phone,
+            attempt.phone,
             self._variables(lead),
             None if self.watermark_off else self._watermark(lead),
-            ("ref", str(lead.id)) if self.reference else None,
+            ("ref", _reference(lead)) if self.reference else None,
         )
         judge = self.sabotage.judge or verdict.judge
         look.judgement = judge(doubt, page, bound)  # type: ignore[arg-type]
         if look.judgement.verdict is Verdict.ABSENT:
-            look.control, look.control_reference = self._control(attempt)
+            proof = self._prove(lead, attempt, doubt)
+            look.control, look.control_reference = proof.proven, proof.by_reference
+            if proof.possible is not None:
+                look.judgement = Judgement(Verdict.POSSIBLE, proof.possible)
         self.looks.append(look)
 
     def decide(self) -> None:
@@ -307,6 +329,8 @@ class Simulation:
             settle_seconds=self.sabotage.settle,
             unknown_for_seconds=UNKNOWN_FOR,
             reference_sent=self.reference,
+            granted=attempt.granted,
+            looked_since=None if attempt.reopened_at is None else _moment(attempt.reopened_at),
         )
         decision = (self.sabotage.decide or verdict.decide)(seen, attempt.look_ups, case)
         attempt.look_ups.append(seen)
@@ -327,10 +351,15 @@ class Simulation:
             return
         match decision.step:
             case Step.RESEND:
-                if lead.resends:
+                if lead.resends and attempt.granted is None:
                     raise Broken(f"lead {lead.id} would be resent a second time by itself")
                 lead.move(State.PENDING)
-                lead.resends, lead.due_at, attempt.finished_at = 1, self.now, self.now
+                lead.resends = lead.resends if attempt.granted else 1
+                lead.proven_at = _asked_at(attempt) if decision.proof else None
+                backlog = self.dice.choice(
+                    (0.0, 0.0, PROOF_FOR * 1.5)
+                )  # or a pause: it waits longer than its proof holds
+                lead.due_at, attempt.finished_at = self.now + backlog, self.now
             case Step.DUPLICATE:
                 lead.move(State.DUPLICATE)
                 lead.finished_at = attempt.finished_at = self.now
@@ -370,10 +399,30 @@ class Simulation:
         if not lead.allow_dupplicate and any(not other.allow_dupplicate and _is_live(other) for other in live):
             return
         doubtful = [past for past in lead.history if past.outcome in IN_DOUBT and not self._is_cleared(lead, past)]
+        if self.dice.random() < 0.3:
+            self._edit(lead, doubtful)
+            return
         if doubtful:
             if self.dice.random() < 0.9:
                 return
             lead.overruled = True
+        self._replay(lead)
+
+    def _edit(self, lead: Lead, doubtful: list[Attempt]) -> None:
+        """A person corrects the number and replays: refused where it would leave a doubt behind."""
+        if doubtful and not self.sabotage.edit_in_doubt:
+            return
+        phone = self.dice.choice(self.persons)
+        if lead.allow_dupplicate or not any(
+            other.phone == phone and not other.allow_dupplicate and _is_live(other) for other in self.store.leads
+        ):
+            lead.phone = phone
+            self._replay(lead)
+
+    def _replay(self, lead: Lead) -> None:
+        proofs = [_asked_at(past) for past in lead.history if past.outcome in IN_DOUBT and past.proof]
+        lead.proven_at = None if lead.overruled or not proofs else min(proofs)
+        lead.replayed = True
         lead.move(State.PENDING)
         lead.failure_class, lead.attempts, lead.first_attempt_at = None, 0, None
         lead.due_at, lead.finished_at = self.now, None
@@ -382,33 +431,60 @@ class Simulation:
         fresh = bool(past.look_ups) and _moment(self.now) - past.look_ups[-1].at < timedelta(minutes=10)
         return past.proof and (past is not lead.attempt or fresh)
 
+    def bear_fruit(self) -> None:
+        """A POST has its effect long after it was proven to have none: what waited must be looked up before it goes."""
+        waits = [
+            lead
+            for lead in self.store.leads
+            if lead.state is State.PENDING
+            and lead.proven_at is not None
+            and (self.now - lead.proven_at >= PROOF_FOR or self.store.moved_at > lead.proven_at)
+            and not self.voicery.holds(lead.id)
+        ]
+        for lead in waits[:1] if self.dice.random() < 0.5 else []:
+            past = next(one for one in lead.history if one.outcome in IN_DOUBT)
+            ended = past.ended_at if past.ended_at is not None else past.started_at
+            self.voicery.bear(Post(lead.id, past.phone, self._variables(lead), lead.allow_dupplicate), ended)
+
     # Parts ------------------------------------------------------------------------------------------------------------
 
     def _variables(self, lead: Lead) -> dict[str, object]:
         variables: dict[str, object] = {"customer_name": f"Person {lead.id}"}
-        return variables | {"ref": str(lead.id)} if self.reference else variables
+        return variables | {"ref": _reference(lead)} if self.reference else variables
 
     def _watermark(self, lead: Lead) -> int:
         return min(past.watermark for past in lead.history if past is lead.attempt or past.outcome in IN_DOUBT)
 
-    def _control(self, attempt: Attempt) -> tuple[bool, bool]:
+    def _prove(self, lead: Lead, attempt: Attempt, doubt: Doubt) -> Proof:
+        """What a window proves, read and judged by the real decisions."""
+        ours = [self._ours(other) for other in self.store.leads if other.state is State.ACCEPTED and other.attempt]
+        started = min(past.started_at for past in lead.history if past is attempt or past.outcome in IN_DOUBT)
+        early = window.before(
+            _moment(started), [one for one in ours if one.voicery_lead_id <= self._watermark(lead)], None
+        )
+        if early is None:
+            return Proof()
+        reading = window.Pass(CAMPAIGN, early.voicery_lead_id)
+        while not reading.over:
+            reading.add(self.voicery.window(self.now, reading.page, reading.per_page))
         ended = attempt.ended_at if attempt.ended_at is not None else attempt.started_at
-        for after in (ended + self.sabotage.settle, ended):
-            known = [
-                lead
-                for lead in self.store.leads
-                if lead.state is State.ACCEPTED
-                and lead.attempt is not None
-                and (lead.finished_at or 0) > after
-                and lead.attempt.started_at > after
-            ]
-            if known:
-                control = min(known, key=lambda lead: lead.finished_at or 0)
-                page = self.voicery.page(self.now, control.phone)
-                rows = [row for row in page.rows if row.voicery_lead_id == control.voicery_lead_id] if page else []
-                carries = bool(rows) and (rows[0].variables or {}).get("ref") == str(control.id)
-                return bool(rows), carries
-        return False, False
+        attempted = window.Attempted(doubt, _moment(started), _moment(ended))
+        known = [one for one in ours if one.voicery_lead_id >= early.voicery_lead_id]
+        bound = frozenset(one.voicery_lead_id for one in ours)
+        return (self.sabotage.prove or window.prove)(attempted, reading.window(), known, bound, None)
+
+    def _ours(self, lead: Lead) -> window.Ours:
+        assert lead.attempt is not None
+        return window.Ours(
+            uuid.UUID(int=lead.id),
+            lead.voicery_lead_id or 0,
+            CAMPAIGN,
+            lead.attempt.phone,
+            _moment(lead.attempt.started_at),
+            _moment(lead.finished_at or 0),
+            lead.attempt.watermark,
+            reference="ref" if self.reference else None,
+        )
 
     def fail_neighbour(self) -> None:
         """A lead of another campaign of the account is answered with 404, or hangs up."""
@@ -461,6 +537,8 @@ class Simulation:
 
     def _keep(self, changed: Gate) -> None:
         before = self.store.account if changed.campaign_id is None else self.store.channel
+        if changed.state is not before.state:
+            self.store.moved_at = self.now
         if changed.campaign_id is None:
             self.store.account = changed
         else:
@@ -472,7 +550,7 @@ class Simulation:
 
     def check(self) -> None:
         """After every step."""
-        persons = [attempt.lead.phone for attempt in self.store.open_attempts()]
+        persons = [attempt.phone for attempt in self.store.open_attempts()]
         if len(persons) != len(set(persons)):
             raise Broken("I3: two attempts of one person are open at once")
         for lead in self.store.leads:
@@ -512,6 +590,14 @@ class Simulation:
         held = [lead.voicery_lead_id for lead in self.store.leads if lead.voicery_lead_id is not None]
         if len(held) != len(set(held)):
             raise Broken("I5: one lead of Voicery stands for two of ours")
+
+
+def _reference(lead: Lead) -> str:
+    return str(uuid.UUID(int=lead.id))
+
+
+def _asked_at(attempt: Attempt) -> float:
+    return (attempt.look_ups[-1].at - EPOCH).total_seconds()
 
 
 def _moment(at: float) -> datetime:

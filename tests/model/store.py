@@ -1,5 +1,6 @@
 """The store in memory: the same fences as the statements of `dispatcher.store`, over plain objects."""
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -16,12 +17,15 @@ class Broken(AssertionError):
 
 @dataclass(slots=True)
 class Attempt:
-    """A row of `lead_attempts`."""
+    """A row of `lead_attempts`. `phone`: as it was sent. `granted`: its resend waits only for a fresh proof."""
 
     id: int
     lead: "Lead"
     watermark: int
     started_at: float
+    phone: str = ""
+    granted: str | None = None
+    reopened_at: float | None = None
     ended_at: float | None = None
     finished_at: float | None = None
     outcome: Kind | None = None
@@ -48,6 +52,8 @@ class Lead:
     voicery_lead_id: int | None = None
     finished_at: float | None = None
     overruled: bool = False
+    proven_at: float | None = None
+    replayed: bool = False
 
     def move(self, entering: State) -> None:
         if not may_move(self.state, entering):
@@ -57,10 +63,15 @@ class Lead:
 
 @dataclass(slots=True)
 class Store:
-    """`one_open`: the unique indexes on open attempts. `fenced`: whether a result must be of the present attempt."""
+    """`one_open`: the unique indexes on open attempts. `fenced`: whether a result must be of the present attempt.
+
+    `proof_for`: how long a proof allows a POST; for ever if infinite. `moved_at`: when a gate moved.
+    """
 
     one_open: bool = True
     fenced: bool = True
+    proof_for: float = 40.0
+    moved_at: float = -1.0
     leads: list[Lead] = field(default_factory=list)
     attempts: int = 0
     account: Gate = field(default_factory=lambda: Gate("default", None))
@@ -74,19 +85,36 @@ class Store:
                 if attempt.finished_at is None:
                     yield attempt
 
+    def is_stale(self, lead: Lead, now: float) -> bool:
+        """Whether the proof on whose word a lead may be sent again no longer holds."""
+        if lead.proven_at is None or self.proof_for == math.inf:
+            return False
+        return now - lead.proven_at >= self.proof_for or self.moved_at > lead.proven_at
+
+    def _doubt_again(self, lead: Lead, now: float) -> None:
+        past = [one for one in lead.history if one.outcome in (Kind.UNKNOWN, Kind.CREATED_ID_UNKNOWN)][-1]
+        if past.phone in {attempt.phone for attempt in self.open_attempts()}:
+            return
+        lead.move(State.UNKNOWN)
+        lead.attempt, lead.due_at = past, now
+        past.finished_at, past.granted, past.reopened_at = None, "person" if lead.replayed else "policy", now
+
     def claim(self, now: float, most: int, lease: float, park: float) -> list[Attempt]:
         """Open attempts for due leads; park those behind an open lead of the same person."""
         due = sorted((one for one in self.leads if one.state is State.PENDING and one.due_at <= now), key=_due)[:most]
-        busy = {attempt.lead.phone for attempt in self.open_attempts()}
+        busy = {attempt.phone for attempt in self.open_attempts()}
         mark = max((lead.voicery_lead_id or 0 for lead in self.leads), default=0)
         opened = []
         for lead in due:
-            if self.one_open and lead.phone in busy:
+            stale = self.is_stale(lead, now)
+            if stale or (self.one_open and lead.phone in busy):
                 lead.due_at = now + park
+                if stale:
+                    self._doubt_again(lead, now)
                 continue
             busy.add(lead.phone)
             self.attempts += 1
-            attempt = Attempt(self.attempts, lead, mark, now)
+            attempt = Attempt(self.attempts, lead, mark, now, lead.phone)
             lead.move(State.SENDING)
             lead.attempts += 1
             lead.attempt = attempt

@@ -16,6 +16,10 @@ from dispatcher.decisions.reply import BodyFault, Reply, WireFault
 CAMPAIGN = 42
 
 
+LIES = ("cut", "form", "frozen", "no counts", "doubled")
+"""What the list may do beside being late: each hides a lead or shows it so that it is not recognised."""
+
+
 class Trouble(StrEnum):
     """What befalls one POST."""
 
@@ -69,6 +73,8 @@ class Voicery:
         late = dice.random() < 0.5
         self.latest = settle * 0.95 if late else 0.0
         self.lag = dice.uniform(0, settle if late else 20 * settle) if dice.random() < 0.5 else 0.0
+        self.lie = dice.choice(("", "", "", "", *LIES))
+        self.frozen_at = dice.uniform(0, 60)
         self._dice = dice
         self.coming: list[tuple[float, Post]] = []
         self._next_id = 1000
@@ -138,8 +144,32 @@ class Voicery:
         """What the list shows of a number; None if it cannot be had."""
         if not self.listing:
             return None
-        shown = [row for row in self.rows if row.post.phone == phone and row.at <= now - self.lag]
-        return Page(tuple(map(self._listed, shown)), complete=True, last_page=1)
+        shown = [] if self.lie == "form" else [row for row in self._shown(now) if row.post.phone == phone]
+        return self._page(shown, shown, 100)
+
+    def window(self, now: float, page: int, per_page: int) -> Page | None:
+        """One page of the campaign's list, the newest lead first; None if it cannot be had."""
+        if not self.listing:
+            return None
+        shown = self._shown(now)
+        return self._page(shown[(page - 1) * per_page : page * per_page], shown, per_page)
+
+    def bear(self, post: Post, at: float) -> None:
+        """A POST that was thought to be without effect has one after all."""
+        self._create(post, at)
+
+    def _shown(self, now: float) -> list[Row]:
+        until = min(now - self.lag, self.frozen_at) if self.lie == "frozen" else now - self.lag
+        shown = sorted((row for row in self.rows if row.at <= until), key=lambda row: -row.id)
+        return shown[:2] if self.lie == "cut" else shown
+
+    def _page(self, rows: list[Row], of: list[Row], per_page: int) -> Page:
+        listed = tuple(map(self._listed, rows))
+        if self.lie == "doubled":
+            listed = tuple(one for one in listed for _ in range(2))
+        total = None if self.lie == "no counts" else len(of) * (2 if self.lie == "doubled" else 1)
+        complete = self.lie not in ("no counts", "doubled")
+        return Page(listed, complete=complete, last_page=1, total=total, per_page=per_page)
 
     def _create(self, post: Post, at: float) -> Row:
         row = Row(self._next_id, post, at)
@@ -151,4 +181,5 @@ class Voicery:
         variables = dict(row.post.variables)
         if not self.echoes:
             variables.pop("ref", None)
-        return ListedLead(row.id, CAMPAIGN, row.post.phone, "created", variables)
+        number = "0" + row.post.phone[2:] if self.lie == "form" else row.post.phone
+        return ListedLead(row.id, CAMPAIGN, number, "created", variables)
