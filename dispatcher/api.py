@@ -11,8 +11,6 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, Unpack
 from uuid import UUID
 
-from sqlalchemy import Connection
-
 from dispatcher.config.account import whoami
 from dispatcher.config.settings import Settings
 from dispatcher.errors import LeadNotFound
@@ -27,10 +25,9 @@ from dispatcher.store.database import Database
 from dispatcher.wiring import Services, worker_name
 
 if TYPE_CHECKING:
-    from sqlalchemy.orm import Session
-
     from dispatcher.importing.importer import Importer
     from dispatcher.intake.bulk import Bulk
+    from dispatcher.intake.joining import Caller
     from dispatcher.lead.candidate import Item
     from dispatcher.lookup.lookup import Finding
     from dispatcher.operator.campaigns import Campaigns
@@ -89,7 +86,7 @@ class Dispatcher:
         priority: int = 0,
         not_before: datetime | timedelta | None = None,
         expires_at: datetime | timedelta | None = None,
-        session: "Session | Connection | None" = None,
+        session: "Caller | None" = None,
     ) -> Submission:
         """Store a lead durably; a worker delivers it. Returns after the commit, or raises and stores nothing.
 
@@ -105,9 +102,12 @@ class Dispatcher:
             priority: 0 to 9; a higher one is delivered first within its campaign.
             not_before: earliest delivery, an aware datetime or a timedelta from the database's now.
             expires_at: latest delivery, in the same form; afterwards the lead fails as `expired`.
-            session: a SQLAlchemy `Session` or `Connection` whose transaction to join: the lead is stored if you commit.
-                It is stored in a savepoint, and the call may wait for another uncommitted lead of the same number.
-                Workers are woken after the commit of a `Session`; after that of a `Connection` a sweep finds the lead
+            session: whose transaction to join: the lead is stored if you commit. A SQLAlchemy `Session`,
+                `scoped_session` or `Connection`, or a connection of psycopg 3. From an `AsyncSession`:
+                `await session.run_sync(lambda sync: dispatcher.submit(lead, session=sync))`. The lead is stored in a
+                savepoint, and the call may wait for another uncommitted lead of the same number; a serialization
+                failure or a deadlock is raised as SQLAlchemy or psycopg raises it, for you to repeat your transaction.
+                Workers are woken after the commit of a session; after that of a connection a sweep finds the lead
                 within about a second.
 
         Returns:
@@ -147,7 +147,7 @@ class Dispatcher:
         *,
         account: str = DEFAULT_ACCOUNT,
         batch_id: UUID | str | None = None,
-        session: "Session | Connection | None" = None,
+        session: "Caller | None" = None,
     ) -> BatchResult:
         """Store many leads durably, committed in chunks of 2000. The rules are those of `submit`, in the items' order.
 

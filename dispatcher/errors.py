@@ -68,10 +68,14 @@ class NotAllowed(DispatcherError):
 
 
 class StoreUnavailable(DispatcherError):
-    """Postgres could not confirm the write; `submit(lead, id=error.lead_id)` repeats it safely."""
+    """Postgres could not confirm the write; `submit(lead, id=error.lead_id)` repeats it safely.
+
+    connection_lost   the connection ended, or leads to a server that is out of service: another may do
+    """
 
     def __init__(self, message: str, lead_id: UUID | None = None) -> None:
         self.lead_id = lead_id
+        self.connection_lost = False
         super().__init__(message)
 
 

@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Final
 
@@ -11,7 +11,7 @@ from sqlalchemy import Connection
 
 from dispatcher import moments
 from dispatcher.broker.connection import connect, refuse_cluster
-from dispatcher.cli import screen
+from dispatcher.cli import doctor_rights, screen
 from dispatcher.cli.doctor import Check, Verdict
 from dispatcher.config.account import pinned_url
 from dispatcher.config.agreement import drift
@@ -24,9 +24,10 @@ from dispatcher.operator import health
 from dispatcher.operator.health import WITHIN_SECONDS, Heartbeat
 from dispatcher.operator.leads import Reads
 from dispatcher.operator.overview import Overview
-from dispatcher.store import accounts, migration, postgres
-from dispatcher.store.database import Database, StatementRefused
+from dispatcher.store import accounts, migration, postgres, sessions
+from dispatcher.store.database import Database
 from dispatcher.store.postgres import Limits, LongTransaction, Session, TableSize
+from dispatcher.store.trouble import StatementRefused
 
 OLDEST_POSTGRES: Final = 140_000
 OLDEST_REDIS: Final = (6, 2)
@@ -71,7 +72,11 @@ def _postgres(settings: Settings) -> Iterator[Check]:
         with database.transaction() as connection:
             yield from _server(connection)
             with database.autocommit() as plain:  # a transaction would have set more
+                yield from judge_settings(sessions.seen_by(plain), pooler=settings.pooler)
                 yield from judge_session(postgres.session_settings(plain))
+            yield from doctor_rights.rights(connection)
+            if not doctor_rights.may_read(connection):
+                return
             migration.check(connection)
             yield Check("Schema", Verdict.GOOD, f"at revision {migration.head()}")
             yield from _pinned_urls(settings, connection)
@@ -83,16 +88,18 @@ def _postgres(settings: Settings) -> Iterator[Check]:
     except SchemaOutOfDate as error:
         yield Check("Schema", Verdict.BAD, str(error), error.remedy)
     except (DispatcherError, StatementRefused) as error:
-        advice = "Is DATABASE_URL right, and does the server run?"
+        found, _, advice = str(error).partition("; ")
+        if not advice or "doctor" in advice:  # which is running
+            found, advice = str(error), "Is DATABASE_URL right, and does the server run?"
         if not settings.pooler and _answers_as_pooler(settings):
             advice = "Set DISPATCHER_POOLER=true: DATABASE_URL leads to a proxy that takes no options of a session."
-        yield Check("Postgres", Verdict.BAD, str(error), advice)
+        yield Check("Postgres", Verdict.BAD, found, advice[:1].upper() + advice[1:])
     finally:
         database.close()
 
 
 def _open(settings: Settings, *, pooler: bool) -> Database:
-    return Database(settings.require_database_url(), name="dispatcher-doctor", pool_size=1, pooler=pooler)
+    return Database(settings.require_database_url(), name="dispatcher-doctor", pool_size=1, pooler=pooler, strict=False)
 
 
 def _answers_as_pooler(settings: Settings) -> bool:
@@ -111,8 +118,9 @@ def _server(connection: Connection) -> Iterator[Check]:
     asked = postgres.read(connection)
     if asked.number < OLDEST_POSTGRES:
         yield Check("Postgres", Verdict.BAD, f"version {asked.version}", "Use Postgres 14 or newer.")
-    elif asked.standby:
-        yield Check("Postgres", Verdict.BAD, "this is a read-only standby", "Name the primary in DATABASE_URL.")
+    elif asked.read_only:
+        found = "this server takes no writes: it is a standby, or was taken out of service"
+        yield Check("Postgres", Verdict.BAD, found, "Name the primary in DATABASE_URL.")
     else:
         yield Check("Postgres", Verdict.GOOD, f"version {asked.version}")
     if asked.fsync and asked.full_page_writes:
@@ -127,6 +135,14 @@ def _server(connection: Connection) -> Iterator[Check]:
         yield Check("Clock", Verdict.DOUBTFUL, found, "Schedules follow the database's clock; set both by NTP.")
     else:
         yield Check("Clock", Verdict.GOOD, f"within {moments.span(CLOCK_SKEW_SECONDS)} of the database's")
+
+
+def judge_settings(seen: Mapping[str, str], *, pooler: bool) -> Iterator[Check]:
+    """Yield a check for each setting of the session that breaks a guarantee."""
+    for fault in sessions.faults(seen):
+        if fault.name != "synchronous_commit":  # `judge_session` says what it costs
+            found, _, advice = fault.sentence(pooler=pooler).partition("; ")
+            yield Check("Session", Verdict.BAD, found, advice)
 
 
 def judge_session(seen: Session) -> Iterator[Check]:

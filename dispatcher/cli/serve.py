@@ -76,7 +76,8 @@ def health(
     settings = Settings.from_environment()
     database = Database(settings.require_database_url(), name="dispatcher-health", pool_size=1, pooler=settings.pooler)
     try:
-        found = probe(database, within_seconds=within, host=socket.gethostname() if here else None)
+        host = socket.gethostname() if here else None
+        found = probe(database, within_seconds=within, host=host, rate_limit=settings.rate_limit)
     finally:
         database.close()
     if json:
@@ -109,7 +110,7 @@ def metrics(
     settings.require_database_url()
     configure_from(settings)
     services = Services(settings, name="dispatcher-metrics")
-    pages = Pages(scrape(services).text, lambda: probe(services.database))
+    pages = Pages(scrape(services).text, lambda: probe(services.database, rate_limit=settings.rate_limit))
     with MetricsServer(host, port, pages, settings.metrics_token) as server:
         screen.say(f"Figures at http://{host}:{server.server_port}/metrics")
 

@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import SplitResult, parse_qsl, urlencode, urlsplit
 
+from dispatcher.config.libpq import libpq_address
+
 MAX_LENGTH: Final = 2048
 
 _LABEL: Final = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
@@ -127,20 +129,21 @@ def _address(host: str) -> IPv4Address | IPv6Address | None:
 _SCHEME: Final = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.\-]*)://(?P<rest>.*)", re.DOTALL)
 _POSTGRES: Final = frozenset({"postgres", "postgresql", "postgresql+psycopg"})
 _REDIS: Final = {"redis": "redis", "rediss": "rediss", "unix": "unix", "redis+socket": "unix"}
-_POSTGRES_HOST: Final = re.compile(r"(?:[^@]*@)?(?:\[[^\]/?]+\]|[^\[\]/:?@]*)(?::\d*)?(?:[/?]|$)", re.ASCII)
 _REDIS_PATH: Final = re.compile(r"/?|/\d{1,5}")
 
 
 def normal_database_url(url: str) -> str:
-    """`postgres://…` and `postgresql://…` become `postgresql+psycopg://…`, which names the driver that we install."""
+    """Return `url` with the scheme `postgresql+psycopg`, which names the driver that we install; libpq reads the rest.
+
+    Raises:
+        ValueError: libpq would not connect with it. The message names the parameter and never quotes a value.
+    """
     scheme, rest = _split(url)
     if scheme.startswith("postgresql+") and scheme not in _POSTGRES:
         raise ValueError("names another driver than psycopg 3; write postgresql://")
     if scheme not in _POSTGRES:
         raise ValueError("is not a Postgres address; the dispatcher needs Postgres 14 or newer")
-    if _POSTGRES_HOST.match(rest) is None and "," not in rest:
-        raise ValueError("has no usable host and port; percent-encode / ? # @ : [ ] in the password")
-    return f"postgresql+psycopg://{rest}"
+    return f"postgresql+psycopg://{libpq_address(rest)}"
 
 
 def normal_redis_url(url: str) -> str:

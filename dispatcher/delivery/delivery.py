@@ -95,6 +95,8 @@ KEEP_RESULTS_SECONDS: Final = 600.0
 """So long are results kept and retried while Postgres is away."""
 
 _STORE_RETRY_SECONDS: Final = 0.5
+UNSENT_SECONDS: Final = 5.0
+"""How long a worker that was told to stop goes on trying to give back leads that it has not sent."""
 _TURN_SECONDS: Final = 0.25
 
 
@@ -260,6 +262,9 @@ class DeliveryRun:
             try:
                 self._recorder.turn(finished, ())
             except StoreUnavailable:
+                if self._stopping() and not (self._recorder.keeps_results or self._slots.busy):
+                    # Only claims that were never sent: their leases run out, and a look-up finds nothing.
+                    give_up = min(give_up, self._clock() + UNSENT_SECONDS)
                 if self._clock() >= give_up:
                     self._recorder.abandon()
                     break

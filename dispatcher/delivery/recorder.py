@@ -20,8 +20,9 @@ from dispatcher.failpoint import reach
 from dispatcher.lead.options import Channel
 from dispatcher.logs import events
 from dispatcher.store import accounts
-from dispatcher.store.database import Database, StatementRefused, TryAgain
+from dispatcher.store.database import Database
 from dispatcher.store.statement import Call, together
+from dispatcher.store.trouble import NothingDone, StatementRefused, TryAgain
 
 
 def attempt(finished: Finished, row: Result) -> Callable[[], None]:
@@ -140,6 +141,11 @@ class Recorder:
         """Attempts that are finished and not yet stored, and claims that may or may not have been committed."""
         return len(self._kept) + len(self._unacknowledged)
 
+    @property
+    def keeps_results(self) -> bool:
+        """Whether an answer of Voicery is not stored yet."""
+        return bool(self._kept)
+
     def abandon(self) -> None:
         """Forget what could not be stored: the leases run out, and look-ups find out what happened."""
         for finished in self._kept:
@@ -190,6 +196,8 @@ class Recorder:
             self._record_kept()
         except (TryAgain, StatementRefused):
             return None
+        except NothingDone:
+            raise
         except StoreUnavailable:
             self._unacknowledged = tuple(attempt_ids)
             raise
@@ -235,6 +243,8 @@ class Recorder:
                 # The run ends as if nothing were due, but what is on its way is still recorded.
                 events.error("claim.refused", sqlstate=refusal.sqlstate, constraint=refusal.constraint)
                 return Claim(needs_gates=True)
+            except NothingDone:
+                raise
             except StoreUnavailable:
                 # Whether it was committed is not known: the next turn asks, and nothing is POSTed before.
                 self._unacknowledged = tuple(attempt_ids)

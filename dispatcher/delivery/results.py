@@ -15,9 +15,9 @@ from dispatcher.decisions.reply import CreatedContact
 from dispatcher.decisions.states import FailureClass, State
 from dispatcher.delivery.claims import Claimed
 from dispatcher.store.audit import IncidentKind, open_incident
-from dispatcher.store.database import StatementRefused
 from dispatcher.store.proof import unproven
 from dispatcher.store.statement import Call, HotStatement
+from dispatcher.store.trouble import StatementRefused
 
 
 @dataclass(frozen=True, slots=True)

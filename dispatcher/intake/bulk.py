@@ -9,7 +9,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import BrokenExecutor, Future, ThreadPoolExecutor
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
@@ -23,14 +23,15 @@ from sqlalchemy import Connection
 from dispatcher.broker.doorbell import Bell
 from dispatcher.errors import FieldError, InvalidLead, StoreUnavailable
 from dispatcher.intake import copying
-from dispatcher.intake.submit import Announcement
+from dispatcher.intake.joining import Caller, Joined, theirs
 from dispatcher.intake.validators import Validators
 from dispatcher.lead.candidate import Admission, BatchIds, Candidate, Ids, Rejection, decide, read_items
 from dispatcher.lead.options import BatchResult, Channel, check_account
-from dispatcher.store.database import Database, StatementRefused, TryAgain, translated
+from dispatcher.store.database import Database
+from dispatcher.store.trouble import StatementRefused, TryAgain
 
 if TYPE_CHECKING:
-    from sqlalchemy.orm import Session
+    pass
 
 _TRIES: Final = 5
 _PAUSE_SECONDS: Final = 0.1
@@ -161,7 +162,7 @@ class Bulk:
         *,
         account: str,
         batch_id: UUID | str | None = None,
-        session: "Session | Connection | None" = None,
+        session: Caller | None = None,
     ) -> BatchResult:
         """See `Dispatcher.submit_many` for the contract."""
         batch = batch_id_of(batch_id)
@@ -180,7 +181,7 @@ class Bulk:
         *,
         account: str,
         batch_id: UUID,
-        session: "Session | Connection | None" = None,
+        session: Caller | None = None,
         read: Callable[[Any], Any] | None = None,
         ids: Ids | None = None,
         workers: int = 0,
@@ -238,17 +239,15 @@ class Bulk:
             yield start, taken
             start += len(taken)
 
-    def _joined(
-        self, chunks: Iterable[_Chunk], session: "Session | Connection", account: str, batch_id: UUID
-    ) -> Iterator[ChunkResult]:
-        """Store in the caller's transaction, in savepoints; ring after a `Session` commits."""
-        connection = session if isinstance(session, Connection) else session.connection()
-        store = ChunkStore(account, batch_id, partial(_savepoint, connection), 0, self._clock, self._wait)
+    def _joined(self, chunks: Iterable[_Chunk], session: Caller, account: str, batch_id: UUID) -> Iterator[ChunkResult]:
+        """Store in the caller's transaction, in savepoints; ring when a `Session` has committed."""
+        joined = Joined.of(session)
+        store = ChunkStore(account, batch_id, joined.savepoint, 0, self._clock, self._wait)
         for chunk in chunks:
-            admission = store.store(chunk.candidates)
-            if not isinstance(session, Connection):
-                for campaign_id in admission.campaign_ids:
-                    Announcement.of(session, self._bell).add(Channel(account, campaign_id))
+            with theirs():
+                admission = store.store(chunk.candidates)
+            for campaign_id in admission.campaign_ids:
+                joined.announce(self._bell, Channel(account, campaign_id))
             yield _result(chunk, admission)
 
     def _stored_beside(self, chunks: Iterable[_Chunk], store: ChunkStore) -> Iterator[ChunkResult]:
@@ -308,12 +307,6 @@ def _unbroken(chunks: Iterator[_Chunk], batch_id: UUID) -> Iterator[_Chunk]:
         yield from chunks
     except BrokenExecutor:
         raise BatchCutShort("A process that validates was killed, perhaps for want of memory.", batch_id) from None
-
-
-@contextmanager
-def _savepoint(connection: Connection) -> Iterator[Connection]:
-    with translated(), connection.begin_nested():
-        yield connection
 
 
 def _done(stored: "Future[ChunkResult | None]") -> Iterator[ChunkResult]:

@@ -6,7 +6,7 @@ of rows, and one made for an empty table would be kept while the batch fills it.
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from operator import attrgetter
 from typing import Any, Final
 from uuid import UUID
@@ -21,6 +21,7 @@ from dispatcher.lead.candidate import BatchIds, Candidate, Facts, Held, NewLead
 from dispatcher.store.schema import LIVE_STRICT
 
 Cursor = psycopg.Cursor[tuple[Any, ...]]
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 # LATERAL with LIMIT: one index probe per row, whatever the planner estimates.
 _LIVE: Final = f"""
@@ -71,16 +72,16 @@ def facts(connection: Connection, account: str, candidates: Sequence[Candidate])
     strict = sorted({candidate.person for candidate in candidates if not candidate.allow_dupplicate})
     keys = [key for candidate in candidates if (key := candidate.options.idempotency_key) is not None]
     given_ids, spans = _ids_to_ask(candidates)
-    [(now,)], live, held_keys, *held_ids = _answers(
+    [(seconds,)], live, held_keys, *held_ids = _answers(
         connection,
-        ("SELECT now()",),
+        ("SELECT extract(epoch FROM now())",),  # a caller's session may write timestamps as the driver cannot read them
         (_LIVE, [person[0] for person in strict], [person[1] for person in strict], account),
         (_KEYS, keys, account),
         (_IDS, account, given_ids),
         *((_SPAN, account, first, last) for first, last in spans),
     )
     return Facts(
-        now,
+        _EPOCH + timedelta(microseconds=int(seconds * 1_000_000)),
         {(campaign_id, phone_number): lead_id for campaign_id, phone_number, lead_id in live},
         {key: Held(lead_id, payload_hash) for key, lead_id, payload_hash in held_keys},
         {lead_id: Held(lead_id, payload_hash) for found in held_ids for lead_id, payload_hash in found},

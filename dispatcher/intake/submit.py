@@ -5,66 +5,25 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import Any, Final, TypeVar
 from uuid import UUID
 
 import orjson
 import uuid_utils.compat
-from sqlalchemy import Connection, Row, event, text
+from sqlalchemy import Connection, Row, text
 
 from dispatcher.broker.doorbell import Bell
 from dispatcher.errors import FieldError, IdempotencyConflict, InvalidLead, StoreUnavailable
 from dispatcher.failpoint import reach
+from dispatcher.intake.joining import Caller, Joined, theirs
 from dispatcher.lead.lead import Lead
 from dispatcher.lead.options import Channel, Submission, SubmitOptions, check_account
 from dispatcher.logs.tracing import submitting
-from dispatcher.store.database import Database, OtherSchema, StatementRefused, TryAgain, translated
+from dispatcher.store.database import Database, translated
 from dispatcher.store.migration import check
 from dispatcher.store.schema import LIVE_STRICT
 from dispatcher.store.statement import HotStatement
-
-if TYPE_CHECKING:  # whoever passes a `Session` has loaded the ORM; a producer without one need not
-    from sqlalchemy.orm import Session
-
-_KEY: Final = "dispatcher.announcement"
-
-
-class Announcement:
-    """The channels that a session's next commit announces. One for each session, kept in its `info`.
-
-    A savepoint that is rolled back may leave a channel here: a ring too many is harmless.
-    """
-
-    def __init__(self, session: "Session", bell: Bell) -> None:
-        self._bell = bell
-        self._channels: dict[Channel, None] = {}
-        event.listen(session, "after_commit", self._committed)
-        event.listen(session, "after_rollback", self._rolled_back)
-
-    @classmethod
-    def of(cls, session: "Session", bell: Bell) -> "Announcement":
-        """The announcement of this session and bell, made by the first call."""
-        known: dict[Bell, Announcement] = session.info.setdefault(_KEY, {})
-        if bell not in known:
-            known[bell] = cls(session, bell)
-        return known[bell]
-
-    def add(self, channel: Channel) -> None:
-        """Ring this channel after the commit."""
-        self._channels[channel] = None
-
-    def _committed(self, session: "Session") -> None:
-        # Also called when a savepoint is released, while nobody else can see anything yet.
-        if session.in_nested_transaction():
-            return
-        channels, self._channels = self._channels, {}
-        for channel in channels:
-            self._bell.ring(channel)
-
-    def _rolled_back(self, session: "Session") -> None:
-        if not session.in_nested_transaction():
-            self._channels.clear()
-
+from dispatcher.store.trouble import OtherSchema, StatementRefused, TryAgain
 
 _LIVE: Final = f"""
     SELECT id FROM dispatcher.leads
@@ -257,7 +216,7 @@ class Intake:
         options: SubmitOptions | Mapping[str, Any],
         *,
         account: str,
-        session: "Session | Connection | None" = None,
+        session: Caller | None = None,
     ) -> Submission:
         """Validate, store, announce. See `Dispatcher.submit` for the contract."""
         entry = valid_entry(lead, options, account)
@@ -268,11 +227,11 @@ class Intake:
                 if _is_news(stored):
                     self._bell.ring(entry.channel)
             else:
-                connection = session if isinstance(session, Connection) else session.connection()
-                with translated():
-                    stored = self._store(entry, connection, connection.begin_nested)
-                if not isinstance(session, Connection) and _is_news(stored):
-                    Announcement.of(session, self._bell).add(entry.channel)
+                joined = Joined.of(session)
+                with theirs():
+                    stored = self._store(entry, joined.connection, joined.savepoint)
+                if _is_news(stored):
+                    joined.announce(self._bell, entry.channel)
             tell(stored.lead_id, stored.state)
         return Submission(stored.lead_id, stored.state, stored.created, stored.duplicate_of)
 

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from logging.handlers import WatchedFileHandler
 from types import TracebackType
 from typing import Any, Final, Literal, TextIO
-from urllib.parse import unquote, urlsplit
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 import orjson
 import structlog
@@ -82,8 +82,10 @@ def secrets_of(settings: Settings) -> list[str]:
     held += [settings.alert_webhook_url, settings.alert_webhook_secret, settings.metrics_token]
     found = [secret.reveal() for secret in held if secret is not None]
     for address in (settings.database_url, settings.redis_url, settings.proxy):
-        password = None if address is None else urlsplit(address.reveal()).password
-        found += [] if password is None else [password, unquote(password)]
+        if address is not None:
+            parts = urlsplit(address.reveal())
+            found += [value for name, value in parse_qsl(parts.query) if name in {"password", "sslpassword"}]
+            found += [] if parts.password is None else [parts.password, unquote(parts.password)]
     return found
 
 

@@ -24,7 +24,8 @@ from dispatcher.lookup import doubts
 from dispatcher.lookup.doubts import InDoubt
 from dispatcher.store import audit
 from dispatcher.store.audit import IncidentKind
-from dispatcher.store.database import Database, StatementRefused
+from dispatcher.store.database import Database
+from dispatcher.store.trouble import StatementRefused
 
 _ONE_LIVE: Final = "leads_one_live"
 

@@ -29,7 +29,8 @@ from dispatcher.operator import overview
 from dispatcher.operator.health import Health
 from dispatcher.operator.overview import RateUse
 from dispatcher.store import counters
-from dispatcher.store.database import Database, StatementRefused, TryAgain
+from dispatcher.store.database import Database
+from dispatcher.store.trouble import StatementRefused, TryAgain
 from dispatcher.wiring import Services
 
 _AGES = text("""

@@ -4,15 +4,18 @@ A worker can look alive and consume nothing, e.g. after a broken reconnect to Re
 served: delivery runs end, or no lead has been due for long.
 """
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 from sqlalchemy import Connection, text
 
+from dispatcher.config.account import RateWindow, parse_rate_limit
 from dispatcher.errors import DispatcherError
 from dispatcher.operator.record import Record
 from dispatcher.store.accounts import WAITING_CHANNELS
-from dispatcher.store.database import Database, StatementRefused, TryAgain
+from dispatcher.store.database import Database
+from dispatcher.store.trouble import StatementRefused, TryAgain
 
 WITHIN_SECONDS: Final = 60.0
 """Default limit of all ages. A delivery run lasts a few seconds, one exchange at most half a minute."""
@@ -25,6 +28,12 @@ class Heartbeat(Record):
     due_age          since the longest waiting lead without a closed gate became due
     served_age       since the last delivery run ended, of any channel
     sending          leads that are being sent, within their lease
+    attempt_age      since the last claim of a lead
+    recorded_age     since a worker stored what became of a POST
+    stuck            of the latest claims, those older than a POST may last and without a result
+    stuck_span       how far apart their claims were
+    limit_seconds    the longest window of a campaign's own rate limit
+    writable         whether Postgres takes writes
     sweep_age        since the last sweep
     worker_age       since a worker was last seen: any, or one of the given host
     """
@@ -32,6 +41,12 @@ class Heartbeat(Record):
     due_age: float | None = None
     served_age: float | None = None
     sending: int = 0
+    attempt_age: float | None = None
+    recorded_age: float | None = None
+    stuck: int = 0
+    stuck_span: float | None = None
+    limit_seconds: float = 0.0
+    writable: bool = True
     sweep_age: float | None = None
     worker_age: float | None = None
 
@@ -54,9 +69,19 @@ class Health(Record):
         return {"ok": self.ok, "faults": list(self.faults), **reading}
 
 
-def judge(seen: Heartbeat, *, within_seconds: float, host: str | None = None) -> Health:
-    """Return the faults of a reading: no worker or no sweep within that time, or due leads that are not delivered."""
+def judge(seen: Heartbeat, *, within_seconds: float, host: str | None = None, rate_seconds: float = 0.0) -> Health:
+    """Judge one reading: healthy if Postgres takes writes, a worker and a sweep were seen, and leads are delivered.
+
+    within_seconds   the age of what still counts as now
+    host             only workers of this machine count
+    rate_seconds     the longest window of a rate limit: for so long a due lead may rightly wait
+    """
     faults = []
+    if not seen.writable:
+        faults.append(
+            "Postgres takes no writes: the server is a standby or was taken out of service; name the primary in "
+            "DATABASE_URL."
+        )
     if not _recent(seen.worker_age, within_seconds):
         whose = "No worker" if host is None else f"No worker of {host}"
         faults.append(f"{whose} has been seen {_since(seen.worker_age)}; start `celery -A dispatcher worker`.")
@@ -68,11 +93,32 @@ def judge(seen: Heartbeat, *, within_seconds: float, host: str | None = None) ->
             f"A lead has been due for {seen.due_age:.0f} s and no delivery run came {_since(seen.served_age)}; "
             "restart the workers and see `dispatcher doctor`."
         )
+    if not faults:
+        faults.extend(_delivery(seen, within_seconds, max(5 * within_seconds, rate_seconds, seen.limit_seconds)))
     return Health(seen, tuple(faults))
 
 
+def _delivery(seen: Heartbeat, within_seconds: float, patience_seconds: float) -> Iterator[str]:
+    """What runs that come, and achieve nothing, look like."""
+    recorded = _recent(seen.recorded_age, within_seconds)
+    # The claims of one worker that was killed lie close together; claims without results, one after the other, do not.
+    again = seen.due_age is not None or (seen.stuck_span or 0.0) > within_seconds
+    if seen.stuck and again and not recorded:
+        yield (
+            f"{seen.stuck} leads were claimed and no worker stored a result {_since(seen.recorded_age)}; see the "
+            "log of the workers and `dispatcher doctor`."
+        )
+    waits_long = seen.due_age is not None and seen.due_age > patience_seconds
+    if waits_long and not recorded and not _recent(seen.attempt_age, patience_seconds):
+        yield (
+            f"A lead has been due for {seen.due_age:.0f} s, and runs come but claim nothing; see the log of the "
+            "workers and `dispatcher doctor`."
+        )
+
+
 def _recent(age: float | None, within_seconds: float) -> bool:
-    return age is not None and age <= within_seconds
+    """Whether it was lately. What is dated far ahead, by a clock that was set back since, is not."""
+    return age is not None and -within_seconds <= age <= within_seconds
 
 
 def _since(age: float | None) -> str:
@@ -103,27 +149,58 @@ SELECT
     (SELECT count(*) FROM dispatcher.leads WHERE state = 'sending' AND lease_until > now()) AS sending,
     CAST(extract(epoch FROM now() - (SELECT swept_at FROM dispatcher.sweeps WHERE name = 'sweep')) AS float8)
         AS sweep_age,
+    CAST(extract(epoch FROM now() - last.started_at) AS float8) AS attempt_age,
+    CAST(extract(epoch FROM now() - last.recorded_at) AS float8) AS recorded_age,
+    last.stuck, CAST(extract(epoch FROM last.span) AS float8) AS stuck_span,
+    (SELECT string_agg(DISTINCT rate_limit, ';') FROM dispatcher.channels WHERE rate_limit <> 'off') AS limits,
+    NOT (pg_is_in_recovery() OR current_setting('transaction_read_only') = 'on') AS writable,
     CAST(extract(epoch FROM now() - (
         SELECT max(seen_at) FROM dispatcher.workers
         WHERE CAST(:host AS text) IS NULL OR starts_with(name, :host || ':')
     )) AS float8) AS worker_age
+FROM (
+    -- The latest claims are enough: where leads are delivered, one of them has a result or is fresh.
+    SELECT max(started_at) AS started_at,
+        max(ended_at) FILTER (WHERE outcome IS NOT NULL AND NOT lost) AS recorded_at,
+        count(*) FILTER (WHERE overdue) AS stuck,
+        max(started_at) FILTER (WHERE overdue) - min(started_at) FILTER (WHERE overdue) AS span
+    FROM (
+        SELECT started_at, ended_at, outcome, error IS NOT DISTINCT FROM 'lease_expired' AS lost,
+            finished_at IS NULL AND (ended_at IS NULL OR error IS NOT DISTINCT FROM 'lease_expired')
+                AND started_at BETWEEN now() - interval '10 min' AND now() - make_interval(secs => :within_seconds)
+                AS overdue
+        FROM dispatcher.lead_attempts ORDER BY id DESC LIMIT 50
+    ) AS recent
+) AS last
 """)
 
 
-def read(connection: Connection, host: str | None = None) -> Heartbeat:
-    """Return a reading as of now. `host`: only workers of this machine count as seen."""
-    return Heartbeat.of(connection.execute(_HEARTBEAT, {"host": host}).mappings().one())
+def read(connection: Connection, host: str | None = None, *, within_seconds: float = WITHIN_SECONDS) -> Heartbeat:
+    """Read how everything does now. `host`: only workers of this machine count as seen."""
+    row = connection.execute(_HEARTBEAT, {"host": host, "within_seconds": within_seconds}).one()
+    read = dict(row._mapping)  # noqa: SLF001 - SQLAlchemy's public name
+    limits = read.pop("limits")
+    windows = parse_rate_limit(limits) if limits else ()
+    return Heartbeat(**read, limit_seconds=max((window.seconds for window in windows), default=0.0))
 
 
-def probe(database: Database, *, within_seconds: float = WITHIN_SECONDS, host: str | None = None) -> Health:
+def probe(
+    database: Database,
+    *,
+    within_seconds: float = WITHIN_SECONDS,
+    host: str | None = None,
+    rate_limit: Sequence[RateWindow] = (),
+) -> Health:
     """Return the health of the queue. Never raises: an unreachable store, or one with another schema, is unhealthy.
 
-    `host`: a worker of this machine must have been seen.
+    host         a worker of this machine must have been seen
+    rate_limit   while it is used up, a due lead may rightly wait
     """
     try:
-        with database.autocommit() as connection:
-            return judge(read(connection, host), within_seconds=within_seconds, host=host)
+        seen = database.read(read, host, within_seconds=within_seconds)
     except DispatcherError as error:
         return Health(None, (str(error),))
     except (TryAgain, StatementRefused):
         return Health(None, ("Postgres refused the question; see `dispatcher doctor`.",))
+    rate_seconds = max((window.seconds for window in rate_limit), default=0.0)
+    return judge(seen, within_seconds=within_seconds, host=host, rate_seconds=rate_seconds)

@@ -14,10 +14,11 @@ from dispatcher.errors import DispatcherError, LeadNotFound, NotAllowed
 from dispatcher.lead.options import Channel
 from dispatcher.operator.failure_filter import FailureFilter, where_of
 from dispatcher.operator.record import Record
-from dispatcher.store.database import Database, StatementRefused
+from dispatcher.store.database import Database
 from dispatcher.store.proof import IN_DOUBT_SINCE
 from dispatcher.store.schema import LIVE_STRICT
 from dispatcher.store.statement import START, Start, start_values
+from dispatcher.store.trouble import StatementRefused
 
 STANDS: Final = (
     "Lead {rival} already stands for this person in this campaign; dismiss this one, or cancel that one first."

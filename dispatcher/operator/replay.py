@@ -23,9 +23,10 @@ from dispatcher.operator import lead_facts, resolve
 from dispatcher.operator.lead_facts import OPEN_FAILURE, STANDS, LeadFacts, refusing_rivals, rival_of
 from dispatcher.operator.resolve import Resolved, why_not_failed
 from dispatcher.store import audit
-from dispatcher.store.database import Database, StatementRefused, translated
+from dispatcher.store.database import Database, translated
 from dispatcher.store.proof import FIRST_IN_QUEUE, IN_DOUBT_SINCE, PROVEN_AT
 from dispatcher.store.statement import START, Start, start_values
+from dispatcher.store.trouble import StatementRefused
 
 BATCH: Final = 50
 """Leads that are replayed in one transaction: their rows are locked until it ends."""

@@ -12,8 +12,9 @@ from sqlalchemy import Connection, Row, TextClause, text
 from dispatcher.config.settings import Settings
 from dispatcher.logs import events
 from dispatcher.store import audit
-from dispatcher.store.database import Database, StatementRefused
+from dispatcher.store.database import Database
 from dispatcher.store.statement import first_id
+from dispatcher.store.trouble import StatementRefused
 
 SLICE_ROWS: Final = 1000
 

@@ -11,8 +11,9 @@ from sqlalchemy import Connection, text
 from dispatcher.broker.limiter import History, LimiterUnavailable
 from dispatcher.errors import StoreUnavailable
 from dispatcher.lead.options import Channel
-from dispatcher.store.database import Database, StatementRefused, TryAgain
+from dispatcher.store.database import Database
 from dispatcher.store.statement import HotStatement, first_id
+from dispatcher.store.trouble import StatementRefused, TryAgain
 
 _WAITING: Final = """
 channel AS (

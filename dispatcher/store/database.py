@@ -1,18 +1,23 @@
 """The connection to Postgres: made per process, bounded in time, and with errors that carry nobody's data."""
 
 import os
+import select
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Concatenate, Final, ParamSpec, TypeVar
+from typing import Any, Concatenate, Final, ParamSpec, TypeAlias, TypeVar
 
 import psycopg
-from sqlalchemy import Connection, Engine, create_engine
-from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy.exc import DBAPIError, InvalidatePoolError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.pool import ConnectionPoolEntry
 
 from dispatcher.errors import StoreUnavailable
+from dispatcher.store import sessions
+from dispatcher.store.trouble import NothingDone, Trouble, TryAgain
 
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -20,37 +25,11 @@ P = ParamSpec("P")
 Query = Callable[Concatenate[Connection, P], T]
 """A function that runs statements on the connection that it is given first."""
 
-_SESSION_OPTIONS: Final = (
-    "-c synchronous_commit=on"  # a claim must survive a crash before its POST may leave
-    " -c statement_timeout=30s -c lock_timeout=5s -c idle_in_transaction_session_timeout=30s"
-    " -c jit=off -c plan_cache_mode=force_generic_plan -c timezone=UTC"
-)
-# The statements of every turn touch a handful of rows, but their plans may be made, and kept, before the statistics of
-# a growing table are: then a scan or a hash of the whole table looks cheap. Measured: 1 850 rows read a lead.
-_INDEX_PROBES: Final = " -c enable_seqscan=off -c enable_hashjoin=off -c enable_mergejoin=off -c enable_material=off"
-_AGAIN: Final = frozenset({"40001", "40P01", "55P03"})  # serialization, deadlock, lock timeout: nothing was done
-_REFUSED_CLASSES: Final = frozenset({"21", "22", "23", "27", "44", "54", "P0", "XX"})
-"""What a repetition cannot mend: the values, a constraint, a trigger, a limit, a damaged row. Anything else may pass: a
-server that is away, stopping, full, read-only after a failover, without our tables or our rights."""
-_OTHER_SCHEMA: Final = frozenset({"42P01", "3F000", "42703"})
+Driver: TypeAlias = "psycopg.Connection[Any]"
+
 _TRIES: Final = 5
-
-
-class StatementRefused(Exception):
-    """Postgres refused what a statement said (a constraint, a value). Carries codes, never values."""
-
-    def __init__(self, sqlstate: str | None, constraint: str | None) -> None:
-        self.sqlstate = sqlstate
-        self.constraint = constraint
-        super().__init__(f"Postgres refused a statement (SQLSTATE {sqlstate}, constraint {constraint})")
-
-
-class OtherSchema(StoreUnavailable):
-    """Our tables are missing or of another version: nothing was done, and waiting will not help."""
-
-
-class TryAgain(Exception):
-    """A deadlock or a lock timeout: the transaction did nothing and may simply be repeated."""
+_IDLE_SECONDS: Final = 1.0
+"""A connection that was unused for longer is asked whether it still lives before a statement is trusted to it."""
 
 
 class Database:
@@ -58,6 +37,9 @@ class Database:
 
     `pooler`: the URL leads to a transaction-pooling proxy: no prepared statements, no start-up options.
     `pool_size`: connections kept; as many again may be opened for a moment. Waits at most `timeout_seconds` for either.
+    `strict`: refuse sessions whose settings break a guarantee (`UnusableSession`).
+
+    A connection that was cut while it lay in the pool is replaced before a statement is sent to it.
     """
 
     def __init__(
@@ -68,8 +50,10 @@ class Database:
         pool_size: int = 5,
         timeout_seconds: float = 5.0,
         pooler: bool = False,
+        strict: bool = True,
     ) -> None:
         self._url = url
+        self._strict = strict
         self._name = name
         self._pool_size = pool_size
         self._timeout_seconds = timeout_seconds
@@ -97,16 +81,20 @@ class Database:
         arguments: dict[str, object] = {
             "connect_timeout": max(2, round(self._timeout_seconds)),
             "application_name": self._name,
-            "keepalives_idle": 30,
-            "tcp_user_timeout": 20_000,
+            # A server that vanished without a word is noticed within ten seconds, idle or not.
+            "keepalives_idle": 4,
+            "keepalives_interval": 2,
+            "keepalives_count": 2,
+            "tcp_user_timeout": 8_000,
         }
         if self._pooler:
             arguments["prepare_threshold"] = None
         else:
-            arguments["options"] = _SESSION_OPTIONS + (_INDEX_PROBES if autocommit else "")
-        return create_engine(
-            self._url,
-            connect_args=arguments,
+            settings = (sessions.PINNED, sessions.DURABLE, sessions.BOUNDS, sessions.FAST)
+            arguments["options"] = sessions.options(*settings, *([sessions.PROBES] if autocommit else []))
+        engine = create_engine(
+            "postgresql+psycopg://",
+            creator=sessions.connector(self._url, arguments, pooler=self._pooler, strict=self._strict),
             isolation_level="AUTOCOMMIT" if autocommit else None,
             # Nothing to roll back: a connection of the autocommit engine never has a transaction open.
             pool_reset_on_return=None if autocommit else "rollback",
@@ -116,6 +104,9 @@ class Database:
             pool_recycle=1800,
             hide_parameters=True,
         )
+        event.listen(engine, "checkin", _note_use)
+        event.listen(engine, "checkout", _check_life)
+        return engine
 
     @contextmanager
     def transaction(self) -> Iterator[Connection]:
@@ -123,7 +114,8 @@ class Database:
 
         Raises `StoreUnavailable`, `TryAgain` or `StatementRefused` for what Postgres says; other errors pass through.
         """
-        with translated(), self.engine.begin() as connection:
+        engines = self._of_this_process()
+        with translated(engines.dispose), engines.transactional.begin() as connection:
             if self._pooler:
                 connection.exec_driver_sql("SET LOCAL synchronous_commit = on")
             yield connection
@@ -134,38 +126,46 @@ class Database:
 
         From an engine of its own: switching one connection between the two ways costs as much as it saves.
         """
-        engine = self._of_this_process().autocommit
-        with translated():
-            try:
-                with engine.connect() as connection:
-                    yield connection
-            except psycopg.OperationalError:
-                # The server went away: its other connections in the pool are no better.
-                engine.dispose()
-                raise
+        engines = self._of_this_process()
+        with translated(engines.dispose), engines.autocommit.connect() as connection:
+            yield connection
 
     def read(self, query: Query[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
-        """Return what `query(connection, …)` returns on a connection of `autocommit`."""
+        """Return what `query(connection, …)` returns on a connection of `autocommit`.
+
+        If the connection is lost meanwhile, `query` is called once more on another: reading twice does no harm.
+        """
+        try:
+            with self.autocommit() as connection:
+                return query(connection, *args, **kwargs)
+        except StoreUnavailable as error:
+            if not error.connection_lost:
+                raise
         with self.autocommit() as connection:
             return query(connection, *args, **kwargs)
 
     def again(self, action: Query[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """Return what `action(connection, …)` returns in a transaction.
 
-        After a deadlock or a lock timeout the transaction is repeated, five times in all. Raises `StoreUnavailable`
-        after that.
+        After a deadlock or a lock timeout the transaction is repeated, five times in all, and once if the connection is
+        lost before the commit is asked for. Raises `StoreUnavailable` after that.
         """
-        for _ in range(_TRIES - 1):
+        may_lose = True
+        for _ in range(_TRIES):
+            committing = False
             try:
                 with self.transaction() as connection:
-                    return action(connection, *args, **kwargs)
+                    result = action(connection, *args, **kwargs)
+                    committing = True
             except TryAgain:
                 continue
-        try:
-            with self.transaction() as connection:
-                return action(connection, *args, **kwargs)
-        except TryAgain as error:
-            raise StoreUnavailable("Postgres kept refusing a lock; find the long transaction and end it.") from error
+            except StoreUnavailable as error:
+                if committing or not (may_lose and error.connection_lost):
+                    raise
+                may_lose = False
+                continue
+            return result
+        raise StoreUnavailable("Postgres kept refusing a lock; find the long transaction and end it.")
 
     def close(self) -> None:
         """Close this process's connections."""
@@ -183,47 +183,71 @@ class _Engines:
     transactional: Engine
     autocommit: Engine
 
-    def dispose(self, *, close: bool) -> None:
+    def dispose(self, *, close: bool = True) -> None:
+        """Drop the pooled connections; those in use are closed when they are given back."""
         self.transactional.dispose(close=close)
         self.autocommit.dispose(close=close)
 
 
+def _note_use(_driver: Driver, entry: ConnectionPoolEntry) -> None:
+    entry.info["used_at"] = time.monotonic()
+
+
+def _check_life(driver: Driver, entry: ConnectionPoolEntry, _proxy: object) -> None:
+    """Replace the connections of the pool where this one was cut."""
+    used_at = entry.info.get("used_at")
+    if used_at is not None and not _lives(driver, time.monotonic() - used_at):
+        raise InvalidatePoolError
+
+
+def _lives(driver: Driver, idle_seconds: float) -> bool:
+    if driver.closed:
+        return False
+    socket = select.poll()
+    socket.register(driver.fileno(), select.POLLIN)
+    if socket.poll(0):  # what an idle session receives is its end, or a setting that was changed
+        return False
+    if idle_seconds < _IDLE_SECONDS:
+        return True
+    before = driver.autocommit
+    try:
+        driver.autocommit = True
+        driver.execute("SELECT 1", prepare=False)
+        driver.autocommit = before
+    except psycopg.Error:
+        return False
+    return True
+
+
 @contextmanager
-def translated() -> Iterator[None]:
-    """Turn SQLAlchemy's and psycopg's errors into ours, without the values they quote."""
+def translated(drop: Callable[[], None] | None = None) -> Iterator[None]:
+    """Turn SQLAlchemy's and psycopg's errors into ours, without the values they quote.
+
+    `drop` is called where the server is out of service: the other connections to it are no better.
+    """
+    try:
+        with _in_our_words():
+            yield
+    except StoreUnavailable as error:
+        if drop is not None and error.connection_lost:
+            drop()
+        raise
+
+
+@contextmanager
+def _in_our_words() -> Iterator[None]:
     try:
         yield
     except PoolTimeout:
-        raise StoreUnavailable(
-            "No connection to Postgres was free in time; raise the pool or lower the load."
-        ) from None
+        raise NothingDone("No connection to Postgres was free in time; raise the pool or lower the load.") from None
     except DBAPIError as error:
-        raise _translate(error.orig, away=error.connection_invalidated) from None
+        raise Trouble.of(error.orig).translated(away=error.connection_invalidated) from None
     except psycopg.Error as error:
-        raise _translate(error) from None
+        raise Trouble.of(error).translated() from None
     except SQLAlchemyError as error:
         raise StoreUnavailable(
             f"Postgres could not be used ({type(error).__name__}); see `dispatcher doctor`."
         ) from None
-
-
-def _translate(original: BaseException | None, *, away: bool = False) -> Exception:
-    sqlstate: str | None = getattr(original, "sqlstate", None)
-    if sqlstate in _AGAIN:
-        return TryAgain(sqlstate)
-    if away or sqlstate is None or sqlstate[:2] not in _REFUSED_CLASSES:
-        if sqlstate in _OTHER_SCHEMA:
-            return OtherSchema("The dispatcher's tables are missing or of another version; run `dispatcher migrate`.")
-        return _unavailable(sqlstate)
-    constraint = getattr(getattr(original, "diag", None), "constraint_name", None)
-    return StatementRefused(sqlstate, constraint)
-
-
-def _unavailable(sqlstate: str | None) -> StoreUnavailable:
-    code = f" (SQLSTATE {sqlstate})" if sqlstate else ""
-    return StoreUnavailable(
-        f"Postgres cannot be reached or is stopping{code}; check DATABASE_URL and `dispatcher doctor`."
-    )
 
 
 class Rehearsal(Database):
@@ -235,7 +259,8 @@ class Rehearsal(Database):
     @contextmanager
     def transaction(self) -> Iterator[Connection]:
         """A transaction that ends as if it had never been."""
-        with translated(), self.engine.connect() as connection:
+        engines = self._of_this_process()
+        with translated(engines.dispose), engines.transactional.connect() as connection:
             try:
                 yield connection
             finally:

@@ -12,6 +12,7 @@ from sqlalchemy import Connection, Engine, create_engine, text
 from sqlalchemy.pool import NullPool
 
 from dispatcher.errors import SchemaOutOfDate, StoreUnavailable
+from dispatcher.store import sessions
 from dispatcher.store.schema import SCHEMA
 
 Tell = Callable[[str], None]
@@ -22,7 +23,6 @@ _PACKAGE: Final = Path(__file__).parents[1]
 # Any number, the same for all who migrate.
 _LOCK: Final = 7_264_311_905_512_001
 _OTHERS_SECONDS: Final = 600.0
-_OPTIONS: Final = "-c timezone=UTC -c client_encoding=UTF8 -c statement_timeout=0 -c lock_timeout=0"
 
 # The development versions 0001 and 0003 to 0005 have ids in common with revisions of today: 0001 had no table of
 # imports, the others lack what today's 0002 adds.
@@ -95,8 +95,10 @@ def upgrade(database_url: str, *, pooler: bool = False, tell: Tell | None = None
     # No statement of a migration is prepared: some are several statements in one string.
     arguments: dict[str, object] = {"application_name": f"{SCHEMA}-migrate", "prepare_threshold": None}
     if not pooler:
-        arguments["options"] = _OPTIONS
-    engine = create_engine(database_url, poolclass=NullPool, hide_parameters=True, connect_args=arguments)
+        unbounded = {"statement_timeout": "0", "lock_timeout": "0", "idle_session_timeout": "0"}
+        arguments["options"] = sessions.options(sessions.PINNED, sessions.DURABLE, unbounded)
+    connect = sessions.connector(database_url, arguments, pooler=pooler)
+    engine = create_engine("postgresql+psycopg://", poolclass=NullPool, hide_parameters=True, creator=connect)
     tell = tell or _silent
     try:
         with engine.connect() as guard:

@@ -8,26 +8,26 @@ from sqlalchemy import Connection, text
 _READ = text("""
 SELECT current_setting('server_version') AS version, CAST(current_setting('server_version_num') AS int) AS number,
     current_setting('fsync') = 'on' AS fsync, current_setting('full_page_writes') = 'on' AS full_page_writes,
-    pg_is_in_recovery() AS standby, clock_timestamp() AS now
+    pg_is_in_recovery() OR current_setting('transaction_read_only') = 'on' AS read_only, clock_timestamp() AS now
 """)
 
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """`number` is 150003 for version 15.3. `standby`: it takes no writes."""
+    """`number` is 150003 for version 15.3. `read_only`: a standby, or out of service."""
 
     version: str
     number: int
     fsync: bool
     full_page_writes: bool
-    standby: bool
+    read_only: bool
     now: datetime
 
 
 def read(connection: Connection) -> Server:
     """Return what the connected server says of itself."""
     row = connection.execute(_READ).one()
-    return Server(row.version, row.number, row.fsync, row.full_page_writes, row.standby, row.now)
+    return Server(row.version, row.number, row.fsync, row.full_page_writes, row.read_only, row.now)
 
 
 _SESSION = text("""

@@ -34,7 +34,7 @@ class HotStatement:
 
         A connection of the caller's may have another driver: then SQLAlchemy translates.
         """
-        if connection.dialect.driver != "psycopg":
+        if connection.dialect.driver != "psycopg" or connection.dialect.is_async:
             return connection.execute(self._text, parameters).all()
         driver: psycopg.Connection[Any] = connection.connection.driver_connection  # type: ignore[assignment]
         try:

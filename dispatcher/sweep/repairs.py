@@ -17,7 +17,11 @@ _TAKE = text("""
 -- One row decides who sweeps; the same statement says which duties have work, so that an idle sweep is this alone.
 UPDATE dispatcher.sweeps
 SET holder = :holder, held_until = now() + make_interval(secs => :hold_seconds), swept_at = now()
-WHERE name = 'sweep' AND (holder = :holder OR held_until IS NULL OR held_until < now())
+WHERE name = 'sweep' AND (
+    holder = :holder OR held_until IS NULL OR held_until < now()
+    -- Longer than anybody holds it: written before the clock was set back, or by a primary whose clock was ahead.
+    OR held_until > now() + make_interval(secs => :hold_seconds + 5)
+)
 RETURNING
     EXISTS (SELECT FROM dispatcher.leads WHERE state = 'pending') AS pending,
     EXISTS (SELECT FROM dispatcher.leads WHERE state = 'sending' AND lease_until < now()) AS run_out,

@@ -19,7 +19,8 @@ from dispatcher.failpoint import reach
 from dispatcher.logs import events
 from dispatcher.store import counters
 from dispatcher.store.counters import RINGS, SWEEPS, Tally
-from dispatcher.store.database import Database, StatementRefused, TryAgain
+from dispatcher.store.database import Database
+from dispatcher.store.trouble import StatementRefused, TryAgain
 from dispatcher.sweep import repairs
 
 HOLD_SECONDS: Final = 5.0

@@ -11,7 +11,8 @@ from sqlalchemy import Connection, text
 from dispatcher.delivery import claims, gates
 from dispatcher.lead.options import Channel
 from dispatcher.operator.pause import GateKeeper
-from dispatcher.store.database import Database, TryAgain
+from dispatcher.store.database import Database
+from dispatcher.store.trouble import TryAgain
 from tests.database.queue import CHANNEL, SETTINGS, Queue, accepted, claim, phone, unknown
 from tests.support.waiting import wait_until
 

@@ -10,8 +10,9 @@ from sqlalchemy import Connection
 from dispatcher.config.settings import Settings
 from dispatcher.operator import retention
 from dispatcher.operator.retention import Place, Pruner, Pruning, Slice
-from dispatcher.store.database import Database, StatementRefused
+from dispatcher.store.database import Database
 from dispatcher.store.statement import first_id
+from dispatcher.store.trouble import StatementRefused
 from dispatcher.sweep.sweep import Sweep
 from tests.database.queue import Queue
 from tests.support.doubles import Bell, Rate

@@ -18,7 +18,8 @@ from dispatcher.delivery.recorder import NOTICE, STILL_IN_DOUBT, Recorder
 from dispatcher.delivery.results import Finished
 from dispatcher.errors import StoreUnavailable
 from dispatcher.lead.options import Channel
-from dispatcher.store.database import Database, StatementRefused
+from dispatcher.store.database import Database
+from dispatcher.store.trouble import StatementRefused
 from tests.database.queue import CHANNEL, SETTINGS, Queue, ids
 from tests.support.doubles import logged
 

@@ -12,7 +12,7 @@ from dispatcher.decisions.states import FailureClass, State
 from dispatcher.delivery import results
 from dispatcher.delivery.claims import Claimed
 from dispatcher.delivery.results import Result
-from dispatcher.store.database import StatementRefused
+from dispatcher.store.trouble import StatementRefused
 from tests.database.queue import Queue, accepted, phone, rejected, result, unknown
 
 

@@ -20,7 +20,7 @@ from dispatcher.delivery import results
 from dispatcher.delivery.claims import Claimed
 from dispatcher.lookup import doubts
 from dispatcher.operator.replay import ReplayTerms, replay_each
-from dispatcher.store.database import StatementRefused
+from dispatcher.store.trouble import StatementRefused
 from dispatcher.sweep import repairs
 from tests.database.queue import Queue, accepted, rejected, result, unknown
 

@@ -9,7 +9,8 @@ from sqlalchemy import Connection, text
 
 from dispatcher.errors import StoreUnavailable
 from dispatcher.lead.options import Channel
-from dispatcher.store.database import Database, StatementRefused
+from dispatcher.store.database import Database
+from dispatcher.store.trouble import StatementRefused
 from dispatcher.sweep import repairs
 from dispatcher.sweep.sweep import Sweep
 from tests.database.queue import Queue, phone, unknown

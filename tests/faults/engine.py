@@ -18,7 +18,8 @@ from dispatcher.delivery import delivery
 from dispatcher.errors import StoreUnavailable
 from dispatcher.lead.options import Channel
 from dispatcher.lookup import asking
-from dispatcher.store.database import Database, TryAgain
+from dispatcher.store.database import Database
+from dispatcher.store.trouble import TryAgain
 from dispatcher.sweep import repairs
 from dispatcher.wiring import Services, worker_name
 from dispatcher.worker.deliverer import Deliverer

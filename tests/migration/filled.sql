@@ -5,7 +5,7 @@ INSERT INTO dispatcher.accounts (name, base_url, watermark_off, list_off_until) 
     ('other', NULL, true, now() + interval '5 min');
 
 INSERT INTO dispatcher.channels (account, campaign_id, served_at, rate_limit) VALUES
-    ('default', 42, now() - interval '1 s', '5/10s'), ('default', 43, NULL, NULL), ('other', 7, now(), NULL);
+    ('default', 42, now() - interval '1 s', '5/10 seconds'), ('default', 43, NULL, NULL), ('other', 7, now(), NULL);
 
 -- Leads: the last two digits of the id are those of the number ---------------------------------------------------------
 

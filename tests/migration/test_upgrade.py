@@ -59,7 +59,7 @@ def test_no_row_is_lost_or_changed_and_each_revision_can_be_started_again(databa
 
 
 def test_a_submit_is_not_held_up_by_an_upgrade_that_waits_for_a_report(filled_url: str) -> None:
-    assert upgrades.longest_submit_during_upgrade(filled_url, reader_seconds=4.0) < upgrades.HELD_UP_SECONDS
+    assert upgrades.longest_submit_during_upgrade(filled_url) < upgrades.HELD_UP_SECONDS
 
 
 def test_an_attempt_that_ended_before_it_started_is_mended(upgraded_url: str) -> None:
@@ -114,7 +114,7 @@ BAD = {
     ),
     "forgets a function that claims call": (
         'op.execute("DROP FUNCTION IF EXISTS dispatcher.gates_let_through")',
-        "42883",
+        "tables are missing",
     ),
     "forgets the outbox of alerts": (
         'op.execute("DROP TRIGGER IF EXISTS failed_leads_alert ON dispatcher.failed_leads")',
