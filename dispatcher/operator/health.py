@@ -5,7 +5,7 @@ served: delivery runs end, or no lead has been due for long.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from sqlalchemy import Connection, text
@@ -37,6 +37,8 @@ class Heartbeat(Record):
     sweep_age        since the last sweep
     worker_age       since a worker was last seen: any, or one of the given host
     """
+
+    JSON = ("due_age", "served_age", "sending", "sweep_age", "worker_age")
 
     due_age: float | None = None
     served_age: float | None = None
@@ -176,12 +178,10 @@ FROM (
 
 
 def read(connection: Connection, host: str | None = None, *, within_seconds: float = WITHIN_SECONDS) -> Heartbeat:
-    """Read how everything does now. `host`: only workers of this machine count as seen."""
-    row = connection.execute(_HEARTBEAT, {"host": host, "within_seconds": within_seconds}).one()
-    read = dict(row._mapping)  # noqa: SLF001 - SQLAlchemy's public name
-    limits = read.pop("limits")
-    windows = parse_rate_limit(limits) if limits else ()
-    return Heartbeat(**read, limit_seconds=max((window.seconds for window in windows), default=0.0))
+    """Return a reading as of now. `host`: only workers of this machine count as seen."""
+    row = connection.execute(_HEARTBEAT, {"host": host, "within_seconds": within_seconds}).mappings().one()
+    windows = parse_rate_limit(row["limits"]) if row["limits"] else ()
+    return replace(Heartbeat.of(row), limit_seconds=max((window.seconds for window in windows), default=0.0))
 
 
 def probe(
