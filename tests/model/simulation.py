@@ -237,6 +237,8 @@ class Simulation:
         post = Post(lead.id, lead.phone, self._variables(lead), lead.allow_dupplicate)
         self._check_post(lead)
         trouble = self.dice.choice(TROUBLES) if self.dice.random() < self.trouble else Trouble.NONE
+        if lead.resends and len(lead.history) == 2 and self.dice.random() < 0.5:
+            trouble = Trouble.LOST_BEFORE  # what befell a lead once often befalls it again
         exchange.back_at = self.now + self.dice.uniform(0, self.dice.choice((0.5, DEADLINE)))
         exchange.reply = self.voicery.post(self.now, exchange.back_at, post, trouble)
 
