@@ -102,9 +102,9 @@ READERS: dict[str, Callable[[str], object]] = {
     ),
     "a wait in a body": lambda text: rate_hints(Reply(status=429, body={"retry_after": text}), NOW),
     "a list": lambda text: read_page(
-        Reply(status=200, body=[{"id": text[:9], "phone_number": text[:99]}] * (len(text) // 99)), per_page=100
+        Reply(status=200, body=[{"id": text[:9], "phone_number": text[:99]}] * (len(text) // 99))
     ),
-    "counts of a list": lambda text: read_page(Reply(status=200, body={"data": [], "total": text}), per_page=100),
+    "counts of a list": lambda text: read_page(Reply(status=200, body={"data": [], "total": text})),
     "a body": lambda text: body.parse_body(text.encode("utf-8", "replace")),
     "a body of JSON": lambda text: body.parse_body(json.dumps({"message": text}).encode()),
     "a number in a body": lambda text: body.parse_body(b"1" * len(text)),
