@@ -63,8 +63,8 @@ def on_purpose(data: bytes) -> bool:
     interim = re.match(rb"\s*\S+\s+\+?0*1[0-9][0-9]\b", lines[0]) is not None
     without_body = re.match(rb"\s*\S+\s+\+?0*(204|304)\b", lines[-1 if interim else 0]) is not None
     broken = any(not re.match(rb"[!-9;-~]*:|[ \t]", line) for line in lines[1:])
-    coded = re.search(rb"(?i)encoding:.*(gzip|deflate)", start) is not None
     unfolded = re.sub(rb"\n[ \t]+", b" ", start)
+    coded = re.search(rb"(?i)encoding:.*(gzip|deflate)", unfolded) is not None
     odd_length = re.search(rb"(?im)^content-length:(?!\s*\d+(\s*,\s*\d+)*\s*$)", unfolded) is not None
     return not end or b"\r" in start or interim or without_body or broken or coded or odd_length
 
