@@ -27,21 +27,27 @@ FILLED: Final = Path(__file__).with_name("filled.sql")
 MENDED: Final = {"lead_attempts": ("ended_at", "finished_at")}
 """What revisions change on purpose in rows that exist: 0002 lets no attempt end before it started."""
 HELD_UP_SECONDS: Final = 1.0
+REPORT_SECONDS: Final = 3.0
 
 
 def fill(url: str) -> None:
     """Build the database at the baseline, with rows in every state."""
-    engine = create_engine(normal_database_url(url), poolclass=NullPool)
+    with psycopg.connect(url) as connection:
+        connection.execute("CREATE SCHEMA dispatcher")
+    upgrade_to(url, BASELINE)
+    with psycopg.connect(url) as connection:
+        connection.execute(FILLED.read_text(encoding="utf-8"))  # type: ignore[call-overload]
+
+
+def upgrade_to(url: str, revision: str) -> None:
+    """Upgrade to this revision and no further."""
+    engine = create_engine(normal_database_url(url), poolclass=NullPool, connect_args={"prepare_threshold": None})
     with engine.connect() as connection:
-        connection.exec_driver_sql("CREATE SCHEMA dispatcher")
-        connection.commit()
         config = Config()
         config.set_main_option("script_location", str(migration.scripts()))
         config.attributes.update(connection=connection, tell=print)
-        command.upgrade(config, BASELINE)
+        command.upgrade(config, revision)
     engine.dispose()
-    with psycopg.connect(url) as connection:
-        connection.execute(FILLED.read_text(encoding="utf-8"))  # type: ignore[call-overload]
 
 
 def rows_of(url: str) -> dict[str, list[Any]]:
@@ -101,8 +107,8 @@ def _check_repeatable(url: str) -> None:
         assert following <= migration.head()
 
 
-def longest_submit_during_upgrade(url: str, *, reader_seconds: float = 5.0) -> float:
-    """Upgrade while leads are submitted and a report is open, which has read every table. Return the longest submit."""
+def longest_submit_during_upgrade(url: str) -> float:
+    """Upgrade revision by revision, each beside a report that has read every table. Return the longest submit."""
     longest, ending = 0.0, threading.Event()
 
     def produce(dispatcher: Dispatcher) -> None:
@@ -110,22 +116,28 @@ def longest_submit_during_upgrade(url: str, *, reader_seconds: float = 5.0) -> f
         numbers = itertools.count(1)
         while not ending.is_set():
             began = time.monotonic()
-            dispatcher.submit({"phone_number": f"+1{next(numbers) + 2_030_000_000}", "campaign_id": 42})
+            dispatcher.submit({"phone_number": f"+1{next(numbers) + 2_025_550_000}", "campaign_id": 4711})
             longest = max(longest, time.monotonic() - began)
             time.sleep(0.01)
 
-    with world_of(url) as world, open_report(url) as report:
-        world.dispatcher.submit({"phone_number": "+12025550198", "campaign_id": 42})
+    with world_of(url) as world:
+        # `submit` of this version needs the schema of this version: what is upgraded once more is the way there.
+        migration.upgrade(normal_database_url(url))
+        world.dispatcher.submit({"phone_number": "+12025550198", "campaign_id": 4711})
         producer = threading.Thread(target=produce, args=(world.dispatcher,))
         producer.start()
-        ended = threading.Timer(reader_seconds, report.rollback)
-        ended.start()
         try:
-            migration.upgrade(normal_database_url(url))
+            for revision, following in itertools.pairwise(migration.revisions()):
+                with psycopg.connect(url, autocommit=True) as connection:
+                    connection.execute("UPDATE dispatcher.alembic_version SET version_num = %s", (revision,))
+                with open_report(url) as report:
+                    ended = threading.Timer(REPORT_SECONDS, report.rollback)
+                    ended.start()
+                    upgrade_to(url, following)
+                    ended.join()
         finally:
             ending.set()
             producer.join()
-            ended.join()
     return longest
 
 
