@@ -47,7 +47,13 @@ RETURNING id AS lead_id, state, duplicate_of, true AS created, payload_hash
 
 _SUBMIT = HotStatement(f"""
 WITH held AS (
-    SELECT key.lead_id, key.payload_hash, key.state, key.duplicate_of FROM dispatcher.idempotency_keys AS key
+    -- As it is today: a duplicate whose original ended without a call may have taken its place.
+    SELECT key.lead_id, key.payload_hash, CASE WHEN still.duplicate THEN 'duplicate' ELSE 'pending' END AS state,
+        CASE WHEN still.duplicate THEN coalesce(lead.duplicate_of, key.duplicate_of) END AS duplicate_of
+    FROM dispatcher.idempotency_keys AS key LEFT JOIN dispatcher.leads AS lead ON lead.id = key.lead_id
+    CROSS JOIN LATERAL (
+        SELECT key.state = 'duplicate' AND coalesce(lead.state = 'duplicate', true) AS duplicate
+    ) AS still
     WHERE key.account = :account AND key.key = CAST(:key AS text)
 ), live AS ({_LIVE}), born AS (
     INSERT INTO dispatcher.leads (id, account, campaign_id, phone_number, variables, allow_dupplicate, state, priority,

@@ -180,13 +180,15 @@ def test_the_same_key_again_is_the_first_submission(submit: Submit, queue: Queue
     assert len(bell.rung) == 1
 
 
-def test_the_first_answer_is_repeated_whatever_became_of_the_lead(submit: Submit, queue: Queue) -> None:
-    blocking = submit()
-    first = submit(idempotency_key="crm-17")
-    assert first.state == "duplicate"
-    queue.run("UPDATE dispatcher.leads SET state = 'cancelled' WHERE id = :id", id=blocking.id)
+def test_the_key_of_a_duplicate_that_took_its_originals_place_says_so(submit: Submit, queue: Queue) -> None:
+    original = submit(variables={"offer": "first"})
+    twin = submit(variables={"offer": "second"}, idempotency_key="order-7")
+    assert (twin.state, twin.duplicate_of) == ("duplicate", original.id)
 
-    assert submit(idempotency_key="crm-17") == Submission(first.id, "duplicate", False, blocking.id)
+    queue.run("UPDATE dispatcher.leads SET state = 'cancelled', finished_at = now() WHERE id = :id", id=original.id)
+
+    again = submit(variables={"offer": "second"}, idempotency_key="order-7")
+    assert (again.id, again.state, again.duplicate_of, again.created) == (twin.id, "pending", None, False)
 
 
 def test_a_key_outlives_its_lead(submit: Submit, queue: Queue) -> None:
