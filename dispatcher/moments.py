@@ -1,4 +1,4 @@
-"""Times as people type and read them, on every screen: `30m`, `2h`, `yesterday`, `tomorrow 09:00`, `2026-11-23`."""
+"""Parse and format times for the command line and the console: `30m`, `2h`, `yesterday`, `tomorrow 09:00`, `2026-11-23`."""
 
 import math
 import re
@@ -12,7 +12,7 @@ _UNIT_SECONDS: Final = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86_400, "w":
 _LONGEST: Final = timedelta(days=3660)
 _FIRST_YEAR, _LAST_YEAR = 1970, 9998  # each instant of these has a date in every zone
 _SKEW_SECONDS: Final = 5.0
-"""What is no further ahead than this is now: the reader's clock and the database's may differ by it."""
+"""A time at most this far in the future counts as now: the local clock and the database's may differ by it."""
 
 _STEADY: Final = getattr(clocks, "CLOCK_BOOTTIME", clocks.CLOCK_MONOTONIC)
 
@@ -22,14 +22,14 @@ START_HELP: Final = "e.g. 2h, tomorrow 09:00 (UTC), 2026-11-23T14:00+01:00"
 
 
 def steady_clock() -> float:
-    """Seconds on a clock that goes on while the machine is suspended, and that is never set."""
+    """Return the seconds of a monotonic clock that also counts while the machine is suspended."""
     return clocks.clock_gettime(_STEADY)
 
 
 def past(text: str, now: datetime) -> datetime:
-    """Return a moment that has passed: `2h` is two hours ago. Days begin at midnight UTC; without a zone it is UTC.
+    """Parse a time in the past: `2h` is two hours ago. Days begin at midnight UTC; without a zone it is UTC.
 
-    Raises `ValueError` with what is wrong, and how it is written.
+    Raises `ValueError` with the fault and the expected notation.
     """
     word = text.strip().lower()
     midnight = now.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
@@ -48,7 +48,7 @@ def past(text: str, now: datetime) -> datetime:
 
 
 def future(text: str, now: datetime) -> datetime | timedelta:
-    """Return a moment to come: `2h` is in two hours by the database's clock, `tomorrow 09:00` is UTC without a zone.
+    """Parse a time in the future: `2h` is in two hours by the database's clock, `tomorrow 09:00` is UTC without a zone.
 
     A date and time needs its zone. Raises `ValueError` as `past`.
     """
@@ -65,7 +65,7 @@ def future(text: str, now: datetime) -> datetime | timedelta:
 
 
 def duration(text: str) -> timedelta:
-    """Return a length of time, longer than none: `90s`, `30m`, `2h`. Raises `ValueError` as `past`."""
+    """Parse a duration greater than zero: `90s`, `30m`, `2h`. Raises `ValueError` as `past`."""
     length = _length(text.strip().lower())
     if not length:
         raise ValueError("it is not a length of time; write e.g. 30m, 2h, 1d")
@@ -81,7 +81,7 @@ def ago(moment: datetime | None, now: datetime) -> str:
 
 
 def span(seconds: float | None) -> str:
-    """Return a length of time in the unit that suits it: `0.3 s`, `45 s`, `12 min`, `5 h`, `3 days`; `–` for none."""
+    """Return a duration in a suitable unit: `0.3 s`, `45 s`, `12 min`, `5 h`, `3 days`; `–` for none."""
     match seconds:
         case None:
             return "–"

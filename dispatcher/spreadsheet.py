@@ -1,7 +1,7 @@
-"""CSV for spreadsheets (RFC 4180), with cells that none takes for a formula (CWE-1236; OWASP, CSV injection).
+"""CSV for spreadsheets (RFC 4180), with cells that cannot be read as formulas (CWE-1236; OWASP, CSV injection).
 
-A spreadsheet runs what begins like a formula, and so would a lead's name: such cells begin with an apostrophe. E.164
-numbers begin with `+` and get one too, which keeps their zeros; JSON has them as they are.
+A spreadsheet evaluates a cell that begins like a formula, e.g. a lead's name: such cells get an apostrophe in front.
+E.164 numbers begin with `+` and get one too, which also keeps their zeros; in JSON they are unchanged.
 """
 
 import csv
@@ -14,7 +14,7 @@ _PIECE_CHARACTERS: Final = 65_536
 
 
 def csv_table(header: Sequence[str], rows: Iterable[Iterable[object]]) -> Iterator[str]:
-    """The table as text, in pieces that are worth sending."""
+    """Yield the table as text, in pieces large enough to be sent."""
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\r\n")
     writer.writerow(header)
@@ -28,6 +28,6 @@ def csv_table(header: Sequence[str], rows: Iterable[Iterable[object]]) -> Iterat
 
 
 def safe_cell(value: object) -> str:
-    """The value as the text of a cell; None is an empty one."""
+    """Return the value as the text of a cell; None becomes an empty cell."""
     text = "" if value is None else str(value)
     return f"'{text}" if text.startswith(_FORMULA) or text.lstrip(" ").startswith(_FORMULA) else text

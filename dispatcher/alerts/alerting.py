@@ -14,7 +14,7 @@ from dispatcher.store.counters import ALERTS, Tally
 from dispatcher.store.database import Database
 
 TIMEOUT_SECONDS: Final = 10.0
-"""For connecting, and for each piece of the answer's head; the body is not read."""
+"""The timeout in seconds for connecting and for each read of the answer's headers; the body is not read."""
 
 
 class Webhook:
@@ -27,7 +27,7 @@ class Webhook:
         self._clock = clock
 
     def post(self, alert: Alert) -> str | None:
-        """POST the alert. Return None for a 2xx, else what went wrong, without any address. Never raises."""
+        """POST the alert. Return None for a 2xx, else the error, without any address. Never raises."""
         body = alert.body()
         headers = {
             "Content-Type": "application/json",
@@ -54,7 +54,7 @@ class Webhook:
 
 AT_ONCE: Final = 10
 GIVE_UP_AFTER: Final = 30
-"""Tries; with the waits below a receiver may be away for more than a day."""
+"""The number of tries; with the waits below they last longer than a day."""
 
 _HOLD_SECONDS: Final = 180.0  # ten POSTs that all time out fit
 _FIRST_WAIT_SECONDS: Final = 5.0
@@ -62,13 +62,13 @@ _LONGEST_WAIT_SECONDS: Final = 3600.0
 
 
 class Receiver(Protocol):
-    """Send one alert; return what went wrong, or None. Never raises."""
+    """Send one alert; return the error, or None. Never raises."""
 
     def post(self, alert: Alert) -> str | None: ...
 
 
 class Alerting:
-    """Sends what is due. Make one for each run.
+    """Sends the due alerts. Create one for each run.
 
     `quiet_seconds`: of one cause, at most one alert in this time. Waits between tries: 5, 10, 20 s … 1 h.
     """
@@ -81,10 +81,10 @@ class Alerting:
         self._quiet_seconds = quiet_seconds
         self._stopping = stopping
         self.tally = Tally()
-        """What this run has counted."""
+        """The counters of this run."""
 
     def run(self) -> int:
-        """Send what is due; returns how many the receiver took. No transaction is open during a POST."""
+        """Send the due alerts; return the number that the receiver accepted. No transaction is open during a POST."""
         with self._database.transaction() as connection:
             due = alerts.take(connection, most=AT_ONCE, hold_seconds=_HOLD_SECONDS, quiet_seconds=self._quiet_seconds)
         taken = 0

@@ -1,4 +1,4 @@
-"""Taking leads in: valid, durable, de-duplicated, and only then announced."""
+"""Submit leads: validate, store without duplicates, and ring the doorbell after the commit."""
 
 import time
 from collections.abc import Callable, Mapping
@@ -99,7 +99,7 @@ NO_CONTACTS: Final = "[]"
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A valid lead with all that its row needs. The repr names no person."""
+    """A valid lead with all values of its row. The repr contains no personal data."""
 
     id: UUID
     account: str
@@ -108,7 +108,7 @@ class Entry:
 
     @property
     def channel(self) -> Channel:
-        """The channel that it goes to."""
+        """The channel of the lead."""
         return Channel(self.account, self.lead.campaign_id)
 
     def __repr__(self) -> str:
@@ -117,7 +117,7 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """The row that stands for a submission: a new one, or the first one of the same key or id."""
+    """The row of a submission: a new one, or the earlier one with the same key or id."""
 
     lead_id: UUID
     state: str
@@ -127,7 +127,10 @@ class Stored:
 
 
 def submit(connection: Connection, entry: Entry, payload_hash: str) -> Stored | None:
-    """Store the lead with its contacts and key, in one statement. None: another one was faster; `find`, then again."""
+    """Store the lead with its contacts and key, in one statement.
+
+    Return None if a concurrent transaction stored the same id, key or person first; then call `find`, and try again.
+    """
     parameters = _plain_parameters(entry, payload_hash)
     if _is_plain(entry):
         rows = _SUBMIT_PLAIN.rows(connection, parameters)
@@ -137,13 +140,13 @@ def submit(connection: Connection, entry: Entry, payload_hash: str) -> Stored | 
 
 
 def find(connection: Connection, entry: Entry) -> Stored | None:
-    """The row with the submission's own id, if an earlier try of the same submission got through."""
+    """Return the row with the submission's own id, if an earlier try of the same submission was committed."""
     row = connection.execute(_FIND, {"id": entry.id, "account": entry.account}).first()
     return None if row is None else _stored(row)
 
 
 def contacts_json(lead: Lead) -> str:
-    """The secondary contacts as a JSON array of rows."""
+    """Return the secondary contacts as a JSON array of rows."""
     if not lead.secondary_contacts:
         return NO_CONTACTS
     rows: list[Any] = [
@@ -191,7 +194,7 @@ def _stored(row: Row[Any]) -> Stored:
 
 
 REPEAT_FOR_SECONDS: Final = 2.0
-"""So long is a submit repeated under its own id when its commit was not acknowledged."""
+"""The time in seconds during which a submit is repeated under its own id when its commit was not acknowledged."""
 
 _RACES: Final = 5  # two submits of one number meet once; five times in a row is a bug, not a race
 _PAUSE_SECONDS: Final = 0.1
@@ -201,7 +204,7 @@ T = TypeVar("T")
 
 
 class Intake:
-    """Submits leads. `clock` is monotonic and counts seconds; `wait` sleeps them."""
+    """Submits leads. `clock` returns monotonic seconds; `wait` sleeps for a number of seconds."""
 
     def __init__(
         self,
@@ -224,7 +227,7 @@ class Intake:
         account: str,
         session: Caller | None = None,
     ) -> Submission:
-        """Validate, store, announce. See `Dispatcher.submit` for the contract."""
+        """Validate and store a lead, then ring the doorbell. See `Dispatcher.submit` for the contract."""
         entry = valid_entry(lead, options, account)
         with submitting(entry.account, entry.lead.campaign_id) as tell:
             if session is None:
@@ -242,9 +245,9 @@ class Intake:
         return Submission(stored.lead_id, stored.state, stored.created, stored.duplicate_of)
 
     def _store_durably(self, entry: Entry) -> Stored:
-        """Store in a transaction of our own; repeat under the same id while nobody can tell if it was committed.
+        """Store in a transaction of our own; repeat under the same id while it is not known whether it was committed.
 
-        Raises `SchemaOutOfDate` at once: then nothing was stored.
+        Raises `SchemaOutOfDate` at once, because nothing was stored then.
         """
         give_up = self._clock() + REPEAT_FOR_SECONDS
         repeated = False
@@ -253,7 +256,7 @@ class Intake:
             try:
                 with self._database.autocommit() as connection:
                     stored = self._store(entry, connection, nullcontext)
-                # Under an id that nobody else can have named, what a repetition finds is our own first try.
+                # The id is generated here, so a row that a repetition finds under it is from our own first try.
                 ours = repeated and entry.options.id is None and stored.lead_id == entry.id
                 return replace(stored, created=True) if ours else stored
             except OtherSchema:
@@ -274,7 +277,7 @@ class Intake:
         connection: Connection,
         savepoint: Callable[[], AbstractContextManager[Any]],
     ) -> Stored:
-        """One statement; more only when another transaction was faster with the same id, key or person."""
+        """Store in one statement; repeat only if a concurrent transaction stored the same id, key or person first."""
         payload_hash = entry.lead.payload_hash()
         for _ in range(_RACES):
             try:
@@ -293,7 +296,7 @@ class Intake:
 
 
 def valid_entry(lead: Lead | Mapping[str, Any], options: SubmitOptions | Mapping[str, Any], account: str) -> Entry:
-    """The lead with its options, ready to be stored. Raises `InvalidLead` with the faults of all three arguments."""
+    """Return the lead with its options as an `Entry`. Raises `InvalidLead` with the faults of all three arguments."""
     faults: list[FieldError] = []
 
     def checked(check: Callable[[Any], T], value: object) -> T | None:

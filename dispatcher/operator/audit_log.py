@@ -1,4 +1,4 @@
-"""The audit log, read: who did what to what. `store.audit` writes it, in the transaction of the action."""
+"""Read the audit log: actor, action and subject. `store.audit` writes it in the transaction of the action."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field

@@ -1,4 +1,4 @@
-"""The campaigns: what waits in them, what holds them back, and their rate limits. Pausing is in `pause`."""
+"""The campaigns: their waiting leads, closed gates and rate limits. For pausing see `pause`."""
 
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -80,7 +80,7 @@ _LIMIT_OF = text("SELECT rate_limit FROM dispatcher.channels WHERE account = :ac
 
 @dataclass(frozen=True, slots=True)
 class Queued(Record):
-    """The due leads of a campaign, and what slows it. `campaign_id` None stands for the account's own gate."""
+    """The due leads of a campaign, its gate and its limit. `campaign_id` None stands for the account's own gate."""
 
     campaign_id: int | None
     waiting: int

@@ -1,4 +1,4 @@
-"""Correcting a failed lead: its version is kept as a revision, and the new one is validated as a new lead is."""
+"""Correct a failed lead: its version is kept as a revision, and the new version is validated like a new lead."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -52,7 +52,7 @@ WHERE lead_id = :lead_id ORDER BY revision
 
 @dataclass(frozen=True, slots=True)
 class Revision(Record):
-    """What a lead was before an operator corrected it."""
+    """The version of a lead before a correction."""
 
     revision: int
     campaign_id: int
@@ -73,7 +73,8 @@ def change(
 ) -> bool:
     """Keep the version that the locked failed lead has, and change it. Return False if nothing would change.
 
-    A lead stands for the person of its POST that may have worked: as another lead it would leave that person free.
+    A lead that is in doubt cannot be changed: with another number it would no longer stand for the person whom its
+    POST may have called, and a second lead to that person would be accepted.
 
     Raises `InvalidLead`; `NotAllowed` for a lead that has not failed, or is in doubt; `StatementRefused` of
     `leads_one_live`.

@@ -1,10 +1,10 @@
-"""Erasing a person (GDPR, article 17): nothing here names the number afterwards.
+"""Erase a person (GDPR, article 17): afterwards no row of the dispatcher contains the phone number.
 
-What stays are the ids of the leads in the audit log, which name nobody, and the idempotency keys: a producer that
-repeats a submit under such a key is refused. A submit without a key is a new lead, and would call the person: no copy
-of the number, hashed or not, is kept to prevent that. A hash of a phone number can be undone by trying them all, and
-whoever must not be called belongs on a list of the producer's, who has the right to keep one. Logs hold no numbers;
-backups keep what they hold until they expire. Voicery's copy is deleted at Voicery.
+The ids of the leads stay in the audit log, and so do the idempotency keys: a submit repeated under such a key is
+refused. A submit without a key is a new lead, and would call the person: no copy of the number, hashed or not, is kept
+to prevent that, because a hash of a phone number can be reversed by trying all numbers. The producer keeps the list of
+people who must not be called. Logs contain no numbers; backups contain the number until they expire. Voicery's copy
+has to be deleted at Voicery.
 """
 
 from collections.abc import Mapping, Sequence
@@ -50,10 +50,10 @@ _ERASE: Final = (
     "UPDATE dispatcher.failed_leads SET phone_number = '' WHERE phone_number = :phone",
     "UPDATE dispatcher.lead_attempts SET response = NULL WHERE lead_id = ANY (CAST(:beside AS uuid[]))",
     "UPDATE dispatcher.failed_leads SET response = NULL WHERE lead_id = ANY (CAST(:beside AS uuid[]))",
-    # What stays of a key refuses whoever submits under it again: nobody is called because of a late repetition.
+    # The rest of a key refuses a second submit under it, so that a late repetition causes no call.
     "DELETE FROM dispatcher.idempotency_keys WHERE lead_id = ANY (CAST(:leads AS uuid[])) AND strpos(key, :digits) > 0",
     "UPDATE dispatcher.idempotency_keys SET payload_hash = 'erased' WHERE lead_id = ANY (CAST(:leads AS uuid[]))",
-    # A refused row is kept as it stood, however the number is written in it.
+    # A rejected row is stored unchanged, so the number may be in it in any notation.
     """UPDATE dispatcher.import_rejections SET original = ''
        WHERE strpos(regexp_replace(original, '[^0-9]', '', 'g'), :digits) > 0""",
 )
@@ -71,12 +71,12 @@ _TEXTS: Final = (
     ("lead_attempts", "evidence", "jsonb"),
     ("leads", "last_error", "text"),
 )
-"""Where people and machines write freely: what looks like the number is taken out of the text."""
+"""Columns of free text: matches of the number are removed from the text."""
 
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """A lead that holds the number."""
+    """A lead that contains the number."""
 
     id: UUID
     state: str
@@ -92,7 +92,7 @@ class Person:
 
 
 def find(connection: Connection, phone: str) -> Person:
-    """Every lead that holds the number, held until the transaction ends."""
+    """Return every lead that contains the number, locked until the transaction ends."""
     leads = connection.execute(_LEADS, {"phone": phone}).all()
     beside = connection.execute(_BESIDE, {"phone": phone}).all()
     contacts = connection.execute(_CONTACT_IDS, {"phone": phone, "leads": [row.id for row in leads]}).all()
@@ -105,7 +105,7 @@ def find(connection: Connection, phone: str) -> Person:
 
 
 def erase(connection: Connection, phone: str, leads: Sequence[UUID], beside: Sequence[UUID]) -> Mapping[str, int]:
-    """Delete the leads with all that hangs on them, and the number wherever else it is; how many rows, by table."""
+    """Delete the leads with their dependent rows, and the number elsewhere. Return the number of rows by table."""
     digits = phone.removeprefix("+")
     values: dict[str, Any] = {"phone": phone, "digits": digits, "leads": list(leads), "beside": list(beside)}
     counts: dict[str, int] = {}
@@ -127,7 +127,7 @@ _ON_ITS_WAY: Final = frozenset({"sending", "unknown"})
 
 @dataclass(frozen=True, slots=True)
 class Erased:
-    """What was erased: the person's own leads, rows touched by table, and what is left to delete at Voicery."""
+    """What was erased: the person's own leads, the rows changed by table, and the ids left to delete at Voicery."""
 
     leads: tuple[UUID, ...] = ()
     beside: tuple[UUID, ...] = ()
@@ -136,7 +136,7 @@ class Erased:
 
 
 class Erasure:
-    """Erases. `actor` is who is responsible."""
+    """Erases people. `actor` is written to the audit log."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -144,8 +144,8 @@ class Erasure:
     def erase(self, phone: str, *, actor: str) -> Erased:
         """Erase the person of this number, in one transaction.
 
-        Raises `InvalidLead` for what is no number, and `NotAllowed` while a lead with it is on its way or in doubt:
-        what Voicery makes of that would never be known, nor deleted there.
+        Raises `InvalidLead` for an invalid number, and `NotAllowed` while a lead with it is being sent or in doubt: its
+        id at Voicery would never be known, so that it could not be deleted there.
         """
         number = canonical_phone(phone, "phone_number")
         if isinstance(number, FieldError):

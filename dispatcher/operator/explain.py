@@ -1,4 +1,4 @@
-"""Why a lead is where it is, and what happens next, in plain words. Pure; names no person.
+"""Explain in plain sentences the state of a lead and its next step. Pure functions; no personal data in the text.
 
 For example: "It is not known whether it arrived: sent 14:02:11, no answer in 20 s; looked up 14:04:15: not there. It is
 looked up at 14:06:20; nobody sends it again before its absence is proven. (Times are UTC.)"
@@ -16,7 +16,7 @@ from dispatcher.operator.lead_record import AttemptRecord, LeadRecord, LookUp
 from dispatcher.operator.overview import GateRecord
 
 ATTEMPTS_TOLD: Final = 3
-"""Of a long history the latest so many attempts are told."""
+"""The number of attempts, counted from the latest, that an explanation lists."""
 
 _VERDICTS: Final = {
     "match": "found",
@@ -27,7 +27,11 @@ _VERDICTS: Final = {
 
 
 def explain(record: LeadRecord, gates: Sequence[GateRecord] = (), rate_limit: str | None = None) -> str:
-    """One short paragraph. `gates`: those that hold it back, its account's first. `rate_limit`: its campaign's own."""
+    """Return one short paragraph.
+
+    gates       the gates that hold the lead back, its account's first
+    rate_limit  the limit of its campaign
+    """
     return " ".join([*_sentences(record, gates, rate_limit, record.read_at), "(Times are UTC.)"])
 
 
@@ -199,7 +203,7 @@ def _silent(attempt: AttemptRecord) -> bool:
 
 
 def _clause(attempt: AttemptRecord) -> str:
-    """The cause without what every attempt of its kind has in common."""
+    """Return the cause without the words that every attempt of its kind shares."""
     error = attempt.error or str(attempt.outcome)
     for common in (", after the lead had been sent", "; nothing was sent"):
         error = error.split(common)[0]
@@ -245,7 +249,7 @@ def _started(record: LeadRecord) -> datetime | None:
 
 
 def _clock(moment: datetime | None, now: datetime) -> str:
-    """`14:02:11`, with the day before it unless that is today."""
+    """Return e.g. `14:02:11`, preceded by the date unless that is today."""
     if moment is None:
         return "an unknown time"
     moment = moment.astimezone(UTC)
@@ -253,7 +257,7 @@ def _clock(moment: datetime | None, now: datetime) -> str:
 
 
 def _span(seconds: float) -> str:
-    """`0.3 s`, `20 s`, `5 min`, `3 h`, `2 days`."""
+    """Return a duration as `0.3 s`, `20 s`, `5 min`, `3 h` or `2 days`."""
     if seconds < 10:
         return f"{seconds:.1f}".removesuffix(".0") + " s"
     for length, unit in ((120, "s"), (7200, "min"), (172_800, "h")):

@@ -1,4 +1,4 @@
-"""The failed leads: one row for each failure, what may be done about it, and the queries by row and by cause."""
+"""The failed leads: one row for each failure, its safe actions, and the queries by row and by cause."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,7 +15,7 @@ from dispatcher.operator.record import FOREIGN_TEXT, PHONE, Record
 
 MOST_COUNTED: Final = 1_000_000
 MOST_READ: Final = 10_000
-"""Failures that are counted where an index answers, and where each has to be read."""
+"""The most failures counted where an index answers, and where each row has to be read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +73,7 @@ class FailureGroup(Record):
 
 @dataclass(frozen=True, slots=True)
 class LeadSummary(Record):
-    """What a list of failures shows of a lead beside its failure."""
+    """The fields of a lead that a list shows beside its failure."""
 
     lead_id: UUID
     state: State
@@ -85,7 +85,7 @@ class LeadSummary(Record):
 
 
 def advice(failure_class: FailureClass) -> str:
-    """Return what may safely be done about a failed lead of this class."""
+    """Return the safe next action for a failed lead of this class."""
     match failure_class:
         case FailureClass.REJECTED:
             return "Nobody was called. Submit a corrected lead, or replay once the cause is gone."

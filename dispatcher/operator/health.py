@@ -1,7 +1,7 @@
 """Health: whether due leads are being delivered, judged by one reading of the store.
 
-A worker can look alive and consume nothing, e.g. after a broken reconnect to Redis. What counts is that the queue is
-served: delivery runs end, or no lead has been due for long.
+A worker process can run and consume nothing, e.g. after a failed reconnect to Redis. The queue is therefore judged by
+its results: delivery runs end, or no lead has been due for long.
 """
 
 from collections.abc import Iterator, Sequence
@@ -18,7 +18,7 @@ from dispatcher.store.database import Database
 from dispatcher.store.trouble import StatementRefused, TryAgain
 
 WITHIN_SECONDS: Final = 60.0
-"""Default limit of all ages. A delivery run lasts a few seconds, one exchange at most half a minute."""
+"""Default limit of all ages, in seconds. A delivery run lasts a few seconds, one exchange at most half a minute."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,11 +29,11 @@ class Heartbeat(Record):
     served_age       since the last delivery run ended, of any channel
     sending          leads that are being sent, within their lease
     attempt_age      since the last claim of a lead
-    recorded_age     since a worker stored what became of a POST
-    stuck            of the latest claims, those older than a POST may last and without a result
-    stuck_span       how far apart their claims were
+    recorded_age     since a worker stored the outcome of a POST
+    stuck            the latest claims without a result that are older than the longest POST
+    stuck_span       the time between the first and the last of these claims
     limit_seconds    the longest window of a campaign's own rate limit
-    writable         whether Postgres takes writes
+    writable         whether Postgres accepts writes
     sweep_age        since the last sweep
     worker_age       since a worker was last seen: any, or one of the given host
     """
@@ -55,7 +55,7 @@ class Heartbeat(Record):
 
 @dataclass(frozen=True, slots=True)
 class Health(Record):
-    """The faults found, as sentences; none means healthy."""
+    """The faults found, as sentences; without a fault the queue is healthy."""
 
     heartbeat: Heartbeat | None
     faults: tuple[str, ...] = ()
@@ -72,11 +72,11 @@ class Health(Record):
 
 
 def judge(seen: Heartbeat, *, within_seconds: float, host: str | None = None, rate_seconds: float = 0.0) -> Health:
-    """Judge one reading: healthy if Postgres takes writes, a worker and a sweep were seen, and leads are delivered.
+    """Judge one reading: healthy if Postgres accepts writes, a worker and a sweep were seen, and leads are delivered.
 
-    within_seconds   the age of what still counts as now
+    within_seconds   the greatest age that counts as current
     host             only workers of this machine count
-    rate_seconds     the longest window of a rate limit: for so long a due lead may rightly wait
+    rate_seconds     the longest window of a rate limit: a due lead may wait that long without a fault
     """
     faults = []
     if not seen.writable:
@@ -101,7 +101,7 @@ def judge(seen: Heartbeat, *, within_seconds: float, host: str | None = None, ra
 
 
 def _delivery(seen: Heartbeat, within_seconds: float, patience_seconds: float) -> Iterator[str]:
-    """What runs that come, and achieve nothing, look like."""
+    """Return the faults of delivery runs that end without results."""
     recorded = _recent(seen.recorded_age, within_seconds)
     # The claims of one worker that was killed lie close together; claims without results, one after the other, do not.
     again = seen.due_age is not None or (seen.stuck_span or 0.0) > within_seconds
@@ -119,7 +119,7 @@ def _delivery(seen: Heartbeat, within_seconds: float, patience_seconds: float) -
 
 
 def _recent(age: float | None, within_seconds: float) -> bool:
-    """Whether it was lately. What is dated far ahead, by a clock that was set back since, is not."""
+    """Return whether the age is current. A time far in the future, from a clock that was set back, is not."""
     return age is not None and -within_seconds <= age <= within_seconds
 
 
@@ -194,7 +194,7 @@ def probe(
     """Return the health of the queue. Never raises: an unreachable store, or one with another schema, is unhealthy.
 
     host         a worker of this machine must have been seen
-    rate_limit   while it is used up, a due lead may rightly wait
+    rate_limit   while it is used up, a due lead may wait without a fault
     """
     try:
         seen = database.read(read, host, within_seconds=within_seconds)

@@ -63,7 +63,7 @@ LIMIT :most
 def search(connection: Connection, query: str) -> list[FoundLead]:
     """Return the leads that a text may name: an id, an idempotency key, Voicery's id, or a whole phone number.
 
-    By its number a lead is found if it has failed once, or is live.
+    A search by phone number finds live leads and leads that have a failure.
     """
     wanted = query.strip()
     if not wanted or len(wanted) > _LONGEST or "\0" in wanted:

@@ -1,4 +1,4 @@
-"""Background operations, stored: what is done to which leads, how far it is, and the outcome of each lead."""
+"""The rows of background operations: the action, its leads, its progress, and the outcome of each lead."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field

@@ -1,7 +1,7 @@
-"""Background operations: an action on up to thousands of leads, stored, done by the workers, shown and stopped.
+"""Background operations: a stored action on up to thousands of leads that the workers carry out.
 
 The sweep does one batch at a time: a transaction acts on the leads and records the outcome of each, so that a crash
-neither repeats nor loses one. Look-ups call Voicery, so the look-up task does those.
+neither repeats nor loses one. The look-up task does look-ups, because they call Voicery.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -190,7 +190,7 @@ def _batch(connection: Connection) -> bool:
 def _take_lookups(connection: Connection, account: str) -> tuple[Operation, list[operation_work.Target], bool] | None:
     """Return a batch for one task, with its operation and whether it is the last.
 
-    No other task takes the operation until the batch is recorded, or 120 s have passed.
+    No other task takes the operation until the batch is recorded or 120 s have passed.
     """
     operation = operation_work.take(connection, (OperationKind.LOOK_UP,))
     if operation is None:

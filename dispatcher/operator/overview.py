@@ -1,4 +1,4 @@
-"""The state of the whole queue: counts that a partial index answers are exact, those of a large table estimated."""
+"""The state of the whole queue. Counts that a partial index answers are exact; those of a large table are estimated."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -77,7 +77,7 @@ class Overview(Record):
 
     counts                   leads by state; `failed` counts the open failures
     due                      pending leads that could go now
-    oldest_due_at            when the longest waiting of these became due
+    oldest_due_at            when the first of these became due
     next_due_at              when the next scheduled lead becomes due
     accepted_today           since midnight UTC
     failures                 open failures by class

@@ -1,4 +1,4 @@
-"""What an operator acts on: an account, or one campaign of it."""
+"""Pause and resume an account, or one campaign of it."""
 
 from dataclasses import dataclass, replace
 from typing import Final
@@ -16,7 +16,7 @@ from dispatcher.store.database import Database
 
 
 def check_scope(account: str, campaign_id: int | None) -> None:
-    """Raise `NotAllowed` for a name no account can have, or an id no campaign can have."""
+    """Raise `NotAllowed` for an invalid account name or campaign id."""
     if ACCOUNT_NAME.fullmatch(account) is None:
         raise NotAllowed("The account is not a name of an account; use 1 to 40 of a-z, 0-9 and _.")
     if campaign_id is not None and not 1 <= campaign_id <= MAX_CAMPAIGN_ID:
@@ -28,7 +28,7 @@ DEFAULT_REASON: Final = "no reason given"
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """A gate that `resume` opened, and why it had been closed."""
+    """A gate that `resume` opened, and the reason for which it had been closed."""
 
     account: str
     campaign_id: int | None
@@ -37,32 +37,33 @@ class Opened:
 
 @dataclass(frozen=True, slots=True)
 class Resumed:
-    """What `resume` opened, and the campaigns that stay paused because they were paused by themselves."""
+    """The gates that `resume` opened, and the campaigns that stay paused because an operator paused each of them."""
 
     opened: tuple[Opened, ...] = ()
     still_paused: tuple[int, ...] = ()
 
 
 class GateKeeper:
-    """Pauses and resumes. `actor` is who is responsible, e.g. `ada@ops-1`."""
+    """Pauses and resumes. `actor` is written to the audit log, e.g. `ada@ops-1`."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     def pause(self, campaign_id: int | None, account: str, *, reason: str | None, actor: str) -> int:
-        """Claim nothing more of a campaign, or with `campaign_id` None of the account, until `resume`.
+        """Stop claims of a campaign, or with `campaign_id` None of the whole account, until `resume`.
 
-        Returns how many leads are still on their way: they were claimed before and are answered within the deadline.
-        Nothing is claimed after this has returned. Raises `NotAllowed` for an impossible account or campaign.
+        Return the number of leads that are still being sent: they were claimed before, and their requests end within
+        the deadline. No lead is claimed after this has returned. Raises `NotAllowed` for an invalid account or campaign.
         """
         check_scope(account, campaign_id)
         note = (reason or "").strip() or DEFAULT_REASON
         return self._database.again(lambda connection: self._pause(connection, campaign_id, account, note, actor))
 
     def resume(self, campaign_id: int | None, account: str, *, actor: str) -> Resumed:
-        """Open the gate of a campaign, or of the account, whatever closed it.
+        """Open the gate of a campaign, or of the account, whatever the reason it was closed for.
 
-        For an account the gates that machinery closed on its campaigns open too; what a person paused stays paused.
+        For an account, also open the gates of its campaigns that were closed automatically; campaigns that an operator
+        paused stay paused.
         """
         check_scope(account, campaign_id)
         return self._database.again(lambda connection: self._resume(connection, campaign_id, account, actor))
@@ -94,7 +95,7 @@ class GateKeeper:
 
 
 def _means(gate: Gate, campaign_id: int | None) -> bool:
-    """Whether resuming this scope opens this gate."""
+    """Return whether resuming this scope opens this gate."""
     if gate.campaign_id == campaign_id:
         return True
     return campaign_id is None and gate.reason is not Reason.PAUSED

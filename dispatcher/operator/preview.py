@@ -1,4 +1,4 @@
-"""What a bulk action would do, before it is done: the leads counted by what the single action would answer."""
+"""Preview a bulk action: count the leads by the answer that the single action would give."""
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -20,11 +20,11 @@ from dispatcher.operator.resolve import dismissible
 
 @dataclass(frozen=True, slots=True)
 class Preview(Record):
-    """The number of leads by what would become of them.
+    """The number of leads by the outcome that the action would have.
 
     safe            the action would be done
     needs_look_up   their earlier POST may have worked: refused until a look-up proves that it did not
-    gone            neither failed nor in doubt any more, or deleted
+    gone            no longer failed or in doubt, or deleted
     rivals          another live lead stands for the person
     twins           the person occurs in the selection before; the first occurrence is counted as safe
     not_in_doubt    nothing to look up
@@ -47,7 +47,7 @@ class Preview(Record):
 
     @property
     def why_refused(self) -> dict[str, int]:
-        """The refused by reason."""
+        """The number of refused leads by reason."""
         return {"gone": self.gone, "rivals": self.rivals, "twins": self.twins, "not_in_doubt": self.not_in_doubt}
 
 
@@ -97,5 +97,5 @@ def _counted(kind: OperationKind, found: Iterable[LeadFacts], terms: ReplayTerms
 
 
 def _in_doubt(facts: LeadFacts) -> bool:
-    """Whether the look-up task asks Voicery about it."""
+    """Return whether the look-up task asks Voicery about the lead."""
     return facts.state is State.UNKNOWN or facts.failure_class is FailureClass.OUTCOME_UNKNOWN

@@ -1,4 +1,4 @@
-"""What retention removes, in slices: each statement looks at a bounded number of rows and says where to go on."""
+"""Remove expired rows in slices: each statement reads a bounded number of rows and returns where the next begins."""
 
 from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass
@@ -115,7 +115,7 @@ FROM looked ORDER BY looked.created_at DESC, looked.account DESC, looked.key DES
 """)
 
 _RECORDS: Final = (
-    # One at a time: each takes its rows along.
+    # One at a time: each also deletes its dependent rows.
     text("""
     DELETE FROM dispatcher.imports
     WHERE id = (SELECT id FROM dispatcher.imports WHERE updated_at < :before ORDER BY id LIMIT 1)
@@ -131,7 +131,7 @@ _NOW = text("SELECT now()")
 _PASSED = text("UPDATE dispatcher.sweeps SET pruned_at = now() WHERE name = 'sweep'")
 
 Place: TypeAlias = Mapping[str, Any]
-"""Behind which row the next slice begins, as parameters."""
+"""The row after which the next slice begins, as parameters."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +152,7 @@ class Prunable:
 
 
 def since(moment: datetime) -> Place:
-    """Where leads that ended after `moment` begin."""
+    """Return the position of the first lead that ended after `moment`."""
     return {"after_at": moment, "after_id": _NIL}
 
 
@@ -171,13 +171,13 @@ def count_leads(connection: Connection, before: datetime, *, failed: bool) -> Pr
 
 
 def responses_since(moment: datetime) -> Place:
-    """Where attempts that began after `moment` begin."""
+    """Return the position of the first attempt that began after `moment`."""
     return {"after_id": first_id(moment)}
 
 
 def prune_responses(connection: Connection, place: Place, before: datetime, *, most: int = SLICE_ROWS) -> Slice:
     """Empty the stored answers of attempts whose outcome has been known since before `before`."""
-    # By the primary key, which begins with the time (UUIDv7): no index of its own in the hot path.
+    # By the primary key, which begins with the time (UUIDv7): this saves inserts another index.
     values = {**place, "before": before, "before_id": first_id(before + timedelta(minutes=15))}
     return _slice(connection, _RESPONSES, values, most, lambda row: {"after_id": row.id})
 
@@ -188,12 +188,12 @@ def prune_failure_responses(connection: Connection, place: Place, before: dateti
 
 
 def keys_since(moment: datetime) -> Place:
-    """Where keys that were used after `moment` begin."""
+    """Return the position of the first key that was used after `moment`."""
     return {"after_at": moment, "after_account": "", "after_key": ""}
 
 
 def prune_keys(connection: Connection, place: Place, before: datetime, *, most: int = SLICE_ROWS) -> Slice:
-    """Forget idempotency keys from before `before` whose lead is gone."""
+    """Delete idempotency keys older than `before` whose lead has been deleted."""
     return _slice(
         connection,
         _KEYS,
@@ -235,14 +235,14 @@ def _slice(
 _BEGINNING: Final = datetime(2000, 1, 1, tzinfo=UTC)
 
 _OVERLAP: Final = timedelta(days=1)
-"""So far a pass looks back behind the one before it: outcomes that came late, clocks that were wrong."""
+"""The overlap of a pass with the previous one, for outcomes recorded late and for wrong clocks."""
 
 
 class Pruning:
-    """Prunes in passes of as many steps as it needs; a process that dies in the middle costs nothing but a new pass.
+    """Prunes in passes of as many steps as needed. After a crash the next process starts a new pass.
 
-    A pass looks at all old leads and keys, which are few: those it may not delete. Old attempts may be many; only the
-    first pass of a process looks at all of them, a later one at those that have become old since.
+    A pass reads all old leads and keys; these are few, because only those that must not be deleted remain. Old attempts
+    may be many: only the first pass of a process reads all of them, each later pass those that have expired since.
     """
 
     def __init__(self, database: Database, settings: Settings) -> None:
@@ -254,7 +254,7 @@ class Pruning:
         self._looked_until: datetime | None = None
 
     def step(self) -> int:
-        """One slice of the current pass; how many rows it pruned. At the end of a pass `sweeps.pruned_at` is set.
+        """Prune one slice of the current pass and return the number of rows. The last slice sets `sweeps.pruned_at`.
 
         Raises `StatementRefused` if a row cannot be pruned; the pass then ends, and the next one tries again.
         """
@@ -318,7 +318,7 @@ class Pruner:
     def prune(self, older_than: timedelta, *, failed: bool, actor: str) -> Iterator[int]:
         """Delete the leads that ended longer ago, slice by slice; yield the number deleted by each slice.
 
-        `failed`: also those that failed, and those that failed once, dealt with or not.
+        failed   also leads that failed, and leads that have a failure, resolved or not
         """
         before = self._database.read(database_now) - older_than
         place: Place | None = since(_BEGINNING)
