@@ -1,4 +1,4 @@
-"""Parse and format times for the command line and the console: `30m`, `2h`, `yesterday`, `tomorrow 09:00`, `2026-11-23`."""
+"""Parse and format times on the command line and in the console: `30m`, `2h`, `tomorrow 09:00`, `2026-11-23`."""
 
 import math
 import re

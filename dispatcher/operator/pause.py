@@ -53,7 +53,7 @@ class GateKeeper:
         """Stop claims of a campaign, or with `campaign_id` None of the whole account, until `resume`.
 
         Return the number of leads that are still being sent: they were claimed before, and their requests end within
-        the deadline. No lead is claimed after this has returned. Raises `NotAllowed` for an invalid account or campaign.
+        the deadline. No lead is claimed after this has returned. Raises `NotAllowed` for an invalid scope.
         """
         check_scope(account, campaign_id)
         note = (reason or "").strip() or DEFAULT_REASON
