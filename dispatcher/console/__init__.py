@@ -1,4 +1,4 @@
-"""The web console: the operator's seat. Server-rendered, complete without JavaScript, closed by default.
+"""The web console for operators: rendered on the server, usable without JavaScript, login required by default.
 
-`serve` binds it, `app` builds it, `doors` lists every way in with the role that it takes, `pages` answer.
+`serve` runs it, `app` builds it with its routes and their roles, `pages` contains the endpoints.
 """

@@ -25,7 +25,7 @@ from dispatcher.wiring import Services
 
 @dataclass(frozen=True, slots=True)
 class ConsoleRoute:
-    """A path of the console. `role` is the least that it requires."""
+    """A path of the console. `role` is the lowest role that may use it."""
 
     method: Literal["GET", "POST"]
     path: str
@@ -133,7 +133,7 @@ class Access:
         return endpoint
 
     async def login_page(self, http: Request) -> Response:
-        """Return the login page. A key in the address is only put into its form: no GET changes anything."""
+        """Return the login page. A key in the URL is only copied into the form, because a GET changes nothing."""
         if self._session(http) is not None:
             return RedirectResponse("/", status_code=303)
         return self._login(key=http.query_params.get("key", ""), onwards=http.query_params.get("next", "/"))
@@ -190,7 +190,7 @@ class Access:
         return who
 
     def _session(self, http: Request) -> Session | None:
-        """Return the live session, unless its user has been removed or given another role."""
+        """Return the active session, unless its user has been removed or given another role."""
         session = self._console.sessions.find(http.cookies.get(self._console.cookie))
         if session is None or session.by_key:
             return session
@@ -198,7 +198,7 @@ class Access:
         return session if unchanged else None
 
     def _same_site(self, http: Request) -> bool:
-        """Whether a page of the console sent this, by headers that no page can set (Fetch Metadata; RFC 6454)."""
+        """Return whether a page of the console sent this, by headers no script can set (Fetch Metadata; RFC 6454)."""
         site = http.headers.get("sec-fetch-site")
         if site is not None:
             return site == "same-origin"
@@ -222,7 +222,7 @@ class Access:
         return RedirectResponse("/login" + ("" if here == "/" else f"?{urlencode({'next': here})}"), status_code=303)
 
     def _refused(self, refused: LoginRefused, *, onwards: str) -> Response:
-        """Return the login page with the reason; 429 with `Retry-After` (RFC 6585, section 4) while it has to wait."""
+        """Return the login page with the reason; 429 with `Retry-After` (RFC 6585, section 4) while the delay lasts."""
         response = self._login(onwards=onwards, fault=refused.text, status=429 if refused.wait_seconds else 401)
         if refused.wait_seconds:
             response.headers["Retry-After"] = str(math.ceil(refused.wait_seconds))

@@ -31,7 +31,7 @@ class Throttle:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._lock = threading.Lock()
-        self._failures: dict[str, tuple[int, float]] = {}  # how many in a row, and when the last was
+        self._failures: dict[str, tuple[int, float]] = {}  # failures in a row, and the time of the last
 
     def wait_seconds(self, *keys: str) -> float:
         """Return the seconds until the next try of these keys; 0.0 if it may be made at once."""
@@ -52,7 +52,7 @@ class Throttle:
                 self._failures[key] = (1 if now - at > _FORGET_SECONDS else count + 1, now)
 
     def succeeded(self, *keys: str) -> None:
-        """Forget the failures of these keys."""
+        """Delete the failures of these keys."""
         with self._lock:
             for key in keys:
                 self._failures.pop(key, None)
@@ -65,7 +65,7 @@ class Throttle:
 
 
 PASSWORD_LENGTH: Final = 12
-"""The shortest password that `hash_password` takes (OWASP ASVS 5.0.0, 6.2.1 asks for 8, better 15)."""
+"""The shortest password that `hash_password` accepts (OWASP ASVS 5.0.0, 6.2.1 asks for 8, better 15)."""
 
 _COST: Final = 15  # N = 2**15, r = 8, p = 1: 32 MiB and about 100 ms (RFC 7914; OWASP password storage)
 _BLOCK: Final = 8
@@ -77,14 +77,14 @@ class Role(StrEnum):
     """The roles of users; each includes the ones before it."""
 
     VIEWER = "viewer"
-    """Reads; numbers stay masked."""
+    """Reads; phone numbers stay masked."""
     OPERATOR = "operator"
     """Acts on leads and campaigns, reveals numbers, exports."""
     ADMIN = "admin"
-    """Sets limits, pauses whole accounts, and takes the risk of a second call."""
+    """Sets limits, pauses whole accounts, and may replay a lead that could cause a second call."""
 
     def includes(self, other: "Role") -> bool:
-        """Whether this role may do what `other` may."""
+        """Return whether this role includes the rights of `other`."""
         ranks = list(Role)
         return ranks.index(self) >= ranks.index(other)
 
@@ -98,17 +98,17 @@ class Person:
 
 
 class People:
-    """The users of the environment and of the users file, which is read again at each login."""
+    """The users from the environment and from the users file, which is read again at each login."""
 
     def __init__(self, users: Secret | None, path: Path | None) -> None:
-        """Raise `NotConfigured` for a line that is not `name:role:hash`, naming the line and showing nothing of it."""
+        """Raise `NotConfigured` for a line that is not `name:role:hash`, naming the line without its text."""
         self._users = users
         self._path = path
         self._known = self._read()
 
     @property
     def anyone(self) -> bool:
-        """Whether a user is configured who could log in with a password."""
+        """Return whether any user with a password is configured."""
         return bool(self._known)
 
     def check(self, name: str, password: str) -> Person | None:
@@ -137,7 +137,7 @@ class People:
 
 
 def hash_password(password: str) -> str:
-    """`scrypt.15.8.1.<salt>.<hash>`, without characters that a shell or a compose file would expand."""
+    """Return `scrypt.15.8.1.<salt>.<hash>`, without characters that a shell or a compose file would expand."""
     if len(password) < PASSWORD_LENGTH:
         raise NotConfigured(f"A password of the console has at least {PASSWORD_LENGTH} characters.")
     salt = secrets.token_bytes(16)
@@ -185,38 +185,38 @@ def _bytes(text: str) -> bytes:
 
 
 _NOBODY: Final = f"scrypt.{_COST}.{_BLOCK}.1.{_text(bytes(16))}.{_text(bytes(32))}"
-"""The hash that an unknown name is compared with, so that it takes as long; no password has it."""
+"""The hash that is checked for an unknown name, so that the check takes equally long; no password matches it."""
 
 
 LONGEST_SECONDS: Final = 12 * 3600.0
-"""The longest time of a session: a working day."""
+"""The longest duration of a session in seconds: a working day."""
 
 REVEAL_SECONDS: Final = 600.0
-"""Numbers that were revealed are masked again after this."""
+"""The time in seconds after which revealed numbers are masked again."""
 
 _MOST_SESSIONS: Final = 1000  # above it the session that has been idle longest is ended
 
 
 @dataclass(slots=True)
 class Session:
-    """One browser of one person. Times are of a monotonic clock, in seconds."""
+    """One browser session of one user. Times are seconds of a monotonic clock."""
 
     person: Person
     started: float
     seen: float
     csrf: str = field(default_factory=lambda: secrets.token_urlsafe(32), repr=False)
-    by_key: bool = False  # entered with the one-time link of the terminal
+    by_key: bool = False  # logged in with the one-time link of the terminal
     revealed_until: float = 0.0
     theme: str = "auto"
     notices: list[tuple[str, str]] = field(default_factory=list)  # (kind, sentence), shown once
 
     def knows(self, token: str) -> bool:
-        """Whether this is the session's CSRF token; takes as long for any."""
+        """Return whether this is the session's CSRF token, by a comparison in constant time."""
         return hmac.compare_digest(self.csrf.encode(), token.encode())
 
 
 class Sessions:
-    """All sessions of this process. Thread-safe. `idle_seconds` without a request end one."""
+    """All sessions of this process. Thread-safe. A session ends after `idle_seconds` without a request."""
 
     def __init__(self, idle_seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
         self._idle_seconds = idle_seconds
@@ -225,7 +225,7 @@ class Sessions:
         self._by_hash: dict[bytes, Session] = {}
 
     def begin(self, person: Person, *, by_key: bool = False) -> tuple[str, Session]:
-        """Return a new cookie and its session: one that an attacker set before the login opens nothing (CWE-384)."""
+        """Return a new cookie and its session, so that one set by an attacker before is useless (CWE-384)."""
         cookie, now = secrets.token_urlsafe(32), self._clock()
         session = Session(person, now, now, by_key=by_key)
         with self._lock:
@@ -236,7 +236,7 @@ class Sessions:
         return cookie, session
 
     def find(self, cookie: str | None) -> Session | None:
-        """Return the live session of a cookie, and restart its idle time."""
+        """Return the active session of a cookie, and restart its idle time."""
         if not cookie:
             return None
         now = self._clock()
@@ -251,7 +251,7 @@ class Sessions:
             return session
 
     def end(self, cookie: str | None) -> None:
-        """Forget a session."""
+        """Delete a session."""
         with self._lock:
             self._by_hash.pop(_hash(cookie or ""), None)
 
@@ -264,7 +264,7 @@ class Sessions:
         session.revealed_until = 0.0
 
     def revealed(self, session: Session) -> bool:
-        """Whether this session sees numbers now."""
+        """Return whether this session shows numbers now."""
         return self._clock() < session.revealed_until
 
     def _ended(self, session: Session, now: float) -> bool:
@@ -276,7 +276,7 @@ class Sessions:
 
 
 def _hash(cookie: str) -> bytes:
-    """The cookie itself is kept nowhere: a dump of this process opens no session."""
+    """Hash a cookie. The cookie itself is not stored, so that a memory dump of this process gives no access."""
     return sha256(cookie.encode()).digest()
 
 
@@ -288,7 +288,7 @@ SPENT: Final = "That link has been used or is not the latest; the console prints
 class OneTimeKey:
     """The login without configured users: a one-time key that the console prints in its terminal, as notebooks do.
 
-    Each key opens one session; `announce` is called with the next one at once.
+    Each key opens one session; after that `announce` is called with the next key.
     """
 
     def __init__(self, announce: Callable[[str], None]) -> None:
@@ -301,7 +301,7 @@ class OneTimeKey:
         self._announce(self._key)
 
     def use(self, key: str) -> Person | None:
-        """Return the person of this machine if this is the key, which is spent by it."""
+        """Return the local user if this is the current key, which is then invalid."""
         with self._lock:
             if not hmac.compare_digest(self._key.encode(), key.encode()):
                 return None
@@ -312,7 +312,7 @@ class OneTimeKey:
 
 @dataclass(frozen=True, slots=True)
 class LoginRefused:
-    """Why a login was refused. `wait_seconds`: until the next try is checked at all; 0 if it may be made at once."""
+    """The reason for a refused login. `wait_seconds`: the time until the next try is checked; 0 for at once."""
 
     text: str
     wait_seconds: float = 0.0
@@ -328,7 +328,7 @@ class Login:
         self._few = threading.BoundedSemaphore(2)
 
     def by_password(self, name: str, password: str, source: str) -> Person | LoginRefused:
-        """Return the person of this name and password. `source`: the address of the client."""
+        """Return the user with this name and password. `source`: the address of the client."""
 
         def check() -> Person | None:
             with self._few:
@@ -337,11 +337,11 @@ class Login:
         return self._tried(check, WRONG, f"name:{name}", f"source:{source}")
 
     def by_key(self, key: str, source: str) -> Person | LoginRefused:
-        """Return the person of this machine, if this is the one-time key. `source`: the address of the client."""
+        """Return the local user if this is the one-time key. `source`: the address of the client."""
         return self._tried(lambda: None if self.key is None else self.key.use(key), SPENT, f"key:{source}")
 
     def _tried(self, check: Callable[[], Person | None], fault: str, *keys: str) -> Person | LoginRefused:
-        """Check, unless one of these keys of the throttle has to wait; count the outcome for them."""
+        """Check a login, unless the throttle delays one of these keys; count the outcome for them."""
         wait_seconds = self.throttle.wait_seconds(*keys)
         if wait_seconds:
             return LoginRefused(TOO_MANY.format(seconds=wait_seconds), wait_seconds)

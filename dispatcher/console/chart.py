@@ -1,4 +1,4 @@
-"""The chart of the last hours as geometry: what the template draws as SVG."""
+"""Compute the geometry of the chart of the last hours, which the template draws as SVG."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ _STEPS: Final = (1, 2, 5)
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """One part of one slot; `kind` is its class in the style sheet."""
+    """One part of a slot; `kind` is its class in the style sheet."""
 
     kind: str
     x: float
@@ -25,11 +25,11 @@ class Bar:
 
 @dataclass(frozen=True, slots=True)
 class Chart:
-    """`most` is what the highest line stands for."""
+    """The bars and lines of the chart. `most` is the value of the highest line."""
 
     bars: tuple[Bar, ...]
-    slots: tuple[tuple[float, float, Slot], ...]  # x, width and what is in it
-    lines: tuple[tuple[float, int], ...]  # y and the count there
+    slots: tuple[tuple[float, float, Slot], ...]  # x, width and the slot
+    lines: tuple[tuple[float, int], ...]  # y and its count
     hours: tuple[tuple[float, datetime], ...]
     most: int
     width: int = WIDTH
@@ -37,7 +37,7 @@ class Chart:
 
 
 def chart(activity: Activity) -> Chart:
-    """Stacked bars, the accepted at the bottom."""
+    """Return stacked bars, the accepted attempts at the bottom."""
     most = _round_up(max((slot.total for slot in activity.slots), default=0))
     step = WIDTH / max(1, len(activity.slots))
     width = max(1.0, step - 2)
@@ -69,7 +69,7 @@ def _stack(slot: Slot, x: float, width: float, most: int) -> Iterator[Bar]:
 
 
 def _round_up(count: int) -> int:
-    """The next of 2, 4, 10, 20, 40, 100 …: even, so that half of it is whole."""
+    """Round up to the next of 2, 4, 10, 20, 40, 100 …: even, so that half of it is an integer."""
     size = 1
     while True:
         for step in _STEPS:

@@ -1,4 +1,4 @@
-"""Failed leads as a file: CSV for spreadsheets, JSON for programs."""
+"""Export failed leads: CSV for spreadsheets, JSON for programs."""
 
 import json
 import shlex
@@ -21,7 +21,7 @@ PATH = "user/lead"
 
 
 def curl(record: LeadRecord, base_url: str, *, reveal: bool) -> str:
-    """`curl` with the token taken from the shell's environment; numbers and variables masked unless revealed."""
+    """Return a `curl` command with the token from the environment; personal data masked unless revealed."""
 
     def shown(number: str) -> str:
         return number if reveal else mask_phone(number)
@@ -68,7 +68,7 @@ COLUMNS: Final = (
 
 
 def response(rows: Sequence[FailedLead], kind: str, *, reveal: bool) -> Response:
-    """The file, to be saved."""
+    """Return the export as a download."""
     headers = {"Content-Disposition": f'attachment; filename="failed-leads.{kind}"'}
     if kind == "json":
         return StreamingResponse(_json(rows, reveal=reveal), media_type="application/json", headers=headers)
@@ -76,7 +76,7 @@ def response(rows: Sequence[FailedLead], kind: str, *, reveal: bool) -> Response
 
 
 def rejected(rows: Sequence[RejectedRow], *, reveal: bool) -> Response:
-    """The refused rows of an import, to be saved."""
+    """Return the rejected rows of an import as a download."""
     header = ["line", "field", "reason", *(["row"] if reveal else [])]
     cells = ([row.line, row.field, row.reason, *([row.original] if reveal else [])] for row in rows)
     headers = {"Content-Disposition": 'attachment; filename="rejected-rows.csv"'}

@@ -1,4 +1,4 @@
-"""The filters of failed leads as they stand in an address: the same words as on the command line."""
+"""The filters of failed leads as query parameters, with the same names as on the command line."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -18,23 +18,23 @@ _LONGEST_TEXT: Final = 300
 
 @dataclass(frozen=True, slots=True)
 class Filters:
-    """What an address asks for: `given` as typed, so that it survives every action; `wanted` as it is meant."""
+    """The filters of a URL: `given` is the text as typed, which links keep; `wanted` is the parsed filter."""
 
     given: Mapping[str, str]
     wanted: FailureFilter
 
     @property
     def query(self) -> str:
-        """As a query string."""
+        """Return the filters as a query string."""
         return urlencode(self.given)
 
     def with_(self, **more: str) -> str:
-        """The query string with these instead; an empty text takes one away."""
+        """Return the query string with these parameters replaced; an empty text removes one."""
         return urlencode({name: value for name, value in {**self.given, **more}.items() if value})
 
 
 def read(query: Mapping[str, str]) -> Filters:
-    """The filters of an address; what it does not know is somebody else's. Raises `BadRequest`."""
+    """Return the filters of a URL; other parameters are ignored. Raises `BadRequest`."""
     given = {name: query[name].strip() for name in _READERS if query.get(name, "").strip()}
     values: dict[str, Any] = {}
     for name, text in given.items():
@@ -49,12 +49,12 @@ def read(query: Mapping[str, str]) -> Filters:
 
 
 def read_text(query: str) -> Filters:
-    """The filters of a query string. Raises `BadRequest`."""
+    """Return the filters of a query string. Raises `BadRequest`."""
     return read(dict(parse_qsl(query, max_num_fields=50)))
 
 
 def _storable(text: str) -> str:
-    """What Postgres can compare with."""
+    """Return the text in a form that Postgres accepts."""
     if len(text) > _LONGEST_TEXT or "\0" in text:
         raise ValueError("text")
     return text

@@ -1,4 +1,4 @@
-"""What holds for every request, whatever answers it: known hosts, small bodies, strict headers, no stack traces."""
+"""Middleware for every request: known hosts, a limit of body size, security headers, and no stack traces."""
 
 import secrets
 from collections.abc import Mapping, MutableMapping
@@ -18,13 +18,13 @@ from dispatcher.logs import events
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """`origins` as browsers send them; `hosts` are their `Host` headers; `secure` means TLS on every way in."""
+    """`origins` as browsers send them; `hosts` are their `Host` headers; `secure` means TLS on every address."""
 
     origins: frozenset[str]
     hosts: frozenset[str]
     secure: bool
     public: str
-    """The one to print."""
+    """The origin to print."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +38,7 @@ class Certificate:
 def reached_at(
     host: str, port: int, *, public: str | None = None, certificate: Certificate | None = None, users: bool
 ) -> Origin:
-    """Decide. Raises `NotConfigured` where the console would be open to strangers, or its cookies readable."""
+    """Return the origin. Raises `NotConfigured` for a setup without authentication, or with cookies in plain text."""
     scheme = "https" if certificate is not None else "http"
     if not is_loopback(host) and not users:
         raise NotConfigured(
@@ -78,7 +78,7 @@ def _host(origin: str) -> str:
 
 
 BODY_MOST: Final = 1024 * 1024
-"""A form with 1 000 selected leads has 40 KiB; the largest variables 16 KiB."""
+"""The largest body in bytes. A form with 1 000 selected leads has 40 KiB; the largest variables 16 KiB."""
 
 POLICY: Final = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; form-action 'self';"
@@ -98,14 +98,14 @@ HEADERS: Final[Mapping[str, str]] = {
 
 
 class Guard:
-    """The outermost layer."""
+    """The outermost middleware."""
 
     def __init__(self, app: ASGIApp, origin: Origin) -> None:
         self._app = app
         self._origin = origin
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Refuse or pass on; add the headers to whatever is answered."""
+        """Refuse the request or pass it on, and add the headers to every answer."""
         if scope["type"] != "http":
             if scope["type"] == "lifespan":
                 await self._app(scope, receive, send)
@@ -122,7 +122,7 @@ class Guard:
         try:
             refusal = self._refusal(Headers(scope=scope))
             await (refusal or self._app)(scope, receive, sending)
-        except Exception as error:  # noqa: BLE001 - what went wrong is for the log, never for the page
+        except Exception as error:  # noqa: BLE001 - the error goes to the log, never to the page
             number = secrets.token_hex(4)
             events.error("console.error", report=number, error=_where(error))
             if not begun:
@@ -152,7 +152,7 @@ class Guard:
 
 
 def _where(error: BaseException) -> str:
-    """The kind of error and our innermost line: its text may carry somebody's data."""
+    """Return the type of the error and our innermost line; its text may contain personal data."""
     place, trace = "", error.__traceback__
     while trace is not None:
         module = trace.tb_frame.f_globals.get("__name__", "")

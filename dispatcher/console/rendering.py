@@ -1,4 +1,4 @@
-"""Pages from templates: everything is escaped, nothing undefined passes silently."""
+"""Render pages from templates: values are escaped, and an undefined name is an error."""
 
 import uuid
 from datetime import UTC, datetime
@@ -14,7 +14,7 @@ from dispatcher.console.request import PageRequest, address
 from dispatcher.console.words import WORDS
 
 NAVIGATION: Final = (
-    # path, name, key: `g` and this key leads there
+    # path, name, key: `g` and this key open the page
     ("/", "Overview", "o"),
     ("/failed", "Failed leads", "f"),
     ("/campaigns", "Campaigns", "c"),
@@ -44,7 +44,7 @@ class Renderer:
         )
 
     def page(self, request: PageRequest, template: str, *, status: int = 200, **values: Any) -> Response:  # noqa: ANN401
-        """A page with the frame around it, for somebody who is logged in."""
+        """Return a page with the navigation, for a logged-in user."""
         notices, request.session.notices = request.session.notices, []
         html = self._environment.get_template(template).render(
             request=request,
@@ -60,12 +60,12 @@ class Renderer:
         return HTMLResponse(html, status_code=status)
 
     def bare(self, template: str, *, status: int = 200, **values: Any) -> Response:  # noqa: ANN401  (as above)
-        """A page for somebody who is not logged in."""
+        """Return a page without the navigation, for a client that is not logged in."""
         html = self._environment.get_template(template).render(theme="auto", **values)
         return HTMLResponse(html, status_code=status)
 
 
 def _version() -> str:
-    """Changes when a static file does, so that browsers may keep them for long."""
+    """Return a version that changes with any static file, so that browsers may cache them for long."""
     static = files("dispatcher.console") / "static"
     return sha256(b"".join((static / name).read_bytes() for name in ("console.css", "console.js"))).hexdigest()[:12]

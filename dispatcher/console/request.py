@@ -1,4 +1,4 @@
-"""One request of a user who may make it: form, address, session, and the ways to answer."""
+"""An authorized request: its form, URL and session, and its possible answers."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ FIELDS_MOST: Final = 2000
 
 
 class BadRequest(Exception):
-    """A request that cannot be understood; the text is shown to the user."""
+    """A malformed request; the text is shown to the user."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,23 +74,23 @@ class PageRequest:
 
     @property
     def shows_numbers(self) -> bool:
-        """Whether numbers and variables are shown whole."""
+        """Whether numbers and variables are shown unmasked."""
         return self.may(Role.OPERATOR) and self.sessions.revealed(self.session)
 
     def may(self, role: Role) -> bool:
-        """Whether this person's role includes another."""
+        """Return whether the user's role includes another."""
         return self.person.role.includes(role)
 
     def id(self, name: str = "id") -> UUID:
         """Return an id of the path. Raises `LeadNotFound`."""
         return lead_id_of(str(self.http.path_params[name]))
 
-    def page(self, template: str, *, status: int = 200, **values: Any) -> Response:  # noqa: ANN401  (what templates take)
+    def page(self, template: str, *, status: int = 200, **values: Any) -> Response:  # noqa: ANN401  (template values)
         """Return a page for this user."""
         return self.render.page(self, template, status=status, **values)  # type: ignore[no-any-return]
 
     def say(self, sentence: str, kind: str = "good") -> None:
-        """Show a sentence on the next page: `good`, `bad` or `note`."""
+        """Show a message on the next page: `good`, `bad` or `note`."""
         self.session.notices.append((kind, sentence))
 
     def go(self, address: str) -> Response:
@@ -102,15 +102,15 @@ NO_PAGE: Final = "That page does not exist; begin with the first."
 
 
 def whole(text: str, fault: str, *, least: int = 0, most: int = 2**63 - 1) -> int:
-    """Return the whole number that a text is, in ASCII digits. Raises `BadRequest` with `fault`."""
-    # By its length first: Python refuses to read very long numbers.
+    """Parse an integer in ASCII digits. Raises `BadRequest` with `fault`."""
+    # Check the length first: Python refuses to parse very long numbers.
     if not text.isascii() or not text.isdecimal() or len(text) > 20 or not least <= int(text) <= most:
         raise BadRequest(fault)
     return int(text)
 
 
 def identifier(text: str) -> UUID:
-    """Return the UUID that a text is. Raises `BadRequest`."""
+    """Parse a UUID. Raises `BadRequest`."""
     try:
         return UUID(text)
     except ValueError:
@@ -118,7 +118,7 @@ def identifier(text: str) -> UUID:
 
 
 def start_of(text: str) -> datetime | timedelta:
-    """Return a start time as typed. Raises `BadRequest`."""
+    """Parse a start time. Raises `BadRequest`."""
     try:
         return moments.future(text, datetime.now(UTC))
     except ValueError as fault:
@@ -126,7 +126,7 @@ def start_of(text: str) -> datetime | timedelta:
 
 
 def local(address: str) -> str:
-    """Return the path and query of an address of the console; `/` for an address of another site."""
+    """Return the path and query of a URL of the console; `/` for a URL of another site."""
     parts = urlsplit(address)
     unsafe = parts.scheme or parts.netloc or not address.startswith("/") or address.startswith(("//", "/\\"))
     if unsafe or not address.isprintable() or "\\" in address:

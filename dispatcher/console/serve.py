@@ -1,4 +1,4 @@
-"""Running the console: bind, print where it is, serve until told to stop."""
+"""Run the console: bind, print its address, and serve until a signal."""
 
 import logging
 from collections.abc import Callable
@@ -19,7 +19,7 @@ PORT: Final = 8321
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """Where to listen."""
+    """The address to listen on."""
 
     host: str = "127.0.0.1"
     port: int = PORT
@@ -27,9 +27,9 @@ class Address:
 
 
 def application(settings: Settings, address: Address, say: Callable[[str], None]) -> Guard:
-    """The console of these settings. Raises `NotConfigured` where it would be open to strangers.
+    """Return the console with these settings. Raises `NotConfigured` for a setup without authentication.
 
-    `say` prints a line for whoever started it: where the console is, and the one-time links.
+    `say` prints a line on the terminal: the address of the console, and the one-time links.
     """
     people = People(settings.console_users, settings.console_users_file)
     origin = reached_at(
@@ -65,9 +65,9 @@ def serve(settings: Settings, address: Address, say: Callable[[str], None]) -> N
         port=address.port,
         ssl_certfile=str(certificate.chain) if certificate else None,
         ssl_keyfile=str(certificate.key) if certificate else None,
-        access_log=False,  # addresses hold searched numbers
+        access_log=False,  # URLs contain searched phone numbers
         server_header=False,
-        proxy_headers=False,  # X-Forwarded-* are anybody's to set
+        proxy_headers=False,  # any client can set X-Forwarded-*
         log_level=logging.WARNING,
         timeout_keep_alive=15,
         timeout_graceful_shutdown=10,

@@ -1,4 +1,4 @@
-"""A lead's life as one list: submitted, every attempt and look-up, every failure, every hand laid on it."""
+"""The history of a lead as one list: its submission, attempts, look-ups, failures and operators' actions."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ _BAD: Final = frozenset({Kind.REJECTED, Kind.BUG, Kind.DUPLICATE})
 
 @dataclass(frozen=True, slots=True)
 class Moment:
-    """One line of the timeline. `tone` is its colour."""
+    """One line of the timeline. `tone` is the name of its colour."""
 
     at: datetime
     what: str
@@ -33,7 +33,7 @@ class Moment:
 
 
 def timeline(record: LeadRecord, audit: Sequence[AuditRecord]) -> list[Moment]:
-    """The earliest first."""
+    """Return the moments of a lead, the earliest first."""
     moments = [Moment(record.created_at, "Submitted", f"pending, priority {record.priority}")]
     for attempt in record.history:
         moments += _attempt(attempt)

@@ -1,4 +1,4 @@
-"""How templates say things: times, counts, numbers, causes. Everything returned is text, which the template escapes."""
+"""Format times, counts, phone numbers and causes for templates. All results are text, which the template escapes."""
 
 import json
 from collections.abc import Mapping
@@ -67,7 +67,7 @@ _TONES: Final[Mapping[str | None, str]] = {
 
 
 def took(start: datetime, end: datetime | None) -> str:
-    """How long an attempt took: `340 ms`, `2.1 s`."""
+    """Return the duration of an attempt: `340 ms`, `2.1 s`."""
     if end is None:
         return "–"
     seconds = (end - start).total_seconds()
@@ -75,48 +75,48 @@ def took(start: datetime, end: datetime | None) -> str:
 
 
 def utc(moment: datetime | None) -> str:
-    """`2026-11-23 07:21:31 UTC`."""
+    """Return a time as `2026-11-23 07:21:31 UTC`."""
     return "" if moment is None else f"{clock(moment)} UTC"
 
 
 def iso(moment: datetime | None) -> str:
-    """As HTML's `datetime` takes it."""
+    """Return a time for HTML's `datetime` attribute."""
     return "" if moment is None else moment.isoformat()
 
 
 def number(value: float) -> str:
-    """`12 345`, with thin spaces that do not break."""
+    """Return a number as `12 345`, with narrow no-break spaces."""
     return f"{value:,.0f}".replace(",", "\u202f")
 
 
 def phone(value: str, shown: bool) -> str:  # noqa: FBT001  (a template's filter)
-    """The number, masked unless it is revealed."""
+    """Return the phone number, masked unless numbers are revealed."""
     return value if shown else mask_phone(value)
 
 
 def foreign(text: str | None, shown: bool) -> str:  # noqa: FBT001  (as above)
-    """What somebody else wrote, with what looks like a number masked unless revealed, and control characters shown."""
+    """Return foreign text with possible phone numbers masked unless revealed, and control characters made visible."""
     printable = "".join(one if one.isprintable() or one in "\n\t" else f"\\x{ord(one):02x}" for one in text or "")
     return printable if shown else mask_numbers(printable)
 
 
 def variables(values: Mapping[str, Any], shown: bool) -> str:  # noqa: FBT001  (as above)
-    """Variables as JSON, their values masked unless revealed."""
+    """Return variables as JSON, their values masked unless revealed."""
     return pretty(dict(values) if shown else dict.fromkeys(values, MASKED))
 
 
 def pretty(value: object) -> str:
-    """JSON to read."""
+    """Return indented JSON."""
     return json.dumps(value, ensure_ascii=False, indent=2, default=str)
 
 
 def evidence(value: object, shown: bool) -> str:  # noqa: FBT001  (as above)
-    """What was kept of look-ups, laid out; times and ids stay as they are."""
+    """Return the evidence of look-ups as indented JSON; times and ids are not masked."""
     return pretty(value if shown else _masked(value))
 
 
 def body(text: str | None, shown: bool) -> str:  # noqa: FBT001  (as above)
-    """An answer of Voicery, laid out if it is JSON."""
+    """Return an answer of Voicery, indented if it is JSON."""
     try:
         laid_out = pretty(json.loads(text or ""))
     except (ValueError, RecursionError):
@@ -125,32 +125,32 @@ def body(text: str | None, shown: bool) -> str:  # noqa: FBT001  (as above)
 
 
 def cut(text: str, most: int = 200) -> str:
-    """At most so many characters."""
+    """Cut a text to a number of characters."""
     return text if len(text) <= most else text[: most - 1].rstrip() + "…"
 
 
 def reason(value: str) -> str:
-    """Why a gate is closed."""
+    """Return the reason for a closed gate."""
     return _REASONS.get(value, value)
 
 
 def failure_class(value: str | None) -> str:
-    """Why a lead failed, in two or three words."""
+    """Return the class of a failure in two or three words."""
     return _CLASSES.get(value or "", value or "")
 
 
 def outcome(value: str | None) -> str:
-    """What an attempt turned out to be."""
+    """Return the outcome of an attempt in words."""
     return _OUTCOMES.get(value, str(value))
 
 
 def tone(value: str | None) -> str:
-    """Which colour: calm, busy, good, doubt or bad."""
+    """Return the name of a colour: calm, busy, good, doubt or bad."""
     return _TONES.get(value, "bad" if value in {Kind.REJECTED, Kind.BUG} else "calm")
 
 
 def plural(count: int, one: str, many: str | None = None) -> str:
-    """`1 lead`, `12 leads`."""
+    """Return a count with its noun: `1 lead`, `12 leads`."""
     return f"{number(count)} {one if count == 1 else many or one + 's'}"
 
 

@@ -1,1 +1,1 @@
-"""Look-ups: what became of a POST whose answer was lost."""
+"""Look-ups: find the outcome of a POST whose answer was lost."""

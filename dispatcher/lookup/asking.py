@@ -1,4 +1,4 @@
-"""Asking Voicery's list: one page at a time, within the look-ups' share of the rate, and not where there is no list."""
+"""Query Voicery's list: one page at a time, within the look-ups' share of the rate, unless the list is missing."""
 
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -15,20 +15,20 @@ from dispatcher.store.database import Database
 
 PER_PAGE: Final = 100
 LIST_OFF_SECONDS: Final = 3600.0
-"""A list endpoint that is missing (404, 405) is not asked again for this long."""
+"""The time in seconds for which a missing list endpoint (404, 405) is not requested again."""
 
-_THROTTLED_SECONDS: Final = 10.0  # a 429 of the list that does not say for how long
+_THROTTLED_SECONDS: Final = 10.0  # after a 429 of the list without a wait
 
 
 class Client(Protocol):
-    """Asks the list endpoint; never raises."""
+    """Requests the list endpoint; never raises."""
 
     def list_leads(self, *, campaign_id: int | None, phone_number: str | None, page: int, per_page: int) -> Reply:
-        """One page, of one campaign or of all; `per_page` at most 100."""
+        """Return one page, of one campaign or of all; `per_page` at most 100."""
 
 
 class NoPermit(DispatcherError):
-    """The rate allows no look-up now; `next_in_seconds` from now it may."""
+    """The rate allows no look-up now; the next may be allowed after `next_in_seconds`."""
 
     def __init__(self, next_in_seconds: float) -> None:
         self.next_in_seconds = next_in_seconds
@@ -38,7 +38,7 @@ class NoPermit(DispatcherError):
 class LeadList:
     """The list of one account, for one pass.
 
-    `missing`: there is no such endpoint, as far as is known. `down`: the last question met no answer, or a 5xx.
+    `missing`: the endpoint does not exist, as far as is known. `down`: the last request got no answer, or a 5xx.
     """
 
     def __init__(self, database: Database, client: Client, rate: Rate, *, account: str) -> None:
@@ -53,7 +53,7 @@ class LeadList:
     def page(
         self, campaign_id: int | None, phone_number: str | None, *, page: int = 1, per_page: int = PER_PAGE
     ) -> Page | None:
-        """One page, of one campaign or of all; None where the list cannot be had.
+        """Return one page, of one campaign or of all; None if the list is not available.
 
         Raises `NoPermit` or `LimiterUnavailable`.
         """
@@ -72,21 +72,21 @@ class LeadList:
         return read_page(reply, page=page)
 
     def newest(self, campaign_id: int) -> Page | None:
-        """The page with the campaign's newest leads, whichever end of the list that is."""
+        """Return the page with the campaign's newest leads, in either order of the list."""
         first = self.page(campaign_id, None)
         if first is None or first.complete or not _oldest_first(first) or first.last_page is None:
             return first
         return self.page(campaign_id, None, page=first.last_page)
 
     def _slow_everyone(self, reply: Reply) -> None:
-        """Let what this answer says about the rate hold for all workers of the account, also those that deliver."""
+        """Apply the rate hints of this answer to all workers of the account, also to deliveries."""
         throttled = reply.status == 429
         slowdown = rate_hints(reply, datetime.now(UTC)).slowdown(throttled=throttled)
         if throttled and (slowdown is None or slowdown[0] > 0 or slowdown[1] <= 0):
-            slowdown = 0, _THROTTLED_SECONDS  # refused, and nothing said that would hold anybody back
+            slowdown = 0, _THROTTLED_SECONDS  # refused without a rate hint
         if slowdown is not None:
             remaining, reset_seconds = slowdown
-            with suppress(LimiterUnavailable):  # the next permit meets the same Redis; what was answered still counts
+            with suppress(LimiterUnavailable):  # the next permit needs the same Redis; the answer is still used
                 self._rate.slow(remaining=remaining, reset_seconds=reset_seconds)
 
     def _note_missing(self, status: int) -> None:

@@ -1,7 +1,7 @@
-"""Conclusions: what follows from one look-up, decided and written under a lock on the lead.
+"""Conclusions: the decision after one look-up, made and stored under a lock on the lead.
 
-Between the question to Voicery's list and its answer another look-up, a late answer or a person may have changed what
-was true; so the evidence is read again once the lead's row is held.
+During the request to Voicery's list another look-up, a late answer or an operator may have changed the lead, so the
+evidence is read again after its row is locked.
 """
 
 from dataclasses import dataclass, field
@@ -32,7 +32,7 @@ _ONE_LIVE: Final = "leads_one_live"
 
 @dataclass(frozen=True, slots=True)
 class Sight:
-    """What one look-up of a lead saw, as it is kept; `window`: if one was read for it."""
+    """The stored result of one look-up of a lead; `window`: the window, if one was read for it."""
 
     look: LookUp
     judgement: Judgement
@@ -41,7 +41,7 @@ class Sight:
 
 
 def circumstances(doubt: InDoubt, settings: Settings) -> Circumstances:
-    """What the decision about `doubt` depends on besides the look-ups."""
+    """Return the facts besides the look-ups on which the decision about `doubt` depends."""
     reopened_at = doubt.evidence.get("reopened_at")
     return Circumstances(
         kind=Kind(doubt.outcome),
@@ -58,7 +58,7 @@ def circumstances(doubt: InDoubt, settings: Settings) -> Circumstances:
 
 
 class Conclusions:
-    """Decides what look-ups mean for leads, and writes it down."""
+    """Decides the next step of leads after look-ups, and stores it."""
 
     def __init__(self, database: Database, bell: Bell, settings: Settings) -> None:
         self._database = database
@@ -66,7 +66,7 @@ class Conclusions:
         self._settings = settings
 
     def conclude(self, doubt: InDoubt, sight: Sight) -> Decision:
-        """Take the step that the evidence allows, and keep the evidence. Raises `StoreUnavailable`."""
+        """Take the step that the evidence allows, and store the evidence. Raises `StoreUnavailable`."""
         reach("lookup.before_decision")
         try:
             decision = self._database.again(lambda connection: self._decide(connection, doubt, sight))
@@ -80,7 +80,7 @@ class Conclusions:
         return decision
 
     def _decide(self, connection: Connection, doubt: InDoubt, sight: Sight) -> Decision:
-        """One decision, made and written while the lead and its attempt are held."""
+        """Make and store one decision while the lead and its attempt are locked."""
         now = doubts.hold(connection, doubt)
         if now is None:
             return Decision(Step.STAY, "It was decided elsewhere meanwhile.")
@@ -97,7 +97,7 @@ class Conclusions:
         return decision
 
     def _overtaken(self, doubt: InDoubt, sight: Sight, refusal: StatementRefused) -> Decision:
-        """Postgres refused the acceptance: its id is another lead's now, or another lead stands for this person."""
+        """Handle a refused acceptance: the id now belongs to another lead, or another lead stands for this person."""
         events.warning("lookup.overtaken", lead_id=str(doubt.lead_id), constraint=refusal.constraint)
         found = sight.judgement.row.voicery_lead_id if sight.judgement.row is not None else None
         twice = refusal.constraint == _ONE_LIVE
@@ -151,7 +151,7 @@ class Conclusions:
 
 
 def earlier_looks(doubt: InDoubt) -> list[LookUp]:
-    """The look-ups of the attempt that have been made, the first one first."""
+    """Return the earlier look-ups of the attempt, the first one first."""
     kept = doubt.evidence.get("lookups", [])
     return [
         LookUp(

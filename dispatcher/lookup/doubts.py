@@ -1,4 +1,4 @@
-"""Doubts: leads whose POST may have worked, and what look-ups make of them."""
+"""Doubts: leads whose POST may have worked, and the statements that store the results of look-ups."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -15,7 +15,7 @@ from dispatcher.errors import LeadNotFound
 from dispatcher.store.proof import FIRST_IN_QUEUE, PROVEN_AT
 from dispatcher.store.schema import LIVE_STRICT
 
-# A look-up covers the lead's whole past: the smallest watermark and the first start of its attempts in doubt, and the
+# A look-up covers all its attempts: the smallest watermark and the first start of its attempts in doubt, and the
 # last of their ends. Everything that is compared is as it was sent, whatever the lead has been corrected to since.
 _DOUBT: Final = """
     lead.id AS lead_id, attempt.id AS attempt_id, attempt.account, attempt.campaign_id, attempt.phone_number,
@@ -184,7 +184,7 @@ RETURNING lead_id
 class InDoubt:
     """A lead to be looked up, with the attempt that is in doubt, as it was sent. Times are the database's.
 
-    `started_at` and `watermark` are those of the lead's first attempt in doubt. The repr names no person.
+    `started_at` and `watermark` are those of the lead's first attempt in doubt. The repr contains no personal data.
     """
 
     lead_id: UUID
@@ -208,18 +208,18 @@ class InDoubt:
 
     @property
     def granted(self) -> str | None:
-        """Who has granted a resend that only waits for a fresh proof: `person` or `policy`; None where it is none."""
+        """Who granted a resend that only waits for a fresh proof: `person` or `policy`; None if it was not granted."""
         return self.evidence.get("granted")
 
 
 def take_due(connection: Connection, account: str, *, most: int, hold_seconds: float) -> list[InDoubt]:
-    """Unknown leads whose next look-up is due, held for this run for `hold_seconds`."""
+    """Return unknown leads whose next look-up is due, and reserve them for this run for `hold_seconds`."""
     rows = connection.execute(_TAKE_DUE, {"account": account, "most": most, "hold_seconds": hold_seconds})
     return [_in_doubt(row) for row in rows]
 
 
 def take_named(connection: Connection, ids: Sequence[UUID]) -> list[InDoubt]:
-    """Those of the leads that a look-up can tell something about.
+    """Return those of the leads that a look-up applies to.
 
     In doubt (unknown, or failed as `outcome_unknown`), or refused by Voicery as duplicates.
     """
@@ -227,7 +227,7 @@ def take_named(connection: Connection, ids: Sequence[UUID]) -> list[InDoubt]:
 
 
 def hold(connection: Connection, doubt: InDoubt) -> InDoubt | None:
-    """The doubt as it is now, locked until the transaction ends; None if it has been settled meanwhile."""
+    """Return the current doubt, locked until the transaction ends; None if it has been resolved meanwhile."""
     row = connection.execute(_HOLD, _fence(doubt)).first()
     if row is None:
         return None
@@ -241,12 +241,12 @@ def hold(connection: Connection, doubt: InDoubt) -> InDoubt | None:
 
 
 def unknown_ids(connection: Connection, account: str | None, *, most: int) -> list[UUID]:
-    """The unknown leads, the next to be looked up first."""
+    """Return the ids of unknown leads in the order of their next look-up."""
     return [row.id for row in connection.execute(_UNKNOWN_IDS, {"account": account, "most": most})]
 
 
 def by_account(connection: Connection, ids: Sequence[UUID]) -> dict[str, list[UUID]]:
-    """Return the ids, each once and in their order, by the account of their lead. Raises `LeadNotFound`."""
+    """Return the ids, each once and in their order, by account. Raises `LeadNotFound`."""
     account_of = {row.id: row.account for row in connection.execute(_ACCOUNTS, {"ids": list(ids)})}
     found: dict[str, list[UUID]] = {}
     for lead_id in dict.fromkeys(ids):
@@ -257,12 +257,12 @@ def by_account(connection: Connection, ids: Sequence[UUID]) -> dict[str, list[UU
 
 
 def postpone(connection: Connection, ids: Sequence[UUID], *, seconds: float) -> None:
-    """Look these up later: the rate allows no look-up now."""
+    """Postpone these look-ups, because the rate allows none now."""
     connection.execute(_POSTPONE, {"ids": list(ids), "seconds": seconds})
 
 
 def bound(connection: Connection, account: str, ids: Sequence[int], lead_id: UUID | None = None) -> frozenset[int]:
-    """Those of the Voicery ids that are a lead's, but `lead_id`, or a contact's of ours."""
+    """Return those of the Voicery ids that belong to a contact, or to a lead other than `lead_id`, of ours."""
     if not ids:
         return frozenset()
     rows = connection.execute(_BOUND, {"account": account, "ids": list(ids), "lead_id": lead_id})
@@ -270,12 +270,12 @@ def bound(connection: Connection, account: str, ids: Sequence[int], lead_id: UUI
 
 
 def note(connection: Connection, doubt: InDoubt, evidence: Mapping[str, object]) -> None:
-    """Keep on the attempt what a look-up found and what was decided."""
+    """Store the finding of a look-up and the decision with the attempt."""
     connection.execute(_NOTE, {"attempt_id": doubt.attempt_id, "evidence": orjson.dumps(evidence).decode()})
 
 
 def look_again(connection: Connection, doubt: InDoubt, *, seconds: float) -> bool:
-    """The next look-up in so many seconds."""
+    """Schedule the next look-up, in seconds from now."""
     return bool(connection.execute(_AGAIN, _fence(doubt) | {"seconds": seconds}).rowcount)
 
 
@@ -288,7 +288,7 @@ def accept(
     contacts: Sequence[CreatedContact],
     why: str,
 ) -> bool:
-    """Letters i and n: it was found at Voicery."""
+    """Accept a lead that was found at Voicery (transitions i and n)."""
     found = {"voicery_lead_id": voicery_lead_id, "voicery_status": voicery_status, "why": why}
     if connection.execute(_ACCEPT, _fence(doubt) | found).first() is None:
         return False
@@ -302,21 +302,21 @@ def accept(
 
 
 def resend(connection: Connection, doubt: InDoubt, *, proven: bool) -> bool:
-    """Letter j: back to pending and first in the queue, at most once in a lead's life. Note the evidence before.
+    """Return a lead to pending, first in the queue, at most once per lead (transition j). Store the evidence before.
 
-    `proven`: the resend rests on the proof in the evidence, and is made only while that holds.
+    `proven`: the resend depends on the proof in the evidence, and is made only while that is valid.
     """
     values = _fence(doubt) | {"proven": proven, "granted": doubt.granted is not None}
     return connection.execute(_RESEND, values).first() is not None
 
 
 def duplicate(connection: Connection, doubt: InDoubt, why: str) -> bool:
-    """Letter p: Voicery has this person already, and not provably by us."""
+    """Mark a lead as duplicate: Voicery has this person, and not provably from us (transition p)."""
     return connection.execute(_DUPLICATE, _fence(doubt) | {"why": why}).first() is not None
 
 
 def fail(connection: Connection, doubt: InDoubt, why: str, *, cause: str) -> bool:
-    """Letter k: held for a person to decide."""
+    """Fail a lead, so that an operator decides (transition k)."""
     return connection.execute(_FAIL, _fence(doubt) | {"why": why, "cause": cause}).first() is not None
 
 

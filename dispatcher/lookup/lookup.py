@@ -1,4 +1,4 @@
-"""Probing: a closed gate whose wait is over asks Voicery's list whether it answers this account at all (section 9)."""
+"""Look up leads of one account, and probe its closed gates by a request to Voicery's list."""
 
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -34,10 +34,10 @@ from dispatcher.store.database import Database
 
 
 def probe_gates(database: Database, leads: LeadList, bell: Bell, limits: GateLimits, account: str) -> None:
-    """Let each gate of the account that is due try one lead, or wait longer. Raises as `LeadList.page`.
+    """Probe the due gates of the account: each lets one lead through, or waits longer. Raises as `LeadList.page`.
 
-    The list is asked once, about the campaign that is likeliest to get leads through: many gates that are due at once
-    must not use up the look-ups' share of the rate.
+    The list is requested once, for the campaign whose leads are most likely to be accepted: many gates that are due at
+    once must not use up the look-ups' share of the rate.
     """
     with database.autocommit() as connection:
         waiting = gates.waiting_for_probe(connection, account)
@@ -61,7 +61,7 @@ def probe_gates(database: Database, leads: LeadList, bell: Bell, limits: GateLim
 
 
 def _answers(leads: LeadList, campaign_id: int | None) -> bool:
-    """Return whether a lead may try: the list answers, or there is none to ask."""
+    """Return whether a lead may be tried: the list answers, or there is no list."""
     if leads.missing or campaign_id is None:
         return True
     return leads.page(campaign_id, None) is not None or leads.missing
@@ -79,7 +79,7 @@ def _move(database: Database, account: str, campaign_id: int | None, limits: Gat
 
 
 def _spread(database: Database, channel: Channel, limits: GateLimits) -> None:
-    """Close the account for an outage that its list shares with one of its campaigns, unless others get through."""
+    """Close the account for an outage that its list shares with one of its campaigns, unless others are accepted."""
 
     def spread(connection: Connection) -> bool:
         of_account, of_channel = gates.lock(connection, channel)
@@ -95,7 +95,7 @@ def _spread(database: Database, channel: Channel, limits: GateLimits) -> None:
 
 
 def _relieve(database: Database, channel: Channel, limits: GateLimits) -> None:
-    """Let an account that an outage closed try a lead too: the list has just answered one of its campaigns."""
+    """Let an account that an outage closed probe too: the list has answered for one of its campaigns."""
 
     def relieve(connection: Connection) -> bool:
         of_account, _ = gates.lock(connection, channel)
@@ -109,14 +109,14 @@ def _relieve(database: Database, channel: Channel, limits: GateLimits) -> None:
 
 
 PAGES_PAY_FROM: Final = 4
-"""From so many doubts of one campaign, its newest page is read first: it may prove presence for several at once."""
+"""From this number of doubts of one campaign, its newest page is read first: it may prove presence for several."""
 
 _AT_ONCE: Final = 50
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What became of one look-up."""
+    """The result of one look-up."""
 
     lead_id: UUID
     verdict: Verdict
@@ -126,7 +126,7 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class _Judged:
-    """A doubt, and what the list says of its number. `answered`: the list answered, if only that there is none."""
+    """A doubt, and the judgement of the list. `answered`: the list answered, or is known to be missing."""
 
     doubt: InDoubt
     asked_at: datetime
@@ -135,7 +135,7 @@ class _Judged:
 
 
 class Resolution:
-    """Look-ups of one account. Make one for each run."""
+    """Look-ups of one account. Create one for each run."""
 
     def __init__(
         self,
@@ -153,8 +153,8 @@ class Resolution:
     ) -> None:
         """Make the look-ups of one pass.
 
-        token   the fingerprint of the token that `client` asks with
-        clock   counts seconds and does not stand still while suspended; `wait` sleeps them
+        token   the fingerprint of the token that `client` sends
+        clock   returns seconds, and also counts while suspended; `wait` sleeps
         """
         self._database = database
         self._list = LeadList(database, client, rate, account=account)
@@ -163,7 +163,7 @@ class Resolution:
         self._account = account
         self._settings = settings
         self._token = token
-        # A run ends in time, but for the exchanges of its last campaign; what a killed run had taken is due again then.
+        # A run ends in time, but for the requests of its last campaign; the leads of a killed run are due again then.
         self._hold_seconds = settings.run_for_seconds + WAIT_SECONDS + 4 * settings.deadline_seconds
         self._clock = clock
         self._stopping = stopping
@@ -171,10 +171,10 @@ class Resolution:
         self._windows = Windows(database, self._list, account=account, token=token, stopping=stopping, wait=wait)
         self._taken_at = 0.0
         self.tally = Tally()
-        """What this pass has counted."""
+        """The counters of this pass."""
 
     def run(self) -> int:
-        """Probe gates and look up what is due, for a few seconds. Returns how many leads were looked up."""
+        """Probe gates and look up due leads, for a few seconds. Return the number of leads that were looked up."""
         self._bell.clear_lookup(self._account)
         self._look_around()
         ends_at = self._clock() + self._settings.run_for_seconds
@@ -191,15 +191,15 @@ class Resolution:
                     break
                 looked_up += self._resolve_all(batch, ends_at)
         except (NoPermit, LimiterUnavailable):
-            # The sweep rings again; the leads that were taken have been put back.
+            # The sweep rings again; the leads that were taken have been released.
             return looked_up
         return looked_up
 
     def look_up(self, ids: Sequence[UUID]) -> list[Finding]:
-        """Look these up now, due or not, one after the other. Those whose outcome is known are left out.
+        """Look these up now, due or not, one after the other. Leads whose outcome is known are skipped.
 
-        A lead that Voicery refused as a duplicate is looked for too, to learn which one Voicery has; it stays as it is.
-        Raises `LimiterUnavailable` or `NoPermit` where the rate forbids it.
+        A lead that Voicery refused as a duplicate is looked up too, to find the lead that Voicery has; its state stays.
+        Raises `LimiterUnavailable` or `NoPermit` if the rate forbids it.
         """
         self._look_around()
         return [finding for lead_id in ids if (finding := self._look_up(lead_id)) is not None]
@@ -230,7 +230,7 @@ class Resolution:
         return taken
 
     def _resolve_all(self, batch: Sequence[InDoubt], ends_at: float) -> int:
-        """Look up what was taken, campaign by campaign: first what is there, which binds its rows, then what is not."""
+        """Look up leads by campaign: first those that are present, which binds their rows, then the absent ones."""
         done = 0
         left = list(batch)
         try:
@@ -264,7 +264,7 @@ class Resolution:
             self._database.again(lambda connection: doubts.postpone(connection, ids, seconds=seconds))
 
     def _newest_pages(self, batch: Sequence[InDoubt]) -> Mapping[int, Page]:
-        """For campaigns with several doubts: one page without a number, which can prove presence, never absence."""
+        """Read one page without a number for campaigns with several doubts; it can prove presence, never absence."""
         counts: dict[int, int] = {}
         for doubt in batch:
             counts[doubt.campaign_id] = counts.get(doubt.campaign_id, 0) + 1
@@ -277,7 +277,7 @@ class Resolution:
     # One lead ---------------------------------------------------------------------------------------------------------
 
     def _ask(self, doubt: InDoubt, newest: Page | None = None) -> "_Judged":
-        """Ask for the number alone, over all campaigns, unless the campaign's newest page shows the lead."""
+        """Request the number in all campaigns, unless the campaign's newest page shows the lead."""
         asked_at = self._now(doubt)
         judgement = Judgement(Verdict.UNAVAILABLE)
         answered = True
@@ -290,9 +290,9 @@ class Resolution:
         return _Judged(doubt, asked_at, judgement, answered)
 
     def _conclude_all(self, judged: Sequence["_Judged"], *, always: bool = False) -> list[Finding]:
-        """Conclude doubts of one campaign; for those that it could prove absent one window is read.
+        """Conclude doubts of one campaign; one window is read for those that it could prove absent.
 
-        always   also where a setting forbids a resend: a person asks, who may replay on the strength of a proof
+        always   also if a setting forbids a resend: an operator may replay because of a proof
         """
         provable = [one for one in judged if one.judgement.verdict is Verdict.ABSENT and self._may_prove(one, always)]
         if not provable:
@@ -347,7 +347,7 @@ class Resolution:
         return Finding(doubt.lead_id, judgement.verdict, decision, found)
 
     def _now(self, doubt: InDoubt) -> datetime:
-        """The database's time: when the lead was taken, and what has passed here since."""
+        """Return the database's time: when the lead was taken, plus the time that has passed here since."""
         return doubt.now + timedelta(seconds=max(0.0, self._clock() - self._taken_at))
 
     def _judge(self, doubt: InDoubt, page: Page | None) -> Judgement:
@@ -377,7 +377,7 @@ class Resolution:
         self._database.again(lambda connection: accounts.switch_watermark_off(connection, self._account))
 
     def _find_existing(self, doubt: InDoubt) -> Finding:
-        """Which lead Voicery has of the person of a duplicate; kept as evidence, nothing else changes."""
+        """Find the lead that Voicery has for the person of a duplicate; it is stored as evidence only."""
         page = self._list.page(doubt.campaign_id, doubt.phone_number)
         rows = page.rows if page is not None else ()
         ids = [

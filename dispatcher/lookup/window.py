@@ -1,4 +1,4 @@
-"""Reading windows: one pass over a campaign's list that serves every doubt of the campaign."""
+"""Read windows: one pass over a campaign's list, used for every doubt of the campaign."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -12,7 +12,7 @@ from dispatcher.lookup.doubts import InDoubt
 from dispatcher.store.database import Database
 
 WAIT_SECONDS: Final = 20.0
-"""How long the windows of a pass may wait for the look-ups' share of the rate, all together."""
+"""The total time in seconds that the windows of a pass may wait for the look-ups' share of the rate."""
 _STEP_SECONDS: Final = 0.5
 
 _BACK_TO = text("""
@@ -41,9 +41,9 @@ LIMIT :most
 
 
 class Windows:
-    """The windows of one pass, one a campaign, each read when it is first asked for.
+    """The windows of one pass, one for each campaign, read at first use.
 
-    token   the fingerprint of the token that the list is asked with
+    token   the fingerprint of the token that reads the list
     """
 
     def __init__(
@@ -64,12 +64,12 @@ class Windows:
         self._wait = wait
         self._waits_for = WAIT_SECONDS
         self.requests = 0
-        """How many pages have been asked for."""
+        """The number of pages that have been requested."""
 
     def read(self, doubts: Sequence[InDoubt]) -> tuple[Window, Sequence[Ours]]:
         """Read the window that reaches back before all of `doubts`, which are of one campaign.
 
-        Returns it with the leads of ours that it must show. Raises `LimiterUnavailable`.
+        Return it with the leads of ours that it must show. Raises `LimiterUnavailable`.
         """
         campaign_id = doubts[0].campaign_id
         with self._database.autocommit() as connection:
@@ -108,7 +108,7 @@ class Windows:
         return min(known), [Ours(**row._mapping) for row in rows]  # noqa: SLF001 - SQLAlchemy's name for a public view
 
     def _waited(self, seconds: float) -> bool:
-        """Wait for a permit, if that is soon and the process is not asked to stop."""
+        """Wait for a permit, if one is expected soon and the process is not stopping."""
         if seconds > self._waits_for:
             return False
         self._waits_for -= seconds

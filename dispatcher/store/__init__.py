@@ -1,1 +1,1 @@
-"""Postgres: connections, statements, and what several packages keep there."""
+"""Postgres: connections, statements, and the tables that several packages use."""

@@ -1,4 +1,4 @@
-"""Accounts and channels: what is stored about a Voicery account and its campaigns."""
+"""The stored state of Voicery accounts and their channels."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -45,14 +45,14 @@ EXISTS (
     ) AS due
 )
 """
-"""Whether a lead of `channel` may be claimed now: one index probe a priority."""
+"""Whether a lead of `channel` may be claimed now: one index probe for each priority."""
 
 LIKELIEST: Final = """
     gate.state IS NOT NULL AND gate.state <> 'open', coalesce(gate.closings, 0) > 0, served.accepted_at IS NULL,
     coalesce(gate.failures, 0), served.accepted_at DESC, channel.campaign_id
 """
-"""The order of the channels of an account (`channel`, its row `served` of channels, its `gate`) by how likely a lead of
-theirs is accepted: open ones before those that probe, then those with acceptances, the fewest failures since, and the
+"""The order of the channels of an account (`channel`, its row `served` of channels, its `gate`) by the likelihood that
+a lead is accepted: open ones before those that probe, then those with acceptances, the fewest failures since, and the
 latest acceptance."""
 
 _READ = HotStatement("""
@@ -147,7 +147,7 @@ def pin(connection: Connection, name: str, base_url: str) -> None:
 
 
 def leads_wait(connection: Connection, account: str) -> bool:
-    """Return whether leads of the account wait, so that look-ups take only their share of the rate."""
+    """Return whether leads of the account wait; if so, look-ups take only their share of the rate."""
     return bool(connection.execute(_LEADS_WAIT, {"account": account}).scalar())
 
 
@@ -158,19 +158,19 @@ def any_campaign(connection: Connection, account: str) -> int | None:
 
 
 def switch_list_off(connection: Connection, account: str, *, seconds: float) -> None:
-    """Record that the list endpoint is missing; it is not asked again for `seconds`."""
+    """Record that the list endpoint is missing; it is not requested again for `seconds`."""
     connection.execute(_LIST_OFF, {"account": account, "seconds": seconds})
 
 
 def switch_watermark_off(connection: Connection, account: str) -> None:
-    """Record that the account's ids do not grow with time: from now on every unbound row is possible."""
+    """Record that the account's ids do not grow with time: then every unbound row may be the lead."""
     connection.execute(_WATERMARK_OFF, {"account": account})
 
 
 def history(database: Database) -> Callable[[Channel, float], History]:
-    """Return what a `Limiter` asks when Redis has lost its memory: attempts are stored before they are sent.
+    """Return a function that reads recent attempts for a `Limiter` whose data in Redis were lost.
 
-    It raises `LimiterUnavailable` where Postgres cannot be asked.
+    Attempts are stored before they are sent. It raises `LimiterUnavailable` if Postgres is not available.
     """
 
     def ask(channel: Channel, seconds: float) -> History:

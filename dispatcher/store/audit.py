@@ -1,4 +1,4 @@
-"""The audit log and the incidents, written: the first in the transaction of an operator's action."""
+"""Write the audit log, in the transaction of an operator's action, and open incidents."""
 
 from collections.abc import Mapping
 from enum import StrEnum
@@ -15,12 +15,12 @@ FROM jsonb_to_recordset(CAST(:lines AS jsonb)) AS line (subject text, detail jso
 
 
 def note(connection: Connection, actor: str, action: str, subject: str, detail: Mapping[str, object]) -> None:
-    """Write down who did what to what. `detail` holds no personal data."""
+    """Record an operator's action on a subject. `detail` contains no personal data."""
     note_all(connection, actor, action, {subject: detail})
 
 
 def note_all(connection: Connection, actor: str, action: str, details: Mapping[str, Mapping[str, object]]) -> None:
-    """Write down one action on several subjects, each with its detail, by one statement."""
+    """Record one action on several subjects, each with its detail, by one statement."""
     lines = [{"subject": subject, "detail": dict(detail)} for subject, detail in details.items()]
     if lines:
         connection.execute(_NOTE, {"actor": actor, "action": action, "lines": orjson.dumps(lines).decode()})
@@ -38,7 +38,7 @@ class IncidentKind(StrEnum):
 
     CALLED_TWICE = "called_twice"  # two leads at Voicery stand for one of ours
     ID_ALREADY_HELD = "id_already_held"  # a POST with allow_dupplicate=true was answered with another lead's id
-    POSSIBLE_MATCH = "possible_match"  # a lead at Voicery may be ours, and may not
+    POSSIBLE_MATCH = "possible_match"  # a lead at Voicery that may be ours
     OPEN_ATTEMPT = "open_attempt"  # an attempt was open although its lead had gone on
     LATE_ANSWER = "late_answer"  # an answer came after its attempt had been decided otherwise
 
@@ -46,7 +46,7 @@ class IncidentKind(StrEnum):
 def open_incident(
     connection: Connection, kind: IncidentKind, lead_id: UUID | None, message: str, evidence: Mapping[str, object]
 ) -> int:
-    """Store an incident and return its id. `message` names no person."""
+    """Store an incident and return its id. `message` contains no personal data."""
     row = connection.execute(
         _OPEN,
         {"kind": kind, "lead_id": lead_id, "message": message, "evidence": orjson.dumps(evidence).decode()},

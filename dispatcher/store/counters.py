@@ -1,4 +1,4 @@
-"""Counters of a process, added to Postgres now and then: for figures, never for decisions."""
+"""Counters of a process, added to Postgres periodically: for metrics, never for decisions."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,12 +17,12 @@ ALERTS: Final = "alerts"  # by result
 IMPORT_ROWS: Final = "import_rows"  # by result
 
 BUCKETS: Final = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 30.0, float("inf"))
-"""Upper bounds of the durations of an exchange, in seconds: from a quick answer to the longest deadline by default."""
+"""Upper bounds of the durations of an exchange, in seconds, up to the default deadline."""
 
 
 @dataclass(frozen=True, slots=True)
 class Counted:
-    """The value of one counter since the start; `account` is empty where it belongs to none."""
+    """The value of one counter since the start; `account` is empty if it belongs to no account."""
 
     name: str
     account: str
@@ -37,18 +37,18 @@ class Tally:
         self._counts: dict[tuple[str, str], float] = {}
 
     def __iter__(self) -> Iterator[tuple[str, str, float]]:
-        """Yield name, label and value of every counter, always in the same order, so that writers cannot deadlock."""
+        """Yield name, label and value of every counter, in a fixed order, so that writers cannot deadlock."""
         return iter(sorted((name, label, value) for (name, label), value in self._counts.items()))
 
     def __bool__(self) -> bool:
         return bool(self._counts)
 
     def add(self, name: str, label: str = "", amount: float = 1.0) -> None:
-        """Count `amount` more."""
+        """Add `amount` to a counter."""
         self._counts[name, label] = self._counts.get((name, label), 0.0) + amount
 
     def attempt(self, outcome: str, seconds: float) -> None:
-        """Count one attempt and how long its exchange took."""
+        """Count one attempt and the duration of its exchange."""
         self.add(ATTEMPTS, outcome)
         self.add(ATTEMPT_SECONDS, bucket_of(seconds))
         self.add(ATTEMPT_SECONDS_SUM, amount=max(0.0, seconds))
@@ -78,7 +78,7 @@ _READ = text("SELECT name, account, label, value FROM dispatcher.tallies ORDER B
 
 
 def add(connection: Connection, account: str, tally: Tally) -> None:
-    """Add what one process has counted for an account."""
+    """Add the counters of one process for an account."""
     if tally:
         names, labels, values = zip(*tally, strict=True)
         connection.execute(
@@ -87,5 +87,5 @@ def add(connection: Connection, account: str, tally: Tally) -> None:
 
 
 def read(connection: Connection) -> list[Counted]:
-    """Every counter."""
+    """Return every counter."""
     return [Counted(row.name, row.account, row.label, row.value) for row in connection.execute(_READ)]

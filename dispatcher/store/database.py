@@ -1,4 +1,4 @@
-"""The connection to Postgres: made per process, bounded in time, and with errors that carry nobody's data."""
+"""The connection to Postgres: made per process, with timeouts, and with errors that contain no personal data."""
 
 import os
 import select
@@ -29,7 +29,7 @@ Driver: TypeAlias = "psycopg.Connection[Any]"
 
 _TRIES: Final = 5
 _IDLE_SECONDS: Final = 1.0
-"""A connection that was unused for longer is asked whether it still lives before a statement is trusted to it."""
+"""A connection that was unused for longer, in seconds, is checked before a statement is sent on it."""
 
 
 class Database:
@@ -81,7 +81,7 @@ class Database:
         arguments: dict[str, object] = {
             "connect_timeout": max(2, round(self._timeout_seconds)),
             "application_name": self._name,
-            # A server that vanished without a word is noticed within ten seconds, idle or not.
+            # A server that stopped without closing its connections is detected within ten seconds, idle or not.
             "keepalives_idle": 4,
             "keepalives_interval": 2,
             "keepalives_count": 2,
@@ -110,9 +110,9 @@ class Database:
 
     @contextmanager
     def transaction(self) -> Iterator[Connection]:
-        """A transaction of its own: committed on leaving, rolled back on an error.
+        """Begin a transaction: committed at the end of the block, rolled back on an error.
 
-        Raises `StoreUnavailable`, `TryAgain` or `StatementRefused` for what Postgres says; other errors pass through.
+        Raises `StoreUnavailable`, `TryAgain` or `StatementRefused` for errors of Postgres; other errors pass through.
         """
         engines = self._of_this_process()
         with translated(engines.dispose), engines.transactional.begin() as connection:
@@ -122,9 +122,9 @@ class Database:
 
     @contextmanager
     def autocommit(self) -> Iterator[Connection]:
-        """For statements that are a transaction each: saves the round trips of BEGIN and COMMIT.
+        """Return a connection whose statements are a transaction each, which saves the round trips of BEGIN and COMMIT.
 
-        From an engine of its own: switching one connection between the two ways costs as much as it saves.
+        It has a separate engine, because switching one connection between the two modes costs as much as it saves.
         """
         engines = self._of_this_process()
         with translated(engines.dispose), engines.autocommit.connect() as connection:
@@ -133,7 +133,7 @@ class Database:
     def read(self, query: Query[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """Return what `query(connection, …)` returns on a connection of `autocommit`.
 
-        If the connection is lost meanwhile, `query` is called once more on another: reading twice does no harm.
+        If the connection is lost meanwhile, `query` is called once more on another; it must be safe to repeat.
         """
         try:
             with self.autocommit() as connection:
@@ -177,7 +177,7 @@ class Database:
 
 @dataclass(frozen=True, slots=True)
 class _Engines:
-    """What belongs to one process."""
+    """The engines of one process."""
 
     pid: int
     transactional: Engine
@@ -205,7 +205,7 @@ def _lives(driver: Driver, idle_seconds: float) -> bool:
         return False
     socket = select.poll()
     socket.register(driver.fileno(), select.POLLIN)
-    if socket.poll(0):  # what an idle session receives is its end, or a setting that was changed
+    if socket.poll(0):  # an idle session receives only its end, or a changed setting
         return False
     if idle_seconds < _IDLE_SECONDS:
         return True
@@ -221,9 +221,9 @@ def _lives(driver: Driver, idle_seconds: float) -> bool:
 
 @contextmanager
 def translated(drop: Callable[[], None] | None = None) -> Iterator[None]:
-    """Turn SQLAlchemy's and psycopg's errors into ours, without the values they quote.
+    """Raise errors of SQLAlchemy and psycopg as ours, without the values in their messages.
 
-    `drop` is called where the server is out of service: the other connections to it are no better.
+    `drop` is called if the server is out of service, to close the other connections to it.
     """
     try:
         with _in_our_words():
@@ -251,14 +251,14 @@ def _in_our_words() -> Iterator[None]:
 
 
 class Rehearsal(Database):
-    """Every transaction is rolled back: rules, constraints and races are the real ones, and so are the refusals.
+    """A database whose transactions are all rolled back; rules, constraints, races and refusals apply as usual.
 
-    What it locks it holds for as long as the real thing would. Between two transactions it remembers nothing.
+    Locks last as long as in a committed transaction. A transaction does not see the changes of the one before.
     """
 
     @contextmanager
     def transaction(self) -> Iterator[Connection]:
-        """A transaction that ends as if it had never been."""
+        """Begin a transaction that is always rolled back."""
         engines = self._of_this_process()
         with translated(engines.dispose), engines.transactional.connect() as connection:
             try:
@@ -268,6 +268,6 @@ class Rehearsal(Database):
 
     @contextmanager
     def autocommit(self) -> Iterator[Connection]:
-        """As `transaction`: a statement that would commit by itself is rolled back too."""
+        """Begin a transaction, so that a statement that would otherwise commit by itself is rolled back too."""
         with self.transaction() as connection:
             yield connection

@@ -1,4 +1,4 @@
-"""The steps of a migration on tables in use: each in a transaction of its own, and none that writers have to wait for.
+"""The steps of a migration on tables in use: each in its own transaction, and without blocking writers.
 
 A step must be repeatable (`IF NOT EXISTS`, `DROP … IF EXISTS, ADD …`): an interrupted upgrade starts its revision
 again.
@@ -15,9 +15,9 @@ from dispatcher.errors import StoreUnavailable
 from dispatcher.store.schema import SCHEMA
 
 LOCK_MILLISECONDS: Final = 300
-"""The longest wait for one lock. While a step waits for its lock, the writers of that table wait behind it."""
+"""The longest wait for one lock. While a step waits for its lock, the writers of that table wait too."""
 PAUSE_SECONDS: Final = 1.0
-"""Between two tries: the writers' turn."""
+"""The wait between two tries, in which writers continue."""
 PATIENCE_SECONDS: Final = 300.0
 TELL_SECONDS: Final = 10.0
 _AGAIN: Final = frozenset({"55P03", "40P01"})  # lock timeout, deadlock: nothing was done
@@ -35,8 +35,8 @@ ORDER BY activity.xact_start NULLS LAST LIMIT 1
 def change(statement: str, *, table: str) -> None:
     """Run one statement that needs a lock on `table` (without the schema), in a transaction of its own.
 
-    It waits `LOCK_MILLISECONDS` for the lock, lets the writers pass for `PAUSE_SECONDS`, and tries again. Raises
-    `StoreUnavailable` after `PATIENCE_SECONDS`, with the session that holds the table.
+    It waits `LOCK_MILLISECONDS` for the lock, then `PAUSE_SECONDS` for the writers, and tries again. Raises
+    `StoreUnavailable` after `PATIENCE_SECONDS`, naming the session that holds the lock.
     """
     with op.get_context().autocommit_block():
         connection, tell = op.get_bind(), op.get_context().config.attributes["tell"]  # type: ignore[union-attr]
@@ -58,7 +58,7 @@ def change(statement: str, *, table: str) -> None:
 def build_index(name: str, definition: str) -> None:
     """Build the index `name` without blocking writers: `ON dispatcher.leads (…) WHERE …`, or with UNIQUE before it.
 
-    What an interrupted build left behind is dropped and built again. It waits for transactions that are open.
+    An invalid index of an interrupted build is dropped first. The build waits for open transactions.
     """
     unique, _, rest = definition.rpartition("ON ")
     with op.get_context().autocommit_block():
@@ -78,7 +78,7 @@ def drop_index(name: str) -> None:
 
 
 def _tried(connection: Connection, statement: str) -> bool:
-    """Whether `statement` was run. Sent as one string, so that it is one transaction and SET LOCAL holds for it."""
+    """Return whether `statement` was run. One string is one transaction, so that SET LOCAL applies to it."""
     try:
         connection.exec_driver_sql(f"SET LOCAL lock_timeout = '{LOCK_MILLISECONDS}ms'; {statement}")
     except DBAPIError as error:

@@ -1,6 +1,6 @@
-"""The schema's revision: which one this version needs, which one a database has, and the upgrade from one to the other.
+"""The revision of the schema: the one that this version needs, the one that a database has, and the upgrade.
 
-Alembic is imported by the upgrade alone: a producer that only checks the revision does not pay for it.
+Only the upgrade imports Alembic: a producer that only checks the revision does not load it.
 """
 
 import time
@@ -16,11 +16,11 @@ from dispatcher.store import sessions
 from dispatcher.store.schema import SCHEMA
 
 Tell = Callable[[str], None]
-"""Takes one sentence for the person who waits."""
+"""A function that prints one sentence about the progress."""
 
 _PACKAGE: Final = Path(__file__).parents[1]
 
-# Any number, the same for all who migrate.
+# An arbitrary number, the same for all migrations.
 _LOCK: Final = 7_264_311_905_512_001
 _OTHERS_SECONDS: Final = 600.0
 
@@ -52,7 +52,7 @@ def head() -> str:
 
 
 def current(connection: Connection) -> str | None:
-    """Return the revision of the connected database; None where the dispatcher's tables are missing.
+    """Return the revision of the connected database; None if the dispatcher's tables are missing.
 
     Raises `SchemaOutOfDate` for the schema of a development version, which no released version can upgrade.
     """
@@ -87,10 +87,10 @@ def upgrade(database_url: str, *, pooler: bool = False, tell: Tell | None = None
 
     database_url   must name the psycopg 3 driver (`postgresql+psycopg://`), as `Settings` writes it
     pooler         the URL leads to a transaction-pooling proxy, which takes no start-up options
-    tell           takes a sentence for each longer wait
+    tell           called with a sentence for each longer wait
 
-    Raises `SchemaOutOfDate` for a schema that this version does not know, and `StoreUnavailable` where a lock was not
-    to be had; repeating goes on with what is missing.
+    Raises `SchemaOutOfDate` for a schema that this version does not know, and `StoreUnavailable` if a lock was not
+    available; a repetition runs the missing revisions.
     """
     # No statement of a migration is prepared: some are several statements in one string.
     arguments: dict[str, object] = {"application_name": f"{SCHEMA}-migrate", "prepare_threshold": None}
@@ -112,7 +112,7 @@ def _upgrade(engine: Engine, tell: Tell) -> tuple[str | None, str]:
     with engine.connect() as connection:
         before = current(connection)
         _refuse_unknown(before)
-        # Asked first: IF NOT EXISTS wants the right to create schemas even where there is nothing to create.
+        # Checked first: IF NOT EXISTS requires the right to create schemas even if the schema exists.
         if connection.execute(text("SELECT to_regnamespace(:name)"), {"name": SCHEMA}).scalar() is None:
             connection.execute(text(f"CREATE SCHEMA {SCHEMA}"))
         connection.commit()
@@ -134,10 +134,10 @@ def _run_alembic(connection: Connection, tell: Tell) -> None:
 
 
 def _wait_for_others(guard: Connection, tell: Tell) -> None:
-    """Hold the lock of all who migrate in the open transaction of `guard`, which works behind a pooler too."""
+    """Hold the lock of migrations in the open transaction of `guard`, which also works behind a pooler."""
     until, told = time.monotonic() + _OTHERS_SECONDS, False
     while not guard.execute(text("SELECT pg_try_advisory_xact_lock(:key)"), {"key": _LOCK}).scalar():
-        guard.rollback()  # an open query keeps its snapshot, for which the building of an index would wait
+        guard.rollback()  # an open query keeps its snapshot, and the build of an index would wait for it
         if time.monotonic() > until:
             raise StoreUnavailable("Another `dispatcher migrate` has been running for 10 minutes; end it, then repeat.")
         if not told:
@@ -159,4 +159,4 @@ def _refuse_unknown(found: str | None) -> None:
 
 
 def _silent(_sentence: str) -> None:
-    """Drop the sentence."""
+    """Ignore the sentence."""

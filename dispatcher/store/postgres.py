@@ -25,7 +25,7 @@ class Server:
 
 
 def read(connection: Connection) -> Server:
-    """Return what the connected server says of itself."""
+    """Return the version and the mode of the connected server."""
     row = connection.execute(_READ).one()
     return Server(row.version, row.number, row.fsync, row.full_page_writes, row.read_only, row.now)
 
@@ -75,7 +75,7 @@ SELECT current_setting('autovacuum') = 'on' AS autovacuum,
 
 @dataclass(frozen=True, slots=True)
 class TableSize:
-    """One table; rows by the server's own count, which is approximate."""
+    """One table; the numbers of rows are the server's estimates."""
 
     name: str
     live: int
@@ -109,10 +109,10 @@ def table_sizes(connection: Connection) -> list[TableSize]:
 
 
 def long_transactions(connection: Connection, *, seconds: float) -> list[LongTransaction]:
-    """Return this database's transactions open for longer; without rights, only those of the own role."""
+    """Return the transactions of this database that are open for longer; without rights, only those of our own role."""
     return [LongTransaction(**row) for row in connection.execute(_LONG, {"seconds": seconds}).mappings()]
 
 
 def server_limits(connection: Connection) -> Limits:
-    """Return what the server allows, and how much is used."""
+    """Return the limits of the server and their use."""
     return Limits(**connection.execute(_LIMITS).mappings().one())

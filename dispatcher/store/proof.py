@@ -1,6 +1,6 @@
-"""Which POSTs may have reached the person, and what a proof that one did not allows: one rule, as fragments of SQL.
+"""The rule of which POSTs may have reached the person, and of when a proof of absence allows a replay, as SQL.
 
-Look-ups, replays, previews, deliveries and the sweep use them; none has a condition of its own.
+Look-ups, replays, previews, deliveries and the sweep use these fragments, so that all apply the same condition.
 """
 
 from datetime import timedelta
@@ -25,7 +25,7 @@ def unproven(attempt: str) -> str:
 def doubtful(attempt: str) -> str:
     """Return the condition that the answer of an attempt was lost and no proof that still holds says it had no effect.
 
-    Whoever ends a lead that waits to be sent again asks this: afterwards nothing stands for its person.
+    It is checked before a lead that waits to be sent again ends, because afterwards no lead stands for its person.
     """
     holds = f"interval '{PROOF_HOLDS.total_seconds():.0f} s'"
     fresh = f"coalesce({ASKED_AT}, {{attempt}}.finished_at, '-infinity') > now() - {holds}"
@@ -58,11 +58,11 @@ PROVEN_AT: Final = f"""(
     SELECT min({ASKED_AT}) FROM dispatcher.lead_attempts AS {{attempt}}
     WHERE {{attempt}}.lead_id = lead.id AND {_ANSWER_LOST} AND {_PROVEN}
 )""".format(attempt="past")
-"""When the proof was made on whose word `lead` may be sent again."""
+"""The time of the proof that allows `lead` to be sent again."""
 
 FIRST_IN_QUEUE: Final = """least(now(), (
     SELECT min(waiting.due_at) FROM dispatcher.leads AS waiting
     WHERE waiting.state = 'pending' AND waiting.account = lead.account AND waiting.campaign_id = lead.campaign_id
       AND waiting.priority = lead.priority
 ) - interval '1 ms')"""
-"""A due time before that of every lead that waits in the channel of `lead` with its priority: a proof grows old."""
+"""A due time before that of every lead that waits in the channel of `lead` with its priority: a proof expires."""

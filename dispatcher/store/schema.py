@@ -1,4 +1,4 @@
-"""The names that our statements share with the migrations, which are the schema."""
+"""The names that our statements share with the migrations, which define the schema."""
 
 from typing import Final
 

@@ -1,4 +1,4 @@
-"""Connections to Postgres: opened by libpq from `DATABASE_URL`, with every setting that our reading or guarantees need.
+"""Connections to Postgres: opened by libpq from `DATABASE_URL`, with every setting that our queries or guarantees need.
 
 What a server, a database or a role sets by default must not decide how a timestamp is read or what a transaction sees.
 The settings go into the start-up options; what they cannot carry is verified on each new connection.
@@ -28,7 +28,7 @@ PINNED: Final = {
     "default_transaction_isolation": "read committed",  # a claim must see a pause that was committed while it waited
     "default_transaction_deferrable": "off",
     "row_security": "off",  # a policy that hides leads is refused by Postgres, not obeyed unnoticed
-    "search_path": "pg_catalog",  # our names are written in full; nothing may stand in front of now() and =
+    "search_path": "pg_catalog",  # our names are written in full; nothing may shadow now() and =
 }
 """Name and value of the settings that decide what we read or what a transaction sees."""
 
@@ -43,8 +43,8 @@ BOUNDS: Final = {
 }
 FAST: Final = {"jit": "off", "plan_cache_mode": "force_generic_plan"}
 
-# The statements of every turn touch a handful of rows, but their plans may be made, and kept, before the statistics of
-# a growing table are: then a scan or a hash of the whole table looks cheap. Measured: 1 850 rows read a lead.
+# The frequent statements read a few rows, but their plans may be made and cached before a growing table has statistics;
+# then a scan or a hash of the whole table looks cheap. Measured: 1 850 rows read for each lead.
 PROBES: Final = dict.fromkeys(("enable_seqscan", "enable_hashjoin", "enable_mergejoin", "enable_material"), "off")
 
 _VERIFIED: Final = (*PINNED, "synchronous_commit", "server_encoding", "session_replication_role")
@@ -65,12 +65,12 @@ def options(*groups: dict[str, str]) -> str:
 
 
 def connector(url: str, arguments: Arguments, *, pooler: bool, strict: bool = True) -> Callable[[], Any]:
-    """Return what opens a connection to `url`, which libpq reads: several hosts, sockets, services, all of it.
+    """Return what opens a connection to `url`, parsed by libpq: several hosts, sockets and services work.
 
     arguments   of libpq, and `prepare_threshold`. Of those that the URL gives too, `options` are joined, ours last; of
                 the rest the URL's count, but for `application_name`
-    pooler      the sessions get no start-up options: what they have is verified instead
-    strict      refuse sessions that break a guarantee; the doctor looks at them
+    pooler      the sessions get no start-up options; their settings are verified instead
+    strict      refuse sessions that break a guarantee; `dispatcher doctor` accepts and reports them
     """
     base = url.replace("postgresql+psycopg://", "postgresql://", 1)
 
@@ -94,14 +94,14 @@ def connector(url: str, arguments: Arguments, *, pooler: bool, strict: bool = Tr
 
 _OURS: Final = frozenset({"options", "application_name", "client_encoding"})
 _OF_THE_ENVIRONMENT: Final = frozenset({"datestyle", "timezone"})
-"""What libpq also sends as PGDATESTYLE and PGTZ say: these come behind our options and win."""
+"""The settings that libpq also sends from PGDATESTYLE and PGTZ, which override our options."""
 
 
 def verify(connection: psycopg.Connection[Any], *, pooler: bool, strict: bool = True) -> None:
-    """Raise `UnusableSession`, if `strict`, unless the session has what our guarantees rest on, by one round trip.
+    """Raise `UnusableSession`, if `strict`, unless the session has the settings that our guarantees need.
 
     The default of read-only transactions, where a database or a role sets it, is overruled. Where the server's own
-    configuration sets it, the server was taken out of service, and writes to it would be lost: it is left alone.
+    configuration sets it, the server was taken out of service, and writes to it would be lost: it is not overruled.
     """
     connection.autocommit = True
     for fault in faults(found(connection)):
@@ -137,7 +137,7 @@ class Fault:
     needed: str
 
     def sentence(self, *, pooler: bool) -> str:
-        """Return what is wrong and the way out."""
+        """Return the fault and its remedy."""
         if self.name == "server_encoding":
             return (
                 f"The database is encoded in {self.found}, which cannot hold every name; make one with "
@@ -163,7 +163,7 @@ def faults(seen: Mapping[str, str]) -> list[Fault]:
 
 
 def _same(name: str, found: str, needed: str) -> bool:
-    if name == "datestyle":  # the order of day and month is for input alone, and we write ISO
+    if name == "datestyle":  # the order of day and month affects only input, and we write ISO
         return found.startswith("ISO")
     if name == "extra_float_digits":
         return int(found) >= 1

@@ -1,4 +1,4 @@
-"""The few statements that run for every lead: handed to the driver directly, past SQLAlchemy's result machinery.
+"""The few statements that run for every lead are executed by the driver directly, without SQLAlchemy's result objects.
 
 Measured for a submit on one core: 95 µs of our CPU by the driver, 240 µs through `Connection.execute`. The connection,
 its pool and its transactions stay SQLAlchemy's.
@@ -25,14 +25,14 @@ class HotStatement:
     """SQL with `:name` parameters, compiled once."""
 
     def __init__(self, sql: str) -> None:
-        # Comments and indentation are for readers: past 4096 characters the driver parses a statement at each use.
+        # Comments and indentation are removed: beyond 4096 characters the driver parses a statement at each use.
         self._text = text(_LEADING.sub("", sql))
         self._compiled = str(self._text.compile(dialect=make_url("postgresql+psycopg://").get_dialect()()))
 
     def rows(self, connection: Connection, parameters: Mapping[str, object]) -> Sequence[Any]:
-        """All rows, their columns as attributes. Raises what the driver raises; `translated` understands it.
+        """Return all rows, their columns as attributes. Raises the driver's errors, which `translated` accepts.
 
-        A connection of the caller's may have another driver: then SQLAlchemy translates.
+        If a connection of the caller has another driver, SQLAlchemy executes the statement.
         """
         if connection.dialect.driver != "psycopg" or connection.dialect.is_async:
             return connection.execute(self._text, parameters).all()
@@ -55,9 +55,9 @@ Cursor: TypeAlias = "psycopg.Cursor[Any]"
 
 
 def together(connection: Connection, first: Call, second: Call) -> tuple[Sequence[Any], Sequence[Any]]:
-    """The rows of both, in one round trip and one transaction: one commit on disk. If one is refused, neither happened.
+    """Return the rows of both, in one round trip and one transaction: if one is refused, neither has an effect.
 
-    On a connection in autocommit: what is sent before one Sync is one implicit transaction (PostgreSQL, 54.2.4).
+    For a connection in autocommit: statements before one Sync are one implicit transaction (PostgreSQL, 54.2.4).
     """
     driver: psycopg.Connection[Any] = connection.connection.driver_connection  # type: ignore[assignment]
     one, other = (driver.cursor(row_factory=namedtuple_row) for _ in range(2))
@@ -78,7 +78,7 @@ START: Final = "greatest(now(), coalesce(CAST(:at AS timestamptz), now() + CAST(
 
 
 def start_values(not_before: Start) -> dict[str, Any]:
-    """Return what `START` binds; raise `NotAllowed` for a time that is none."""
+    """Return what `START` binds; raise `NotAllowed` for an invalid time."""
     start = checked_time("not_before", not_before)
     if isinstance(start, FieldError):
         raise NotAllowed(f"{start}.")
@@ -89,5 +89,5 @@ def start_values(not_before: Start) -> dict[str, Any]:
 
 
 def first_id(moment: datetime) -> UUID:
-    """The smallest UUIDv7 of this millisecond (RFC 9562 section 5.7)."""
+    """Return the smallest UUIDv7 of this millisecond (RFC 9562 section 5.7)."""
     return UUID(int=max(0, int(moment.timestamp() * 1000)) << 80 | 0x7 << 76 | 0x2 << 62)

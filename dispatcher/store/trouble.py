@@ -1,7 +1,7 @@
-"""What an error of Postgres means: its cause and the way out, in words that carry no value.
+"""Translate errors of Postgres into a cause and a remedy, without any value.
 
-Servers tell why a statement failed by a code (SQLSTATE), and why a connection failed only by a sentence, which names
-hosts, roles and databases: it is recognised, never repeated.
+A failed statement has a code (SQLSTATE); a failed connection only has a message, which contains hosts, roles and
+databases: the message is matched, never repeated.
 """
 
 import re
@@ -12,7 +12,7 @@ from dispatcher.errors import StoreUnavailable
 
 
 class StatementRefused(Exception):
-    """Postgres refused what a statement said (a constraint, a value). Carries codes, never values."""
+    """Postgres refused a statement (a constraint, a value). Contains codes, never values."""
 
     def __init__(self, sqlstate: str | None, constraint: str | None) -> None:
         self.sqlstate = sqlstate
@@ -21,21 +21,21 @@ class StatementRefused(Exception):
 
 
 class NothingDone(StoreUnavailable):
-    """Postgres is not usable now, and this very statement or connection did nothing: it may simply be repeated."""
+    """Postgres is not usable now, and this statement or connection had no effect: it may be repeated."""
 
 
 class OtherSchema(NothingDone):
-    """Our tables are missing or of another version: nothing was done, and waiting will not help."""
+    """Our tables are missing or of another version: the statement had no effect, and waiting does not help."""
 
 
 class TryAgain(Exception):
-    """A deadlock or a lock timeout: the transaction did nothing and may simply be repeated."""
+    """A deadlock or a lock timeout: the transaction had no effect and may be repeated."""
 
 
 _AGAIN: Final = frozenset({"40001", "40P01", "55P03"})  # serialization, deadlock, lock timeout: nothing was done
 _REFUSED_CLASSES: Final = frozenset({"21", "22", "23", "27", "44", "54", "P0", "XX"})
-"""What a repetition cannot mend: the values, a constraint, a trigger, a limit, a damaged row. Anything else may pass: a
-server that is away, stopping, full, read-only after a failover, without our tables or our rights."""
+"""Errors that a repetition cannot fix: the values, a constraint, a trigger, a limit, a damaged row. Others may pass: a
+server that is down, stopping, full, read-only after a failover, without our tables or our rights."""
 _OTHER_SCHEMA: Final = frozenset({"42P01", "3F000", "42703", "42883"})
 _OUT_OF_SERVICE: Final = frozenset({"25006", "57P01", "57P02", "57P03", "57P04", "57P05", "25P03", "25P04"})
 _MAY_HAVE_COMMITTED: Final = frozenset({"08", "40", "57"})
@@ -104,7 +104,7 @@ _GENERAL: Final = "Postgres cannot be reached or is stopping; check DATABASE_URL
 
 @dataclass(frozen=True, slots=True)
 class Trouble:
-    """An error of the driver: its code, and whether its connection is worth keeping."""
+    """An error of the driver: its code, and whether its connection is still usable."""
 
     sqlstate: str | None
     constraint: str | None
@@ -125,16 +125,16 @@ class Trouble:
 
     @property
     def out_of_service(self) -> bool:
-        """Whether the server of this connection is no longer the one to talk to, so that others are dropped too."""
+        """Return whether the server is out of service, so that its other connections are dropped too."""
         return self.sqlstate in _OUT_OF_SERVICE or (self.sqlstate or "").startswith("08")
 
     @property
     def repeatable(self) -> bool:
-        """Whether it was a deadlock or a lock timeout, or the snapshot of a serializable transaction."""
+        """Return whether it was a deadlock, a lock timeout or a serialization failure."""
         return self.sqlstate in _AGAIN
 
     def translated(self, *, away: bool = False) -> Exception:
-        """Return it as an error of ours. `away`: the connection was lost, whatever the code says."""
+        """Return it as one of our errors. `away`: the connection was lost, whatever the code."""
         code = self.sqlstate
         if self.repeatable:
             return TryAgain(code)

@@ -1,1 +1,1 @@
-"""What stands behind each door: functions from a request to a response."""
+"""The endpoints of the console: functions from a request to a response."""

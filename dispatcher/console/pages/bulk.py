@@ -1,4 +1,4 @@
-"""Acting on many failed leads: a preview, a confirmation, a stored operation; and taking them along as a file."""
+"""Bulk actions on failed leads: a preview, a confirmation, a stored operation; and the export."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -21,13 +21,13 @@ from dispatcher.operator.operation_work import OperationKind
 from dispatcher.store import audit
 
 TYPED_ABOVE: Final = 100
-"""More leads than this, and the number has to be typed."""
+"""Above this number of leads the user has to type the number to confirm."""
 
 EXPORT_MOST: Final = 100_000
 
 
 def preview(request: PageRequest) -> Response:
-    """What the action would do to the selection, or to all that match; acts on nothing."""
+    """Return what the action would do to the selection, or to all matching leads; changes nothing."""
     kind = _kind(request.form.get("verb"))
     asked, leads = _meant(request)
     if not isinstance(leads, FailureFilter) and not leads:
@@ -37,7 +37,7 @@ def preview(request: PageRequest) -> Response:
 
 
 def start(request: PageRequest) -> Response:
-    """Store the operation. The action's id makes a second click the same operation."""
+    """Store the operation. Because of the action's id a second click starts no second operation."""
     kind = _kind(request.form.get("verb"))
     asked, leads = _meant(request)
     even_if_called = request.form.get("even_if_called") == "yes"
@@ -68,7 +68,7 @@ def start(request: PageRequest) -> Response:
 
 
 def export(request: PageRequest) -> Response:
-    """The failures that match as a file; masked unless numbers are revealed. Audited, for it leaves the house."""
+    """Return the matching failures as a download, masked unless numbers are revealed. Audited."""
     asked = filters.read_text(request.form.get("filters"))
     kind = request.form.get("format")
     if kind not in {"csv", "json"}:
@@ -106,7 +106,7 @@ def _preview(
 
 
 def _meant(request: PageRequest) -> tuple[Filters, Sequence[UUID] | FailureFilter]:
-    """The leads that are meant. Of all that match: those that match now, not those that fail while somebody reads."""
+    """Return the selected leads; for all that match, those that match now, not later ones."""
     asked = filters.read_text(request.form.get("filters"))
     if request.form.get("scope") != "all":
         return asked, list(dict.fromkeys(map(identifier, request.form.all("lead"))))
@@ -132,7 +132,7 @@ def _kind(text: str) -> OperationKind:
 
 
 def _terms(form: Form) -> dict[str, Any]:
-    """When and how fast the operation goes, and where to. Raises `BadRequest`."""
+    """Return the start, pace and campaign of the operation. Raises `BadRequest`."""
     at, spread, per_minute = form.get("at"), form.get("spread"), form.get("per_minute")
     if spread and per_minute:
         raise BadRequest("Choose one pace: leads per minute, or spread over a time.")

@@ -1,4 +1,4 @@
-"""Campaigns: what waits in them, what holds them back, and an operator's hand on both."""
+"""The page of campaigns: their waiting leads and gates, and the actions on them."""
 
 from starlette.responses import Response
 
@@ -9,7 +9,7 @@ from dispatcher.operator import overview
 
 
 def show(request: PageRequest) -> Response:
-    """All campaigns, and the gates of whole accounts."""
+    """Return all campaigns, and the gates of whole accounts."""
     campaigns = request.services.campaigns.all()
     accounts = sorted({campaign.account for campaign in campaigns} | set(request.services.settings.accounts))
     shut = {gate.account: gate for gate in request.services.database.read(overview.gates) if gate.campaign_id is None}
@@ -19,27 +19,27 @@ def show(request: PageRequest) -> Response:
 
 
 def pause(request: PageRequest) -> Response:
-    """Claim nothing more of a campaign."""
+    """Pause a campaign."""
     return _pause(request, _campaign(request))
 
 
 def pause_account(request: PageRequest) -> Response:
-    """Claim nothing more of an account."""
+    """Pause an account."""
     return _pause(request, None)
 
 
 def resume(request: PageRequest) -> Response:
-    """Let a campaign flow again, whatever held it back."""
+    """Resume a campaign, whatever the reason its gate was closed for."""
     return _resume(request, _campaign(request))
 
 
 def resume_account(request: PageRequest) -> Response:
-    """Let an account flow again; campaigns paused by themselves stay so."""
+    """Resume an account; campaigns that were paused separately stay paused."""
     return _resume(request, None)
 
 
 def limit(request: PageRequest) -> Response:
-    """Give a campaign a limit of its own, or none."""
+    """Set or remove the limit of a campaign."""
     campaign = _campaign(request)
     try:
         request.services.campaigns.limit(

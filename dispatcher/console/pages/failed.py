@@ -1,4 +1,4 @@
-"""Failed leads: by cause first, then row by row."""
+"""The pages of failed leads: by cause, and row by row."""
 
 from datetime import datetime
 from typing import Final
@@ -16,7 +16,7 @@ PAGE_ROWS: Final = 50
 
 
 def causes(request: PageRequest) -> Response:
-    """One line for each cause."""
+    """Return one line for each cause."""
     asked = filters.read(request.query)
     groups = request.services.database.read(failures.groups, asked.wanted)
     return request.page(
@@ -29,7 +29,7 @@ def causes(request: PageRequest) -> Response:
 
 
 def rows(request: PageRequest) -> Response:
-    """The failures themselves, the latest first, a page at a time."""
+    """Return one page of failures, the latest first."""
     asked = filters.read(request.query)
     after = _cursor(request.query.get("after"))
     found = request.services.database.read(failures.matching, asked.wanted, limit=PAGE_ROWS + 1, after=after)

@@ -1,4 +1,4 @@
-"""One lead: everything known of it, and every safe thing to do about it."""
+"""The page of one lead: its data, its history, and the actions on it."""
 
 import json
 from collections.abc import Callable
@@ -22,7 +22,7 @@ _TOO_LONG = 20_000
 
 
 def show(request: PageRequest) -> Response:
-    """The lead."""
+    """Return the page of a lead."""
     lead_id = request.id()
     record = request.services.reads.get(lead_id)
     facts = request.services.database.read(lead_facts.read_one, lead_id)
@@ -43,7 +43,7 @@ def show(request: PageRequest) -> Response:
 
 
 def replay(request: PageRequest) -> Response:
-    """Send it again, if nobody can have been called by it; at once, or not before a time."""
+    """Replay the lead if no earlier POST can have caused a call; at once, or not before a time."""
     at = request.form.get("at")
     not_before = start_of(at) if at else None
     return _act(
@@ -60,7 +60,7 @@ def replay(request: PageRequest) -> Response:
 
 
 def replay_even_if_called(request: PageRequest) -> Response:
-    """Send it again though the person may have been called; somebody says so."""
+    """Replay the lead although the person may have been called; the user has to confirm it."""
     if request.form.get("sure") != "yes":
         raise BadRequest("Tick that a second call is acceptable.")
     return _act(
@@ -77,7 +77,7 @@ def replay_even_if_called(request: PageRequest) -> Response:
 
 
 def look_up(request: PageRequest) -> Response:
-    """Have a worker ask Voicery for it."""
+    """Request a look-up of the lead."""
     operation = request.services.operations.start(
         identifier(request.form.get("action")), OperationKind.LOOK_UP, [request.id()], actor=request.actor
     )
@@ -86,7 +86,7 @@ def look_up(request: PageRequest) -> Response:
 
 
 def resolve(request: PageRequest) -> Response:
-    """Decide what nobody else can."""
+    """Resolve the failure by the user's decision."""
     match request.form.get("as"):
         case "accepted":
             as_: Resolved = "accepted"
@@ -104,7 +104,7 @@ def resolve(request: PageRequest) -> Response:
 
 
 def cancel(request: PageRequest) -> Response:
-    """Withdraw it before it is claimed."""
+    """Cancel the lead before it is claimed."""
     return _act(
         request,
         lambda lead_id: request.services.failures.cancel(lead_id, actor=request.actor),
@@ -113,7 +113,7 @@ def cancel(request: PageRequest) -> Response:
 
 
 def correction(request: PageRequest) -> Response:
-    """The form that corrects it. Whoever corrects must see what is there."""
+    """Return the form for a correction, which shows the values unmasked."""
     record = request.services.reads.get(request.id())
     fields = {
         "phone_number": record.phone_number if request.shows_numbers else "",
@@ -125,7 +125,7 @@ def correction(request: PageRequest) -> Response:
 
 
 def correct(request: PageRequest) -> Response:
-    """Change it and send it again; what was is kept."""
+    """Correct the lead and replay it; the earlier version is kept."""
     lead_id = request.id()
     fields = {name: request.form.get(name) for name in ("phone_number", "campaign_id", "variables", "note")}
     try:
@@ -156,7 +156,7 @@ def _correction(
 
 
 def _changes(fields: dict[str, str]) -> dict[str, Any]:
-    """What was filled in; an empty field stays as it is."""
+    """Return the fields that were filled in; an empty field is not changed."""
     changes: dict[str, Any] = {}
     if fields["phone_number"]:
         changes["phone_number"] = fields["phone_number"]
@@ -172,7 +172,7 @@ def _changes(fields: dict[str, str]) -> dict[str, Any]:
 
 
 def _act(request: PageRequest, act: Callable[[UUID], None], done: str) -> Response:
-    """Do it and say so where it was asked for; a refusal is said there too."""
+    """Perform the action, and show its result or its refusal on the page that requested it."""
     try:
         act(request.id())
     except NotAllowed as refusal:
@@ -183,7 +183,7 @@ def _act(request: PageRequest, act: Callable[[UUID], None], done: str) -> Respon
 
 
 def _kin(request: PageRequest, record: LeadRecord) -> list[Any]:
-    """Other leads of the same number that failed once, or stand for the person now."""
+    """Return other leads of the same number that have a failure, or stand for the person now."""
     return [
         found
         for found in request.services.database.read(lead_search.search, record.phone_number)
@@ -192,7 +192,7 @@ def _kin(request: PageRequest, record: LeadRecord) -> list[Any]:
 
 
 def _failure(request: PageRequest) -> int | None:
-    """The failure that the page showed: the fence of the action."""
+    """Return the id of the failure that the page showed; the action applies only while that is open."""
     text = request.form.get("failure")
     if not text:
         return None

@@ -1,4 +1,4 @@
-"""The queue at a glance, and the search."""
+"""The overview of the queue, and the search."""
 
 from dataclasses import dataclass
 
@@ -15,14 +15,14 @@ from dispatcher.operator.overview import Overview, RateUse
 
 @dataclass(frozen=True, slots=True)
 class Drain:
-    """How long until nothing waits. None: nothing moves."""
+    """The time until no lead waits. None: no lead is being sent."""
 
     seconds: float | None
     measured: bool  # at the pace of the last minutes; otherwise at the allowed rate
 
 
 def show(request: PageRequest) -> Response:
-    """The landing of the console."""
+    """Return the start page of the console."""
     overview = request.services.reads.overview()
     activity = request.services.database.read(attempts.read)
     return request.page(
@@ -37,7 +37,7 @@ def show(request: PageRequest) -> Response:
 
 
 def search(request: PageRequest) -> Response:
-    """Straight to the lead, if only one is meant."""
+    """Return the leads found; redirect to the lead if there is only one."""
     text = request.query.get("q", "")
     found = request.services.database.read(lead_search.search, text)
     if len(found) == 1:
@@ -56,5 +56,5 @@ def _drain(overview: Overview, activity: Activity) -> Drain:
 
 
 def _tightest(rate: tuple[RateUse, ...] | None) -> RateUse | None:
-    """The window that is fullest."""
+    """Return the window with the largest used share."""
     return max(rate or (), key=lambda use: use.used / use.permits, default=None)

@@ -1,4 +1,4 @@
-"""What was written down: incidents, workers, imports, the audit log."""
+"""The pages of incidents, workers, operations, imports and the audit log."""
 
 from datetime import timedelta
 from typing import Final
@@ -17,12 +17,12 @@ from dispatcher.store import audit as written
 
 
 def show_all(request: PageRequest) -> Response:
-    """The newest first."""
+    """Return the operations, the newest first."""
     return request.page("operations.html", operations=request.services.operations.latest())
 
 
 def show(request: PageRequest) -> Response:
-    """One, with its progress and what was refused."""
+    """Return one operation with its progress and the leads that were refused."""
     operation = request.services.operations.get(request.id())
     return request.page(
         "operation.html", operation=operation, refusals=request.services.operations.refusals(operation.id)
@@ -30,7 +30,7 @@ def show(request: PageRequest) -> Response:
 
 
 def stop(request: PageRequest) -> Response:
-    """Do no more of it."""
+    """Stop an operation."""
     stopped = request.services.operations.stop(request.id(), actor=request.actor)
     request.say(
         "Stopped; what was done stays done." if stopped else "It was over already.", "good" if stopped else "note"
@@ -40,16 +40,16 @@ def stop(request: PageRequest) -> Response:
 
 PAGE_ROWS: Final = 100
 SHOWN_REJECTIONS: Final = 200
-_STALE: Final = timedelta(seconds=30)  # a worker's sweep says every 10 s that it lives
+_STALE: Final = timedelta(seconds=30)  # a worker's sweep reports every 10 s
 
 
 def incidents(request: PageRequest) -> Response:
-    """What must never happen and did."""
+    """Return the incidents."""
     return request.page("incidents.html", incidents=request.services.database.read(stored_incidents.latest))
 
 
 def seen(request: PageRequest) -> Response:
-    """Somebody has seen them."""
+    """Mark incidents as seen."""
     ids = [whole(text, "That is not the number of an incident.") for text in request.form.all("incident")]
     count = request.services.database.again(stored_incidents.mark_seen, ids, actor=request.actor)
     request.say(f"Marked as seen: {count}." if count else "Nothing was selected.", "good" if count else "note")
@@ -57,24 +57,24 @@ def seen(request: PageRequest) -> Response:
 
 
 def workers(request: PageRequest) -> Response:
-    """Who works, and when they were last seen."""
+    """Return the workers, and when each was last seen."""
     return request.page("workers.html", overview=request.services.database.read(overview.workers), stale=_STALE)
 
 
 def imports(request: PageRequest) -> Response:
-    """Files that were imported, and how it ended."""
+    """Return the imports and their results."""
     return request.page("imports.html", imports=request.services.database.read(stored_imports.latest))
 
 
 def one_import(request: PageRequest) -> Response:
-    """One file, with the rows that were refused."""
+    """Return one import with its rejected rows."""
     record = _import(request)
     rows = request.services.database.read(stored_imports.rejections, record.id, most=SHOWN_REJECTIONS)
     return request.page("import.html", record=record, rows=rows)
 
 
 def export_rejected(request: PageRequest) -> Response:
-    """The refused rows as a file, for whoever corrects them; the rows themselves only while numbers are revealed."""
+    """Return the rejected rows as a download; their contents only while numbers are revealed."""
     record = _import(request)
     rows = request.services.database.read(stored_imports.rejections, record.id)
     detail: dict[str, object] = {"rows": len(rows), "whole_rows": request.shows_numbers}
@@ -91,7 +91,7 @@ def _import(request: PageRequest) -> ImportRecord:
 
 
 def audit(request: PageRequest) -> Response:
-    """Who did what, the newest first."""
+    """Return the audit log, the newest entry first."""
     given = {name: request.query.get(name, "").strip()[:200] for name in ("subject", "actor", "action")}
     if any("\0" in text for text in given.values()):
         raise BadRequest("That filter cannot be understood.")
@@ -109,7 +109,7 @@ def audit(request: PageRequest) -> Response:
 
 
 def reveal(request: PageRequest) -> Response:
-    """Show numbers and variables for a while. Audited."""
+    """Show numbers and variables for a limited time. Audited."""
     request.services.database.again(
         written.note, request.actor, "reveal", "numbers", {"seconds": REVEAL_SECONDS, "page": _page(request)}
     )
@@ -118,13 +118,13 @@ def reveal(request: PageRequest) -> Response:
 
 
 def mask(request: PageRequest) -> Response:
-    """Mask them again."""
+    """Mask numbers and variables again."""
     request.sessions.mask(request.session)
     return request.go(request.form.get("return", "/"))
 
 
 def theme(request: PageRequest) -> Response:
-    """Light, dark, or as the system has it."""
+    """Set the theme: light, dark, or that of the system."""
     wanted = request.form.get("theme")
     if wanted in {"auto", "light", "dark"}:
         request.session.theme = wanted
@@ -132,5 +132,5 @@ def theme(request: PageRequest) -> Response:
 
 
 def _page(request: PageRequest) -> str:
-    """Where it was asked for, without the query: that may hold a number."""
+    """Return the path of the page before, without its query, which may contain a phone number."""
     return request.form.get("return", "/").split("?")[0][:200]
