@@ -165,14 +165,17 @@ def test_a_refusal_after_a_resend_without_proof_leaves_the_lead_in_doubt(queue: 
     assert failure.message == f"A sentence. {STILL_IN_DOUBT}"
 
 
-def test_one_id_for_two_leads_is_an_acceptance_and_a_duplicate(queue: Queue, recorder: Recorder) -> None:
+def test_one_id_for_two_persons_is_two_acceptances_and_an_incident(queue: Queue, recorder: Recorder) -> None:
     queue.put(0)
     queue.put(1)
     one, other = claimed_by(recorder, 2)
 
     recorder.turn([finished(one, voicery_lead_id=7), finished(other, voicery_lead_id=7)], ())
 
-    assert queue.states() == {"accepted": 1, "duplicate": 1}
+    # An id that another person's lead holds frees nobody: both were accepted, and a person must look.
+    assert queue.states() == {"accepted": 2}
+    assert [row.voicery_lead_id for row in queue.rows("SELECT voicery_lead_id FROM dispatcher.leads")].count(7) == 1
+    assert len(queue.rows("SELECT kind FROM dispatcher.incidents")) == 1
 
 
 def test_a_result_that_postgres_never_takes_is_left_to_its_lease(
