@@ -27,7 +27,7 @@ class RateHints:
     reset_seconds: float | None = None  # from now until the window is whole again, clamped to 0 … 1 h
 
     def slowdown(self, *, throttled: bool) -> tuple[int, float] | None:
-        """So many requests are left for so many seconds; None if the answer, perhaps a refusal, does not say."""
+        """Return the requests left and the seconds they are for; None if the answer does not say."""
         if throttled and self.retry_after_seconds is not None:
             return 0, self.retry_after_seconds
         if self.remaining is not None and self.reset_seconds is not None:

@@ -1,4 +1,4 @@
-"""How alike two spellings of a phone number are. A list may show a number otherwise than it was sent."""
+"""Compare two spellings of a phone number. A list may show a number otherwise than it was sent."""
 
 import re
 from enum import StrEnum
@@ -7,9 +7,9 @@ from typing import Final
 from dispatcher.decisions.reply import same_number
 
 _TELLING_DIGITS: Final = 8
-"""Numbers that end in the same so many digits may be one: +52 1 55 … is +52 55 …, and 0171 … is +49 171 …"""
+"""Numbers with this many equal last digits may be the same: +52 1 55 … is +52 55 …, and 0171 … is +49 171 …"""
 _FEWEST_DIGITS: Final = 6
-"""Fewer digits name no person."""
+"""A number with fewer digits identifies no person."""
 _READABLE: Final = re.compile(r"(?:tel:)?[+\d\s()./\u2010-\u2015\u2212-]+", re.IGNORECASE)
 
 

@@ -1,7 +1,7 @@
-"""What an attempt turned out to be: one pure function from a reply to an outcome.
+"""Classify a reply as the outcome of an attempt, by one pure function.
 
 The one question behind every row is *may the POST have had an effect?* Where the answer is not a proven no, the outcome
-is `UNKNOWN` or `CREATED_ID_UNKNOWN`, and nobody is called again before somebody has looked.
+is `UNKNOWN` or `CREATED_ID_UNKNOWN`, and the lead is not sent again before a look-up.
 """
 
 import re
@@ -335,7 +335,7 @@ def _held(reply: Reply, kind: Kind, reason: Reason, scope: Scope, sentence: str,
 
 
 def _speaks_of_balance(reply: Reply, texts: Sequence[refusal.Told], rule: re.Pattern[str]) -> bool:
-    """Whether the account is short of money: by its error code, or by words about no field of the lead."""
+    """Return whether the account has no balance: by its error code, or by words about no field of the lead."""
     codes = refusal.codes(reply)
     if "INSUFFICIENT BALANCE" in (code.upper() for code in codes):
         return True

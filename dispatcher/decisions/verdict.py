@@ -278,7 +278,7 @@ def _patience_over(looks: Sequence[LookUp], case: Circumstances) -> bool:
 
 
 def _looked_for(looks: Sequence[LookUp], case: Circumstances) -> float:
-    """Seconds in which it was looked for: of each time between two look-ups no more than was planned."""
+    """Return the seconds of looking: between two look-ups at most the planned time counts."""
     since = case.looked_since or case.ended_at
     counted = [look.at for look in looks if look.at > since]
     looked = 0.0
@@ -288,7 +288,7 @@ def _looked_for(looks: Sequence[LookUp], case: Circumstances) -> float:
 
 
 def _planned(looks: int, case: Circumstances) -> float:
-    """The time until the next look-up after so many."""
+    """Return the time until the next look-up."""
     return float(case.settle_seconds * GROWTH ** min(max(looks - 1, 0), 32))
 
 

@@ -237,7 +237,7 @@ def _contradiction(window: Window, ours: Sequence[Ours]) -> str:
 
 
 def _strange(doubt: Doubt, window: Window, bound: frozenset[int]) -> Proof | None:
-    """A row that is nobody's of ours and may be the lead that is looked for; None if there is none."""
+    """Return an unbound row that may be the lead that is looked up; None if there is none."""
     unbound = [row for row in window.rows if row.voicery_lead_id not in bound]
     for row in unbound:
         alike = likeness(row.phone_number, doubt.phone_number)
