@@ -101,7 +101,7 @@ class Rules:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What one attempt turned out to be. `message` is a plain sentence without personal data."""
+    """What one attempt turned out to be. `message` is a plain sentence; neither it nor the repr has personal data."""
 
     kind: Kind
     message: str
@@ -109,11 +109,11 @@ class Outcome:
     counts: bool = False  # uses up an attempt of the lead
     signal: Signal | None = None
     fingerprint: str = ""  # equal for equal causes
-    response: str = ""  # the start of the body, for the failed-lead table
+    response: str = field(default="", repr=False)  # the start of the body, for the failed-lead table
     voicery_lead_id: int | None = None
     voicery_status: str | None = None
     contacts: tuple[CreatedContact, ...] = ()
-    evidence: Mapping[str, object] = field(default_factory=dict)
+    evidence: Mapping[str, object] = field(default_factory=dict, repr=False)
 
 
 def classify(reply: Reply, sent: Sent, rules: Rules) -> Outcome:

@@ -19,6 +19,7 @@ from dispatcher.decisions.gate import (
 from dispatcher.decisions.outcome import Reason
 from dispatcher.delivery.results import Finished
 from dispatcher.lead.options import Channel
+from dispatcher.logs import events
 from dispatcher.store.accounts import DUE, LIKELIEST, WAITING_CHANNELS_OF_ACCOUNT
 
 _COLUMNS: Final = (
@@ -319,4 +320,16 @@ def apply(connection: Connection, channel: Channel, finished: Sequence[Finished]
         closed=any(gate.state is GateState.CLOSED for gate in after),
         needs_gates=not all(gate.untroubled for gate in after),
         moved=tuple(new for old, new in zip(before, after, strict=True) if old.state is not new.state),
+    )
+
+
+def log_moved(gate: Gate) -> None:
+    """Log a gate that opened, closed or began to probe."""
+    log = events.info if gate.state is GateState.OPEN else events.warning
+    log(
+        f"gate.{'opened' if gate.state is GateState.OPEN else gate.state.value}",
+        account=gate.account,
+        campaign_id=gate.campaign_id,
+        reason=gate.reason.value if gate.reason else None,
+        wait_seconds=gate.wait_seconds,
     )

@@ -1,20 +1,21 @@
-"""What recording tells the log, once it is committed: a value to call then."""
+"""Record the results of a delivery run and claim the leads it sends next."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Final
 from uuid import UUID
 
 from sqlalchemy import Connection
 
 from dispatcher.config.settings import Settings
-from dispatcher.decisions.gate import Gate, GateState
+from dispatcher.decisions.gate import GateState
 from dispatcher.decisions.outcome import Kind, Outcome
 from dispatcher.decisions.policy import NO_PAST, Past, Standing, Uniform, after_attempt
 from dispatcher.decisions.states import FailureClass, State
 from dispatcher.delivery import claims, gates, results
 from dispatcher.delivery.claims import Claim, Claimed
-from dispatcher.delivery.results import Finished, Result
+from dispatcher.delivery.results import Finished, Recorded, Result
 from dispatcher.errors import StoreUnavailable
 from dispatcher.failpoint import reach
 from dispatcher.lead.options import Channel
@@ -23,60 +24,6 @@ from dispatcher.store import accounts
 from dispatcher.store.database import Database
 from dispatcher.store.statement import Call, together
 from dispatcher.store.trouble import NothingDone, StatementRefused, TryAgain
-
-
-def attempt(finished: Finished, row: Result) -> Callable[[], None]:
-    """The canonical event: one for each attempt, with these keys."""
-    return lambda: events.info(
-        "attempt.finished",
-        lead_id=str(row.lead_id),
-        attempt_id=str(row.attempt_id),
-        account=row.account,
-        campaign_id=finished.claimed.campaign_id,
-        attempt=finished.claimed.attempts,
-        outcome=row.outcome.value,
-        state=row.state.value,
-        http_status=row.http_status,
-        duration_ms=round((finished.ended_at - finished.started_at) * 1000, 1),
-        retry_in_seconds=row.due_in,
-        voicery_lead_id=row.voicery_lead_id,
-    )
-
-
-def late_answer(row: Result, *, adopted: bool) -> Callable[[], None]:
-    """A result that came after its lease; `adopted`: it was still of use."""
-    return lambda: events.warning(
-        "lease.lost",
-        lead_id=str(row.lead_id),
-        attempt_id=str(row.attempt_id),
-        outcome=row.outcome.value,
-        adopted=adopted,
-    )
-
-
-def abandoned(claimed: Claimed, reason: str) -> None:
-    """Log a result that is given up: `reason` is `refused` or `store_unavailable`. Its lead is looked up."""
-    events.error(
-        "recording.abandoned",
-        lead_id=str(claimed.lead_id),
-        attempt_id=str(claimed.attempt_id),
-        account=claimed.account,
-        campaign_id=claimed.campaign_id,
-        reason=reason,
-    )
-
-
-def gate_moved(gate: Gate) -> Callable[[], None]:
-    """A gate that opened, closed or began to probe."""
-    tell = events.info if gate.state is GateState.OPEN else events.warning
-    return lambda: tell(
-        f"gate.{'opened' if gate.state is GateState.OPEN else gate.state.value}",
-        account=gate.account,
-        campaign_id=gate.campaign_id,
-        reason=gate.reason.value if gate.reason else None,
-        wait_seconds=gate.wait_seconds,
-    )
-
 
 NOTICE: Final = "The answer could not be stored as it came and was replaced by this notice."
 STILL_IN_DOUBT: Final = "But an earlier POST of it, whose outcome is not known, may have worked: look it up."
@@ -147,9 +94,9 @@ class Recorder:
         return bool(self._kept)
 
     def abandon(self) -> None:
-        """Forget what could not be stored: the leases run out, and look-ups find out what happened."""
+        """Drop what could not be stored: its leases run out, and look-ups decide its leads."""
         for finished in self._kept:
-            abandoned(finished.claimed, "store_unavailable")
+            results.log_abandoned(finished.claimed, "store_unavailable")
         if self._unacknowledged:
             events.warning("claim.abandoned", claims=len(self._unacknowledged), account=self._channel.account)
         self._kept.clear()
@@ -307,7 +254,10 @@ class Recorder:
     # Recording --------------------------------------------------------------------------------------------------------
 
     def _record_kept(self) -> None:
-        """All together; then, if Postgres refuses something, one by one; then without the words it will not take."""
+        """Write all results in one transaction.
+
+        If Postgres refuses one, write them singly; if it still refuses one, write it without any text from Voicery.
+        """
         if not self._kept or self._record_plainly():
             return
         if self._attempt_record(self._kept):
@@ -317,13 +267,13 @@ class Recorder:
             plain = replace(finished, outcome=_without_words(finished.outcome))
             if not self._attempt_record([finished]) and not self._attempt_record([plain]):
                 # Its lease runs out, the sweep makes it unknown, and a look-up finds out what happened.
-                abandoned(finished.claimed, "refused")
+                results.log_abandoned(finished.claimed, "refused")
             self._kept.remove(finished)
 
     def _record_plainly(self) -> bool:
-        """The common case in one round trip: accepted leads, and gates that have nothing to learn from it.
+        """Write accepted leads in one round trip, where no gate changes by them. Return whether all were written.
 
-        False leaves what was not recorded to the long way; recording is fenced, so it may overlap.
+        The rest is left to the transaction of `_record`; writing twice has no effect.
         """
         if not self._all_plain():
             return False
@@ -339,19 +289,19 @@ class Recorder:
     def _all_plain(self) -> bool:
         return not self._needs_gates and self._pin_to is None and all(map(_is_plain, self._kept))
 
-    def _settle(self, rows: Sequence[results.Result], recorded: results.Recorded) -> None:
+    def _settle(self, rows: Sequence[Result], recorded: Recorded) -> None:
         """Log what is stored, and keep what is not."""
         self._woke = self._woke or recorded.woke
         left = []
         for one, row in zip(self._kept, rows, strict=True):
-            if row.attempt_id in recorded.attempt_ids:
-                attempt(one, row)()
+            if row.claimed.attempt_id in recorded.attempt_ids:
+                results.log_attempt(row)
             else:
                 left.append(one)
         self._kept = left
 
     def _attempt_record(self, finished: Sequence[Finished]) -> bool:
-        """Whether Postgres took them. Raises `StoreUnavailable` where only time can tell."""
+        """Return whether Postgres stored them. Raise `StoreUnavailable` if trying again later may help."""
         for _ in range(_TRIES):
             try:
                 with self._database.transaction() as connection:
@@ -367,28 +317,29 @@ class Recorder:
         raise StoreUnavailable(_LOCKED)
 
     def _record(self, connection: Connection, finished: Sequence[Finished]) -> list[Callable[[], None]]:
-        """Gates, then leads, then attempts. Returns what to tell the log once this is committed."""
+        """Write gates, then leads, then attempts. Return what to run once this is committed: mostly log events."""
         notes: list[Callable[[], None]] = []
         changes = gates.apply(connection, self._channel, finished, self._limits)
         self._needs_gates = self._needs_gates or changes.needs_gates
-        notes.extend(gate_moved(gate) for gate in changes.moved)
+        notes.extend(partial(gates.log_moved, gate) for gate in changes.moved)
         rows = [self._result(one, gate_closed=changes.closed, past=_past(connection, one)) for one in finished]
         recorded = results.record(connection, rows)
         self._woke = self._woke or recorded.woke
         if self._pin_to is not None and any(one.outcome.kind is Kind.ACCEPTED for one in finished):
             accounts.pin(connection, self._channel.account, self._pin_to)
             notes.append(self._pinned)
-        missing = [row for row in rows if row.attempt_id not in recorded.attempt_ids]
+        missing = [row for row in rows if row.claimed.attempt_id not in recorded.attempt_ids]
         if missing:
             known = results.already_recorded(connection, missing)
             for row in missing:
-                if row.attempt_id not in known:
+                if row.claimed.attempt_id not in known:
                     adopted = results.use_late(connection, row)
-                    notes.append(late_answer(row, adopted=adopted))
-        notes.extend(attempt(one, row) for one, row in zip(finished, rows, strict=True))
+                    notes.append(partial(results.log_late, row, adopted=adopted))
+        notes.extend(partial(results.log_attempt, row) for row in rows)
         return notes
 
-    def _result(self, finished: Finished, *, gate_closed: bool, past: Past = NO_PAST) -> results.Result:
+    def _result(self, finished: Finished, *, gate_closed: bool, past: Past = NO_PAST) -> Result:
+        """Decide the lead's move. The message of a lead that stays in doubt after this attempt says so."""
         claimed, outcome = finished.claimed, finished.outcome
         standing = Standing(claimed.attempts, claimed.age_seconds, past)
         move = after_attempt(outcome, standing, self._budget, gate_closed=gate_closed, uniform=self._uniform)
@@ -398,28 +349,16 @@ class Recorder:
                 message=f"{outcome.message} {STILL_IN_DOUBT}",
                 fingerprint=f"outcome_unknown:{outcome.fingerprint}",
             )
-        due_in = move.due_in_seconds
-        if due_in is not None and finished.hints.retry_after_seconds is not None:
-            due_in = max(due_in, finished.hints.retry_after_seconds)
-        return results.Result(
-            lead_id=claimed.lead_id,
-            attempt_id=claimed.attempt_id,
-            account=claimed.account,
-            state=move.state,
-            outcome=outcome.kind,
-            message=outcome.message,
+        retry_after = finished.hints.retry_after_seconds
+        if move.due_in_seconds is not None and retry_after is not None:
+            move = replace(move, due_in_seconds=max(move.due_in_seconds, retry_after))
+        return Result(
+            claimed,
+            outcome,
+            move,
+            took=finished.ended_at - finished.started_at,
             ended_ago=max(0.0, self._clock() - finished.ended_at),
             settle=self._settings.settle_seconds if move.state is State.UNKNOWN else 0.0,
-            failure_class=move.failure_class,
-            due_in=due_in,
-            give_back=move.give_back,
-            voicery_lead_id=outcome.voicery_lead_id,
-            voicery_status=outcome.voicery_status,
-            contacts=outcome.contacts,
-            http_status=outcome.http_status,
-            fingerprint=outcome.fingerprint,
-            response=outcome.response,
-            evidence=outcome.evidence,
         )
 
     def _pinned(self) -> None:
@@ -427,7 +366,7 @@ class Recorder:
 
 
 def _without_words(outcome: Outcome) -> Outcome:
-    """The outcome without any text that came from Voicery: ids and decisions remain."""
+    """Return `outcome` without any text that came from Voicery: ids and decisions remain."""
     contacts = tuple(replace(contact, voicery_status=None) for contact in outcome.contacts)
     return replace(
         outcome, response=NOTICE, message=NOTICE, fingerprint="", evidence={}, voicery_status=None, contacts=contacts
@@ -435,12 +374,12 @@ def _without_words(outcome: Outcome) -> Outcome:
 
 
 def _is_plain(finished: Finished) -> bool:
-    """Accepted, and with nothing to store but the lead's own id and status."""
+    """Return whether it is an acceptance with nothing to store but the lead's own id and status."""
     return finished.outcome.kind is Kind.ACCEPTED and not finished.outcome.contacts
 
 
 def _past(connection: Connection, finished: Finished) -> Past:
-    """Asked only where the policy may want to know."""
+    """Return what earlier attempts say, read only for outcomes whose move depends on it."""
     if finished.outcome.kind not in (Kind.DUPLICATE, Kind.REJECTED, Kind.NOT_SENT, Kind.BUG):
         return NO_PAST
     return results.past(connection, finished.claimed.lead_id, finished.claimed.attempt_id)

@@ -1,7 +1,7 @@
-"""Results: what an attempt turned out to be, written under the fence of that attempt."""
+"""Write the results of attempts, each only while the lead still belongs to that attempt, and log them."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Final
 from uuid import UUID
 
@@ -10,10 +10,9 @@ from sqlalchemy import Connection, text
 
 from dispatcher.decisions.hints import NO_HINTS, RateHints
 from dispatcher.decisions.outcome import Kind, Outcome
-from dispatcher.decisions.policy import Past
-from dispatcher.decisions.reply import CreatedContact
-from dispatcher.decisions.states import FailureClass, State
+from dispatcher.decisions.policy import Move, Past
 from dispatcher.delivery.claims import Claimed
+from dispatcher.logs import events
 from dispatcher.store.audit import IncidentKind, open_incident
 from dispatcher.store.proof import unproven
 from dispatcher.store.statement import Call, HotStatement
@@ -22,7 +21,7 @@ from dispatcher.store.trouble import StatementRefused
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """One attempt whose wire is done. `ended_at` and `started_at` are readings of the recorder's clock."""
+    """One attempt whose exchange with Voicery is over. `started_at` and `ended_at`: seconds on the recorder's clock."""
 
     claimed: Claimed
     outcome: Outcome
@@ -32,7 +31,7 @@ class Finished:
 
     @property
     def slowdown(self) -> tuple[int, float] | None:
-        """What the answer says about the rate: so many requests are left for so many seconds; None if nothing."""
+        """Return the number of requests left and the seconds they are left for; None if the answer gives no limit."""
         return self.hints.slowdown(throttled=self.outcome.kind is Kind.THROTTLED)
 
 
@@ -140,33 +139,31 @@ FROM dispatcher.lead_attempts AS past WHERE lead_id = :lead_id AND id <> :attemp
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """One finished attempt as it is to be written. Durations in seconds. The repr names no person."""
+    """One finished attempt as it is to be written. The repr names no person.
 
-    lead_id: UUID
-    attempt_id: UUID
-    account: str
-    state: State
-    outcome: Kind
-    message: str
-    ended_ago: float  # since the wire was done
-    settle: float  # from there until an unknown lead is first looked up
-    failure_class: FailureClass | None = None
-    due_in: float | None = None
-    give_back: bool = False
-    voicery_lead_id: int | None = None
-    voicery_status: str | None = None
-    contacts: tuple[CreatedContact, ...] = ()
-    http_status: int | None = None
-    fingerprint: str = ""
-    response: str = field(default="", repr=False)
-    evidence: Mapping[str, object] = field(default_factory=dict, repr=False)
+    claimed    the lead and the attempt
+    outcome    what the attempt turned out to be
+    move       the state that the lead enters
+    took       seconds that the exchange with Voicery lasted
+    ended_ago  seconds since that exchange ended
+    settle     seconds from its end until an unknown lead is first looked up
+    """
+
+    claimed: Claimed
+    outcome: Outcome
+    move: Move
+    took: float
+    ended_ago: float
+    settle: float
 
 
 @dataclass(frozen=True, slots=True)
 class Recorded:
-    """The attempts whose result is now stored; `held_by` names, for some, the lead that already has their id.
+    """What one call of `record` stored.
 
-    `woke`: a lead that was parked behind one of them may be due now.
+    attempt_ids  the attempts whose result is now stored
+    held_by      by attempt, the lead that already has the id that Voicery gave
+    woke         a lead that was parked behind one of these may be due now
     """
 
     attempt_ids: frozenset[UUID]
@@ -175,20 +172,20 @@ class Recorded:
 
 
 def record(connection: Connection, results: Sequence[Result]) -> Recorded:
-    """Write the results of attempts that are still theirs to write; the others are missing from the answer."""
+    """Write each result whose attempt still holds its lead, and return which were written."""
     statement, parameters = recording(results)
     recorded = recorded_of(statement.rows(connection, parameters))
-    record_contacts(connection, [result for result in results if result.attempt_id in recorded.attempt_ids])
+    record_contacts(connection, [result for result in results if result.claimed.attempt_id in recorded.attempt_ids])
     return recorded
 
 
 def recording(results: Sequence[Result]) -> Call:
-    """What `record` sends first; the ids of contacts are another statement."""
+    """Return the statement that writes `results`, with its parameters. The ids of contacts are another statement."""
     return _RECORD, {"results": json_text([_row(result) for result in results])}
 
 
 def recorded_of(rows: Sequence[Any]) -> Recorded:
-    """What the rows of `recording` say."""
+    """Return what the statement of `recording` stored, from the rows it returned."""
     return Recorded(
         frozenset(row.attempt_id for row in rows),
         {row.attempt_id: row.held_by for row in rows if row.held_by is not None},
@@ -200,32 +197,35 @@ def record_contacts(connection: Connection, results: Sequence[Result]) -> None:
     """Write the ids that Voicery gave to the secondary contacts of leads that it accepted."""
     created = [
         {
-            "lead_id": result.lead_id,
+            "lead_id": result.claimed.lead_id,
             "position": contact.position,
             "voicery_lead_id": contact.voicery_lead_id,
             "voicery_status": contact.voicery_status,
         }
         for result in results
-        for contact in result.contacts
+        for contact in result.outcome.contacts
     ]
     if created:
         connection.execute(_RECORD_CONTACTS, {"created": json_text(created)})
 
 
 def already_recorded(connection: Connection, results: Sequence[Result]) -> frozenset[UUID]:
-    """Of results that `record` did not take: the attempts that hold this very outcome, by an unacknowledged commit."""
-    rows = [{"lead_id": one.lead_id, "attempt_id": one.attempt_id, "outcome": one.outcome} for one in results]
+    """Return those attempts of `results` that already hold this outcome, from a commit that was not acknowledged."""
+    rows = [
+        {"lead_id": one.claimed.lead_id, "attempt_id": one.claimed.attempt_id, "outcome": one.outcome.kind}
+        for one in results
+    ]
     return frozenset(row.attempt_id for row in connection.execute(_CONFIRM, {"results": json_text(rows)}))
 
 
 def past(connection: Connection, lead_id: UUID, attempt_id: UUID) -> Past:
-    """What the attempts of this lead but this one leave behind."""
+    """Return what the other attempts of this lead say about it."""
     row = connection.execute(_PAST, {"lead_id": lead_id, "attempt_id": attempt_id}).one()
     return Past(row.in_doubt, row.unproven, row.bugs)
 
 
 def json_text(value: object) -> str:
-    """`value` as JSON. What cannot be written is refused as Postgres would refuse it, for the same treatment."""
+    """Return `value` as JSON. Raise `StatementRefused`, as Postgres would, for text that JSON cannot hold."""
     try:
         return orjson.dumps(value).decode()
     except orjson.JSONEncodeError:
@@ -233,22 +233,24 @@ def json_text(value: object) -> str:
 
 
 def _row(result: Result) -> dict[str, Any]:
+    """Return the columns of the recordset that `_RECORD` reads."""
+    claimed, outcome, move = result.claimed, result.outcome, result.move
     return {
-        "lead_id": result.lead_id,
-        "attempt_id": result.attempt_id,
-        "account": result.account,
-        "state": result.state,
-        "failure_class": result.failure_class,
-        "due_in": result.due_in,
-        "give_back": result.give_back,
-        "voicery_lead_id": result.voicery_lead_id,
-        "voicery_status": result.voicery_status,
-        "message": result.message,
-        "outcome": result.outcome,
-        "http_status": result.http_status,
-        "fingerprint": result.fingerprint,
-        "response": result.response,
-        "evidence": result.evidence,
+        "lead_id": claimed.lead_id,
+        "attempt_id": claimed.attempt_id,
+        "account": claimed.account,
+        "state": move.state,
+        "failure_class": move.failure_class,
+        "due_in": move.due_in_seconds,
+        "give_back": move.give_back,
+        "voicery_lead_id": outcome.voicery_lead_id,
+        "voicery_status": outcome.voicery_status,
+        "message": outcome.message,
+        "outcome": outcome.kind,
+        "http_status": outcome.http_status,
+        "fingerprint": outcome.fingerprint,
+        "response": outcome.response,
+        "evidence": outcome.evidence,
         "ended_ago": result.ended_ago,
         "settle": result.settle,
     }
@@ -305,13 +307,17 @@ _CALLED: Final = frozenset({Kind.ACCEPTED, Kind.CREATED_ID_UNKNOWN})
 
 
 def use_late(connection: Connection, result: Result) -> bool:
-    """Keep the answer on its attempt; adopt the id where the fence allows, else open an incident. True if adopted."""
-    answer = {"outcome": result.outcome, "message": result.message, "voicery_lead_id": result.voicery_lead_id}
+    """Store an answer that came after its lease. Return whether the lead took its id.
+
+    The answer is kept with its attempt. An acceptance that the lead can no longer take opens an incident.
+    """
+    claimed, outcome = result.claimed, result.outcome
+    answer = {"outcome": outcome.kind, "message": outcome.message, "voicery_lead_id": outcome.voicery_lead_id}
     noted = connection.execute(
-        _NOTE, {"attempt_id": result.attempt_id, "answer": json_text(answer), "outcome": result.outcome}
+        _NOTE, {"attempt_id": claimed.attempt_id, "answer": json_text(answer), "outcome": outcome.kind}
     ).first()
     in_doubt = noted is not None and noted.finished_at is None
-    if in_doubt or result.outcome not in _CALLED:
+    if in_doubt or outcome.kind not in _CALLED:
         return False
     if _adopt(connection, result):
         return True
@@ -320,24 +326,21 @@ def use_late(connection: Connection, result: Result) -> bool:
     open_incident(
         connection,
         IncidentKind.LATE_ANSWER,
-        result.lead_id,
+        claimed.lead_id,
         "Voicery accepted a POST of this lead after its outcome had been decided; the person may be called twice.",
-        answer | {"attempt_id": str(result.attempt_id)},
+        answer | {"attempt_id": str(claimed.attempt_id)},
     )
     return False
 
 
 def _adopt(connection: Connection, result: Result) -> bool:
-    if result.voicery_lead_id is None:
+    claimed, voicery_lead_id = result.claimed, result.outcome.voicery_lead_id
+    if voicery_lead_id is None:
         return False
-    lead = {
-        "lead_id": result.lead_id,
-        "attempt_id": result.attempt_id,
-        "voicery_lead_id": result.voicery_lead_id,
-    }
+    lead = {"lead_id": claimed.lead_id, "attempt_id": claimed.attempt_id, "voicery_lead_id": voicery_lead_id}
     with connection.begin_nested() as both:  # or neither: the id may be taken between the two
         connection.execute(_WITHDRAW, lead)
-        if connection.execute(_ADOPT, lead | {"voicery_status": result.voicery_status}).first() is None:
+        if connection.execute(_ADOPT, lead | {"voicery_status": result.outcome.voicery_status}).first() is None:
             both.rollback()
             return False
     record_contacts(connection, [result])
@@ -345,6 +348,51 @@ def _adopt(connection: Connection, result: Result) -> bool:
 
 
 def _is_known(connection: Connection, result: Result) -> bool:
-    """Whether a look-up has already found what this answer speaks of."""
-    lead = connection.execute(_STANDS, {"lead_id": result.lead_id, "attempt_id": result.attempt_id}).first()
-    return lead is not None and lead.state == "accepted" and result.voicery_lead_id in {None, lead.voicery_lead_id}
+    """Return whether a look-up has already found the lead that this answer reports."""
+    claimed = result.claimed
+    lead = connection.execute(_STANDS, {"lead_id": claimed.lead_id, "attempt_id": claimed.attempt_id}).first()
+    if lead is None or lead.state != "accepted":
+        return False
+    return result.outcome.voicery_lead_id in {None, lead.voicery_lead_id}
+
+
+def log_attempt(result: Result) -> None:
+    """Log the canonical event of an attempt: one for each, with these keys."""
+    claimed, outcome, move = result.claimed, result.outcome, result.move
+    events.info(
+        "attempt.finished",
+        lead_id=str(claimed.lead_id),
+        attempt_id=str(claimed.attempt_id),
+        account=claimed.account,
+        campaign_id=claimed.campaign_id,
+        attempt=claimed.attempts,
+        outcome=outcome.kind.value,
+        state=move.state.value,
+        http_status=outcome.http_status,
+        duration_ms=round(result.took * 1000, 1),
+        retry_in_seconds=move.due_in_seconds,
+        voicery_lead_id=outcome.voicery_lead_id,
+    )
+
+
+def log_late(result: Result, *, adopted: bool) -> None:
+    """Log a result that came after its lease; `adopted`: the lead took its id."""
+    events.warning(
+        "lease.lost",
+        lead_id=str(result.claimed.lead_id),
+        attempt_id=str(result.claimed.attempt_id),
+        outcome=result.outcome.kind.value,
+        adopted=adopted,
+    )
+
+
+def log_abandoned(claimed: Claimed, reason: str) -> None:
+    """Log a result that is given up: `reason` is `refused` or `store_unavailable`. Its lead is looked up."""
+    events.error(
+        "recording.abandoned",
+        lead_id=str(claimed.lead_id),
+        attempt_id=str(claimed.attempt_id),
+        account=claimed.account,
+        campaign_id=claimed.campaign_id,
+        reason=reason,
+    )

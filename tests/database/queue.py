@@ -7,7 +7,8 @@ import uuid_utils.compat
 from sqlalchemy import Connection
 
 from dispatcher.config.settings import Settings
-from dispatcher.decisions.outcome import Kind
+from dispatcher.decisions.outcome import Kind, Outcome
+from dispatcher.decisions.policy import Move
 from dispatcher.decisions.states import FailureClass, State
 from dispatcher.delivery import claims, results
 from dispatcher.delivery.claims import Claim, Claimed
@@ -35,17 +36,26 @@ def ids(count: int) -> list[uuid.UUID]:
     return [uuid_utils.compat.uuid7() for _ in range(count)]
 
 
-def result(claimed: Claimed, state: State, outcome: Kind, **more: Any) -> Result:
-    """What a worker would record for a claimed lead."""
-    if state is State.PENDING:
-        more.setdefault("due_in", 0.0)
+def result(
+    claimed: Claimed,
+    state: State,
+    kind: Kind,
+    *,
+    failure_class: FailureClass | None = None,
+    due_in: float = 0.0,
+    give_back: bool = False,
+    ended_ago: float = 0.0,
+    settle: float = 0.0,
+    **outcome: Any,
+) -> Result:
+    """What a worker would record for a claimed lead; `outcome`: further fields of the `Outcome`."""
     return Result(
-        lead_id=claimed.lead_id,
-        attempt_id=claimed.attempt_id,
-        account=claimed.account,
-        state=state,
-        outcome=outcome,
-        **{"message": "A sentence.", "ended_ago": 0.0, "settle": 0.0, **more},
+        claimed,
+        Outcome(kind, **{"message": "A sentence.", **outcome}),
+        Move(state, failure_class, due_in if state is State.PENDING else None, give_back),
+        took=0.0,
+        ended_ago=ended_ago,
+        settle=settle,
     )
 
 

@@ -187,7 +187,7 @@ def test_a_result_that_postgres_never_takes_is_left_to_its_lease(
     record = results.record
 
     def refusing(connection: Connection, rows: Any) -> Any:
-        if any(row.lead_id == bad.lead_id for row in rows):
+        if any(row.claimed.lead_id == bad.lead_id for row in rows):
             raise StatementRefused("22P05", None)
         return record(connection, rows)
 

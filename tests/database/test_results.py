@@ -411,5 +411,5 @@ def test_a_late_no_is_only_evidence(queue: Queue, row: Any) -> None:
     assert not used(queue, row(claimed))
 
     assert queue.lead(claimed.lead_id).state == "failed"
-    assert queue.attempt(claimed.attempt_id).evidence["late_answer"]["outcome"] == row(claimed).outcome
+    assert queue.attempt(claimed.attempt_id).evidence["late_answer"]["outcome"] == row(claimed).outcome.kind
     assert incidents(queue) == []

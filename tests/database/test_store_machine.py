@@ -75,7 +75,7 @@ class StoreMachine(RuleBasedStateMachine):
             case _:
                 row = result(claimed, State.DUPLICATE, Kind.DUPLICATE)
         with self.queue.database.transaction() as connection:
-            if row.attempt_id not in results.record(connection, [row]).attempt_ids:
+            if row.claimed.attempt_id not in results.record(connection, [row]).attempt_ids:
                 results.use_late(connection, row)
 
     @rule()
