@@ -30,7 +30,7 @@ class Heartbeat(Record):
     sending          leads that are being sent, within their lease
     attempt_age      since the last claim of a lead
     recorded_age     since a worker stored the outcome of a POST
-    stuck            the latest claims without a result that are older than the longest POST
+    stuck            the number of the latest claims without a result that are older than the longest POST
     stuck_span       the time between the first and the last of these claims
     limit_seconds    the longest window of a campaign's own rate limit
     writable         whether Postgres accepts writes

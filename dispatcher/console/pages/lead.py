@@ -113,7 +113,7 @@ def cancel(request: PageRequest) -> Response:
 
 
 def correction(request: PageRequest) -> Response:
-    """Return the form for a correction, which shows the values unmasked."""
+    """Return the form for a correction. Number and variables are filled in only while numbers are revealed."""
     record = request.services.reads.get(request.id())
     fields = {
         "phone_number": record.phone_number if request.shows_numbers else "",

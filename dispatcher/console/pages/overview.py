@@ -15,7 +15,7 @@ from dispatcher.operator.overview import Overview, RateUse
 
 @dataclass(frozen=True, slots=True)
 class Drain:
-    """The time until no lead waits. None: no lead is being sent."""
+    """The time until no due lead waits, in seconds. None: neither a pace nor a rate limit is known."""
 
     seconds: float | None
     measured: bool  # at the pace of the last minutes; otherwise at the allowed rate
