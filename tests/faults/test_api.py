@@ -127,6 +127,7 @@ def test_f32_a_429_holds_everyone_back_and_costs_nobody_an_attempt(retry_after: 
 
 def test_f32_a_503_is_unknown_and_closes_the_gate(case: Case, seed: int) -> None:
     harness = case()
+    harness.precede()
     harness.submit(12)
     harness.sandbox.faults.add(Rule(fault=FaultName.UNAVAILABLE, when=When.BEFORE, retry_after="1", times=6))
     harness.engine()

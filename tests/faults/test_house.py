@@ -14,6 +14,7 @@ from tests.support.waiting import wait_until
 def test_f35_a_wrong_clock_of_the_application_moves_no_schedule(case: Case, seed: int) -> None:
     """The engine's wall clock is a day wrong; schedule and leases are the database's."""
     harness = case(faults=(Rule(fault=FaultName.CLOSE, when=When.BEFORE, nth=2),))
+    harness.precede()
     harness.submit(4)
     harness.engine(FAKE_CLOCK_SECONDS=str(random.Random(seed).choice((-86400, 86400))))
     assert set(harness.settle()) == {"accepted"}
@@ -69,6 +70,7 @@ def test_a_thousand_leads_of_one_person_do_not_hold_up_the_hundred_behind_them(c
 
 def test_two_sweeps_at_once_end_each_lease_once(case: Case, seed: int) -> None:
     harness = case()
+    harness.precede()
     harness.submit(3)
     dying = harness.engine(failpoint="post.before_write:1", ready=False)
     dying.wait_dead()
@@ -79,6 +81,6 @@ def test_two_sweeps_at_once_end_each_lease_once(case: Case, seed: int) -> None:
         thread.join()
     assert set(harness.settle()) == {"accepted"}
     harness.assert_sound()
-    for engine in harness.engines[1:]:
+    for engine in harness.engines[2:]:
         engine.send(signal.SIGTERM)
         assert engine.wait_dead() == 0

@@ -23,6 +23,7 @@ PLACES = {
 @pytest.mark.parametrize("place", PLACES.values(), ids=PLACES)
 def test_a_worker_dies_at(place: str, case: Case, seed: int) -> None:
     harness = case(latency_seconds=0.02)
+    harness.precede()
     harness.submit(6)
     dying = harness.engine(failpoint=f"{place}:{harness.random.randint(1, 3)}", ready=False)
     harness.submit_until(lambda: not dying.running)
@@ -35,7 +36,9 @@ def test_a_worker_dies_at(place: str, case: Case, seed: int) -> None:
 
 @pytest.mark.parametrize("place", ["lookup.taken", "lookup.before_decision", "lookup.after_decision"])
 def test_a_worker_dies_in_a_look_up_at(place: str, case: Case, seed: int) -> None:
-    harness = case(faults=(Rule(fault=FaultName.CLOSE, when=When.AFTER if seed % 2 else When.BEFORE, times=2),))
+    harness = case()
+    harness.precede()
+    harness.sandbox.faults.add(Rule(fault=FaultName.CLOSE, when=When.AFTER if seed % 2 else When.BEFORE, times=2))
     harness.submit(3)
     dying = harness.engine(failpoint=f"{place}:1", ready=False)
     harness.submit_until(lambda: not dying.running)

@@ -108,7 +108,7 @@ def claim_and_record(world: World) -> None:
     rows = [answers[index % len(answers)](one) for index, one in enumerate(opened.values())]
     world.queue.record(*rows)
     for row in rows:
-        assert world.queue.lead(row.lead_id).state == row.state
+        assert world.queue.lead(row.claimed.lead_id).state == row.move.state
 
 
 def record_what_was_claimed_before(world: World) -> None:
