@@ -93,6 +93,7 @@ def test_f19_a_lead_that_kills_its_worker_each_time_is_sent_at_most_twice_and_ho
 ) -> None:
     """Its worker dies when the bytes of each POST are written; a supervisor starts it again."""
     harness = case()
+    harness.precede()
     poison = harness.submit(1)[0]
     for _ in range(2):
         dying = harness.engine(failpoint="post.written:1", ready=False)
