@@ -40,6 +40,7 @@ def test_f17_ended_at_random_instants(case: Case, seed: int) -> None:
 
 def test_f18_a_worker_frozen_with_its_claim_sends_nothing_when_it_wakes(case: Case, seed: int) -> None:
     harness = case()
+    harness.precede()
     (lead_id,) = harness.submit(1)
     frozen = harness.engine(failpoint="post.before_connect:1:stop", ready=False)
     wait_until(lambda: stopped(frozen.pid), 20)
