@@ -325,8 +325,8 @@ def apply(connection: Connection, channel: Channel, finished: Sequence[Finished]
 
 def log_moved(gate: Gate) -> None:
     """Log a gate that opened, closed or began to probe."""
-    log = events.info if gate.state is GateState.OPEN else events.warning
-    log(
+    tell = events.info if gate.state is GateState.OPEN else events.warning
+    tell(
         f"gate.{'opened' if gate.state is GateState.OPEN else gate.state.value}",
         account=gate.account,
         campaign_id=gate.campaign_id,
