@@ -2,43 +2,23 @@
 
 import threading
 import uuid
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 from sqlalchemy import text
 
-from dispatcher.config.urls import normal_database_url
 from dispatcher.decisions.states import FailureClass
 from dispatcher.errors import LeadNotFound, NotAllowed
 from dispatcher.operator import failures as queries
 from dispatcher.operator.failure_filter import FailureFilter
 from dispatcher.operator.failures import FailedLead
 from dispatcher.operator.replay import Failures
-from dispatcher.store.database import Database
 from tests.support.doubles import Bell
 from tests.support.rows import ADA, BOB, Rows
 from tests.support.waiting import wait_until
 
 ACTOR = "ada@ops-1"
-
-
-@pytest.fixture
-def rows(database_url: str) -> Iterator[Rows]:
-    database = Database(normal_database_url(database_url))
-    yield Rows(database)
-    database.close()
-
-
-@pytest.fixture
-def bell() -> Bell:
-    return Bell()
-
-
-@pytest.fixture
-def failures(rows: Rows, bell: Bell) -> Failures:
-    return Failures(rows.database, bell)
 
 
 def listed(rows: Rows, wanted: FailureFilter) -> list[FailedLead]:

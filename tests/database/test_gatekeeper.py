@@ -2,28 +2,18 @@
 
 import threading
 import uuid
-from collections.abc import Iterator
 
 import pytest
 
-from dispatcher.config.urls import normal_database_url
 from dispatcher.decisions.outcome import Reason
 from dispatcher.delivery import claims
 from dispatcher.errors import NotAllowed
 from dispatcher.operator.pause import GateKeeper
-from dispatcher.store.database import Database
 from tests.database.queue import claim
 from tests.support.rows import BOB, Rows
 from tests.support.waiting import wait_until
 
 ACTOR = "ada@ops-1"
-
-
-@pytest.fixture
-def rows(database_url: str) -> Iterator[Rows]:
-    database = Database(normal_database_url(database_url))
-    yield Rows(database)
-    database.close()
 
 
 @pytest.fixture

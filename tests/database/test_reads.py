@@ -1,12 +1,10 @@
 """One lead, why it is where it is, and the whole queue at a glance."""
 
 import uuid
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from dispatcher.config.urls import normal_database_url
 from dispatcher.decisions.outcome import Kind, Reason
 from dispatcher.decisions.states import FailureClass, State
 from dispatcher.errors import LeadNotFound
@@ -15,15 +13,7 @@ from dispatcher.operator.campaigns import Campaigns
 from dispatcher.operator.leads import Reads
 from dispatcher.operator.overview import Count, RateUse
 from dispatcher.operator.pause import GateKeeper
-from dispatcher.store.database import Database
 from tests.support.rows import ADA, BOB, Rows
-
-
-@pytest.fixture
-def rows(database_url: str) -> Iterator[Rows]:
-    database = Database(normal_database_url(database_url))
-    yield Rows(database)
-    database.close()
 
 
 @pytest.fixture

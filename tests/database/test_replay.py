@@ -13,7 +13,6 @@ import psycopg
 import pytest
 from sqlalchemy import text
 
-from dispatcher.config.urls import normal_database_url
 from dispatcher.decisions.states import FailureClass
 from dispatcher.operator import lead_facts
 from dispatcher.operator.failure_filter import FailureFilter
@@ -21,29 +20,11 @@ from dispatcher.operator.operation_work import OperationKind
 from dispatcher.operator.operations import Operations
 from dispatcher.operator.preview import Preview
 from dispatcher.operator.replay import BATCH, Failures
-from dispatcher.store.database import Database
 from tests.support.doubles import Bell
 from tests.support.rows import ADA, BOB, Rows
 from tests.support.waiting import wait_until
 
 ACTOR = "ada@ops-1"
-
-
-@pytest.fixture
-def rows(database_url: str) -> Iterator[Rows]:
-    database = Database(normal_database_url(database_url))
-    yield Rows(database)
-    database.close()
-
-
-@pytest.fixture
-def bell() -> Bell:
-    return Bell()
-
-
-@pytest.fixture
-def failures(rows: Rows, bell: Bell) -> Failures:
-    return Failures(rows.database, bell)
 
 
 @contextmanager

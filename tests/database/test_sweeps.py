@@ -16,12 +16,6 @@ from dispatcher.sweep.sweep import Sweep
 from tests.database.queue import Queue, phone, unknown
 from tests.support.doubles import Bell, Rate
 
-
-@pytest.fixture
-def bell() -> Bell:
-    return Bell()
-
-
 Sweeper = Callable[..., Sweep]
 
 
