@@ -17,7 +17,7 @@ from benchmarks.figure import Check, Figure
 from benchmarks.figures.drains import note
 from benchmarks.leads import CAMPAIGN, NUMBERS, phone_number
 from dispatcher.config.settings import Settings
-from dispatcher.delivery import claims
+from dispatcher.delivery.claims import Claimer
 from dispatcher.lead.options import Channel
 from dispatcher.store.database import Database
 from dispatcher.wiring import Services, worker_name
@@ -164,7 +164,7 @@ def _claiming(settings: Settings, bench: Bench, url: str) -> Callable[[], object
     def claim() -> None:
         with database.autocommit() as connection:
             wanted = [uuid4() for _ in range(_CLAIMED)]
-            opened = claims.claim(connection, channel, wanted, settings, worker="benchmark:1").opened
+            opened = Claimer(channel, settings, "benchmark:1").claim(connection, wanted).opened
         if len(opened) < _CLAIMED:
             raise RuntimeError("The channel ran dry.")
 

@@ -220,62 +220,55 @@ def hold_pauses(connection: Connection, account: str) -> None:
     connection.execute(_HOLD_PAUSES, {"account": account})
 
 
-def claim(
-    connection: Connection,
-    channel: Channel,
-    attempt_ids: Sequence[UUID],
-    settings: Settings,
-    *,
-    worker: str,
-    token: str | None = None,
-    probing: bool = False,
-    window: int = 0,
-) -> Claim:
-    """Claim at most one due lead for each of `attempt_ids`, highest priority and longest due first.
+@dataclass(frozen=True, slots=True)
+class Claimer:
+    """Claims the leads of one channel for one worker.
 
-    Commits nothing itself: the attempt rows exist when the transaction does, and only then may a POST leave.
-    `probing`: claim although the gate is probing (the caller holds its row). `token`: the fingerprint of the token that
-    the POSTs carry. `window`: the number of due leads to read for that, where it is greater; those whose person has an
-    open lead are parked behind it.
+    token   the fingerprint of the token that the POSTs carry
     """
-    statement, parameters = claiming(
-        channel, attempt_ids, settings, worker=worker, token=token, probing=probing, window=window
-    )
-    return claim_of(channel, statement.rows(connection, parameters), max(window, len(attempt_ids)))
 
+    channel: Channel
+    settings: Settings
+    worker: str
+    token: str | None = None
 
-def claiming(
-    channel: Channel,
-    attempt_ids: Sequence[UUID],
-    settings: Settings,
-    *,
-    worker: str,
-    token: str | None = None,
-    probing: bool = False,
-    window: int = 0,
-) -> Call:
-    """Return the statement of `claim` and its parameters."""
-    return _claim_of(len(attempt_ids), max(window, len(attempt_ids))), {
-        **channel._asdict(),
-        "worker": worker,
-        "lease_seconds": settings.lease_seconds,
-        "park_seconds": settings.park_seconds,
-        "proof_seconds": settings.proof_for_seconds,
-        "token": token,
-        "reference": settings.reference_variable,
-        "attempt_ids": list(attempt_ids),
-        "shut": ["closed"] if probing else ["closed", "probing"],
-    }
+    def claim(
+        self, connection: Connection, attempt_ids: Sequence[UUID], *, probing: bool = False, window: int = 0
+    ) -> Claim:
+        """Claim at most one due lead for each of `attempt_ids`, highest priority and longest due first.
 
+        Commits nothing itself: the attempt rows exist when the transaction does, and only then may a POST leave.
 
-def claim_of(channel: Channel, rows: Sequence[Any], window: int) -> Claim:
-    """Return the claim that the rows of `claiming` describe."""
-    opened = tuple(_claimed(channel, row) for row in rows if row.id is not None)
-    states = frozenset(rows[0].states or ())
-    probing = "probing" in states and "closed" not in states
-    tally = rows[0]
-    stale = tuple(tally.stale or ())
-    return Claim(opened, tally.met, tally.parked, window, stale, probing=probing, needs_gates=bool(states))
+        probing   claim although the gate is probing (the caller holds its row)
+        window    the number of due leads to read for that, where it is greater; those whose person has an open lead are
+                  parked behind it
+        """
+        statement, parameters = self.call(attempt_ids, probing=probing, window=window)
+        return self.read(statement.rows(connection, parameters), max(window, len(attempt_ids)))
+
+    def call(self, attempt_ids: Sequence[UUID], *, probing: bool = False, window: int = 0) -> Call:
+        """Return the statement of `claim` and its parameters."""
+        settings = self.settings
+        return _claim_of(len(attempt_ids), max(window, len(attempt_ids))), {
+            **self.channel._asdict(),
+            "worker": self.worker,
+            "lease_seconds": settings.lease_seconds,
+            "park_seconds": settings.park_seconds,
+            "proof_seconds": settings.proof_for_seconds,
+            "token": self.token,
+            "reference": settings.reference_variable,
+            "attempt_ids": list(attempt_ids),
+            "shut": ["closed"] if probing else ["closed", "probing"],
+        }
+
+    def read(self, rows: Sequence[Any], window: int) -> Claim:
+        """Return the claim that the rows of `call` describe."""
+        opened = tuple(_claimed(self.channel, row) for row in rows if row.id is not None)
+        states = frozenset(rows[0].states or ())
+        probing = "probing" in states and "closed" not in states
+        tally = rows[0]
+        stale = tuple(tally.stale or ())
+        return Claim(opened, tally.met, tally.parked, window, stale, probing=probing, needs_gates=bool(states))
 
 
 def release(connection: Connection, attempt_ids: Sequence[UUID]) -> int:

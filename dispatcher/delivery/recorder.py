@@ -14,7 +14,7 @@ from dispatcher.decisions.outcome import Kind, Outcome
 from dispatcher.decisions.policy import NO_PAST, Past, Standing, Uniform, after_attempt
 from dispatcher.decisions.states import FailureClass, State
 from dispatcher.delivery import claims, gates, results
-from dispatcher.delivery.claims import Claim, Claimed
+from dispatcher.delivery.claims import Claim, Claimed, Claimer
 from dispatcher.delivery.results import Finished, Recorded, Result
 from dispatcher.errors import StoreUnavailable
 from dispatcher.failpoint import reach
@@ -22,7 +22,7 @@ from dispatcher.lead.options import Channel
 from dispatcher.logs import events
 from dispatcher.store import accounts
 from dispatcher.store.database import Database
-from dispatcher.store.statement import Call, together
+from dispatcher.store.statement import together
 from dispatcher.store.trouble import NothingDone, StatementRefused, TryAgain
 
 NOTICE: Final = "The answer could not be stored as it came and was replaced by this notice."
@@ -68,14 +68,13 @@ class Recorder:
         pin_to  the base URL that the first acceptance pins the account to; None if it is pinned
         token   the fingerprint of the token that the POSTs carry
         """
-        self._token = token
+        self._claimer = Claimer(channel, settings, worker, token)
         self._pin_to = pin_to
         self._database = database
         self._channel = channel
         self._settings = settings
         self._budget = settings.budget
         self._limits = settings.gate_limits
-        self._worker = worker
         self._uniform = uniform
         self._clock = clock
         self._kept: list[Finished] = []
@@ -138,7 +137,7 @@ class Recorder:
         reach("claim.before")
         try:
             with self._database.autocommit() as connection:
-                recorded, claimed = together(connection, results.recording(rows), self._claiming(attempt_ids))
+                recorded, claimed = together(connection, results.recording(rows), self._claimer.call(attempt_ids))
             self._settle(rows, results.recorded_of(recorded))
             self._record_kept()
         except (TryAgain, StatementRefused):
@@ -149,11 +148,8 @@ class Recorder:
             self._unacknowledged = tuple(attempt_ids)
             raise
         reach("record.after")
-        claim = claims.claim_of(self._channel, claimed, len(attempt_ids))
+        claim = self._claimer.read(claimed, len(attempt_ids))
         return None if claim.probing and not claim.met else claim
-
-    def _claiming(self, attempt_ids: Sequence[UUID]) -> Call:
-        return claims.claiming(self._channel, attempt_ids, self._settings, worker=self._worker, token=self._token)
 
     # Claiming ---------------------------------------------------------------------------------------------------------
 
@@ -179,7 +175,7 @@ class Recorder:
         for _ in range(_TRIES):
             try:
                 with self._database.autocommit() as connection:
-                    claim = self._claim_within(connection, attempt_ids, window=window)
+                    claim = self._claimer.claim(connection, attempt_ids, window=window)
                 if not claim.probing or claim.met:
                     return claim
                 with self._database.transaction() as connection:
@@ -197,20 +193,6 @@ class Recorder:
                 self._unacknowledged = tuple(attempt_ids)
                 raise
         raise StoreUnavailable(_LOCKED)
-
-    def _claim_within(
-        self, connection: Connection, attempt_ids: Sequence[UUID], *, probing: bool = False, window: int = 0
-    ) -> Claim:
-        return claims.claim(
-            connection,
-            self._channel,
-            attempt_ids,
-            self._settings,
-            worker=self._worker,
-            token=self._token,
-            probing=probing,
-            window=window,
-        )
 
     def _claim_probe(self, connection: Connection, attempt_ids: Sequence[UUID], *, window: int = 0) -> Claim:
         """Claim one lead where a gate is probing and no lead of its scope is on its way.
@@ -231,7 +213,7 @@ class Recorder:
             )
         if taken:
             return Claim(needs_gates=True)
-        return self._claim_within(connection, attempt_ids, probing=True, window=window)
+        return self._claimer.claim(connection, attempt_ids, probing=True, window=window)
 
     def _doubt_again(self, stale: Sequence[UUID]) -> None:
         """Have leads looked up again whose proof no longer holds. The claim has parked them: what fails here waits."""

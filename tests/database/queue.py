@@ -11,7 +11,7 @@ from dispatcher.decisions.outcome import Kind, Outcome
 from dispatcher.decisions.policy import Move
 from dispatcher.decisions.states import FailureClass, State
 from dispatcher.delivery import claims, results
-from dispatcher.delivery.claims import Claim, Claimed
+from dispatcher.delivery.claims import Claim, Claimed, Claimer
 from dispatcher.delivery.results import Recorded, Result
 from dispatcher.lead.options import Channel
 from tests.support.rows import Store
@@ -22,7 +22,7 @@ SETTINGS = Settings()
 
 def claim(connection: Connection, wanted: int = 1, channel: Channel = CHANNEL, *, probing: bool = False) -> Claim:
     """Claim as a worker does."""
-    return claims.claim(connection, channel, ids(wanted), SETTINGS, worker="test:1", probing=probing)
+    return Claimer(channel, SETTINGS, "test:1").claim(connection, ids(wanted), probing=probing)
 
 
 def phone(number: int) -> str:
