@@ -27,7 +27,7 @@ from dispatcher.api import Dispatcher
 from dispatcher.config.settings import Settings
 from dispatcher.embedded.child import Child, Command
 from dispatcher.embedded.demo import PROFILE
-from dispatcher.embedded.server import LOOPBACK, accepts_connections, free_port
+from dispatcher.embedded.embedded_server import LOOPBACK, accepts_connections, free_port
 from dispatcher.embedded.stack import Stack
 from dispatcher.sandbox.log import ledger, read_log
 

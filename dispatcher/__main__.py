@@ -3,10 +3,11 @@
 import errno
 import gc
 import os
+import signal
 import sys
 from typing import Final, NoReturn
 
-from dispatcher.errors import DispatcherError
+from dispatcher.errors import DispatcherError, interrupt
 
 _GARBAGE_THRESHOLD: Final = 50_000
 """New objects between two searches for cycles; Python's 700 costs a short command a tenth of its time."""
@@ -16,11 +17,13 @@ _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 def main() -> None:
     """Run the command line. A failure is one line on standard error, never a traceback."""
     gc.set_threshold(_GARBAGE_THRESHOLD)
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, interrupt)
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:  # closed by the caller, e.g. `>&-`: the output is discarded
             setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: PTH123, SIM115 - to the end
     try:
-        from dispatcher.cli.app import app
+        from dispatcher.cli.commands import app
 
         app(prog_name="dispatcher")
     except DispatcherError as error:

@@ -14,11 +14,26 @@ Every message says what is wrong and what to do next. None ever carries a phone 
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from types import FrameType
+from typing import NoReturn
 from uuid import UUID
 
 
 class DispatcherError(Exception):
     """Base class of all the dispatcher's exceptions."""
+
+
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C, or a signal that ends a command as Ctrl-C does.
+
+    A class of its own because of CPython: where `exec` of a text raised a plain `KeyboardInterrupt`, as it does while a
+    dataclass is made, the interpreter ends itself by SIGINT, although the exception was handled and an exit code given.
+    """
+
+
+def interrupt(_number: int, _frame: FrameType | None) -> NoReturn:
+    """Raise `Interrupted`: a handler for `signal.signal`."""
+    raise Interrupted
 
 
 @dataclass(frozen=True, slots=True)

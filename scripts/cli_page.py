@@ -5,7 +5,7 @@ from typing import Any
 
 import typer
 
-from dispatcher.cli.app import app
+from dispatcher.cli.commands import app
 
 PAGE = Path(__file__).parent.parent / "docs" / "cli.md"
 

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import FrameType, MappingProxyType
+from types import MappingProxyType
 from typing import Any, Final
 from uuid import UUID
 
@@ -28,9 +28,9 @@ from dispatcher.api import Dispatcher
 from dispatcher.config.settings import Settings
 from dispatcher.decisions.states import State
 from dispatcher.embedded.demo_report import UNSETTLED, Account, SandboxView, Screen, draw_up
-from dispatcher.embedded.server import LOOPBACK, accepts_connections, free_port
+from dispatcher.embedded.embedded_server import LOOPBACK, accepts_connections, free_port
 from dispatcher.embedded.stack import Stack
-from dispatcher.errors import DispatcherError, InvalidLead
+from dispatcher.errors import DispatcherError, InvalidLead, interrupt
 from dispatcher.operator import failures
 from dispatcher.operator.failure_filter import FailureFilter
 from dispatcher.sandbox.log import read_log
@@ -281,9 +281,6 @@ def _interruptible() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield  # only the main thread may handle signals
         return
-
-    def interrupt(_number: int, _frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
 
     before = signal.signal(signal.SIGTERM, interrupt)
     try:

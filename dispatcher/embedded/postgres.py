@@ -16,7 +16,7 @@ import psycopg
 from psycopg import sql
 
 from dispatcher.embedded.child import Child, Command, StackError
-from dispatcher.embedded.server import INSTALL_HINT, LOOPBACK, POLL_SECONDS, EmbeddedServer, StoreDirectory
+from dispatcher.embedded.embedded_server import INSTALL_HINT, LOOPBACK, POLL_SECONDS, EmbeddedServer, StoreDirectory
 from dispatcher.embedded.system_user import SystemUser, reachable_copy, unprivileged_user
 from dispatcher.errors import NotConfigured
 

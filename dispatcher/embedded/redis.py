@@ -12,7 +12,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from dispatcher.embedded.child import Child, Command
-from dispatcher.embedded.server import INSTALL_HINT, LOOPBACK, POLL_SECONDS, EmbeddedServer, StoreDirectory
+from dispatcher.embedded.embedded_server import INSTALL_HINT, LOOPBACK, POLL_SECONDS, EmbeddedServer, StoreDirectory
 from dispatcher.errors import NotConfigured
 
 

@@ -17,7 +17,7 @@ from typing import Final
 from rich.console import Console
 
 from dispatcher.embedded.child import Child, StackError
-from dispatcher.embedded.server import LOOPBACK, accepts_connections, free_port
+from dispatcher.embedded.embedded_server import LOOPBACK, accepts_connections, free_port
 from dispatcher.embedded.stack import Stack
 
 ROOT: Final = Path(".dispatcher")

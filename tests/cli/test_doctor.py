@@ -12,7 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 from dispatcher.cli import doctor_checks
-from dispatcher.cli.app import app
+from dispatcher.cli.commands import app
 from dispatcher.cli.doctor import Check, Verdict
 from dispatcher.cli.doctor_checks import judge_bloat, judge_doorbells, judge_greeting, judge_limits, judge_transactions
 from dispatcher.decisions.reply import Reply

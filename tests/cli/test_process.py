@@ -34,6 +34,20 @@ def run(environment: Mapping[str, str], *arguments: str) -> subprocess.Completed
     )
 
 
+def test_ctrl_c_while_a_command_loads_its_code_is_exit_130(tmp_path: Path) -> None:
+    """A dataclass is made by `exec`; an interrupt there made the interpreter end itself by SIGINT, exit code or not."""
+    (tmp_path / "interrupted.py").write_text(
+        "import dispatcher.cli.commands\n"
+        "from dispatcher.__main__ import main\n"
+        "def app(**_):\n"
+        "    exec('import os, signal, time; os.kill(os.getpid(), signal.SIGINT); time.sleep(5)')\n"
+        "dispatcher.cli.commands.app = app\n"
+        "main()\n"
+    )
+    command = [sys.executable, "-m", "interrupted"]
+    assert subprocess.run(command, cwd=tmp_path, check=False, timeout=30).returncode == 130
+
+
 def test_a_missing_setting_is_one_line_and_exit_1() -> None:
     done = run({}, "status")
 

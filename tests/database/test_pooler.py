@@ -16,7 +16,7 @@ import pytest
 from typer.testing import CliRunner
 
 from dispatcher.api import Dispatcher
-from dispatcher.cli.app import app
+from dispatcher.cli.commands import app
 from dispatcher.config.settings import Settings
 from dispatcher.config.urls import normal_database_url
 from dispatcher.errors import StoreUnavailable

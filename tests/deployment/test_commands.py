@@ -13,8 +13,8 @@ import psycopg
 import pytest
 
 from dispatcher.embedded.child import Child, Command
+from dispatcher.embedded.embedded_server import free_port
 from dispatcher.embedded.redis import EmbeddedRedis
-from dispatcher.embedded.server import free_port
 from tests.deployment.files import ROOT, commands, compose, dockerfile, example_variables
 from tests.support.environment import clean_environment
 from tests.support.waiting import wait_until

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import typer
 
-from dispatcher.cli.app import app
+from dispatcher.cli.commands import app
 
 ROOT = Path(__file__).parent.parent.parent
 PAGE = (ROOT / "docs" / "cli.md").read_text(encoding="utf-8")

@@ -9,7 +9,7 @@ import pytest
 from alembic.script import ScriptDirectory
 from typer.testing import CliRunner
 
-from dispatcher.cli.app import app
+from dispatcher.cli.commands import app
 from dispatcher.store.migration import head, revisions, scripts
 from tests.migration.catalog import GOLDEN, RENEW, dump
 

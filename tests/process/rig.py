@@ -16,7 +16,7 @@ from psycopg import sql
 from dispatcher.api import Dispatcher
 from dispatcher.config.settings import Settings
 from dispatcher.embedded.child import Child, Command
-from dispatcher.embedded.server import LOOPBACK, accepts_connections, free_port
+from dispatcher.embedded.embedded_server import LOOPBACK, accepts_connections, free_port
 from dispatcher.sandbox.log import Entry, ledger, read_log
 from tests.support.environment import QUICK, clean_environment, numbers
 from tests.support.waiting import wait_until

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from dispatcher.cli.app import PANELS
+from dispatcher.cli.commands import PANELS
 from tests.support.environment import clean_environment
 
 PRODUCER = """
@@ -66,7 +66,7 @@ def test_a_producer_loads_only_what_a_submit_needs(environment: Mapping[str, str
 
 COMMANDS = """
 import json, sys
-from dispatcher.cli.app import PANELS, app
+from dispatcher.cli.commands import PANELS, app
 from typer.testing import CliRunner
 found = {}
 for line in sys.argv[1:]:
@@ -102,7 +102,7 @@ def loaded_by(*lines: str) -> dict[str, Any]:
 
 @pytest.mark.parametrize("line", ["--help", "--version", "TAB st", "TAB --ver"])
 def test_the_list_and_the_completion_of_commands_load_no_command(line: str) -> None:
-    assert loaded_by(line)["ours"] == ["dispatcher.cli", "dispatcher.cli.app"]
+    assert loaded_by(line)["ours"] == ["dispatcher.cli", "dispatcher.cli.commands"]
 
 
 def test_the_help_and_the_completion_of_a_command_load_no_store_and_no_framework() -> None:

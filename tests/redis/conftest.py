@@ -13,7 +13,7 @@ from typing import TypeVar
 import pytest
 import redis
 
-from dispatcher.embedded.server import free_port
+from dispatcher.embedded.embedded_server import free_port
 
 T = TypeVar("T")
 

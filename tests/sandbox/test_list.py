@@ -123,3 +123,106 @@ def test_the_list_can_answer_with_an_error_while_creations_go_on(start: Start, f
     assert api.post().status_code == 200
     assert api.list().status_code == status
     assert api.list().status_code == 200
+
+
+# Lies -----------------------------------------------------------------------------------------------------------------
+
+
+def lying(start: Start, fault: FaultName, count: int = 4, **more: Any) -> Client:
+    """A sandbox with leads 1 to `count`, whose list tells this lie for good."""
+    api = start()
+    fill(api, count, variables={"ref": "r"})
+    api.sandbox.faults.add(Rule(fault=fault, times=None, **more))
+    return api
+
+
+@pytest.mark.parametrize(
+    ("fault", "more", "shown"),
+    [
+        (FaultName.OLDEST_FIRST, {}, [1, 2, 3, 4]),
+        (FaultName.CUT_LIST, {"rows": 2}, [4, 3]),
+        (FaultName.HOLES, {"rows": 1}, [3, 1]),
+        (FaultName.DOUBLED_ROWS, {}, [4, 4, 3, 3, 2, 2, 1, 1]),
+        (FaultName.SHORT_PAGES, {"rows": 1}, [4, 3, 2]),
+    ],
+)
+def test_a_list_shows_other_rows_than_there_are(
+    start: Start, fault: FaultName, more: dict[str, Any], shown: list[int]
+) -> None:
+    assert ids(lying(start, fault, **more).list()) == shown
+
+
+def test_a_shuffled_list_has_all_rows_in_no_order(start: Start) -> None:
+    shown = ids(lying(start, FaultName.SHUFFLED_LIST, 8).list())
+    assert sorted(shown) == list(range(1, 9))
+    assert shown not in (sorted(shown), sorted(shown, reverse=True))
+
+
+@pytest.mark.parametrize(
+    ("fault", "total"), [(FaultName.CUT_LIST, 1), (FaultName.SHORT_PAGES, 4), (FaultName.WRONG_TOTAL, 5)]
+)
+def test_a_list_counts_what_it_does_not_show_or_not_what_there_is(start: Start, fault: FaultName, total: int) -> None:
+    assert lying(start, fault).list().json()["total"] == total
+
+
+@pytest.mark.parametrize(
+    ("form", "number", "found"),
+    [
+        ("national", "0025550100", []),
+        ("mobile", "+121025550100", []),
+        ("spaced", "+12 025 550 100", [1]),  # as with Voicery, separators do not matter for a search
+    ],
+)
+def test_a_list_shows_and_finds_numbers_in_another_form(start: Start, form: str, number: str, found: list[int]) -> None:
+    api = lying(start, FaultName.OTHER_FORM, 1, body=form)
+    assert [row["phone_number"] for row in api.list().json()["data"]] == [number]
+    assert ids(api.list(phone_number="+12025550100")) == found
+
+
+def test_a_list_masks_the_end_of_numbers(start: Start) -> None:
+    (row,) = lying(start, FaultName.MASKED_NUMBERS, 1).list().json()["data"]
+    assert row["phone_number"] == "+1202555•••"
+
+
+def test_a_list_does_not_echo_variables(start: Start) -> None:
+    (row,) = lying(start, FaultName.NO_VARIABLES, 1).list().json()["data"]
+    assert row["variables"] == {}
+
+
+def test_a_list_hides_leads_of_a_status(start: Start) -> None:
+    api = lying(start, FaultName.HIDDEN_STATUS, 2)
+    api.sandbox.set_status(1, "completed")
+    assert ids(api.list()) == [2]
+
+
+@pytest.mark.parametrize(
+    ("ignored", "query"), [("phone_number", {"phone_number": "5550101"}), ("campaign_id", {"campaign_id": 43})]
+)
+def test_a_list_ignores_a_filter(start: Start, ignored: str, query: dict[str, Any]) -> None:
+    api = lying(start, FaultName.FILTER_IGNORED, 2, body=ignored)
+    assert ids(api.list(**query)) == [2, 1]
+
+
+def test_a_cached_list_lacks_what_came_after_it_was_first_asked_for(start: Start) -> None:
+    api = lying(start, FaultName.CACHED_LIST, 2)
+    assert ids(api.list()) == [2, 1]
+    api.post(lead("+12025550150"))
+    assert ids(api.list()) == [2, 1]
+
+
+def test_a_list_shows_only_what_the_same_token_created(start: Start) -> None:
+    api = lying(start, FaultName.OWN_TOKEN, 1)
+    api.post(lead("+12025550150"), token="another")
+    assert (ids(api.list()), ids(api.list(token="another"))) == ([1], [2])
+
+
+def test_a_list_answers_every_page_with_its_first(start: Start) -> None:
+    api = lying(start, FaultName.FIRST_PAGE_ONLY)
+    assert (ids(api.list(per_page=2)), ids(api.list(per_page=2, page=2))) == ([4, 3], [4, 3])
+
+
+def test_a_creation_is_filed_under_the_next_campaign_while_the_client_hears_nothing(start: Start) -> None:
+    api = start(faults=(Rule(fault=FaultName.MISFILED, answer=FaultName.CLOSE),))
+    with pytest.raises(requests.ConnectionError):
+        api.post()
+    assert (ids(api.list(campaign_id=42)), ids(api.list(campaign_id=43))) == ([], [1])

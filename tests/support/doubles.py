@@ -116,7 +116,7 @@ class Line:
         self._runner = CliRunner()
 
     def __call__(self, *arguments: str, stdin: str | None = None) -> Result:
-        from dispatcher.cli.app import app  # late: few tests need the command line
+        from dispatcher.cli.commands import app  # late: few tests need the command line
 
         return self._runner.invoke(app, arguments, input=stdin)
 

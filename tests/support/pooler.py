@@ -8,7 +8,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from dispatcher.embedded.child import Child, Command
-from dispatcher.embedded.server import LOOPBACK, accepts_connections, free_port
+from dispatcher.embedded.embedded_server import LOOPBACK, accepts_connections, free_port
 from dispatcher.embedded.system_user import unprivileged_user
 from tests.support.waiting import wait_until
 

@@ -20,7 +20,7 @@ from psycopg.conninfo import conninfo_to_dict
 from typer.testing import CliRunner
 
 from dispatcher.api import Dispatcher
-from dispatcher.cli.app import app
+from dispatcher.cli.commands import app
 from dispatcher.config.settings import Settings
 from dispatcher.config.urls import normal_database_url
 from dispatcher.embedded.postgres import EmbeddedPostgres
