@@ -95,6 +95,13 @@ def test_a_yes_without_json_is_still_a_yes(text: str) -> None:
     assert meant(200, text=text).kind is Kind.CREATED_ID_UNKNOWN
 
 
+@pytest.mark.parametrize("page", PAGES)
+def test_a_firewalls_403_forbids_the_account_and_not_the_campaign(page: str) -> None:
+    outcome = meant(403, text=PAGES[page])
+
+    assert (outcome.kind, outcome.signal) == (Kind.FORBIDDEN, Signal(Reason.FORBIDDEN, Scope.ACCOUNT))
+
+
 def test_a_page_is_told_as_such() -> None:
     assert (
         meant(403, text=PAGES["a CDN's block page"], server="cloudflare").message
