@@ -7,7 +7,7 @@ does, which is when a worker starts.
 import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
 import click
@@ -21,7 +21,10 @@ from dispatcher.config.setting import Secret
 from dispatcher.errors import NotConfigured
 from dispatcher.worker.stopping import Stopping
 from dispatcher.worker.sweep_process import SweepStep, sweep_command
-from dispatcher.worker.tasks import Runtimes, WorkerRuntime, register
+from dispatcher.worker.tasks import Runtimes, register
+
+if TYPE_CHECKING:
+    from dispatcher.worker.deliverer import Deliverer
 
 _POOLS: Final = frozenset({"prefork", "processes", "thread", "threads", "solo"})  # names and modules of Celery's
 _THREADS: Final = frozenset({"thread", "threads"})
@@ -51,7 +54,7 @@ def _log_by_environment(level: int, logfile: str | None) -> None:
     configure_from(Settings.from_environment(), level, logfile=logfile)
 
 
-def _runtime_from_environment(stopping: Stopping) -> WorkerRuntime:
+def _runtime_from_environment(stopping: Stopping) -> "Deliverer":
     from dispatcher.worker.deliverer import worker_runtime  # late: built by the first task
 
     return worker_runtime(stopping, main_pid=app.main_pid)
@@ -157,7 +160,7 @@ class WorkerApp(Celery):  # type: ignore[misc]  # celery ships no types
     def __init__(
         self,
         configuration: Callable[[], Mapping[str, Any]] = _configuration_from_environment,
-        build_runtime: Callable[[Stopping], WorkerRuntime] = _runtime_from_environment,
+        build_runtime: "Callable[[Stopping], Deliverer]" = _runtime_from_environment,
         sweep_command: Callable[[], Sequence[str]] = sweep_command,
         configure_logging: Callable[[int, str | None], None] = _log_by_environment,
     ) -> None:

@@ -6,7 +6,7 @@ its row.
 
 import time
 from collections.abc import Callable, Sequence
-from typing import Final, Protocol, TypeVar
+from typing import Final, TypeVar
 from uuid import UUID
 
 from sqlalchemy import Connection
@@ -17,6 +17,8 @@ from dispatcher.broker.limiter import LimiterUnavailable, Rate
 from dispatcher.errors import StoreUnavailable
 from dispatcher.failpoint import reach
 from dispatcher.logs import events
+from dispatcher.operator.operations import Operations
+from dispatcher.operator.retention import Pruning
 from dispatcher.store import counters
 from dispatcher.store.counters import RINGS, SWEEPS, Tally
 from dispatcher.store.database import Database
@@ -29,29 +31,19 @@ HOLD_SECONDS: Final = 5.0
 WORKER_SEEN_EVERY_SECONDS: Final = 10.0
 
 BULK_SECONDS: Final = 0.5
-"""Of each round at most so long, and one batch, goes to bulk work: the other duties do not wait for it."""
+"""Bulk work takes at most this long of a round, and one batch: the other duties do not wait for it."""
 
 T = TypeVar("T")
 
 
-class Work(Protocol):
-    """Bulk work that operators have asked for."""
-
-    def step(self) -> bool: ...
-    def lookup_accounts(self) -> list[str]: ...
-
-
-class Forgetting(Protocol):
-    """Retention. May raise `StatementRefused`."""
-
-    def step(self) -> int:
-        """Prune one slice of what is too old."""
-
-
 class Sweep:
-    """`name` is this sweeper's, `worker` the one it belongs to. Durations in seconds; `clock` is monotonic.
+    """Runs the periodic maintenance. `clock` is monotonic and counts seconds.
 
-    `alerts`: somebody wants them, so a task is rung for those that are due.
+    operations  the bulk work that operators have asked for; None: none is done
+    pruning     what deletes rows past their retention; None: nothing is deleted
+    name        of this sweep
+    worker      the worker that this sweep belongs to
+    alerts      a webhook is set: ring for the alerts that are due
     """
 
     def __init__(
@@ -59,8 +51,8 @@ class Sweep:
         database: Database,
         bell: Bell,
         rate_of: Callable[[str], Rate],
-        work: Work | None = None,
-        forgetting: Forgetting | None = None,
+        operations: Operations | None = None,
+        pruning: Pruning | None = None,
         *,
         name: str,
         worker: str,
@@ -72,8 +64,8 @@ class Sweep:
         self._database = database
         self._bell = bell
         self._rate_of = rate_of
-        self._work = work
-        self._forgetting = forgetting
+        self._operations = operations
+        self._pruning = pruning
         self._name = name
         self._worker = worker
         self._settle_seconds = settle_seconds
@@ -116,15 +108,15 @@ class Sweep:
             self._reopen_gates()
         if duties.unknown or duties.gates:
             self._ring_lookups()
-        if duties.operations and self._work is not None:
-            self._do_bulk_work(self._work)
+        if duties.operations and self._operations is not None:
+            self._do_bulk_work(self._operations)
         if duties.pending:
             self._ring_channels()
         if duties.alerts and self._alerts:
             self._bell.ring_alerts()
-        if duties.old and self._forgetting is not None:
+        if duties.old and self._pruning is not None:
             self._repair("open_attempts", repairs.left_open, repairs.close_attempts)
-            self._forget(self._forgetting)
+            self._prune(self._pruning)
         self._tally.add(SWEEPS)
         return True
 
@@ -168,16 +160,16 @@ class Sweep:
             if self._bell.ring_lookup(account):
                 self._tally.add(RINGS, "lookup")
 
-    def _do_bulk_work(self, work: Work) -> None:
-        for account in work.lookup_accounts():
+    def _do_bulk_work(self, operations: Operations) -> None:
+        for account in operations.lookup_accounts():
             self._bell.ring_lookup(account)
         until = self._clock() + BULK_SECONDS
-        while work.step() and self._clock() < until:
+        while operations.step() and self._clock() < until:
             pass
 
-    def _forget(self, forgetting: Forgetting) -> None:
+    def _prune(self, pruning: Pruning) -> None:
         try:
-            forgetting.step()
+            pruning.step()
         except StatementRefused as refusal:
             events.error("sweep.refused", duty="retention", sqlstate=refusal.sqlstate, constraint=refusal.constraint)
 

@@ -5,7 +5,7 @@ import os
 import threading
 from collections.abc import Callable
 from contextlib import nullcontext
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 from celery import Celery
 
@@ -13,38 +13,25 @@ from dispatcher.broker.connection import ALERT, DELIVER, LOOKUP
 from dispatcher.logs import events
 from dispatcher.worker.stopping import Stopping, finishing_gently
 
-
-class WorkerRuntime(Protocol):
-    """The interface that the tasks call."""
-
-    def deliver(self, account: str, campaign_id: int) -> None:
-        """Run one delivery run of a channel."""
-
-    def lookup(self, account: str) -> None:
-        """Run the due look-ups of an account."""
-
-    def alert(self) -> None:
-        """Send the due alerts."""
-
-    def close(self) -> None:
-        """Close all connections."""
+if TYPE_CHECKING:
+    from dispatcher.worker.deliverer import Deliverer
 
 
 class Runtimes:
     """The runtime of this process, built by the first task after the fork: connections must not cross one."""
 
-    def __init__(self, build: Callable[[Stopping], WorkerRuntime]) -> None:
+    def __init__(self, build: "Callable[[Stopping], Deliverer]") -> None:
         self.stopping = Stopping()
         self._build = build
         self._building = threading.Lock()  # the threads of a pool; the parent of a prefork pool never builds
-        self._built: tuple[int, WorkerRuntime] | None = None
+        self._built: tuple[int, Deliverer] | None = None
         self._pool_child: int | None = None
 
     def enter_pool_child(self) -> None:
         """Record that this process is a child of a prefork pool, whose tasks run in its main thread."""
         self._pool_child = os.getpid()
 
-    def run(self, task: str, work: Callable[[WorkerRuntime], None]) -> None:
+    def run(self, task: str, work: "Callable[[Deliverer], None]") -> None:
         """Do `work` to its end, also after a signal. Never raises: see `register`."""
         with finishing_gently(self.stopping) if self._pool_child == os.getpid() else nullcontext():
             try:
@@ -58,7 +45,7 @@ class Runtimes:
             self._built[1].close()
             self._built = None
 
-    def _current(self) -> WorkerRuntime:
+    def _current(self) -> "Deliverer":
         with self._building:
             if self._built is None or self._built[0] != os.getpid():
                 self._built = os.getpid(), self._build(self.stopping)
