@@ -83,6 +83,11 @@ class Engine:
     def running(self) -> bool:
         return self._child.running
 
+    def leave(self) -> None:
+        """Ask it to finish what it has begun and to end: a `kill` would leave its claims in doubt."""
+        self.send(signal.SIGTERM)
+        self.wait_dead()
+
     def wait_dead(self, timeout_seconds: float = 20.0) -> int | None:
         wait_until(lambda: not self.running, timeout_seconds, lambda: f"the engine to die; {self.log}")
         return self._child.wait(0)
@@ -142,12 +147,14 @@ class Harness:
         return ids
 
     def precede(self) -> None:
-        """Have one lead accepted: without one from before, no list is believed about those that follow."""
+        """Have one lead accepted: without one from before, no list is believed about those that follow.
+
+        For each case in which a POST may be lost before it arrives and that expects the lead to be delivered.
+        """
         (first,) = self.submit(1, allow_dupplicate=True)
         engine = self.engine()
         wait_until(lambda: self.state_of(first) == "accepted", 20, self._logs)
-        engine.kill()
-        engine.wait_dead()
+        engine.leave()
 
     def submit_until(self, condition: Callable[[], object], timeout_seconds: float = 25.0) -> None:
         """Submit a lead now and then until it is so."""

@@ -193,7 +193,7 @@ def test_f26_a_voicery_that_refuses_connections_costs_no_doubt(case: Case, seed:
         harness.submit(10)
         harness.engine(VOICERY_BASE_URL="http://127.0.0.1:9/api").wait_ready()
         wait_until(lambda: "not_sent" in outcomes(harness), 20)
-        harness.engines[0].kill()
+        harness.engines[0].leave()
         proxy.refusing = False
         harness.engine()
         harness.settle(controls=False)
@@ -207,8 +207,8 @@ def test_f26_a_name_that_does_not_resolve_costs_no_doubt(case: Case, seed: int) 
     lost = harness.engine(VOICERY_BASE_URL="https://voicery.invalid/api", DISPATCHER_CONNECT_TIMEOUT="0.3")
     wait_until(lambda: "not_sent" in outcomes(harness), 20)
     wait_until(lambda: not harness.states()["sending"], 20)
+    lost.leave()
     assert outcomes(harness) == {"not_sent"}
-    lost.kill()
     harness.engine()
     assert set(harness.settle(controls=False)) == {"accepted"}
     harness.assert_sound()
@@ -254,7 +254,7 @@ def test_f27_a_stalled_handshake_is_never_unknown_and_carries_no_data(case: Case
     with stalling() as (url, received):
         lost = harness.engine(VOICERY_BASE_URL=url)
         wait_until(lambda: "not_sent" in outcomes(harness) and not harness.states()["sending"], 20)
-        lost.kill()
+        lost.leave()
     assert outcomes(harness) == {"not_sent"}
     phones = [phone.encode() for (phone,) in harness.query("SELECT phone_number FROM dispatcher.leads")]
     assert not any(phone in data for data in received for phone in phones)
