@@ -17,7 +17,7 @@ from psycopg import sql
 
 from dispatcher.embedded.child import Child, Command, StackError
 from dispatcher.embedded.embedded_server import INSTALL_HINT, LOOPBACK, POLL_SECONDS, EmbeddedServer, StoreDirectory
-from dispatcher.embedded.system_user import SystemUser, reachable_copy, unprivileged_user
+from dispatcher.embedded.system_user import SystemUser, reachable_copy, server_environment, unprivileged_user
 from dispatcher.errors import NotConfigured
 
 _POSTGRES_PARTS: Final = (
@@ -132,6 +132,7 @@ class EmbeddedPostgres(EmbeddedServer):
             check=False,
             capture_output=True,
             cwd="/",
+            env=server_environment(),
             timeout=_INITDB_SECONDS,
             user=self._user.uid if self._user else None,
             group=self._user.gid if self._user else None,
@@ -165,6 +166,7 @@ class EmbeddedPostgres(EmbeddedServer):
         return Command(
             argv=(str(self._bin_dir / "postgres"), "-D", str(self.directory / "data"), *self._settings()),
             log_path=self.log_path,
+            environment=server_environment(),
             directory=Path("/"),
             user=self._user,
             stop_signal=signal.SIGINT,

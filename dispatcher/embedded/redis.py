@@ -13,6 +13,7 @@ from redis.retry import Retry
 
 from dispatcher.embedded.child import Child, Command
 from dispatcher.embedded.embedded_server import INSTALL_HINT, LOOPBACK, POLL_SECONDS, EmbeddedServer, StoreDirectory
+from dispatcher.embedded.system_user import server_environment
 from dispatcher.errors import NotConfigured
 
 
@@ -75,7 +76,12 @@ class EmbeddedRedis(EmbeddedServer):
 
     def _command(self, lock: int) -> Command:
         configuration = self._directory.remember("redis.conf", self._configuration())
-        return Command(argv=(str(self._program), str(configuration)), log_path=self.log_path, kept_open=(lock,))
+        return Command(
+            argv=(str(self._program), str(configuration)),
+            log_path=self.log_path,
+            environment=server_environment(),
+            kept_open=(lock,),
+        )
 
     def _configuration(self) -> str:
         lines = {

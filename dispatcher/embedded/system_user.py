@@ -12,6 +12,17 @@ from typing import Final
 
 from dispatcher.errors import NotConfigured
 
+_OF_SERVERS: Final = frozenset({"PATH", "LANG", "LC_ALL", "TZ", "TMPDIR", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH"})
+
+
+def server_environment() -> dict[str, str]:
+    """Return what a server may know of this process's environment: where programs are, the language, the time zone.
+
+    Not the rest, which holds the token: who can read files as the server can read the environment it was started with.
+    """
+    return {name: value for name, value in os.environ.items() if name in _OF_SERVERS}
+
+
 _CANDIDATES: Final = ("postgres", "nobody")
 _ELSEWHERE: Final = (Path("/var/lib"), Path("/var/tmp"))  # noqa: S108  only a directory that root owns is used
 _SHELTER: Final = "voicery-dispatcher"
@@ -30,6 +41,7 @@ class SystemUser:
             ["/bin/sh", "-c", 'cd "$1" && test -r .', "sh", str(directory)],
             check=False,
             cwd="/",
+            env=server_environment(),
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             user=self.uid,

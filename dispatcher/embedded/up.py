@@ -4,6 +4,7 @@ Without a token the API is the sandbox; with one it is the real Voicery. Each ha
 never reach the real API, nor real leads the sandbox.
 """
 
+import resource
 import shlex
 import signal
 import sys
@@ -58,6 +59,8 @@ def run_up(
         NotConfigured: the extra `[embedded]` is not installed.
         StackError: something does not start; what had been started is stopped.
     """
+    # For every process started here: the memory of a worker holds the token and people's numbers.
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     live = is_live(environment)
     stopping = stopping or threading.Event()
     ours = environment if live else {name: environment[name] for name in environment if not name.startswith("VOICERY_")}
