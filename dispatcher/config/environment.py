@@ -109,6 +109,12 @@ _RULES: Final = (
         "lengthen it: a key must outlive its lead",
     ),
     _Rule(
+        ("privacy_key", "privacy_key_file"),
+        lambda key, file: key is None or file is None,
+        "is set beside DISPATCHER_PRIVACY_KEY_FILE",
+        "set one of the two",
+    ),
+    _Rule(
         ("alert_webhook_secret", "alert_webhook_url"),
         lambda secret, url: secret is None or url is not None,
         "is set without DISPATCHER_ALERT_WEBHOOK_URL",

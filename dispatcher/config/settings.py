@@ -217,6 +217,17 @@ class Settings(BaseModel):
         "Idempotency keys are forgotten after this, but not before the leads.",
         "A repetition under a forgotten key is a new lead.",
     )
+    privacy_key: Secret | None = setting(
+        None,
+        "a text of at least 32 characters, e.g. from `openssl rand -hex 32`",
+        "The key of the hashes by which persons are known whose number is not kept: one for all processes.",
+        "Without it nobody can be blocked by hash alone. If it is lost or changed, those blocks cannot be checked, and "
+        "nothing is sent until it is back. Whoever has it and the database can find the numbers by trying all.",
+        min_length=32,
+    )
+    privacy_key_file: Path | None = setting(
+        None, "the path of a file that holds only the key", "The same in a file, read when a process starts."
+    )
     alert_webhook_url: Secret | None = setting(
         None,
         "an address that begins with https:// (http:// on this machine)",
