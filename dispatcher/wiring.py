@@ -12,6 +12,7 @@ from dispatcher.config.settings import Settings
 from dispatcher.store.database import Database, Rehearsal
 
 if TYPE_CHECKING:
+    from dispatcher.alerts.alerting import AlertThread
     from dispatcher.broker.doorbell import Bell
     from dispatcher.broker.limiter import Limiter, Rate
     from dispatcher.config.account import RateWindow
@@ -262,8 +263,18 @@ class Services:
             worker=worker,
             settle_seconds=self.settings.settle_seconds,
             interval_seconds=self.settings.sweep_interval_seconds,
-            alerts=self.settings.alert_webhook_url is not None,
+            alerting=self._alerting(),
         )
+
+    def _alerting(self) -> "AlertThread | None":
+        """Return what sends alerts; None without a webhook."""
+        from dispatcher.alerts.alerting import AlertThread, Webhook
+
+        settings = self.settings
+        if settings.alert_webhook_url is None:
+            return None
+        webhook = Webhook(settings.alert_webhook_url, settings.alert_webhook_secret)
+        return AlertThread(self.database, webhook, quiet_seconds=settings.alert_quiet_seconds)
 
     def close(self) -> None:
         """Close the connections of this process; the next use of a part opens new ones."""

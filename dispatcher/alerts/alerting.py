@@ -1,62 +1,90 @@
 """Send due alerts of the outbox to the operator's webhook: at least once each, and at a limited rate a cause."""
 
+import threading
 import time
 from collections.abc import Callable
-from typing import Final, Protocol
+from typing import Final, Protocol, cast
+from urllib.parse import urlsplit
 
 import requests
 
 from dispatcher.alerts import alerts
 from dispatcher.alerts.alerts import ID_HEADER, SIGNATURE_HEADER, Alert, signature
 from dispatcher.config.setting import Secret
+from dispatcher.errors import DispatcherError
 from dispatcher.logs import events
-from dispatcher.store.counters import ALERTS, Tally
+from dispatcher.moments import steady_clock
+from dispatcher.store import counters
+from dispatcher.store.counters import ALERTS, RUNS, Tally
 from dispatcher.store.database import Database
+from dispatcher.store.trouble import StatementRefused, TryAgain
+from dispatcher.voicery.answer import Answer
+from dispatcher.voicery.connection import Origin
+from dispatcher.voicery.exchange import Exchange, ExchangeFailed
+from dispatcher.voicery.transport import LeanRequest, OriginAdapter
 
-TIMEOUT_SECONDS: Final = 10.0
-"""The timeout in seconds for connecting and for each read of the answer's headers; the body is not read."""
+DEADLINE_SECONDS: Final = 10.0
+"""The time for one POST as a whole, in seconds: name, connection, TLS, the status and headers of the answer."""
+
+_HEAD_CAP: Final = 64 * 1024  # bytes of an answer's status and headers; its body is not read
 
 
 class Webhook:
-    """The operator's webhook. Not thread-safe."""
+    """The operator's webhook, reached by the transport that reaches Voicery: no redirect, no proxy, no environment.
 
-    def __init__(self, url: Secret, secret: Secret | None, *, clock: Callable[[], float] = time.time) -> None:
-        """`clock`: seconds since 1970, for the signature."""
+    Not thread-safe. Raises `NotConfigured` if TLS cannot be set up.
+    """
+
+    def __init__(
+        self,
+        url: Secret,
+        secret: Secret | None,
+        *,
+        deadline_seconds: float = DEADLINE_SECONDS,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        """`deadline_seconds`: for one POST as a whole. `clock`: seconds since 1970, for the signature."""
         self._url = url
         self._secret = secret
+        self._deadline_seconds = deadline_seconds
         self._clock = clock
+        # No connection is kept: alerts are rare, and receivers close idle ones at their own time.
+        self._adapter = OriginAdapter(Origin.of(url.reveal()), idle_seconds=0.0)
 
     def post(self, alert: Alert) -> str | None:
         """POST the alert. Return None for a 2xx, else the error, without any address. Never raises."""
-        body = alert.body()
+        try:
+            answer = cast("Answer", self._adapter.send(self._request(alert.body(), str(alert.id))).raw)
+        except ExchangeFailed as failure:
+            return failure.fault.value
+        except (requests.RequestException, OSError, ValueError) as error:
+            return type(error).__name__
+        answer.close()
+        return None if 200 <= answer.status <= 299 else f"HTTP {answer.status}"
+
+    def _request(self, body: bytes, alert_id: str) -> LeanRequest:
+        url = self._url.reveal()
         headers = {
-            "Content-Type": "application/json",
+            "Host": urlsplit(url).netloc,
             "User-Agent": "voicery-dispatcher",
-            ID_HEADER: str(alert.id),
+            "Content-Type": "application/json",
+            ID_HEADER: alert_id,
         }
         if self._secret is not None:
             headers[SIGNATURE_HEADER] = signature(self._secret.reveal(), int(self._clock()), body)
-        try:
-            with requests.Session() as session:
-                session.trust_env = False  # no netrc and no proxy of the environment
-                with session.post(
-                    self._url.reveal(),
-                    data=body,
-                    headers=headers,
-                    timeout=TIMEOUT_SECONDS,
-                    allow_redirects=False,
-                    stream=True,
-                ) as response:
-                    return None if 200 <= response.status_code <= 299 else f"HTTP {response.status_code}"
-        except (requests.RequestException, OSError, ValueError) as error:
-            return type(error).__name__
+        request = LeanRequest()
+        request.prepare("POST", url, headers=headers, data=body)
+        now = steady_clock()
+        deadline = now + self._deadline_seconds
+        request.exchange = Exchange(now, deadline, deadline, self._deadline_seconds, _HEAD_CAP)
+        return request
 
 
 AT_ONCE: Final = 10
 GIVE_UP_AFTER: Final = 30
 """The number of tries; with the waits below they last longer than a day."""
 
-_HOLD_SECONDS: Final = 180.0  # ten POSTs that all time out fit
+_HOLD_SECONDS: Final = 18 * DEADLINE_SECONDS  # `AT_ONCE` POSTs that all reach their deadline fit
 _FIRST_WAIT_SECONDS: Final = 5.0
 _LONGEST_WAIT_SECONDS: Final = 3600.0
 
@@ -120,3 +148,48 @@ class Alerting:
 def wait_seconds(tries: int) -> float:
     """Return the wait after `tries` tries, in seconds."""
     return min(_LONGEST_WAIT_SECONDS, _FIRST_WAIT_SECONDS * 2.0 ** min(tries - 1, 20))
+
+
+class AlertThread:
+    """Sends the due alerts in a thread of its own, one run at a time: a slow receiver delays nothing but alerts.
+
+    Used by the process whose sweep holds the duties, so there is one run in the whole deployment. A run that the next
+    holder overlaps, because this process was frozen, sends no alert twice at once: `alerts.take` holds them.
+    """
+
+    def __init__(self, database: Database, receiver: Receiver, *, quiet_seconds: float) -> None:
+        self._database = database
+        self._receiver = receiver
+        self._quiet_seconds = quiet_seconds
+        self._stopping = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> bool:
+        """Begin a run and return at once. Return False if one is under way."""
+        if self._thread is not None and self._thread.is_alive():
+            return False
+        self._stopping.clear()
+        self._thread = threading.Thread(target=self._run, name="dispatcher-alerts", daemon=True)
+        self._thread.start()
+        return True
+
+    def stop(self) -> None:
+        """Let the run begin no further POST, and return at once."""
+        self._stopping.set()
+
+    def finish(self) -> None:
+        """Wait for the run under way, if any: at most `AT_ONCE` times the deadline of a POST."""
+        if self._thread is not None:
+            self._thread.join()
+
+    def _run(self) -> None:
+        alerting = Alerting(
+            self._database, self._receiver, quiet_seconds=self._quiet_seconds, stopping=self._stopping.is_set
+        )
+        try:
+            alerting.run()
+            alerting.tally.add(RUNS, "alert")
+            with self._database.autocommit() as connection:
+                counters.add(connection, counters.NO_ACCOUNT, alerting.tally)
+        except (DispatcherError, TryAgain, StatementRefused) as error:
+            events.warning("alert.run_failed", error=type(error).__name__, consequence="the sweep tries again")

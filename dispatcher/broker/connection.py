@@ -17,7 +17,6 @@ PREFIX: Final = "dispatcher:"
 QUEUE: Final = "dispatcher"
 DELIVER: Final = "dispatcher.deliver"
 LOOKUP: Final = "dispatcher.lookup"
-ALERT: Final = "dispatcher.alert"
 
 TIMEOUT_SECONDS: Final = 0.5
 """For connecting and for each answer. A healthy Redis answers in well under a millisecond."""

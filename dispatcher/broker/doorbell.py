@@ -22,7 +22,7 @@ from typing import Any, Final, Protocol
 import redis
 from redis.commands.core import Script
 
-from dispatcher.broker.connection import ALERT, DELIVER, LOOKUP, PREFIX, QUEUE, connect
+from dispatcher.broker.connection import DELIVER, LOOKUP, PREFIX, QUEUE, connect
 from dispatcher.failpoint import reach
 from dispatcher.lead.options import Channel
 from dispatcher.logs import events
@@ -37,17 +37,11 @@ class Bell(Protocol):
     def ring_lookup(self, account: str) -> bool:
         """Wake a worker for the due look-ups of an account."""
 
-    def ring_alerts(self) -> bool:
-        """Wake a worker for the due alerts."""
-
     def clear(self, channel: Channel) -> None:
         """Let the channel's next ring publish again. A delivery run calls it before its first claim."""
 
     def clear_lookup(self, account: str) -> None:
         """Let the account's next ring for look-ups publish again. A run of look-ups calls it before the first."""
-
-    def clear_alerts(self) -> None:
-        """Let the next ring for alerts publish again. A run of alerts calls it before the first."""
 
     def waiting(self) -> bool:
         """Return whether a message waits for a worker; False if Redis cannot be asked."""
@@ -100,7 +94,7 @@ class Ring:
     """A Celery message: the task, and the channel or account as its arguments."""
 
     task: str
-    args: tuple[()] | tuple[str] | tuple[str, int]
+    args: tuple[str] | tuple[str, int]
 
     def message(self) -> dict[str, Any]:
         """Return a new message of this task and these arguments."""
@@ -162,10 +156,6 @@ class Doorbell:
         """Ring for the due look-ups of an account. Return whether the bell is now rung."""
         return self._ring(f"{account}:lookup", Ring(LOOKUP, (account,)))
 
-    def ring_alerts(self) -> bool:
-        """Ring for the due alerts. Return whether the bell is now rung."""
-        return self._ring("alerts", Ring(ALERT, ()))
-
     def clear(self, channel: Channel) -> None:
         """Delete the channel's mark."""
         self._clear(_mark(channel))
@@ -173,10 +163,6 @@ class Doorbell:
     def clear_lookup(self, account: str) -> None:
         """Delete the mark of the account's look-ups."""
         self._clear(f"{account}:lookup")
-
-    def clear_alerts(self) -> None:
-        """Delete the mark of the alerts."""
-        self._clear("alerts")
 
     def waiting(self) -> bool:
         """Return whether a message waits for a worker; False if Redis cannot be asked."""
@@ -246,17 +232,10 @@ class NullDoorbell:
         """Return False."""
         return False
 
-    def ring_alerts(self) -> bool:
-        """Return False."""
-        return False
-
     def clear(self, channel: Channel) -> None:
         """Do nothing."""
 
     def clear_lookup(self, account: str) -> None:
-        """Do nothing."""
-
-    def clear_alerts(self) -> None:
         """Do nothing."""
 
     def waiting(self) -> bool:
@@ -296,10 +275,6 @@ class Ringer:
         """Ring at once."""
         return self._bell.ring_lookup(account)
 
-    def ring_alerts(self) -> bool:
-        """Ring at once."""
-        return self._bell.ring_alerts()
-
     def clear(self, channel: Channel) -> None:
         """Clear at once."""
         self._bell.clear(channel)
@@ -307,10 +282,6 @@ class Ringer:
     def clear_lookup(self, account: str) -> None:
         """Clear at once."""
         self._bell.clear_lookup(account)
-
-    def clear_alerts(self) -> None:
-        """Clear at once."""
-        self._bell.clear_alerts()
 
     def waiting(self) -> bool:
         """Return whether a message waits for a worker."""

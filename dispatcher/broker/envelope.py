@@ -19,7 +19,7 @@ from kombu.transport import redis as kombu_redis
 from kombu.transport.virtual import Message as VirtualMessage
 from redis.connection import parse_url
 
-from dispatcher.broker.connection import ALERT, DELIVER, LOOKUP, REDIS_URL_OPTION
+from dispatcher.broker.connection import DELIVER, LOOKUP, REDIS_URL_OPTION
 from dispatcher.broker.doorbell import Ring
 from dispatcher.lead.options import ACCOUNT_NAME
 from dispatcher.logs import events
@@ -39,7 +39,7 @@ def read_ring(raw: object) -> Ring:
         raise NotADoorbell("it is no object")
     headers, body = raw.get("headers"), raw.get("body")
     task = headers.get("task") if isinstance(headers, Mapping) else None
-    if task not in (DELIVER, LOOKUP, ALERT):
+    if task not in (DELIVER, LOOKUP):
         raise NotADoorbell("it names no task of the dispatcher")
     if raw.get("content-type") != "application/json":
         raise NotADoorbell("its body is not JSON")
@@ -52,8 +52,6 @@ def read_ring(raw: object) -> Ring:
             args: tuple[str] | tuple[str, int] = (account, campaign_id)
         case [[str(account)], dict(), dict()] if task == LOOKUP:
             args = (account,)
-        case [[], dict(), dict()] if task == ALERT:
-            return Ring(ALERT, ())
         case _:
             raise NotADoorbell("its arguments are not those of the task")
     if not ACCOUNT_NAME.fullmatch(account):

@@ -184,6 +184,7 @@ def sweep(
     sweeper = services.sweep(worker_name(parent or os.getpid()))
     if once:
         swept = sweeper.once()
+        sweeper.finish()
         screen.say("Swept." if swept else "Another sweeper is at work; nothing was done.")
         return
     ending = threading.Event()

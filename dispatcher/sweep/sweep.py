@@ -1,7 +1,7 @@
 """The sweep: the periodic repair that makes every doorbell, worker and message expendable.
 
-It speaks SQL and rings doorbells; it makes no HTTP request. One sweeper at a time does the work; the others wait for
-its row.
+It speaks SQL and rings doorbells. Alerts are sent in a thread that no duty waits for. One sweeper at a time does the
+work; the others wait for its row.
 """
 
 import time
@@ -12,6 +12,7 @@ from uuid import UUID
 from sqlalchemy import Connection
 
 from dispatcher.alerts import alerts
+from dispatcher.alerts.alerting import AlertThread
 from dispatcher.broker.doorbell import Bell
 from dispatcher.broker.limiter import LimiterUnavailable, Rate
 from dispatcher.errors import StoreUnavailable
@@ -43,7 +44,7 @@ class Sweep:
     pruning     what deletes rows past their retention; None: nothing is deleted
     name        of this sweep
     worker      the worker that this sweep belongs to
-    alerts      a webhook is set: ring for the alerts that are due
+    alerting    what sends the alerts that are due; None: no webhook is set
     """
 
     def __init__(
@@ -58,7 +59,7 @@ class Sweep:
         worker: str,
         settle_seconds: float,
         interval_seconds: float,
-        alerts: bool = False,
+        alerting: AlertThread | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._database = database
@@ -70,7 +71,7 @@ class Sweep:
         self._worker = worker
         self._settle_seconds = settle_seconds
         self._interval_seconds = interval_seconds
-        self._alerts = alerts
+        self._alerting = alerting
         self._tally = Tally()
         self._clock = clock
         self._seen_at = -WORKER_SEEN_EVERY_SECONDS
@@ -99,6 +100,8 @@ class Sweep:
         with self._database.autocommit() as connection:
             duties = repairs.take(connection, self._name, hold_seconds=hold_seconds)
         if duties is None:
+            if self._alerting is not None:
+                self._alerting.stop()
             return False
         if duties.run_out:
             self._repair("leases", repairs.leases_run_out, self._end_leases)
@@ -112,8 +115,8 @@ class Sweep:
             self._do_bulk_work(self._operations)
         if duties.pending:
             self._ring_channels()
-        if duties.alerts and self._alerts:
-            self._bell.ring_alerts()
+        if duties.alerts and self._alerting is not None:
+            self._alerting.start()
         if duties.old and self._pruning is not None:
             self._repair("open_attempts", repairs.left_open, repairs.close_attempts)
             self._prune(self._pruning)
@@ -203,7 +206,14 @@ class Sweep:
         counters.add(connection, counters.NO_ACCOUNT, self._tally)
         alerts.prune(connection)
 
+    def finish(self) -> None:
+        """Wait for the alerts that are being sent; at most as long as `AlertThread.finish`."""
+        if self._alerting is not None:
+            self._alerting.finish()
+
     def _release(self) -> None:
+        if self._alerting is not None:
+            self._alerting.stop()
         try:
             self._write(lambda connection: repairs.release(connection, self._name))
         except StoreUnavailable:

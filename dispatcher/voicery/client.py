@@ -16,7 +16,7 @@ from dispatcher.errors import NotConfigured
 from dispatcher.moments import steady_clock
 from dispatcher.voicery import body as bodies
 from dispatcher.voicery.answer import Answer
-from dispatcher.voicery.connection import Origin, Proxy, tls_context
+from dispatcher.voicery.connection import Origin
 from dispatcher.voicery.exchange import Exchange, ExchangeFailed
 from dispatcher.voicery.transport import BearerAuth, LeanRequest, OriginAdapter, Secret
 
@@ -75,7 +75,7 @@ class VoiceryClient:
         self._connect_timeout_seconds = connect_timeout_seconds
         self._read_timeout_seconds = read_timeout_seconds
         self._deadline_seconds = deadline_seconds
-        self._adapter = OriginAdapter(_origin(base_url, proxy, ca_bundle), idle_seconds=idle_seconds)
+        self._adapter = OriginAdapter(Origin.of(base_url, proxy=proxy, ca_bundle=ca_bundle), idle_seconds=idle_seconds)
         self._local = threading.local()
 
     def create_lead(self, body: bytes, *, before_write: Callable[[], bool] | None = None) -> Reply:
@@ -182,19 +182,6 @@ def _prepare(
         method, url, headers={"Host": urlsplit(url).netloc, **session.headers, **(headers or {})}, params=query
     )
     return lean
-
-
-def _origin(base_url: str, proxy: str | None, ca_bundle: str | None) -> Origin:
-    parts = urlsplit(base_url)
-    tls = parts.scheme == "https"
-    if proxy is not None and not tls:
-        raise NotConfigured("A proxy is used only for an https base URL; unset one of the two.")
-    return Origin(
-        host=parts.hostname or "",
-        port=parts.port or (443 if tls else 80),
-        tls=tls_context(ca_bundle) if tls else None,
-        proxy=Proxy.parse(proxy) if proxy is not None else None,
-    )
 
 
 def _head(answer: Answer, exchange: Exchange) -> Reply:

@@ -128,6 +128,20 @@ class Origin:
     tls: ssl.SSLContext | None
     proxy: Proxy | None = None
 
+    @classmethod
+    def of(cls, url: str, *, proxy: str | None = None, ca_bundle: str | None = None) -> "Origin":
+        """Return the origin of a checked URL. Raises `NotConfigured` for a proxy or CA bundle that cannot be used."""
+        parts = urlsplit(url)
+        tls = parts.scheme == "https"
+        if proxy is not None and not tls:
+            raise NotConfigured("A proxy is used only for an https base URL; unset one of the two.")
+        return cls(
+            host=parts.hostname or "",
+            port=parts.port or (443 if tls else 80),
+            tls=tls_context(ca_bundle) if tls else None,
+            proxy=Proxy.parse(proxy) if proxy is not None else None,
+        )
+
     def connect(self, exchange: Exchange) -> socket.socket:
         """A socket that is ready for the first byte of a request. Blocks. Raises `ExchangeFailed` naming the stage."""
         first = self.proxy or self

@@ -1,4 +1,4 @@
-"""What the tasks of a worker do: deliver a channel, look up an account, send alerts."""
+"""What the tasks of a worker do: deliver a channel, look up an account."""
 
 import math
 import random
@@ -7,7 +7,6 @@ from contextlib import suppress
 from typing import Final
 from uuid import UUID
 
-from dispatcher.alerts.alerting import Alerting, Webhook
 from dispatcher.broker.limiter import LimiterUnavailable
 from dispatcher.config.account import parse_rate_limit, pinned_url
 from dispatcher.config.agreement import drift, stricter, terms_of
@@ -123,21 +122,6 @@ class Deliverer:
         with self._database.autocommit() as connection:
             campaign_id = accounts.any_campaign(connection, account) or 1
         return self._services.client(account).list_leads(campaign_id=campaign_id, per_page=1)
-
-    def alert(self) -> None:
-        """Send the due alerts, if a webhook is set."""
-        settings = self._settings
-        if settings.alert_webhook_url is None:
-            return
-        self._services.bell.clear_alerts()
-        webhook = Webhook(settings.alert_webhook_url, settings.alert_webhook_secret)
-        alerting = Alerting(
-            self._database, webhook, quiet_seconds=settings.alert_quiet_seconds, stopping=self._stopping
-        )
-        alerting.run()
-        alerting.tally.add(RUNS, "alert")
-        with self._database.autocommit() as connection:
-            counters.add(connection, counters.NO_ACCOUNT, alerting.tally)
 
     def resolution(self, account: str, stored: accounts.Account) -> Resolution:
         """Return the look-ups of one account, for one pass."""

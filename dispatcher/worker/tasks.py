@@ -1,4 +1,4 @@
-"""The three Celery tasks, thin over `worker.deliverer`."""
+"""The two Celery tasks, thin over `worker.deliverer`."""
 
 import gc
 import os
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from celery import Celery
 
-from dispatcher.broker.connection import ALERT, DELIVER, LOOKUP
+from dispatcher.broker.connection import DELIVER, LOOKUP
 from dispatcher.logs import events
 from dispatcher.worker.stopping import Stopping, finishing_gently
 
@@ -68,9 +68,5 @@ def register(app: Celery, runtimes: Runtimes) -> None:
     def lookup(account: str) -> None:
         runtimes.run(LOOKUP, lambda runtime: runtime.lookup(account))
 
-    def alert() -> None:
-        runtimes.run(ALERT, lambda runtime: runtime.alert())
-
     app.task(deliver, name=DELIVER, shared=False)
     app.task(lookup, name=LOOKUP, shared=False)
-    app.task(alert, name=ALERT, shared=False)

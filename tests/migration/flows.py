@@ -162,7 +162,6 @@ def sweep(world: World) -> None:
         worker="host-1:99",
         settle_seconds=120,
         interval_seconds=1,
-        alerts=True,
     )
     assert sweeper.once()
     assert (world.state(6), world.state(5), world.state(4)) == ("unknown", "sending", "failed")

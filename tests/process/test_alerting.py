@@ -1,4 +1,4 @@
-"""An alert's whole way, with the rights that docs/operations.md grants: trigger, sweep, doorbell, task, webhook."""
+"""An alert's whole way, with the rights that docs/operations.md grants: trigger, sweep, webhook."""
 
 import json
 import threading

@@ -43,9 +43,6 @@ class StubRuntime:
     def lookup(self, account: str) -> None:
         note(f"lookup:{account}")
 
-    def alert(self) -> None:
-        note("alert")
-
     def close(self) -> None:
         note("closed")
 

@@ -37,18 +37,11 @@ class Bell:
         self.lookups.append(account)
         return True
 
-    def ring_alerts(self) -> bool:
-        self.heard.append("ring_alerts")
-        return True
-
     def clear(self, channel: Channel) -> None:
         self.heard.append("clear")
 
     def clear_lookup(self, account: str) -> None:
         self.heard.append("clear_lookup")
-
-    def clear_alerts(self) -> None:
-        self.heard.append("clear_alerts")
 
     def waiting(self) -> bool:
         return self.others_wait
