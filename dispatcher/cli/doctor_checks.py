@@ -14,7 +14,6 @@ from dispatcher.broker.connection import connect, refuse_cluster
 from dispatcher.cli import doctor_rights, screen
 from dispatcher.cli.doctor import Check, Verdict
 from dispatcher.config.account import pinned_url
-from dispatcher.config.agreement import drift
 from dispatcher.config.settings import Settings
 from dispatcher.decisions.outcome import Reason
 from dispatcher.decisions.reply import Reply
@@ -216,13 +215,11 @@ def judge_doorbells(seen: Heartbeat) -> Check:
 
 
 def _pinned_urls(settings: Settings, connection: Connection) -> Iterator[Check]:
+    for name, found in accounts.differing(connection, settings):
+        advice = "Look-ups from here use the stricter value of each; give this process the workers' settings."
+        yield Check(_named("Evidence", name), Verdict.DOUBTFUL, found, advice)
     for name, configured in settings.accounts.items():
-        stored = accounts.read(connection, name)
-        bound, check = stored.base_url, _named("Voicery", name)
-        if names := drift(settings, stored.terms):
-            found = f"{', '.join(names)} {'differ' if len(names) > 1 else 'differs'} from worker {stored.terms_by}"
-            advice = "Look-ups from here use the stricter value of each; give this process the workers' settings."
-            yield Check(_named("Evidence", name), Verdict.DOUBTFUL, found, advice)
+        bound, check = accounts.read(connection, name).base_url, _named("Voicery", name)
         if bound is None:
             yield Check(check, Verdict.GOOD, f"{configured.base_url} (nothing accepted there yet)")
         elif bound == pinned_url(configured.base_url):

@@ -1,7 +1,7 @@
 """`lookup`, `resolve` and `cancel`: what became of a lead, asked or decided; the audit log keeps who did it."""
 
 from collections.abc import Callable, Iterable
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -9,6 +9,9 @@ from dispatcher.cli import arguments, screen
 from dispatcher.cli.arguments import opened
 from dispatcher.decisions.states import State
 from dispatcher.errors import LeadNotFound, NotAllowed
+
+if TYPE_CHECKING:
+    from dispatcher.api import Dispatcher
 
 Note = Annotated[str, typer.Option("--note", help="How you know, or why; kept with the lead.", show_default=False)]
 
@@ -26,6 +29,7 @@ def lookup(
         _show_in_doubt(ids or None, json=json)
         return
     with opened() as dispatcher:
+        _warn_of_drift(dispatcher)
         findings = dispatcher.look_up(ids or None)
         told = {finding.lead_id: dispatcher.explain(finding.lead_id) for finding in findings}
     if json:
@@ -44,6 +48,14 @@ def lookup(
         for one in findings:
             screen.say((str(one.lead_id), "bold"), f"  {one.verdict}" + (", proven" if one.decision.proof else ""))
             screen.indented(told[one.lead_id], columns=2)
+
+
+def _warn_of_drift(dispatcher: "Dispatcher") -> None:
+    from dispatcher.store import accounts
+
+    with dispatcher.database.autocommit() as connection:
+        for account, found in accounts.differing(connection, dispatcher.settings):
+            screen.warn((f"Account {account}: {found}; the stricter value of each is used.", "yellow"))
 
 
 def _show_in_doubt(ids: list[str] | None, *, json: bool) -> None:

@@ -48,6 +48,18 @@ def drift(settings: Settings, stored: Mapping[str, Any] | None) -> list[str]:
     return [variable(name) for name, value in (stored or {}).items() if name in own and own[name] != value]
 
 
+def to_state(settings: Settings, stored: Mapping[str, Any] | None, *, in_use: bool) -> dict[str, Any] | None:
+    """Return what a worker that starts stores of its settings; None while it must leave what is stored.
+
+    in_use   another worker that is alive stored what is there: of each setting the stricter value stays
+    """
+    if stored is None or not in_use:
+        return terms_of(settings)
+    alike = {name: value for name, value in stored.items() if name != "duplicate_rule"}
+    both = terms_of(stricter(settings, alike))
+    return None if both == stored else both
+
+
 def stricter(settings: Settings, stored: Mapping[str, Any] | None) -> Settings:
     """Return the settings with the stricter value of each that differs from what is stored.
 

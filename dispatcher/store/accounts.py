@@ -1,6 +1,6 @@
 """The stored state of Voicery accounts and their channels."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
@@ -9,6 +9,8 @@ import orjson
 from sqlalchemy import Connection, text
 
 from dispatcher.broker.limiter import History, LimiterUnavailable
+from dispatcher.config.agreement import drift
+from dispatcher.config.settings import Settings
 from dispatcher.errors import StoreUnavailable
 from dispatcher.lead.options import Channel
 from dispatcher.store.database import Database
@@ -74,6 +76,13 @@ ON CONFLICT (name) DO UPDATE SET terms = excluded.terms, terms_by = excluded.ter
 WHERE accounts.terms IS DISTINCT FROM excluded.terms OR accounts.terms_by IS DISTINCT FROM excluded.terms_by
 """)
 
+_TERMS_IN_USE = text("""
+SELECT EXISTS (
+    SELECT FROM dispatcher.accounts AS account JOIN dispatcher.workers AS worker ON worker.name = account.terms_by
+    WHERE account.name = :name AND account.terms_by <> :by AND worker.seen_at > now() - make_interval(secs => :seconds)
+)
+""")
+
 _LEADS_WAIT = text("SELECT EXISTS (SELECT FROM dispatcher.leads WHERE state = 'pending' AND account = :account)")
 
 _ANY_CAMPAIGN = text("""
@@ -108,6 +117,9 @@ SELECT EXISTS (SELECT FROM dispatcher.leads WHERE state = 'unknown' AND account 
     OR EXISTS (SELECT FROM dispatcher.gates WHERE state <> 'open' AND account = :account)
 """)
 
+WORKER_ALIVE_SECONDS: Final = 60.0
+"""A worker that has not been seen for this long is taken for gone."""
+
 _SLOTS: Final = 50
 _CLOCKS_DIFFER_SECONDS: Final = 300.0  # ids carry the worker's clock, which only narrows the search
 
@@ -139,6 +151,20 @@ def state_terms(connection: Connection, name: str, terms: Mapping[str, Any], by:
     """Store the settings that decide about evidence: those of the worker `by`, which starts now."""
     values = {"name": name, "terms": orjson.dumps(terms).decode(), "by": by}
     connection.execute(_STATE_TERMS, values)
+
+
+def terms_in_use(connection: Connection, name: str, by: str) -> bool:
+    """Return whether a worker other than `by`, which has been seen in the last minute, stored the terms."""
+    values = {"name": name, "by": by, "seconds": WORKER_ALIVE_SECONDS}
+    return bool(connection.execute(_TERMS_IN_USE, values).scalar())
+
+
+def differing(connection: Connection, settings: Settings) -> Iterator[tuple[str, str]]:
+    """Yield each account for which these settings about evidence differ from the stored ones, with a sentence."""
+    for name in settings.accounts:
+        stored = read(connection, name)
+        if names := drift(settings, stored.terms):
+            yield name, f"{', '.join(names)} {'differ' if len(names) > 1 else 'differs'} from worker {stored.terms_by}"
 
 
 def pin(connection: Connection, name: str, base_url: str) -> None:

@@ -9,7 +9,7 @@ from uuid import UUID
 
 from dispatcher.broker.limiter import LimiterUnavailable
 from dispatcher.config.account import parse_rate_limit, pinned_url
-from dispatcher.config.agreement import drift, stricter, terms_of
+from dispatcher.config.agreement import drift, stricter, to_state
 from dispatcher.config.settings import Settings
 from dispatcher.decisions.gate import closed
 from dispatcher.decisions.outcome import Reason
@@ -169,16 +169,20 @@ class Deliverer:
         return None
 
     def _state_terms(self, channel: Channel, stored: accounts.Account) -> accounts.Account:
-        """Store this worker's settings once for each account, when it starts."""
+        """Store this worker's settings once for each account: when it starts, or when a stricter worker has gone."""
         if not self._states_terms or channel.account in self._stated:
             return stored
         with self._database.autocommit() as connection:
-            accounts.state_terms(connection, channel.account, terms_of(self._settings), self._worker)
+            in_use = accounts.terms_in_use(connection, channel.account, self._worker)
+            terms = to_state(self._settings, stored.terms, in_use=in_use)
+            if terms is None:
+                return stored
+            accounts.state_terms(connection, channel.account, terms, self._worker)
             self._stated.add(channel.account)
             return accounts.read(connection, *channel)
 
     def _agreed(self, account: str, stored: accounts.Account) -> Settings:
-        """Return the settings, the stricter ones where they differ from those of the worker that started last."""
+        """Return the settings, the stricter ones where they differ from those that a worker stored."""
         names = drift(self._settings, stored.terms)
         if names and account not in self._drifted:
             self._drifted.add(account)

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from dispatcher.config.agreement import drift, stricter, terms_of
+from dispatcher.config.agreement import drift, stricter, terms_of, to_state
 from dispatcher.config.settings import Settings
 
 OURS = Settings()
@@ -35,6 +35,26 @@ def test_what_only_one_rule_calls_a_duplicate_is_none() -> None:
     assert rule.search("It already EXISTS")
     assert not rule.search("It exists")
     assert not rule.search("already")
+
+
+STRICT, LAX = terms_of(OURS.model_copy(update={"on_unknown": "hold", "settle_seconds": 200.0})), terms_of(OURS)
+MIXED = STRICT | {"settle_seconds": 1.0}
+
+
+@pytest.mark.parametrize(
+    ("stored", "in_use", "stated"),
+    [
+        (None, False, LAX),
+        (STRICT, False, LAX),
+        (STRICT, True, None),
+        (LAX, True, None),
+        (MIXED, True, LAX | {"on_unknown": "hold"}),
+    ],
+)
+def test_a_worker_that_starts_leaves_what_is_stricter_while_that_is_in_use(
+    stored: dict[str, object] | None, stated: dict[str, object] | None, *, in_use: bool
+) -> None:
+    assert to_state(OURS, stored, in_use=in_use) == stated
 
 
 @pytest.mark.parametrize("stored", [None, terms_of(OURS), {"unheard_of": 1}])
