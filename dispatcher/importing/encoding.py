@@ -82,7 +82,8 @@ def _share_of_zeros(text: bytes) -> float:
     return text.count(0) / len(text) if text else 0.0
 
 
-_WORD: Final = re.compile(rb"[A-Za-z\x80-\xff']*[\x80-\xff][A-Za-z\x80-\xff']*")
+# Begins only where a run of letters does, and never goes back in it: a block of ASCII letters costs one pass.
+_WORD: Final = re.compile(rb"(?<![A-Za-z\x80-\xff'])[A-Za-z']*+[\x80-\xff][A-Za-z\x80-\xff']*+")
 _MOST_WORDS: Final = 2000
 _LONGEST_WORD: Final = 40  # bytes of it are looked at
 

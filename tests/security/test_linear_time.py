@@ -6,26 +6,45 @@ quadratic sixteen. What is measured is the process's own CPU time, the least of 
 changes nothing; what takes no time worth the name at the greatest size passes without a ratio.
 """
 
+import ast
+import base64
 import importlib
 import io
 import json
 import pkgutil
 import re
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 
 import dispatcher
+from dispatcher import moments
+from dispatcher.broker.connection import DELIVER
+from dispatcher.broker.envelope import read_ring
+from dispatcher.config.account import parse_rate_limit
+from dispatcher.config.environment import variable
 from dispatcher.config.settings import Settings
+from dispatcher.console import auth, filters
+from dispatcher.console.request import Form, local
 from dispatcher.decisions.hints import rate_hints
 from dispatcher.decisions.listing import read_page
 from dispatcher.decisions.outcome import Sent, classify
 from dispatcher.decisions.refusal import sentence
 from dispatcher.decisions.reply import BodyFault, Reply
-from dispatcher.lead.phone import canonical_phone
+from dispatcher.errors import FieldError
+from dispatcher.importing import lead_file, rejects, source
+from dispatcher.importing.columns import ImportOptions
+from dispatcher.importing.encoding import Encoding, Survey
+from dispatcher.lead.phone import Country, canonical_phone
+from dispatcher.logs.redaction import indented, one_line, redact
+from dispatcher.sandbox import book, listing, ratelimit
+from dispatcher.store.trouble import Trouble
 from dispatcher.voicery import body
 from dispatcher.voicery.answer import announced_length, read_fields, read_status
 
@@ -127,12 +146,85 @@ READERS: dict[str, Callable[[str], object]] = {
         canonical_phone(text[at : at + 100], "phone_number") for at in range(0, len(text) // 8, 100)
     ],
     "a length": lambda text: quiet(lambda: announced_length(text[:65536])),
+    "a table": lambda text: leads_of(f"phone_number,campaign_id,name\n+12025550101,42,{text}\n{text}\n", "leads.csv"),
+    "a table's header": lambda text: leads_of(f"phone_number,{text}\n+12025550101,{text}\n", "leads.csv"),
+    "a table with a number that is none": lambda text: leads_of(
+        "phone_number,campaign_id\n" + f"{text[:99]},42\n" * (len(text) // 999), "leads.csv"
+    ),
+    "a row between quotes": lambda text: leads_of(f'phone_number,name\n"{text}" x"{text}",1\n', "leads.csv"),
+    "a row with blanks after its quotes": lambda text: leads_of(f'phone_number,name\n"{text}" ,1\n', "leads.csv"),
+    "lines of JSON": lambda text: leads_of(
+        json.dumps({"phone_number": text, "campaign_id": text, "variables": {text: text}, text: 1}), "leads.jsonl"
+    ),
+    "lines that are not JSON": lambda text: leads_of("{" + text, "leads.jsonl"),
+    "an encoding": lambda text: encoding_of(b"\xe9 " + text.encode("utf-8", "replace")),
+    "an example of an encoding": lambda text: Encoding("cp1252", example=text).shown(),
+    "a refused row": lambda text: rejects.in_file_words([FieldError("row", f"is of type {text}", text)]),
+    "a doorbell": lambda text: quiet(lambda: read_ring(doorbell(text))),
+    "a doorbell's body": lambda text: quiet(lambda: read_ring(doorbell(None) | {"body": text})),
+    "a query string": lambda text: quiet(lambda: filters.read_text(text)),
+    "a query string's value": lambda text: [
+        quiet(lambda name=name: filters.read({name: text}))  # type: ignore[misc]
+        for name in filters._READERS
+    ],
+    "a form": lambda text: quiet(lambda: Form.parse(text.encode())),
+    "an address to go on to": lambda text: quiet(lambda: local(f"/{text}")),
+    "a time": lambda text: [
+        quiet(lambda read=read: read(text, NOW))  # type: ignore[misc]
+        for read in (moments.past, moments.future, lambda word, _: moments.duration(word))
+    ],
+    "a time of tomorrow": lambda text: quiet(lambda: moments.future(f"tomorrow {text}", NOW)),
+    "users": lambda text: quiet(lambda: dict(auth._people(text.split()))),
+    "a setting": lambda text: [
+        quiet(lambda name=name: Settings.from_environment({variable(name): text}))  # type: ignore[misc]
+        for name in Settings.expectations()
+    ],
+    "a setting's address": lambda text: [
+        quiet(lambda scheme=scheme, at=at: Settings.from_environment(dict.fromkeys(ADDRESSES, f"{scheme}://{at}")))  # type: ignore[misc]
+        for scheme in ("postgresql", "rediss", "https")
+        for at in (text, f"u:{text}@h", f"h/{text}", f"h/0?{text}", f"h/0?health_check_interval={text}")
+    ],
+    "the name of a setting": lambda text: quiet(lambda: Settings.from_environment({f"DISPATCHER_{text}": "1"})),
+    "a rate limit": lambda text: quiet(lambda: parse_rate_limit(f"1/1 {text}")),
+    "a line of the log": lambda text: (redact(text, ["secret"]), one_line(text), indented(text)),
+    "words of Postgres": lambda text: Trouble.of(OSError(text))._sentence,
+    "the sandbox's numbers": lambda text: (
+        quiet(lambda: book._campaign_id(text)),
+        quiet(lambda: listing._integer(text, "page")),
+        quiet(lambda: ratelimit.parse_rate_limit(text)),
+    ),
 }
+ADDRESSES = ("DATABASE_URL", "REDIS_URL", "DISPATCHER_PROXY", "DISPATCHER_ALERT_WEBHOOK_URL", "VOICERY_BASE_URL")
+
+
+def leads_of(text: str, name: str) -> None:
+    """Read a whole file: its bytes, its encoding, its rows, and each row as a lead."""
+
+    def read() -> None:
+        with source.open_source(source.STDIN, io.BytesIO(text.encode("utf-8", "replace"))) as opened:
+            named = replace(opened, name=name)
+            with lead_file.open_leads(named, ImportOptions(campaign_id=42, country=Country("US"))) as file:
+                for row in file.rows:
+                    quiet(lambda row=row: file.read(row))  # type: ignore[misc]
+
+    quiet(read)
+
+
+def encoding_of(block: bytes) -> object:
+    survey = Survey()
+    survey.add(block, final=True)
+    return survey.encoding()
+
+
+def doorbell(text: str | None) -> dict[str, object]:
+    arguments = base64.b64encode(json.dumps([[text, 42], {}, {}]).encode()).decode()
+    return {"headers": {"task": DELIVER}, "content-type": "application/json", "body": arguments}
 
 
 @pytest.mark.parametrize("reader", READERS)
 def test_reading_costs_time_in_proportion(reader: str) -> None:
-    assert [told for unit in UNITS if (told := grows_too_fast(READERS[reader], unit, 20_000))] == []
+    characters = 1_000 if "setting" in reader else 20_000  # each of them is many readers
+    assert [told for unit in UNITS if (told := grows_too_fast(READERS[reader], unit, characters))] == []
 
 
 def test_a_refusal_of_a_megabyte_costs_no_more_than_a_moment() -> None:
@@ -144,38 +236,124 @@ def test_a_refusal_of_a_megabyte_costs_no_more_than_a_moment() -> None:
 # Every pattern of ours ------------------------------------------------------------------------------------------------
 
 
-NOT_FOREIGN = ("dispatcher.config.", "dispatcher.sandbox.", "dispatcher.lead.written_number.")
-"""The operator's settings and options, and the forms of a phone number, which `canonical_phone` bounds first."""
+USES = frozenset({"compile", "search", "match", "fullmatch", "sub", "subn", "split", "findall", "finditer"})
+PACKAGE = Path(dispatcher.__file__).parent
+WITHIN = {
+    "cli.doctor_checks:_redis": "",  # the version that Redis gives, of one line
+    "config.account:parse_rate_limit": "a rate limit",
+    "config.agreement:stricter": "",  # the operator's own rules, which Postgres keeps
+    "config.libpq:_check_parameter": "a setting's address",
+    "config.settings:Settings": "",  # the rules of the settings: among the patterns below
+    "config.settings:Settings._http": "a setting",
+    "config.urls:_whole_number": "a setting's address",
+    "importing.encoding:Encoding.shown": "an example of an encoding",
+    "importing.rejects:_in_file_words": "a refused row",
+    "importing.table:BrokenRow.padded_cells": "a row with blanks after its quotes",
+    "importing.table:BrokenRow._broken_cell": "a row between quotes",
+    "lead.phone:_plan": "a phone number",
+    "lead.phone:Country._dials": "a phone number of the greatest length",
+    "sandbox.book:_campaign_id": "the sandbox's numbers",
+    "sandbox.fault:Rule.__post_init__": "",  # the developer's own pattern
+    "sandbox.fault:Rule.matches": "",  # as above, on numbers
+    "sandbox.listing:_integer": "the sandbox's numbers",
+    "store.trouble:Trouble.of": "words of Postgres",
+    "store.trouble:Trouble._sentence": "words of Postgres",
+}
+"""Where a pattern is used within a function or a class, and the reader above that times it; none: with the reason."""
+
+
+def uses() -> Iterator[tuple[str, str, str]]:
+    """Each use of `re` in the package: its module, the function or class around it, and the name it is kept under."""
+    for path in sorted(PACKAGE.rglob("*.py")):
+        module = ".".join(path.relative_to(PACKAGE).with_suffix("").parts)
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        renamed = [
+            alias
+            for node in ast.walk(tree)
+            if isinstance(node, ast.ImportFrom | ast.Import)
+            for alias in node.names
+            if (getattr(node, "module", None) == "re") or (alias.name == "re" and alias.asname)
+        ]
+        assert not renamed, f"{module}: write `import re`, so that this test finds each pattern"
+        yield from ((module, *where) for where in uses_in(tree, ()))
+
+
+def uses_in(node: ast.AST, around: tuple[str, ...], kept: str = "") -> Iterator[tuple[str, str]]:
+    for child in ast.iter_child_nodes(node):
+        within, name = around, kept
+        if isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            within = (*around, child.name)
+        if isinstance(child, ast.Assign | ast.AnnAssign) and not around:
+            target = child.targets[0] if isinstance(child, ast.Assign) else child.target
+            name = target.id if isinstance(target, ast.Name) else ""
+        function = child.func if isinstance(child, ast.Call) else None
+        if isinstance(function, ast.Attribute) and function.attr in USES and ast.unparse(function.value) == "re":
+            yield ".".join(around), name
+        yield from uses_in(child, within, name)
 
 
 def patterns() -> Iterator[tuple[str, "re.Pattern[str]"]]:
     """Each pattern that a module of ours keeps, and those of the settings."""
     for module in pkgutil.walk_packages(dispatcher.__path__, "dispatcher."):
-        if module.name.endswith("__main__") or f"{module.name}.".startswith(NOT_FOREIGN):
+        if module.name.endswith("__main__"):
             continue
         for name, value in vars(importlib.import_module(module.name)).items():
-            if isinstance(value, re.Pattern) and isinstance(value.pattern, str):
+            if isinstance(value, re.Pattern):
                 yield f"{module.name}.{name}", value
     yield "duplicate_rule", RULES.duplicate
     yield "balance_rule", RULES.balance
 
 
+def ways() -> dict[str, set[str]]:
+    """By the name that a pattern is kept under, the methods of it that the package calls."""
+    called: dict[str, set[str]] = defaultdict(set)
+    for path in PACKAGE.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Attribute) and node.attr in USES and isinstance(node.value, ast.Name):
+                called[node.value.id].add(node.attr)
+    return called
+
+
+WAYS = ways()
+EVERY_WAY = frozenset({"fullmatch", "match", "search"})
+BOUNDED = {
+    "dispatcher.lead.written_number._EXTENSION_AT_END": "a phone number",
+    "dispatcher.lead.written_number._EXTENSION": "a phone number",
+}
+"""What meets only the 100 characters of a number, and the reader above that times it."""
 PATTERNS = {value.pattern: (name, value) for name, value in patterns()}
 
 
-def test_the_patterns_are_found() -> None:
-    assert len(PATTERNS) > 25
+def test_every_pattern_of_the_package_is_timed_here() -> None:
+    kept = {name for name, _ in patterns()}
+    unknown = [
+        where
+        for module, around, name in uses()
+        if (where := f"{module}:{around or name}")
+        if (where not in WITHIN if around or not name else f"dispatcher.{module}.{name}" not in kept)
+    ]
+    assert unknown == [], "name each in WITHIN, with the reader that times it"
+    assert {*WITHIN.values(), *BOUNDED.values()} - {""} <= set(READERS)
+    assert set(WITHIN) <= {f"{module}:{around}" for module, around, _ in uses()}, "one is no more"
 
 
-@pytest.mark.parametrize("name", sorted(name for name, _ in PATTERNS.values()))
+@pytest.mark.parametrize("name", sorted({name for name, _ in PATTERNS.values()} - set(BOUNDED)))
 def test_a_pattern_is_searched_for_in_time_in_proportion(name: str) -> None:
     """On texts of up to 2 000 characters: what meets longer ones is cut first."""
     pattern = next(value for known, value in PATTERNS.values() if known == name)
+    calls = WAYS.get(name.rpartition(".")[2]) or EVERY_WAY
 
     def read(text: str) -> None:
-        pattern.sub("", text)
-        pattern.fullmatch(text)
-        pattern.match(text + "\x7f")
+        subject = text if isinstance(pattern.pattern, str) else text.encode()
+        other = subject + (b"\x7f" if isinstance(subject, bytes) else "\x7f")
+        if "fullmatch" in calls:
+            pattern.fullmatch(subject)
+            pattern.fullmatch(other)
+        if "match" in calls:
+            pattern.match(other)
+        if calls - {"fullmatch", "match"}:  # searching goes on after what was found
+            pattern.findall(subject)
+            pattern.findall(other)
 
     assert [told for unit in UNITS if (told := grows_too_fast(read, unit, 500))] == []
 
