@@ -1,7 +1,7 @@
 """Claims: the promise that is committed before a POST may leave."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any, Final
 from uuid import UUID
@@ -42,21 +42,7 @@ WITH picked AS MATERIALIZED (
     -- Once, before anything is picked; holds back a pause until this claim is committed, and the other way round.
     WHERE (SELECT dispatcher.gates_let_through(:account, :campaign_id, CAST(:shut AS text[])))
     LIMIT {window}
-), numbered AS (
-    SELECT picked.*, row_number() OVER () AS place FROM picked WHERE NOT stale
-), persons AS (
-    -- The first lead of each person; `free`: none of their leads is open already.
-    SELECT DISTINCT ON (phone_number) numbered.*,
-        count(*) OVER (PARTITION BY phone_number) > 1 OR was_parked AS followed,
-        NOT EXISTS (
-            SELECT FROM dispatcher.lead_attempts AS attempt
-            WHERE attempt.account = :account AND attempt.campaign_id = :campaign_id
-              AND attempt.phone_number = numbered.phone_number AND attempt.finished_at IS NULL
-        ) AS free
-    FROM numbered ORDER BY phone_number, place
-), ready AS (
-    SELECT persons.*, row_number() OVER (ORDER BY place) AS turn FROM persons WHERE free
-), mark AS (
+), {ready}, mark AS (
     SELECT greatest(
         (SELECT max(voicery_lead_id) FROM dispatcher.leads WHERE account = :account AND voicery_lead_id IS NOT NULL),
         (SELECT max(voicery_lead_id) FROM dispatcher.lead_contacts
@@ -71,10 +57,10 @@ WITH picked AS MATERIALIZED (
     INSERT INTO dispatcher.lead_attempts
         (id, lead_id, number, account, campaign_id, phone_number, watermark, worker, token, reference, followed)
     SELECT (CAST(:attempt_ids AS uuid[]))[turn], id, attempts + 1, :account, :campaign_id, phone_number, watermark,
-        :worker, CAST(:token AS text), CAST(:reference AS text), followed
-    FROM ready CROSS JOIN mark WHERE turn <= {wanted} ORDER BY phone_number
+        :worker, CAST(:token AS text), CAST(:reference AS text), was_parked
+    FROM ready CROSS JOIN mark WHERE turn <= {wanted} ORDER BY phone_number, turn
     ON CONFLICT DO NOTHING
-    RETURNING id, lead_id, phone_number
+    RETURNING id, lead_id
 ), claimed AS (
     UPDATE dispatcher.leads AS lead
     SET state = 'sending', attempts = lead.attempts + 1, attempt_id = opened.id, updated_at = now(),
@@ -88,36 +74,17 @@ WITH picked AS MATERIALIZED (
     RETURNING lead.id, lead.attempt_id, lead.phone_number, CAST(lead.variables AS text) AS variables,
         lead.allow_dupplicate, lead.attempts,
         CAST(extract(epoch FROM now() - lead.first_attempt_at) AS float8) AS age_seconds
-), blocked AS MATERIALIZED (
-    -- All but those that were opened and those of persons whose turn did not come.
-    SELECT id, phone_number, stale FROM picked
-    WHERE id NOT IN (SELECT lead_id FROM opened)
-      AND phone_number NOT IN (SELECT phone_number FROM ready WHERE turn > {wanted})
-), front AS (
-    -- The open attempts that they wait behind: when one ends, it wakes the next lead (`lead_attempts_wake_next`). One
-    -- that has ended since this statement began is not updated, and the leads behind it stay due.
-    UPDATE dispatcher.lead_attempts SET followed = true
-    WHERE id = ANY (ARRAY(
-        SELECT id FROM dispatcher.lead_attempts
-        WHERE account = :account AND campaign_id = :campaign_id AND finished_at IS NULL
-          AND phone_number = ANY (ARRAY(SELECT phone_number FROM blocked))
-        ORDER BY id FOR NO KEY UPDATE
-    ))
-    RETURNING phone_number
-), parked AS (
-    UPDATE dispatcher.leads AS lead
-    SET due_at = now() + make_interval(secs => :park_seconds), updated_at = now(),
-        was_due_at = CASE WHEN lead.parked_until = lead.due_at THEN lead.was_due_at ELSE lead.due_at END,
-        parked_until = CASE WHEN NOT blocked.stale THEN now() + make_interval(secs => :park_seconds) END
-    FROM blocked
-    WHERE lead.id = ANY (ARRAY(SELECT id FROM blocked)) AND lead.id = blocked.id AND lead.state || '' = 'pending'
-      AND (stale OR lead.phone_number IN (SELECT phone_number FROM front UNION SELECT phone_number FROM opened))
-    RETURNING lead.id
 )
-SELECT claimed.*, (SELECT count(*) FROM picked) AS met, tally.parked, tally.stale, gate.states,
+SELECT claimed.*, picks.met, picks.stale, picks.blocked, gate.states,
     (SELECT json_agg(json_build_array(contact.phone_number, CAST(contact.variables AS text)) ORDER BY contact.position)
      FROM dispatcher.lead_contacts AS contact WHERE contact.lead_id = claimed.id) AS contacts
-FROM (SELECT count(*) AS parked, (SELECT array_agg(id) FROM picked WHERE stale) AS stale FROM parked) AS tally
+FROM (
+    SELECT count(*) AS met, array_agg(id) FILTER (WHERE stale) AS stale,
+        -- All but those that were opened and those of persons whose turn did not come.
+        array_agg(id) FILTER (WHERE NOT stale AND id NOT IN (SELECT lead_id FROM opened)
+            AND phone_number NOT IN (SELECT phone_number FROM ready WHERE turn > {wanted})) AS blocked
+    FROM picked
+) AS picks
 CROSS JOIN (
     SELECT array_agg(state) AS states FROM dispatcher.gates
     WHERE account = :account AND COALESCE(campaign_id, 0) IN (0, :campaign_id)
@@ -125,6 +92,60 @@ CROSS JOIN (
 ) AS gate
 LEFT JOIN claimed ON true
 """
+
+_FIRST_COME: Final = """ready AS (
+    SELECT picked.*, row_number() OVER () AS turn FROM picked WHERE NOT stale
+)"""
+
+# Out of more leads than are wanted: the first of each person none of whose leads is open already.
+_ONE_A_PERSON: Final = """numbered AS (
+    SELECT picked.*, row_number() OVER () AS place FROM picked WHERE NOT stale
+), persons AS (
+    SELECT DISTINCT ON (phone_number) * FROM numbered ORDER BY phone_number, place
+), ready AS (
+    SELECT persons.*, row_number() OVER (ORDER BY place) AS turn FROM persons
+    WHERE NOT EXISTS (
+        SELECT FROM dispatcher.lead_attempts AS attempt
+        WHERE attempt.account = :account AND attempt.campaign_id = :campaign_id
+          AND attempt.phone_number = persons.phone_number AND attempt.finished_at IS NULL
+    )
+)"""
+
+# A statement of its own, because few claims need it: in the claim's it costs 13 % more even where it does nothing. What
+# has changed since the claim was committed is seen here, by what is locked.
+_PARK: Final = text("""
+WITH waiting AS (
+    SELECT id, phone_number FROM dispatcher.leads
+    WHERE id = ANY (CAST(:blocked AS uuid[])) AND state || '' = 'pending' AND due_at <= now()
+), front AS (
+    -- The open attempts that they wait behind: when one ends, it wakes the next lead (`lead_attempts_wake_next`). One
+    -- that has ended meanwhile is not updated, and the leads behind it stay due.
+    UPDATE dispatcher.lead_attempts SET followed = true
+    WHERE id = ANY (ARRAY(
+        SELECT id FROM dispatcher.lead_attempts
+        WHERE account = :account AND campaign_id = :campaign_id AND finished_at IS NULL
+          AND phone_number = ANY (ARRAY(SELECT phone_number FROM waiting))
+        ORDER BY id FOR NO KEY UPDATE
+    ))
+    RETURNING phone_number
+), parked AS (
+    UPDATE dispatcher.leads AS lead
+    SET due_at = now() + make_interval(secs => :park_seconds), updated_at = now(),
+        was_due_at = CASE WHEN lead.parked_until = lead.due_at THEN lead.was_due_at ELSE lead.due_at END,
+        parked_until = now() + make_interval(secs => :park_seconds)
+    FROM waiting
+    WHERE lead.id = ANY (ARRAY(SELECT id FROM waiting)) AND lead.id = waiting.id AND lead.state || '' = 'pending'
+      AND lead.due_at <= now() AND lead.phone_number IN (SELECT phone_number FROM front)
+    RETURNING lead.id
+), stale AS (
+    UPDATE dispatcher.leads
+    SET due_at = now() + make_interval(secs => :park_seconds), updated_at = now(), was_due_at = due_at,
+        parked_until = NULL
+    WHERE id = ANY (CAST(:stale AS uuid[])) AND state || '' = 'pending' AND due_at <= now()
+    RETURNING id
+)
+SELECT (SELECT count(*) FROM parked) + (SELECT count(*) FROM stale) AS parked
+""")
 
 _RELEASE = text("""
 WITH released AS (
@@ -195,17 +216,19 @@ class Claim:
 
     opened        the leads that may be POSTed now
     met           the number of due leads it read, of at most `window`
-    parked        how many of them wait for a while from now on: behind an open lead of their person, or as `stale`
-    stale         those whose resend rests on a proof that no longer holds (see `doubt_again`)
+    blocked       those whose person has an open lead, and `stale` those whose resend rests on a proof that no longer
+                  holds (see `doubt_again`): both are to be parked
+    parked        how many of these wait for a while from now on
     probing       nothing was claimed because a gate of the channel lets only single leads through
     needs_gates   an acceptance has something to reset in a gate of the channel
     """
 
     opened: tuple[Claimed, ...] = ()
     met: int = 0
-    parked: int = 0
     window: int = 1
+    blocked: tuple[UUID, ...] = ()
     stale: tuple[UUID, ...] = ()
+    parked: int = 0
     probing: bool = False
     needs_gates: bool = False
 
@@ -240,8 +263,7 @@ class Claimer:
         Commits nothing itself: the attempt rows exist when the transaction does, and only then may a POST leave.
 
         probing   claim although the gate is probing (the caller holds its row)
-        window    the number of due leads to read for that, where it is greater; those whose person has an open lead are
-                  parked behind it
+        window    the number of due leads to read for that, where it is greater
         """
         statement, parameters = self.call(attempt_ids, probing=probing, window=window)
         return self.read(statement.rows(connection, parameters), max(window, len(attempt_ids)))
@@ -253,7 +275,6 @@ class Claimer:
             **self.channel._asdict(),
             "worker": self.worker,
             "lease_seconds": settings.lease_seconds,
-            "park_seconds": settings.park_seconds,
             "proof_seconds": settings.proof_for_seconds,
             "token": self.token,
             "reference": settings.reference_variable,
@@ -264,11 +285,31 @@ class Claimer:
     def read(self, rows: Sequence[Any], window: int) -> Claim:
         """Return the claim that the rows of `call` describe."""
         opened = tuple(_claimed(self.channel, row) for row in rows if row.id is not None)
-        states = frozenset(rows[0].states or ())
-        probing = "probing" in states and "closed" not in states
-        tally = rows[0]
-        stale = tuple(tally.stale or ())
-        return Claim(opened, tally.met, tally.parked, window, stale, probing=probing, needs_gates=bool(states))
+        picks = rows[0]
+        states = frozenset(picks.states or ())
+        return Claim(
+            opened,
+            picks.met,
+            window,
+            tuple(picks.blocked or ()),
+            tuple(picks.stale or ()),
+            probing="probing" in states and "closed" not in states,
+            needs_gates=bool(states),
+        )
+
+    def park(self, connection: Connection, claim: Claim) -> Claim:
+        """Have the leads that `claim` could not open wait, and return it with their number.
+
+        Until the open lead of their person ends, but at most `park_seconds`. Until then they would be read by each
+        claim; where this is not called, or what they wait for has ended, they stay due.
+        """
+        parameters = {
+            **self.channel._asdict(),
+            "park_seconds": self.settings.park_seconds,
+            "blocked": list(claim.blocked),
+            "stale": list(claim.stale),
+        }
+        return replace(claim, parked=connection.execute(_PARK, parameters).scalar_one())
 
 
 def release(connection: Connection, attempt_ids: Sequence[UUID]) -> int:
@@ -291,7 +332,8 @@ def _claim_of(wanted: int, window: int) -> HotStatement:
     A plan that does not know them expects a tenth of the table. Measured with 200,000 due leads: 1.5 ms instead of
     200 ms, which is a scan of the whole table.
     """
-    return HotStatement(_CLAIM.format(wanted=wanted, window=window))
+    ready = _FIRST_COME if window == wanted else _ONE_A_PERSON
+    return HotStatement(_CLAIM.format(wanted=wanted, window=window, ready=ready))
 
 
 def _claimed(channel: Channel, row: Row[Any]) -> Claimed:

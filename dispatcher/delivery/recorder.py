@@ -155,7 +155,7 @@ class Recorder:
 
     def _past_piles(self, claim: Claim, attempt_ids: Sequence[UUID]) -> tuple[tuple[Claimed, ...], Claim]:
         """Claim again while leads of persons with an open lead stand in the way. Return all that was opened."""
-        self._doubt_again(claim.stale)
+        claim = self._park(claim)
         opened = claim.opened
         for _ in range(_PILE_CLAIMS):
             used = {claimed.attempt_id for claimed in opened}
@@ -163,13 +163,24 @@ class Recorder:
             if not left or not claim.parked or claim.drained:
                 break
             try:
-                claim = self._claim(left, window=claims.PILE_WINDOW)
+                claim = self._park(self._claim(left, window=claims.PILE_WINDOW))
             except StoreUnavailable:
                 self._unacknowledged = tuple(attempt_ids)  # the leads of the first claim are not sent either
                 raise
             opened += claim.opened
-            self._doubt_again(claim.stale)
         return opened, claim
+
+    def _park(self, claim: Claim) -> Claim:
+        """Have leads wait that cannot be opened now. Where that fails they stay due, and the next claim meets them."""
+        if not claim.blocked and not claim.stale:
+            return claim
+        try:
+            with self._database.autocommit() as connection:
+                claim = self._claimer.park(connection, claim)
+        except (TryAgain, StatementRefused, StoreUnavailable):
+            return claim
+        self._doubt_again(claim.stale)
+        return claim
 
     def _claim(self, attempt_ids: Sequence[UUID], *, window: int = 0) -> Claim:
         for _ in range(_TRIES):

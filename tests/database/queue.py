@@ -22,7 +22,8 @@ SETTINGS = Settings()
 
 def claim(connection: Connection, wanted: int = 1, channel: Channel = CHANNEL, *, probing: bool = False) -> Claim:
     """Claim as a worker does."""
-    return Claimer(channel, SETTINGS, "test:1").claim(connection, ids(wanted), probing=probing)
+    claimer = Claimer(channel, SETTINGS, "test:1")
+    return claimer.park(connection, claimer.claim(connection, ids(wanted), probing=probing))
 
 
 def phone(number: int) -> str:
