@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from dispatcher.operator.pause import GateKeeper
     from dispatcher.operator.replay import Failures
     from dispatcher.operator.retention import Pruner
+    from dispatcher.store.pseudonym import Pseudonyms
     from dispatcher.sweep.sweep import Sweep
     from dispatcher.voicery.client import VoiceryClient
 
@@ -147,6 +148,13 @@ class Services:
             return self._clients.setdefault(account, client)
         return self._clients[account]
 
+    @_Part
+    def pseudonyms(self) -> "Pseudonyms":
+        """The keyed hashes of persons. Reads the key, where it is in a file."""
+        from dispatcher.store.pseudonym import Pseudonyms
+
+        return Pseudonyms.of(self.settings)
+
     # For producers ----------------------------------------------------------------------------------------------------
 
     @_Part
@@ -157,7 +165,7 @@ class Services:
 
         if not self.dry_run:
             self.settings.require_redis_url()
-        return Intake(self.database, NullDoorbell() if self.dry_run else Ringer(self.bell))
+        return Intake(self.database, NullDoorbell() if self.dry_run else Ringer(self.bell), pseudonyms=self.pseudonyms)
 
     @_Part
     def bulk(self) -> "Bulk":
@@ -166,7 +174,7 @@ class Services:
 
         if not self.dry_run:
             self.settings.require_redis_url()
-        return Bulk(self.database, self.bell)
+        return Bulk(self.database, self.bell, pseudonyms=self.pseudonyms)
 
     # For operators ----------------------------------------------------------------------------------------------------
 
@@ -224,7 +232,7 @@ class Services:
         """Erasing a person."""
         from dispatcher.operator.erasure import Erasure
 
-        return Erasure(self.database)
+        return Erasure(self.database, self.pseudonyms)
 
     def rate_use(self) -> "tuple[RateUse, ...] | None":
         """Return the use of each window of the rate limit; empty without a limit, None without Redis."""

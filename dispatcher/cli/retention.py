@@ -1,6 +1,7 @@
 """`prune` and `erase`: what is kept no longer."""
 
 import sys
+from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Final
 
@@ -56,7 +57,11 @@ def erase(
     yes: screen.Yes = False,
     json: screen.Json = False,
 ) -> None:
-    """Erase a person: every lead, attempt, failure and note with the number. Refused while a lead is on its way."""
+    """Erase a person: every lead, attempt, failure and note with the number, in any form; and name what is left.
+
+    Refused while a lead is on its way. With DISPATCHER_PRIVACY_KEY a keyed hash stays, so that a repeated submission is
+    still recognised and nobody is called again.
+    """
     number = sys.stdin.readline().strip() if phone == "-" else phone
     if not dry_run:
         screen.confirm("Erase this person for good?", yes=yes)
@@ -69,6 +74,7 @@ def erase(
                 "beside": [str(one) for one in erased.beside],
                 "rows": dict(erased.rows),
                 "voicery_ids": [{"account": account, "id": one} for account, one in erased.voicery_ids],
+                "left": [asdict(one) for one in erased.left],
                 "dry_run": dry_run,
             }
         )
@@ -77,11 +83,10 @@ def erase(
     screen.say(("✓ ", "green"), f"{screen.plural(len(erased.leads), 'lead')} {verb}.")
     if erased.beside:
         screen.say(f"The number was taken out of {screen.plural(len(erased.beside), 'lead')} of others.")
-    if erased.voicery_ids:
-        screen.say(("! ", "yellow"), "Voicery keeps its own copy; delete it there, with DELETE /user/leads/{id}:")
-        for account, voicery_id in erased.voicery_ids:
-            screen.indented(f"{voicery_id}  (account {account})")
-    screen.say(("Backups of the database hold the person until they expire.", "dim"))
+    screen.say("This is not reached from here:")
+    for one in erased.left:
+        screen.say(("! ", "yellow"), f"{one.what}: {one.why}.")
+        screen.indented(f"{one.todo}.")
 
 
 def _age(text: str) -> timedelta:

@@ -135,7 +135,7 @@ class Importer:
         self._refuse_moved_rows(source, options, batch_id)
         with (
             open_leads(source, options, batch_id) as file,
-            closing(Planner(self._database, options, self._rate_limit)) as planner,
+            closing(Planner(self._database, options, self._rate_limit, self._bulk.pseudonyms)) as planner,
         ):
             return planner.plan(file, source.encoding)
 
@@ -206,7 +206,8 @@ class Importer:
             return
         with open_leads(source, options, batch_id) as file:
             try:
-                refuse_moved_rows(self._database, replace(file, rows=_until(stopping, file.rows)), options.account)
+                rows = replace(file, rows=_until(stopping, file.rows))
+                refuse_moved_rows(self._database, rows, options.account, self._bulk.pseudonyms)
             except _AskedToStop:
                 raise ImportStopped("Stopped. No row was done; to go on, run the same command.") from None
 

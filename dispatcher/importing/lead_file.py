@@ -1,7 +1,7 @@
 """A file of leads: its rows, how one becomes a lead, and the id that makes importing it twice harmless."""
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from hashlib import sha256
@@ -19,6 +19,7 @@ from dispatcher.importing.source import Source, UnreadableFile
 from dispatcher.importing.table import read_header
 from dispatcher.lead.candidate import BatchIds, read_items
 from dispatcher.store.database import Database
+from dispatcher.store.pseudonym import Pseudonyms
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +158,7 @@ _WAY_OUT: Final = (
 )
 
 
-def refuse_moved_rows(database: Database, file: LeadFile, account: str) -> None:
+def refuse_moved_rows(database: Database, file: LeadFile, account: str, pseudonyms: Pseudonyms) -> None:
     """Raise `UnreadableFile` unless each row that the batch has stored says, at its place, what it said.
 
     Rows that were refused may have been mended, rows may have been added at the end, and a lead that was corrected
@@ -174,16 +175,21 @@ def refuse_moved_rows(database: Database, file: LeadFile, account: str) -> None:
             raise UnreadableFile(f"The file has fewer rows than its batch has stored. {_WAY_OUT}")
         candidates, _ = read_items(rows, index, file.ids, file.read)
         said = {candidate.id: candidate.payload_hash for candidate in candidates}
+
         following = index + len(rows)
         stored: dict[UUID, set[str]] = {}
         with database.transaction() as connection:
             for ids in series:
                 stored |= imports.payloads(connection, ids(index), ids(following - 1))
-        moved = [lead_id for lead_id, hashes in stored.items() if said.get(lead_id) not in hashes]
+        moved = [lead_id for lead_id, hashes in stored.items() if not _says(said.get(lead_id), hashes, pseudonyms)]
         if moved:
             line = min(rows[BatchIds.place(lead_id) - index].line for lead_id in moved)
             raise UnreadableFile(f"The row at line {line} is not the one that its batch has stored. {_WAY_OUT}")
         index = following
+
+
+def _says(payload_hash: str | None, stored: Iterable[str], pseudonyms: Pseudonyms) -> bool:
+    return payload_hash is not None and any(pseudonyms.is_of(one, payload_hash) for one in stored)
 
 
 def _end(last: UUID | None) -> int:

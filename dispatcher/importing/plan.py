@@ -24,6 +24,7 @@ from dispatcher.lead.phone import canonical_phone, country_code, mask_phone, saf
 from dispatcher.operator import campaigns
 from dispatcher.operator.campaigns import Queued
 from dispatcher.store.database import Database
+from dispatcher.store.pseudonym import Pseudonyms
 
 _WINDOW_MARGIN: Final = 1.02  # the limiter's windows are longer than announced by this factor
 _HALVINGS: Final = 30
@@ -259,7 +260,14 @@ class Plan:
 class Planner:
     """Decides about every row as the import would, and only counts."""
 
-    def __init__(self, database: Database, options: ImportOptions, rate_limit: tuple[RateWindow, ...]) -> None:
+    def __init__(
+        self,
+        database: Database,
+        options: ImportOptions,
+        rate_limit: tuple[RateWindow, ...],
+        pseudonyms: Pseudonyms,
+    ) -> None:
+        self._pseudonyms = pseudonyms
         self._database = database
         self._account = check_account(options.account)
         self._rate_limit = rate_limit
@@ -321,7 +329,7 @@ class Planner:
         if not candidates:
             return [], []
         with self._database.transaction() as connection:
-            facts = copying.facts(connection, self._account, candidates)
+            facts = copying.facts(connection, self._account, candidates, self._pseudonyms)
         stored = set(facts.live.values())
         self._earlier.complete(facts, candidates)
         admission = decide(candidates, facts)

@@ -28,6 +28,7 @@ from dispatcher.intake.validators import Validators
 from dispatcher.lead.candidate import Admission, BatchIds, Candidate, Ids, Rejection, decide, read_items
 from dispatcher.lead.options import BatchResult, Channel, check_account
 from dispatcher.store.database import Database
+from dispatcher.store.pseudonym import Pseudonyms
 from dispatcher.store.trouble import StatementRefused, TryAgain
 
 if TYPE_CHECKING:
@@ -52,6 +53,7 @@ class BatchCutShort(StoreUnavailable):
 class ChunkStore:
     """Stores the chunks of one batch. Raises `BatchCutShort`, which names the batch id to go on with.
 
+    pseudonyms           under whose key erased persons are recognised
     transaction          opens a transaction, or a savepoint in the caller's; its errors are those of `Database`
     repeat_for_seconds   how long to repeat when Postgres was away or did not acknowledge a commit; 0 in a savepoint
     """
@@ -59,6 +61,7 @@ class ChunkStore:
     account: str
     batch_id: UUID
     transaction: Callable[[], AbstractContextManager[Connection]]
+    pseudonyms: Pseudonyms
     repeat_for_seconds: float
     clock: Callable[[], float]
     wait: Callable[[float], None]
@@ -72,9 +75,11 @@ class ChunkStore:
             admission: Admission | None = None
             try:
                 with self.transaction() as connection:
-                    facts = copying.facts(connection, self.account, candidates)
+                    facts = copying.facts(connection, self.account, candidates, self.pseudonyms)
                     admission = decide(candidates, facts)
-                    copying.insert(connection, self.account, self.batch_id, facts.now, admission.new_leads)
+                    copying.insert(
+                        connection, self.account, self.batch_id, facts.now, admission.new_leads, self.pseudonyms
+                    )
             except TryAgain:
                 tries += 1
                 if tries == _TRIES:
@@ -139,19 +144,24 @@ class _Chunk:
 
 
 class Bulk:
-    """Submits batches of leads. `clock` is monotonic and counts seconds; `wait` sleeps them."""
+    """Submits batches of leads. `clock` is monotonic and counts seconds; `wait` sleeps them.
+
+    pseudonyms   under whose key erased persons are recognised
+    """
 
     def __init__(
         self,
         database: Database,
         bell: Bell,
         *,
+        pseudonyms: Pseudonyms | None = None,
         clock: Callable[[], float] = time.monotonic,
         wait: Callable[[float], None] = time.sleep,
         chunk_items: int = CHUNK_ITEMS,
     ) -> None:
         self._database = database
         self._bell = bell
+        self.pseudonyms = pseudonyms or Pseudonyms(None)
         self._clock = clock
         self._wait = wait
         self._chunk_items = chunk_items
@@ -203,7 +213,13 @@ class Bulk:
                 chunks = self._validated(items, validate)
             if session is None:
                 store = ChunkStore(
-                    account, batch_id, self._database.transaction, REPEAT_FOR_SECONDS, self._clock, self._wait
+                    account,
+                    batch_id,
+                    self._database.transaction,
+                    self.pseudonyms,
+                    REPEAT_FOR_SECONDS,
+                    self._clock,
+                    self._wait,
                 )
                 yield from self._stored_beside(chunks, store)
             else:
@@ -242,7 +258,7 @@ class Bulk:
     def _joined(self, chunks: Iterable[_Chunk], session: Caller, account: str, batch_id: UUID) -> Iterator[ChunkResult]:
         """Store in the caller's transaction, in savepoints; ring when a `Session` has committed."""
         joined = Joined.of(session)
-        store = ChunkStore(account, batch_id, joined.savepoint, 0, self._clock, self._wait)
+        store = ChunkStore(account, batch_id, joined.savepoint, self.pseudonyms, 0, self._clock, self._wait)
         for chunk in chunks:
             with theirs():
                 admission = store.store(chunk.candidates)

@@ -18,6 +18,7 @@ from sqlalchemy.exc import DBAPIError
 
 from dispatcher.errors import NotConfigured
 from dispatcher.lead.candidate import BatchIds, Candidate, Facts, Held, NewLead
+from dispatcher.store.pseudonym import Pseudonyms
 from dispatcher.store.schema import LIVE_STRICT
 
 Cursor = psycopg.Cursor[tuple[Any, ...]]
@@ -36,9 +37,11 @@ CROSS JOIN LATERAL (
 
 _KEYS: Final = """
 SELECT given.key, held.lead_id, held.payload_hash
-FROM unnest(%s::text[]) AS given (key)
+FROM unnest(%s::text[], %s::text[]) AS given (key, erased)  -- or its keyed hash, if it named who was erased
 CROSS JOIN LATERAL (
-    SELECT lead_id, payload_hash FROM dispatcher.idempotency_keys WHERE account = %s AND key = given.key LIMIT 1
+    SELECT lead_id, payload_hash FROM dispatcher.idempotency_keys
+    WHERE account = %s AND key IN (given.key, given.erased)
+    ORDER BY key = given.key DESC LIMIT 1
 ) AS held
 """
 
@@ -67,7 +70,7 @@ COPY dispatcher.lead_contacts (lead_id, position, account, phone_number, variabl
 """
 
 
-def facts(connection: Connection, account: str, candidates: Sequence[Candidate]) -> Facts:
+def facts(connection: Connection, account: str, candidates: Sequence[Candidate], pseudonyms: Pseudonyms) -> Facts:
     """Return what the tables hold about these items: live leads of their persons, keys, ids, and the time."""
     strict = sorted({candidate.person for candidate in candidates if not candidate.allow_dupplicate})
     keys = [key for candidate in candidates if (key := candidate.options.idempotency_key) is not None]
@@ -76,7 +79,7 @@ def facts(connection: Connection, account: str, candidates: Sequence[Candidate])
         connection,
         ("SELECT extract(epoch FROM now())",),  # a caller's session may write timestamps as the driver cannot read them
         (_LIVE, [person[0] for person in strict], [person[1] for person in strict], account),
-        (_KEYS, keys, account),
+        (_KEYS, keys, list(map(pseudonyms.stand_in, keys)), account),
         (_IDS, account, given_ids),
         *((_SPAN, account, first, last) for first, last in spans),
     )
@@ -85,6 +88,7 @@ def facts(connection: Connection, account: str, candidates: Sequence[Candidate])
         {(campaign_id, phone_number): lead_id for campaign_id, phone_number, lead_id in live},
         {key: Held(lead_id, payload_hash) for key, lead_id, payload_hash in held_keys},
         {lead_id: Held(lead_id, payload_hash) for found in held_ids for lead_id, payload_hash in found},
+        pseudonyms.is_of,
     )
 
 
@@ -103,7 +107,14 @@ def _ids_to_ask(candidates: Sequence[Candidate]) -> tuple[list[UUID], list[tuple
     return given, [(first, lasts[series]) for series, first in firsts.items()]
 
 
-def insert(connection: Connection, account: str, batch_id: object, now: datetime, new_leads: Sequence[NewLead]) -> None:
+def insert(
+    connection: Connection,
+    account: str,
+    batch_id: object,
+    now: datetime,
+    new_leads: Sequence[NewLead],
+    pseudonyms: Pseudonyms,
+) -> None:
     """Store new leads with their contacts and keys, in the order campaign, phone number, so that two never deadlock.
 
     A unique violation means a concurrent submit of a person, key or id: roll back, read `facts`, decide again.
@@ -116,7 +127,7 @@ def insert(connection: Connection, account: str, batch_id: object, now: datetime
             _copy(cursor, _COPY_CONTACTS, _contact_rows(account, contacts))
         keyed = [new_lead for new_lead in ordered if new_lead.candidate.options.idempotency_key is not None]
         if keyed:
-            _copy(cursor, _COPY_KEYS, sorted(_key_rows(account, keyed), key=lambda row: str(row[1])))
+            _copy(cursor, _COPY_KEYS, sorted(_key_rows(account, keyed, pseudonyms), key=lambda row: str(row[1])))
 
 
 def _lead_rows(
@@ -148,12 +159,13 @@ def _contact_rows(account: str, candidates: Iterable[Candidate]) -> Iterator[tup
             yield candidate.id, position, account, phone_number, variables
 
 
-def _key_rows(account: str, new_leads: Iterable[NewLead]) -> Iterator[tuple[Any, ...]]:
+def _key_rows(account: str, new_leads: Iterable[NewLead], pseudonyms: Pseudonyms) -> Iterator[tuple[Any, ...]]:
     for new_lead in new_leads:
         candidate = new_lead.candidate
         state = "pending" if new_lead.duplicate_of is None else "duplicate"
         key = candidate.options.idempotency_key
-        yield account, key, candidate.id, candidate.payload_hash, state, new_lead.duplicate_of
+        sealed = pseudonyms.sealed(candidate.payload_hash)
+        yield account, key, candidate.id, sealed, state, new_lead.duplicate_of
 
 
 @contextmanager

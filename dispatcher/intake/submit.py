@@ -21,6 +21,7 @@ from dispatcher.lead.options import Channel, Submission, SubmitOptions, check_ac
 from dispatcher.logs.tracing import submitting
 from dispatcher.store.database import Database, translated
 from dispatcher.store.migration import check
+from dispatcher.store.pseudonym import Pseudonyms
 from dispatcher.store.schema import LIVE_STRICT
 from dispatcher.store.statement import HotStatement
 from dispatcher.store.trouble import OtherSchema, StatementRefused, TryAgain
@@ -54,7 +55,9 @@ WITH held AS (
     CROSS JOIN LATERAL (
         SELECT key.state = 'duplicate' AND coalesce(lead.state = 'duplicate', true) AS duplicate
     ) AS still
-    WHERE key.account = :account AND key.key = CAST(:key AS text)
+    -- Or as a keyed hash, if the key named a person who was erased.
+    WHERE key.account = :account AND key.key IN (CAST(:key AS text), CAST(:erased_key AS text))
+    ORDER BY key.key = CAST(:key AS text) DESC LIMIT 1
 ), live AS ({_LIVE}), born AS (
     INSERT INTO dispatcher.leads (id, account, campaign_id, phone_number, variables, allow_dupplicate, state, priority,
         due_at, expires_at, duplicate_of, idempotency_key, payload_hash, finished_at)
@@ -71,7 +74,7 @@ WITH held AS (
 ), kept AS (
     -- No ON CONFLICT: of two at once with one key, the second fails as a whole and then finds the first.
     INSERT INTO dispatcher.idempotency_keys (account, key, lead_id, payload_hash, state, duplicate_of)
-    SELECT :account, CAST(:key AS text), born.id, :payload_hash, born.state, born.duplicate_of
+    SELECT :account, CAST(:key AS text), born.id, CAST(:sealed_hash AS text), born.state, born.duplicate_of
     FROM born WHERE CAST(:key AS text) IS NOT NULL
 ), contacts AS (
     INSERT INTO dispatcher.lead_contacts (lead_id, position, account, phone_number, variables)
@@ -126,8 +129,8 @@ class Stored:
     payload_hash: str
 
 
-def submit(connection: Connection, entry: Entry, payload_hash: str) -> Stored | None:
-    """Store the lead with its contacts and key, in one statement.
+def submit(connection: Connection, entry: Entry, payload_hash: str, pseudonyms: Pseudonyms) -> Stored | None:
+    """Store the lead with its contacts and key, in one statement. `pseudonyms`: what the key is stored with.
 
     Return None if a concurrent transaction stored the same id, key or person first; then call `find`, and try again.
     """
@@ -135,7 +138,7 @@ def submit(connection: Connection, entry: Entry, payload_hash: str) -> Stored | 
     if _is_plain(entry):
         rows = _SUBMIT_PLAIN.rows(connection, parameters)
     else:
-        rows = _SUBMIT.rows(connection, parameters | _other_parameters(entry))
+        rows = _SUBMIT.rows(connection, parameters | _other_parameters(entry, payload_hash, pseudonyms))
     return _stored(rows[0]) if rows else None
 
 
@@ -176,15 +179,18 @@ def _plain_parameters(entry: Entry, payload_hash: str) -> dict[str, object]:
     }
 
 
-def _other_parameters(entry: Entry) -> dict[str, object]:
+def _other_parameters(entry: Entry, payload_hash: str, pseudonyms: Pseudonyms) -> dict[str, object]:
     options = entry.options
+    key = options.idempotency_key
     not_before, expires_at = options.not_before, options.expires_at
     return {
         "not_before_at": not_before if isinstance(not_before, datetime) else None,
         "not_before_in": not_before if isinstance(not_before, timedelta) else None,
         "expires_at": expires_at if isinstance(expires_at, datetime) else None,
         "expires_in": expires_at if isinstance(expires_at, timedelta) else None,
-        "key": options.idempotency_key,
+        "key": key,
+        "erased_key": None if key is None else pseudonyms.stand_in(key),
+        "sealed_hash": pseudonyms.sealed(payload_hash),
         "contacts": contacts_json(entry.lead),
     }
 
@@ -204,18 +210,23 @@ T = TypeVar("T")
 
 
 class Intake:
-    """Submits leads. `clock` returns monotonic seconds; `wait` sleeps for a number of seconds."""
+    """Submits leads. `clock` returns monotonic seconds; `wait` sleeps for a number of seconds.
+
+    pseudonyms   under whose key erased persons are recognised
+    """
 
     def __init__(
         self,
         database: Database,
         bell: Bell,
         *,
+        pseudonyms: Pseudonyms | None = None,
         clock: Callable[[], float] = time.monotonic,
         wait: Callable[[float], None] = time.sleep,
     ) -> None:
         self._database = database
         self._bell = bell
+        self._pseudonyms = pseudonyms or Pseudonyms(None)
         self._clock = clock
         self._wait = wait
 
@@ -282,7 +293,7 @@ class Intake:
         for _ in range(_RACES):
             try:
                 with translated(), savepoint():
-                    stored = submit(connection, entry, payload_hash)
+                    stored = submit(connection, entry, payload_hash, self._pseudonyms)
             except TryAgain:
                 continue
             except StatementRefused as refusal:
@@ -291,7 +302,9 @@ class Intake:
                 continue
             stored = stored or find(connection, entry)
             if stored is not None:
-                return _same_payload(stored, payload_hash)
+                if not self._pseudonyms.is_of(stored.payload_hash, payload_hash):
+                    raise IdempotencyConflict(stored.lead_id)
+                return stored
         raise StoreUnavailable("Too many submits of this number at once; submit it again.", entry.id)
 
 
@@ -316,9 +329,3 @@ def valid_entry(lead: Lead | Mapping[str, Any], options: SubmitOptions | Mapping
 
 def _is_news(stored: Stored) -> bool:
     return stored.created and stored.state == "pending"
-
-
-def _same_payload(stored: Stored, payload_hash: str) -> Stored:
-    if stored.payload_hash != payload_hash:
-        raise IdempotencyConflict(stored.lead_id)
-    return stored

@@ -4,6 +4,7 @@ The id of an item that brings none is derived from (account, batch, index), so t
 meets the leads of the first one instead of making new ones.
 """
 
+import operator
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -185,12 +186,16 @@ class Held:
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What the tables say about a chunk of items; `decide` adds what it decides."""
+    """What the tables say about a chunk of items; `decide` adds what it decides.
+
+    same   whether a stored hash is that of a payload
+    """
 
     now: datetime
     live: dict[tuple[int, str], UUID] = field(default_factory=dict)  # (campaign, phone number) → the lead
     keys: dict[str, Held] = field(default_factory=dict)
     ids: dict[UUID, Held] = field(default_factory=dict)
+    same: Callable[[str | None, str], bool] = operator.eq
 
 
 @dataclass(slots=True)  # not frozen for the reason of `Candidate`
@@ -249,7 +254,7 @@ def decide(candidates: Iterable[Candidate], facts: Facts) -> Admission:
         held = _holder(candidate, facts)
         if held is None:
             admission.new_leads.append(_new_lead(candidate, facts))
-        elif held.payload_hash == candidate.payload_hash:
+        elif facts.same(held.payload_hash, candidate.payload_hash):
             admission.repeated.append(held.lead_id)
         else:
             admission.rejections.append((candidate.index, (_conflict(candidate, held, facts),)))

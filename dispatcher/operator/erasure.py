@@ -1,13 +1,11 @@
-"""Erase a person (GDPR, article 17): afterwards no row of the dispatcher contains the phone number.
+"""Erase a person (GDPR, article 17): afterwards no row of the dispatcher contains the phone number, in any form.
 
-The ids of the leads stay in the audit log, and so do the idempotency keys: a submit repeated under such a key is
-refused. A submit without a key is a new lead, and would call the person: no copy of the number, hashed or not, is kept
-to prevent that, because a hash of a phone number can be reversed by trying all numbers. The producer keeps the list of
-people who must not be called. Logs contain no numbers; backups contain the number until they expire. Voicery's copy
-has to be deleted at Voicery.
+What a repetition of an earlier submission would need to be recognised stays, as keyed hashes (`store.pseudonym`): an
+erasure never allows a second call. The ids of the leads stay in the audit log. What lies outside of the database is
+not reached; `Erased.left` names it.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 from uuid import UUID
@@ -15,9 +13,15 @@ from uuid import UUID
 from sqlalchemy import Connection, text
 
 from dispatcher.errors import FieldError, InvalidLead, NotAllowed
+from dispatcher.lead.number_forms import REMOVED, NumberForms
 from dispatcher.lead.phone import canonical_phone
+from dispatcher.operator import mentions
+from dispatcher.operator.mentions import Mention
 from dispatcher.store import audit
 from dispatcher.store.database import Database
+from dispatcher.store.pseudonym import Pseudonyms
+
+_PATIENCE = text("SET LOCAL statement_timeout = '15min'")  # every table is read in full
 
 _LEADS = text("""
 -- Read in full: a lead has no index by its number alone, and a person is erased rarely.
@@ -42,6 +46,19 @@ SELECT account, voicery_lead_id FROM dispatcher.lead_contacts
 WHERE voicery_lead_id IS NOT NULL AND (phone_number = :phone OR lead_id = ANY (CAST(:leads AS uuid[])))
 """)
 
+_FILES = text("""
+SELECT DISTINCT file_name FROM dispatcher.imports
+WHERE batch_id IN (SELECT batch_id FROM dispatcher.leads WHERE id = ANY (CAST(:leads AS uuid[])))
+    OR id = ANY (CAST(:imports AS bigint[]))
+ORDER BY file_name
+""")
+
+_IMPORTS = text("SELECT import_id FROM dispatcher.import_rejections WHERE id = ANY (CAST(:ids AS bigint[]))")
+
+_STATES = text("""
+SELECT id, state FROM dispatcher.leads WHERE id = ANY (CAST(:ids AS uuid[])) ORDER BY id FOR UPDATE
+""")
+
 _ERASE: Final = (
     "DELETE FROM dispatcher.leads WHERE id = ANY (CAST(:leads AS uuid[]))",
     "DELETE FROM dispatcher.lead_contacts WHERE phone_number = :phone",
@@ -50,28 +67,42 @@ _ERASE: Final = (
     "UPDATE dispatcher.failed_leads SET phone_number = '' WHERE phone_number = :phone",
     "UPDATE dispatcher.lead_attempts SET response = NULL WHERE lead_id = ANY (CAST(:beside AS uuid[]))",
     "UPDATE dispatcher.failed_leads SET response = NULL WHERE lead_id = ANY (CAST(:beside AS uuid[]))",
-    # The rest of a key refuses a second submit under it, so that a late repetition causes no call.
-    "DELETE FROM dispatcher.idempotency_keys WHERE lead_id = ANY (CAST(:leads AS uuid[])) AND strpos(key, :digits) > 0",
-    "UPDATE dispatcher.idempotency_keys SET payload_hash = 'erased' WHERE lead_id = ANY (CAST(:leads AS uuid[]))",
-    # A rejected row is stored unchanged, so the number may be in it in any notation.
-    """UPDATE dispatcher.import_rejections SET original = ''
-       WHERE strpos(regexp_replace(original, '[^0-9]', '', 'g'), :digits) > 0""",
+    # What Voicery showed of the person, and what people wrote about the person's leads.
+    "UPDATE dispatcher.incidents SET evidence = '{}' WHERE lead_id = ANY (CAST(:leads AS uuid[]))",
+    """UPDATE dispatcher.audit_log SET detail = detail || jsonb_build_object('note', CAST(:removed AS text))
+       WHERE subject = ANY (CAST(CAST(:leads AS uuid[]) AS text[])) AND detail ->> 'note' IS NOT NULL""",
 )
 
-_TEXTS: Final = (
-    ("audit_log", "detail", "jsonb"),
-    ("operations", "filters", "jsonb"),
-    ("operations", "options", "jsonb"),
-    ("operation_leads", "reason", "text"),
-    ("incidents", "message", "text"),
-    ("incidents", "evidence", "jsonb"),
-    ("gates", "note", "text"),
-    ("failed_leads", "note", "text"),
-    ("lead_revisions", "note", "text"),
-    ("lead_attempts", "evidence", "jsonb"),
-    ("leads", "last_error", "text"),
-)
-"""Columns of free text: matches of the number are removed from the text."""
+_HASHES: Final = {
+    "idempotency_keys": text("""
+        SELECT account, key, payload_hash FROM dispatcher.idempotency_keys
+        WHERE lead_id = ANY (CAST(:ids AS uuid[])) FOR UPDATE
+    """),
+    "leads": text("SELECT id, payload_hash FROM dispatcher.leads WHERE id = ANY (CAST(:ids AS uuid[]))"),
+    "lead_revisions": text("""
+        SELECT lead_id, revision, payload_hash FROM dispatcher.lead_revisions WHERE lead_id = ANY (CAST(:ids AS uuid[]))
+    """),
+}
+
+_SEAL: Final = {
+    "idempotency_keys": text("""
+        UPDATE dispatcher.idempotency_keys SET payload_hash = :sealed WHERE account = :account AND key = :key
+    """),
+    "leads": text("UPDATE dispatcher.leads SET payload_hash = :sealed WHERE id = :id"),
+    "lead_revisions": text("""
+        UPDATE dispatcher.lead_revisions SET payload_hash = :sealed WHERE lead_id = :lead_id AND revision = :revision
+    """),
+}
+
+_REPLACE_KEY = text("""
+UPDATE dispatcher.idempotency_keys SET key = :stand_in WHERE account = :account AND key = :key
+""")
+
+_FORGET_KEY = text("DELETE FROM dispatcher.idempotency_keys WHERE account = :account AND key = :key")
+
+_ON_ITS_WAY: Final = frozenset({"sending", "unknown"})
+
+_KEYS: Final = mentions.BY_TABLE["idempotency_keys"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,8 +122,35 @@ class Person:
     voicery_ids: tuple[tuple[str, int], ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Left:
+    """Something that an erasure does not reach: what it is, why it stays, and what to do about it."""
+
+    what: str
+    why: str
+    todo: str
+
+
+@dataclass(frozen=True, slots=True)
+class Erased:
+    """What was erased, and what is left.
+
+    leads        the person's own leads
+    beside       leads of others that the number was taken out of
+    rows         how many rows were changed or deleted, by table
+    voicery_ids  (account, id) of what is left to delete at Voicery
+    left         what the erasure does not reach
+    """
+
+    leads: tuple[UUID, ...] = ()
+    beside: tuple[UUID, ...] = ()
+    rows: Mapping[str, int] = field(default_factory=dict)
+    voicery_ids: tuple[tuple[str, int], ...] = ()
+    left: tuple[Left, ...] = ()
+
+
 def find(connection: Connection, phone: str) -> Person:
-    """Return every lead that contains the number, locked until the transaction ends."""
+    """Return every lead that has the number as its own or a contact's, locked until the transaction ends."""
     leads = connection.execute(_LEADS, {"phone": phone}).all()
     beside = connection.execute(_BESIDE, {"phone": phone}).all()
     contacts = connection.execute(_CONTACT_IDS, {"phone": phone, "leads": [row.id for row in leads]}).all()
@@ -104,69 +162,162 @@ def find(connection: Connection, phone: str) -> Person:
     )
 
 
-def erase(connection: Connection, phone: str, leads: Sequence[UUID], beside: Sequence[UUID]) -> Mapping[str, int]:
-    """Delete the leads with their dependent rows, and the number elsewhere. Return the number of rows by table."""
-    digits = phone.removeprefix("+")
-    values: dict[str, Any] = {"phone": phone, "digits": digits, "leads": list(leads), "beside": list(beside)}
-    counts: dict[str, int] = {}
-    for statement in _ERASE:
-        table = statement.split("dispatcher.")[1].split()[0]
-        wanted = {name: value for name, value in values.items() if f":{name}" in statement}
-        counts[table] = counts.get(table, 0) + connection.execute(text(statement), wanted).rowcount
-    for table, column, kind in _TEXTS:
-        cleaned = f"CAST(replace(CAST({column} AS text), :digits, '•••') AS {kind})"
-        statement = (
-            f"UPDATE dispatcher.{table} SET {column} = {cleaned} WHERE strpos(CAST({column} AS text), :digits) > 0"
-        )
-        counts[table] = counts.get(table, 0) + connection.execute(text(statement), {"digits": digits}).rowcount
-    return {table: count for table, count in counts.items() if count}
-
-
-_ON_ITS_WAY: Final = frozenset({"sending", "unknown"})
-
-
-@dataclass(frozen=True, slots=True)
-class Erased:
-    """What was erased: the person's own leads, the rows changed by table, and the ids left to delete at Voicery."""
-
-    leads: tuple[UUID, ...] = ()
-    beside: tuple[UUID, ...] = ()
-    rows: Mapping[str, int] = field(default_factory=dict)
-    voicery_ids: tuple[tuple[str, int], ...] = ()
-
-
 class Erasure:
-    """Erases people. `actor` is written to the audit log."""
+    """Erases people.
 
-    def __init__(self, database: Database) -> None:
+    pseudonyms   under whose key what stops a second call is kept
+    """
+
+    def __init__(self, database: Database, pseudonyms: Pseudonyms | None = None) -> None:
         self._database = database
+        self._pseudonyms = pseudonyms or Pseudonyms(None)
 
     def erase(self, phone: str, *, actor: str) -> Erased:
-        """Erase the person of this number, in one transaction.
+        """Erase the person of this number, in one transaction. `actor` is written to the audit log.
 
-        Raises `InvalidLead` for an invalid number, and `NotAllowed` while a lead with it is being sent or in doubt: its
-        id at Voicery would never be known, so that it could not be deleted there.
+        Raises `InvalidLead` for an invalid number, and `NotAllowed` while a lead that names it is being sent or in
+        doubt: its id at Voicery would never be known, so that it could not be deleted there.
         """
         number = canonical_phone(phone, "phone_number")
         if isinstance(number, FieldError):
             raise InvalidLead([number])
-
-        def act(connection: Connection) -> Erased:
-            person = find(connection, number)
-            for lead in (*person.leads, *person.beside):
-                _refuse_on_its_way(lead)
-            leads, beside = tuple(one.id for one in person.leads), tuple(one.id for one in person.beside)
-            rows = erase(connection, number, leads, beside)
-            detail = {"leads": [str(one) for one in leads], "beside": [str(one) for one in beside], "rows": rows}
-            audit.note(connection, actor, "erase", "person", detail)
-            return Erased(leads, beside, rows, person.voicery_ids)
-
-        return self._database.again(act)
+        return self._database.again(_Erasing(number, self._pseudonyms, actor).run)
 
 
-def _refuse_on_its_way(lead: Known) -> None:
-    if lead.state in _ON_ITS_WAY:
-        raise NotAllowed(
-            f"Lead {lead.id} of this person is {lead.state}, and what Voicery makes of it is not known yet; "
-            "erase again when it has ended (`dispatcher explain` says when), or resolve it first."
+class _Erasing:
+    """One erasure; each transaction of it begins anew."""
+
+    def __init__(self, phone: str, pseudonyms: Pseudonyms, actor: str) -> None:
+        self._phone = phone
+        self._forms = NumberForms(phone)
+        self._pseudonyms = pseudonyms
+        self._actor = actor
+        self._rows: dict[str, int] = {}
+
+    def run(self, connection: Connection) -> Erased:
+        self._rows = {}
+        connection.execute(_PATIENCE)
+        person = find(connection, self._phone)
+        _refuse_on_its_way([*person.leads, *person.beside])
+        leads = [one.id for one in person.leads]
+        found = self._mentions(connection, leads)
+        _refuse_on_its_way(_of_others(connection, found, leads))
+        files = _files(connection, leads, found)
+        beside = sorted({one.id for one in person.beside} | set(_lead_ids(found, leads)))
+        self._seal(connection, "idempotency_keys", [*leads, *beside])
+        lost_keys = self._replace_keys(connection, found)
+        self._delete(connection, leads, beside)
+        for table in ("leads", "lead_revisions"):
+            self._seal(connection, table, beside)
+        for mention in self._mentions(connection, ()):
+            self._count(mention.place.table, 1)
+            mentions.remove(connection, self._forms, mention)
+        detail = {"leads": [str(one) for one in leads], "beside": [str(one) for one in beside], "rows": self._rows}
+        audit.note(connection, self._actor, "erase", "person", detail)
+        left = _left(person, files, self._forms.removed_from, lost_keys=lost_keys)
+        return Erased(tuple(leads), tuple(beside), self._rows, person.voicery_ids, left)
+
+    def _mentions(self, connection: Connection, but_of: Iterable[UUID]) -> list[Mention]:
+        """Return the rows that mention the number, but those of these leads."""
+        theirs = set(but_of)
+        return [
+            mention
+            for place in mentions.PLACES
+            for mention in mentions.find(connection, self._forms, place, lock=True)
+            if mention.lead_id not in theirs or mention.lead_id is None
+        ]
+
+    def _delete(self, connection: Connection, leads: Sequence[UUID], beside: Sequence[UUID]) -> None:
+        values: dict[str, Any] = {
+            "phone": self._phone,
+            "leads": list(leads),
+            "beside": list(beside),
+            "removed": REMOVED,
+        }
+        for statement in _ERASE:
+            table = statement.split("dispatcher.")[1].split()[0]
+            wanted = {name: value for name, value in values.items() if f":{name}" in statement}
+            self._count(table, connection.execute(text(statement), wanted).rowcount)
+
+    def _seal(self, connection: Connection, table: str, ids: Sequence[UUID]) -> None:
+        """Put a keyed hash, or without a key none, in the place of a hash of a payload that contained the number."""
+        for row in connection.execute(_HASHES[table], {"ids": list(ids)}).mappings().all():
+            sealed = self._pseudonyms.sealed(row["payload_hash"])
+            if self._pseudonyms.key_id is None:
+                sealed = f"erased:{row.get('id') or row.get('lead_id') or ''}"  # equal to no other payload's
+            connection.execute(_SEAL[table], {**row, "sealed": sealed})
+
+    def _replace_keys(self, connection: Connection, found: Iterable[Mention]) -> int:
+        """Put a keyed hash in the place of each idempotency key with the number; return how many had to be deleted."""
+        lost = 0
+        for key in (mention.key for mention in found if mention.place is _KEYS):
+            stand_in = self._pseudonyms.stand_in(key["key"])
+            statement, values = (_FORGET_KEY, {}) if stand_in is None else (_REPLACE_KEY, {"stand_in": stand_in})
+            connection.execute(statement, {**key, **values})
+            self._count("idempotency_keys", 1)
+            lost += stand_in is None
+        return lost
+
+    def _count(self, table: str, rows: int) -> None:
+        if rows:
+            self._rows[table] = self._rows.get(table, 0) + rows
+
+
+def _lead_ids(found: Iterable[Mention], but: Iterable[UUID]) -> set[UUID]:
+    return {mention.lead_id for mention in found if mention.lead_id is not None} - set(but)
+
+
+def _of_others(connection: Connection, found: Iterable[Mention], but: Iterable[UUID]) -> list[Known]:
+    rows = connection.execute(_STATES, {"ids": sorted(_lead_ids(found, but))})
+    return [Known(row.id, row.state) for row in rows]
+
+
+def _refuse_on_its_way(leads: Iterable[Known]) -> None:
+    for lead in leads:
+        if lead.state in _ON_ITS_WAY:
+            raise NotAllowed(
+                f"Lead {lead.id}, which names this person, is {lead.state}, and what Voicery makes of it is not known "
+                "yet; erase again when it has ended (`dispatcher explain` says when), or resolve it first."
+            )
+
+
+def _files(connection: Connection, leads: Sequence[UUID], found: Iterable[Mention]) -> list[str]:
+    """Return the names of the imported files that the person's leads and rejected rows are from."""
+    rejected = [mention.key["id"] for mention in found if mention.place.table == "import_rejections"]
+    of_rows = connection.execute(_IMPORTS, {"ids": rejected}).scalars().all()
+    return list(connection.execute(_FILES, {"leads": list(leads), "imports": list(of_rows)}).scalars())
+
+
+def _left(person: Person, files: Sequence[str], removed: Any, *, lost_keys: int) -> tuple[Left, ...]:  # noqa: ANN401
+    left = [
+        Left(
+            f"Voicery's copy: lead {voicery_id} of account {account}",
+            "it is stored at Voicery, and deleting there may remove the history of its calls too",
+            f"DELETE /user/leads/{voicery_id}",
         )
+        for account, voicery_id in person.voicery_ids
+    ]
+    left += [
+        Left(
+            f"the file {removed(name)} and its .rejected.csv",
+            "files are outside of the database",
+            "delete them, or the person's rows, wherever they and their copies are",
+        )
+        for name in files
+    ]
+    if lost_keys:
+        left.append(
+            Left(
+                f"{lost_keys} idempotency keys that contained the number are forgotten",
+                "without DISPATCHER_PRIVACY_KEY no keyed hash of them can be kept",
+                "keep producers from submitting the person again: under these keys it would be a new lead",
+            )
+        )
+    left.append(
+        Left(
+            "backups of the database, and its write-ahead log",
+            "they cannot be changed row by row",
+            "let them expire, and erase again after a restore",
+        )
+    )
+    return tuple(left)

@@ -15,6 +15,7 @@ from dispatcher.errors import NotConfigured
 LEAST_KEY_CHARACTERS: Final = 32
 """A shorter key could be guessed together with the numbers."""
 
+_SEALED: Final = "k1:"  # the first form; a later one must compare with this too
 _BLOCK_BYTES: Final = 64  # of SHA-256, in RFC 2104
 _INNER: Final = bytes(byte ^ 0x36 for byte in range(256))
 _OUTER: Final = bytes(byte ^ 0x5C for byte in range(256))
@@ -64,6 +65,32 @@ class Pseudonyms:
     def digest_of(self, message: bytes) -> bytes:
         """Return the HMAC-SHA-256 of any bytes under the key."""
         return sha256(self._outer + sha256(self._inner + message).digest()).digest()
+
+    def stand_in(self, idempotency_key: str) -> str | None:
+        """Return what is stored instead of an idempotency key that names an erased person; None without a key."""
+        if self.key_id is None:
+            return None
+        return f"erased:{self.digest_of(b'idempotency key:' + idempotency_key.encode()).hex()}"
+
+    def sealed(self, payload_hash: str) -> str:
+        """Return a payload's hash as it is stored where the payload is not: under the key, or as it is without one."""
+        if self.key_id is None or payload_hash.startswith(_SEALED):
+            return payload_hash
+        return f"{_SEALED}{self.key_id}:{self.digest_of(b'payload:' + payload_hash.encode()).hex()}"
+
+    def is_of(self, stored: str | None, payload_hash: str) -> bool:
+        """Return whether a stored hash, sealed or from before there was a key, is that of this payload.
+
+        Raises `NotConfigured` if it is sealed under another key than this process has.
+        """
+        if stored is None or not stored.startswith(_SEALED):
+            return stored == payload_hash
+        if stored.removeprefix(_SEALED).split(":")[0] != self.key_id:
+            raise NotConfigured(
+                "Whether this repeats an earlier submission cannot be told: that one is stored under another "
+                "DISPATCHER_PRIVACY_KEY than this process has; give every process the same."
+            )
+        return same(stored.encode(), self.sealed(payload_hash).encode())
 
     def pads(self) -> dict[str, bytes | None]:
         """Return what `digest_sql` binds: both NULL without a key, so that its result is NULL and equals nothing."""

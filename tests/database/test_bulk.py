@@ -227,11 +227,11 @@ def test_nothing_is_stored_that_comes_after_a_chunk_that_could_not_be(
         awaited.set()  # the second chunk, of the same person, is on its way
         yield from leads(2)
 
-    def failing_first(connection: Any, account: str, candidates: Any) -> Any:
+    def failing_first(connection: Any, account: str, candidates: Any, pseudonyms: Any) -> Any:
         if candidates[0].index == 0:
             awaited.wait(10)
             raise StoreUnavailable("Postgres is away.")
-        return facts(connection, account, candidates)
+        return facts(connection, account, candidates, pseudonyms)
 
     monkeypatch.setattr(bulk_store, "facts", failing_first)
     ticks = iter(float(second) for second in range(100))

@@ -1,15 +1,25 @@
 """Erasing a person: nothing names the number afterwards, and nobody is erased who is on the way."""
 
+import json
+import re
 import uuid
+from pathlib import Path
 
 import pytest
 from sqlalchemy import text
 
 from dispatcher.config.urls import normal_database_url
-from dispatcher.errors import IdempotencyConflict, InvalidLead, NotAllowed
+from dispatcher.errors import IdempotencyConflict, InvalidLead, NotAllowed, NotConfigured
+from dispatcher.intake.bulk import Bulk
 from dispatcher.intake.submit import Intake
+from dispatcher.lead.lead import Lead
+from dispatcher.lead.number_forms import REMOVED, NumberForms
 from dispatcher.operator.erasure import Erasure
+from dispatcher.operator.failure_filter import FailureFilter
+from dispatcher.operator.mentions import PLACES
+from dispatcher.store import audit
 from dispatcher.store.database import Database, Rehearsal
+from dispatcher.store.pseudonym import Pseudonyms
 from tests.database.queue import Queue, accepted, phone, rejected, unknown
 from tests.support.doubles import Bell
 
@@ -144,3 +154,240 @@ def test_a_rehearsal_says_what_would_happen_and_changes_nothing(queue: Queue, da
     assert submitted.created
     assert queue.states() == {"pending": 1}
     assert not queue.rows("SELECT FROM dispatcher.audit_log")
+
+
+KEYED = Pseudonyms("a key of the tests, outside of the database")
+FORMS = (
+    "+1 202 555 0101",
+    "(202) 555-0101",
+    "2025550101",
+    "00 1 202-555-0101",
+    "\uff12\uff10\uff12 555 \u0660\u0661\u0660\u0661",
+)
+NUMBERS = (12025550101, 2025550101, 12025550101.0)
+
+
+def names_ada(database: Database) -> list[str]:
+    """The lines of a dump that contain the number in any form."""
+    return [line for line in re.split(r"[{},]\n? ?", everything(database)) if NumberForms(ADA).stands_in(line)]
+
+
+def test_a_number_pasted_into_the_campaign_filter_does_not_hinder_the_erasure(
+    queue: Queue, database: Database, erasure: Erasure
+) -> None:
+    """V6: the export's audit row had the digits as a JSON number; the erasure made it no JSON, and failed for ever."""
+    queue.put(1)
+    filters = FailureFilter(campaign_id=int(ADA[1:])).as_dict()
+    with database.transaction() as connection:
+        audit.note(connection, "bob", "export", "failed_leads", {"filters": filters, "rows": 0})
+
+    erasure.erase(ADA, actor="bob")
+
+    assert names_ada(database) == []
+    (row,) = queue.rows("SELECT detail FROM dispatcher.audit_log WHERE action = 'export'")
+    assert (row.detail["filters"]["campaign_id"], row.detail["rows"]) == ("\u2022\u2022\u2022", 0)
+
+
+def test_no_place_keeps_the_number_in_any_form(queue: Queue, database: Database) -> None:
+    """Every column of free text is filled with every form, each in a row of somebody else; then a dump is searched."""
+    other = queue.put(2, "failed", failure_class="rejected")
+    operation, batch = uuid.uuid4(), uuid.uuid4()
+    for position, form in enumerate(FORMS):
+        note = f"rang {form}, no answer"
+        said = json.dumps({"who": [note], form: 1, "n": NUMBERS[position % 3], "deep": {"x": form}})
+        queue.run(
+            """
+            WITH one AS (
+                INSERT INTO dispatcher.audit_log (actor, action, subject, detail)
+                VALUES (:note, 'x', :note, CAST(:said AS jsonb))
+            ), two AS (
+                INSERT INTO dispatcher.incidents (kind, message, evidence, seen_by)
+                VALUES ('late_answer', :note, CAST(:said AS jsonb), :note)
+            ), three AS (
+                INSERT INTO dispatcher.gates (account, campaign_id, note, refusal) VALUES ('default', :n, :note, :note)
+            ), four AS (
+                INSERT INTO dispatcher.lead_revisions (lead_id, revision, campaign_id, phone_number, variables,
+                    payload_hash, replaced_by, note)
+                VALUES (:lead, :n, 42, :bob, CAST(:said AS jsonb), 'h', :note, :note)
+            ), five AS (
+                INSERT INTO dispatcher.lead_contacts (lead_id, position, account, phone_number, variables,
+                    voicery_status)
+                VALUES (:lead, :n, 'default', '+12025550177', CAST(:said AS jsonb), :note)
+            ), six AS (
+                INSERT INTO dispatcher.failed_leads (lead_id, account, campaign_id, phone_number, failure_class,
+                    fingerprint, message, response, attempts, resolved_at, resolution, resolved_by, note)
+                VALUES (:lead, 'default', 42, :bob, 'rejected', 'f', :note, :note, 1, now(), 'dismissed',
+                    :note, :note)
+            ), seven AS (
+                INSERT INTO dispatcher.lead_attempts (id, lead_id, number, account, campaign_id, phone_number,
+                    watermark, finished_at, outcome, error, response, evidence, worker)
+                VALUES (gen_random_uuid(), :lead, :n, 'default', 42, :bob, 0, now(), 'rejected', :note, :note,
+                    CAST(:said AS jsonb), :note)
+            ), eight AS (
+                INSERT INTO dispatcher.operations (id, kind, filters, options, actor, total, stopped_by)
+                VALUES (gen_random_uuid(), 'replay', CAST(:said AS jsonb), CAST(:said AS jsonb), :note, 1, :note)
+            ), file AS (
+                INSERT INTO dispatcher.imports (batch_id, file_name, account, actor)
+                VALUES (gen_random_uuid(), :note || '.csv', 'default', :note) RETURNING id
+            ), nine AS (
+                INSERT INTO dispatcher.import_rejections (import_id, line, field, reason, original)
+                SELECT id, 1, :note, :note, 'Ada;' || :form || ';Lovelace' FROM file
+            )
+            INSERT INTO dispatcher.idempotency_keys (account, key, lead_id, payload_hash, state)
+            VALUES ('default', 'crm ' || :form, :lead, 'h', 'pending')
+            """,
+            note=note, said=said, form=form, n=position + 1, lead=other, bob=BOB,
+        )  # fmt: skip
+        queue.run(
+            """
+            WITH done AS (
+                INSERT INTO dispatcher.operations (id, kind, actor, total) VALUES (:id, 'replay', 'b', 1)
+                ON CONFLICT DO NOTHING
+            ), filled AS (
+                UPDATE dispatcher.leads SET last_error = :note, idempotency_key = 'crm ' || :form,
+                    voicery_status = :note,
+                    variables = variables || CAST(:said AS jsonb), batch_id = :batch WHERE id = :lead
+            )
+            SELECT 1
+            """,
+            id=operation, note=note, said=said, form=form, batch=batch, lead=other,
+        )  # fmt: skip
+        queue.run(
+            "INSERT INTO dispatcher.operation_leads (operation_id, position, lead_id, outcome, reason)"
+            " VALUES (:id, :n, :lead, 'refused', :note)",
+            id=operation, n=position, lead=other, note=note,
+        )  # fmt: skip
+    filled = {
+        (place.table, column)
+        for place in PLACES
+        for column in (*place.texts, *place.jsons)
+        if queue.rows(f"SELECT 1 FROM dispatcher.{place.table} WHERE CAST({column} AS text) LIKE '%555%'")
+    }
+    assert filled == {(place.table, column) for place in PLACES for column in (*place.texts, *place.jsons)} - {
+        ("gates", "by")
+    }, "the test fills every place"
+
+    erased = Erasure(database, KEYED).erase(ADA, actor="bob")
+
+    assert names_ada(database) == []
+    assert "Lovelace" not in everything(database), "all of a refused row is about its person"
+    assert erased.beside == (other,)
+    assert queue.lead(other).phone_number == BOB
+    files = [one.what for one in erased.left if "file" in one.what]
+    assert f"the file rang {REMOVED}, no answer.csv and its .rejected.csv" in files
+    assert not NumberForms(ADA).stands_in(files)
+
+
+def test_a_lead_of_another_person_that_names_the_number_is_not_touched_while_it_is_on_its_way(
+    queue: Queue, erasure: Erasure
+) -> None:
+    """Its variables are the evidence that a look-up compares with what Voicery has."""
+    other = queue.claimed(2).lead_id
+    queue.run("UPDATE dispatcher.leads SET variables = '{\"partner\": 2025550101}' WHERE id = :id", id=other)
+
+    with pytest.raises(NotAllowed, match=str(other)):
+        erasure.erase(ADA, actor="bob")
+
+
+def test_notes_about_the_person_go_and_who_did_what_stays(queue: Queue, database: Database, erasure: Erasure) -> None:
+    lead_id = queue.put(1)
+    with database.transaction() as connection:
+        audit.note(connection, "bob", "resolve", str(lead_id), {"as": "dismissed", "note": "Ada is ill"})
+        audit.open_incident(connection, audit.IncidentKind.POSSIBLE_MATCH, lead_id, "A sentence.", {"name": "Ada"})
+
+    erasure.erase(ADA, actor="bob")
+
+    assert "Ada" not in everything(database)
+    (row,) = queue.rows("SELECT actor, detail FROM dispatcher.audit_log WHERE action = 'resolve'")
+    assert (row.actor, row.detail["as"]) == ("bob", "dismissed")
+
+
+@pytest.mark.parametrize("key", ["crm-17", f"crm-{ADA}", "crm 202/555/0101"])
+@pytest.mark.parametrize("bulk", [False, True])
+def test_a_repetition_under_the_same_key_is_still_the_first_one(
+    queue: Queue, database: Database, key: str, bulk: bool
+) -> None:
+    intake, batches = Intake(database, Bell(), pseudonyms=KEYED), Bulk(database, Bell(), pseudonyms=KEYED)
+    lead = {"phone_number": ADA, "campaign_id": 42, "variables": {"name": "Ada"}}
+    first = intake.submit(lead, {"idempotency_key": key}, account="default").id
+    hashed = Lead.parse(lead).payload_hash()
+    assert not queue.rows("SELECT FROM dispatcher.idempotency_keys WHERE payload_hash = :hash", hash=hashed), "sealed"
+
+    Erasure(database, KEYED).erase(ADA, actor="bob")
+
+    assert names_ada(database) == []
+    if bulk:
+        result = batches.submit_many([(lead, {"idempotency_key": key})], account="default")
+        assert (result.submitted, result.repeated) == (0, 1)
+    else:
+        again = intake.submit(lead, {"idempotency_key": key}, account="default")
+        assert (again.id, again.created) == (first, False)
+        with pytest.raises(IdempotencyConflict):
+            intake.submit({**lead, "variables": {}}, {"idempotency_key": key}, account="default")
+    assert queue.states() == {}
+
+
+def test_a_key_from_before_there_was_a_privacy_key_still_compares(queue: Queue, database: Database) -> None:
+    lead = {"phone_number": ADA, "campaign_id": 42}
+    options = {"idempotency_key": "crm-17"}
+    first = Intake(database, Bell()).submit(lead, options, account="default")
+
+    keyed = Intake(database, Bell(), pseudonyms=KEYED)
+    assert keyed.submit(lead, options, account="default").id == first.id
+    Erasure(database, KEYED).erase(ADA, actor="bob")
+    assert keyed.submit(lead, options, account="default").id == first.id
+    for other in (Pseudonyms(None), Pseudonyms("another key of the tests, which is not it")):
+        with pytest.raises(NotConfigured, match="DISPATCHER_PRIVACY_KEY"):
+            Intake(database, Bell(), pseudonyms=other).submit(lead, options, account="default")
+
+
+def test_without_a_privacy_key_it_is_said_which_repetitions_are_not_recognised(
+    queue: Queue, database: Database, erasure: Erasure
+) -> None:
+    Intake(database, Bell()).submit(
+        {"phone_number": ADA, "campaign_id": 42}, {"idempotency_key": f"crm-{ADA}"}, account="default"
+    )
+
+    erased = erasure.erase(ADA, actor="bob")
+
+    assert any("DISPATCHER_PRIVACY_KEY" in one.why for one in erased.left)
+    assert names_ada(database) == []
+
+
+_NO_TEXT_OF_PEOPLE = {
+    "accounts": {"name", "base_url", "terms", "terms_by"},
+    "alerts": {"kind", "cause", "account", "reason", "result"},
+    "audit_log": {"action"},
+    "channels": {"account", "rate_limit"},
+    "failed_leads": {"account", "failure_class", "fingerprint", "resolution"},
+    "gates": {"account", "state", "reason"},
+    "idempotency_keys": {"account", "payload_hash", "state"},
+    "imports": {"account"},
+    "incidents": {"kind"},
+    "lead_attempts": {"account", "outcome", "token", "reference"},
+    "lead_contacts": {"account"},
+    "lead_revisions": {"payload_hash"},
+    "leads": {"account", "state", "failure_class", "payload_hash"},
+    "operation_leads": {"outcome"},
+    "operations": {"kind", "state"},
+    "sweeps": {"name", "holder"},
+    "tallies": {"name", "account", "label"},
+    "workers": {"name"},
+}
+"""Names, states, hashes and ids that the program writes: no person's text gets there."""
+
+
+def test_every_column_of_the_schema_is_either_searched_or_known_to_hold_no_text_of_people() -> None:
+    schema = (Path(__file__).parents[1] / "migration" / "schema.sql").read_text()
+    columns: dict[str, set[str]] = {}
+    for block in re.split(r"^TABLE ", schema, flags=re.MULTILINE)[1:]:
+        found = re.findall(r"^    (\w+) (?:text|jsonb|character varying)\b", block, flags=re.MULTILINE)
+        columns[block.split()[0]] = set(found)
+    for place in PLACES:
+        assert {*place.texts, *place.jsons} <= columns[place.table]
+        columns[place.table] -= {*place.texts, *place.jsons}
+    for names in columns.values():
+        names.discard("phone_number")
+    del columns["alembic_version"]
+    known = {table: names for table, names in _NO_TEXT_OF_PEOPLE.items() if names}
+    assert {table: names for table, names in columns.items() if names} == known

@@ -41,6 +41,7 @@ from dispatcher.errors import FieldError
 from dispatcher.importing import lead_file, rejects, source
 from dispatcher.importing.columns import ImportOptions
 from dispatcher.importing.encoding import Encoding, Survey
+from dispatcher.lead.number_forms import NumberForms
 from dispatcher.lead.phone import Country, canonical_phone
 from dispatcher.logs.redaction import indented, one_line, redact
 from dispatcher.sandbox import book, listing, ratelimit
@@ -141,6 +142,7 @@ READERS: dict[str, Callable[[str], object]] = {
     "the same field again and again": lambda text: quiet(
         lambda: read_fields(head(f"a: {text[:600]}\r\n" * 99))  # type: ignore[arg-type]
     ),
+    "a text with an erased number": NumberForms("+12025550123").removed_from,
     "a phone number": lambda text: canonical_phone(text, "phone_number"),
     "a phone number of the greatest length": lambda text: [
         canonical_phone(text[at : at + 100], "phone_number") for at in range(0, len(text) // 8, 100)
@@ -251,6 +253,7 @@ WITHIN = {
     "importing.table:BrokenRow.padded_cells": "a row with blanks after its quotes",
     "importing.table:BrokenRow._broken_cell": "a row between quotes",
     "lead.phone:_plan": "a phone number",
+    "lead.number_forms:NumberForms.__init__": "a text with an erased number",
     "lead.phone:Country._dials": "a phone number of the greatest length",
     "sandbox.book:_campaign_id": "the sandbox's numbers",
     "sandbox.fault:Rule.__post_init__": "",  # the developer's own pattern

@@ -1,0 +1,123 @@
+"""Free text and JSON that may mention a phone number: where it is stored, found and taken out.
+
+`PLACES` is the whole list. Columns of the schema that are not in it hold no text of people; a test names each of them.
+"""
+
+import json
+import unicodedata
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+from uuid import UUID
+
+from sqlalchemy import Connection, text
+
+from dispatcher.decisions.storable import storable
+from dispatcher.lead.number_forms import NumberForms, foreign_digits
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A table's columns of free text.
+
+    key     names a row
+    texts   columns of type text
+    jsons   columns of type jsonb
+    lead    the column with the id of the lead that a row belongs to
+    whole   columns that are emptied as a whole, because all of them is about the person
+    """
+
+    table: str
+    key: tuple[str, ...]
+    texts: tuple[str, ...] = ()
+    jsons: tuple[str, ...] = ()
+    lead: str | None = None
+    whole: tuple[str, ...] = ()
+
+
+PLACES: Final = (
+    Place("leads", ("id",), ("last_error", "idempotency_key", "voicery_status"), ("variables",), lead="id"),
+    Place("lead_contacts", ("lead_id", "position"), ("voicery_status",), ("variables",), lead="lead_id"),
+    Place("lead_revisions", ("lead_id", "revision"), ("note", "replaced_by"), ("variables",), lead="lead_id"),
+    Place("lead_attempts", ("id",), ("error", "response", "worker"), ("evidence",), lead="lead_id"),
+    Place("failed_leads", ("id",), ("message", "response", "note", "resolved_by"), lead="lead_id"),
+    Place("incidents", ("id",), ("message", "seen_by"), ("evidence",)),
+    Place("audit_log", ("id",), ("actor", "subject"), ("detail",)),
+    Place("operations", ("id",), ("actor", "stopped_by"), ("filters", "options")),
+    Place("operation_leads", ("operation_id", "position"), ("reason",)),
+    Place("gates", ("id",), ("note", "by", "refusal")),
+    Place("imports", ("id",), ("file_name", "actor")),
+    Place("import_rejections", ("id",), ("field", "reason", "original"), whole=("original",)),
+    Place("idempotency_keys", ("account", "key"), ("key",)),
+)
+
+BY_TABLE: Final = {place.table: place for place in PLACES}
+
+
+@dataclass(frozen=True, slots=True)
+class Mention:
+    """One row that mentions the number. `values`: the columns that do, as they are. The repr shows none of them."""
+
+    place: Place
+    key: Mapping[str, Any]
+    values: Mapping[str, Any] = field(repr=False)
+    lead_id: UUID | None = None
+
+
+def find(connection: Connection, forms: NumberForms, place: Place, *, lock: bool = False) -> Iterator[Mention]:
+    """Return the rows of one place that mention the number. Reads the whole table.
+
+    lock   the rows stay locked until the transaction ends
+    """
+    for row in connection.execute(_select(place, lock=lock), _digits_of(forms)).mappings():
+        values = {name: row[name] for name in place.texts} | {name: json.loads(row[name]) for name in place.jsons}
+        found = {name: value for name, value in values.items() if forms.stands_in(value)}
+        if found:
+            yield Mention(place, {name: row[name] for name in place.key}, found, row["of_lead"])
+
+
+def remove(connection: Connection, forms: NumberForms, mention: Mention) -> None:
+    """Take the number out of the row."""
+    place = mention.place
+    new = {
+        name: "" if name in place.whole else _bound(forms.removed_from(value), as_json=name in place.jsons)
+        for name, value in mention.values.items()
+    }
+    changes = ", ".join(
+        f"{name} = CAST(:new_{name} AS jsonb)" if name in place.jsons else f"{name} = :new_{name}" for name in new
+    )
+    row = " AND ".join(f"{name} = :{name}" for name in place.key)
+    connection.execute(
+        text(f"UPDATE dispatcher.{place.table} SET {changes} WHERE {row}"),
+        {**mention.key, **{f"new_{name}": value for name, value in new.items()}},
+    )
+
+
+def _bound(value: Any, *, as_json: bool) -> str:  # noqa: ANN401 - any JSON value
+    return json.dumps(storable(value), ensure_ascii=False) if as_json else str(value)
+
+
+def _select(place: Place, *, lock: bool) -> Any:  # noqa: ANN401 - SQLAlchemy's clause
+    columns = [*place.key, *(name for name in place.texts if name not in place.key)]
+    jsons = [f"CAST({name} AS text) AS {name}" for name in place.jsons]
+    searched = ", ".join([*place.texts, *(f"CAST({name} AS text)" for name in place.jsons)])
+    lead = f"{place.lead} AS of_lead" if place.lead else "CAST(NULL AS uuid) AS of_lead"
+    return text(f"""
+        SELECT {", ".join([*columns, *jsons, lead])} FROM dispatcher.{place.table}
+        CROSS JOIN LATERAL (SELECT concat_ws(' ', {searched}) AS whole) AS said
+        -- Cheap and too much: `NumberForms` looks at what is left.
+        WHERE strpos(regexp_replace(
+            CASE WHEN said.whole ~ :foreign_class THEN translate(said.whole, :foreign, :ascii) ELSE said.whole END,
+            '[^0-9]', '', 'g'), :digits) > 0
+        ORDER BY {", ".join(place.key)} {f"FOR UPDATE OF {place.table}" if lock else ""}
+    """)
+
+
+def _digits_of(forms: NumberForms) -> dict[str, str]:
+    foreign = foreign_digits()
+    return {
+        "digits": forms.national_digits,
+        "foreign": foreign,
+        "foreign_class": f"[{foreign}]",
+        "ascii": "".join(str(unicodedata.decimal(character)) for character in foreign),
+    }
