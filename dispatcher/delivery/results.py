@@ -38,29 +38,27 @@ class Finished:
 _RECORD = HotStatement("""
 WITH result AS MATERIALIZED (
     SELECT * FROM jsonb_to_recordset(CAST(:results AS jsonb)) AS result (
-        lead_id uuid, attempt_id uuid, account text, state text, failure_class text, due_in float8, give_back boolean,
+        lead_id uuid, attempt_id uuid, account text, campaign_id bigint, phone_number text, state text,
+        failure_class text, due_in float8, give_back boolean,
         voicery_lead_id bigint, voicery_status text, message text, outcome text, http_status smallint,
         fingerprint text, response text, evidence jsonb, ended_ago float8, settle float8
     )
 ), settled AS (
     -- Not from now(): `ended_ago` may be measured after this transaction began, and the attempt would end too early.
-    -- A 2xx with an id that another lead of ours holds: Voicery handed back the existing lead. A subquery, because only
-    -- an index probe a result can answer it; a join is planned over the whole table where statistics are stale.
-    SELECT result.*, clock_timestamp() - make_interval(secs => result.ended_ago) AS ended_at,
-        (SELECT other.id FROM dispatcher.leads AS other
-         WHERE other.account = result.account AND other.voicery_lead_id = result.voicery_lead_id
-           AND other.id <> result.lead_id LIMIT 1) AS holder
-    FROM result
-), judged AS (
-    -- Only a lead of the same person in the same campaign stands for this one. Against another the answer is wrong, and
-    -- the POST still had its effect: accepted, without an id that could be trusted.
-    SELECT settled.*, CASE WHEN holder IS NOT NULL THEN (
-        SELECT other.id FROM dispatcher.leads AS other JOIN dispatcher.lead_attempts AS attempt
-          ON attempt.campaign_id = other.campaign_id AND attempt.phone_number = other.phone_number
-        WHERE other.id = settled.holder AND attempt.id = settled.attempt_id) END AS held_by
-    FROM settled
+    -- A 2xx with an id that another lead of ours holds: Voicery handed back the existing lead. By LATERAL and LIMIT,
+    -- because only an index probe a result can answer it; a join is planned over the whole table where statistics are
+    -- stale. Only a lead of the same person in the same campaign stands for this one. Against another the answer is
+    -- wrong, and the POST still had its effect: accepted, without an id that could be trusted.
+    SELECT result.*, clock_timestamp() - make_interval(secs => result.ended_ago) AS ended_at, other.id AS holder,
+        CASE WHEN other.campaign_id = result.campaign_id AND other.phone_number = result.phone_number
+            THEN other.id END AS held_by
+    FROM result LEFT JOIN LATERAL (
+        SELECT lead.id, lead.campaign_id, lead.phone_number FROM dispatcher.leads AS lead
+        WHERE lead.account = result.account AND lead.voicery_lead_id = result.voicery_lead_id
+          AND lead.id <> result.lead_id LIMIT 1
+    ) AS other ON true
 ), final AS (
-    SELECT judged.*, CASE WHEN held_by IS NULL THEN judged.state ELSE 'duplicate' END AS entering FROM judged
+    SELECT settled.*, CASE WHEN held_by IS NULL THEN settled.state ELSE 'duplicate' END AS entering FROM settled
 ), moved AS (
     -- `unknown` is left too: the lease ran out, but this is the true outcome of the very attempt that is in doubt.
     UPDATE dispatcher.leads AS lead
@@ -239,6 +237,8 @@ def _row(result: Result) -> dict[str, Any]:
         "lead_id": claimed.lead_id,
         "attempt_id": claimed.attempt_id,
         "account": claimed.account,
+        "campaign_id": claimed.campaign_id,
+        "phone_number": claimed.phone_number,
         "state": move.state,
         "failure_class": move.failure_class,
         "due_in": move.due_in_seconds,
