@@ -1,9 +1,10 @@
-"""A window: a campaign's list, read in one pass from its newest lead back to one that is known. Pure functions.
+"""A window: a list, read in one pass from its newest lead back to one that is known. Pure functions.
 
 A list proves that a POST had no effect only as far as it shows what it must show. Read completely, by its own counts,
 newest first, back to a lead of ours that was accepted before the attempt was claimed, it must show that lead, at least
 one that was accepted after the attempt ended, and every one accepted in between, each under its id and with its number;
-and nothing in it may be the lead that is looked for.
+and nothing in it may be the lead that is looked for. The list is the campaign's; where no lead of the campaign was
+accepted before, it is the account's, back to a lead of any campaign.
 """
 
 from collections.abc import Mapping, Sequence
@@ -50,9 +51,13 @@ class Ours:
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """What one pass over a campaign's list came to. `fault`: why it is not to be believed; None if it may be."""
+    """What one pass over a list came to.
 
-    campaign_id: int
+    campaign_id   whose list it is; None: the account's
+    fault         why it is not to be believed; None if it may be
+    """
+
+    campaign_id: int | None
     rows: tuple[ListedLead, ...] = ()
     pages: int = 0
     fault: str | None = None
@@ -82,7 +87,7 @@ class Pass:
     the list has lost rows, or moved them, between two pages.
     """
 
-    def __init__(self, campaign_id: int, back_to: int) -> None:
+    def __init__(self, campaign_id: int | None, back_to: int) -> None:
         """`back_to`: the Voicery id of the lead that the window must reach."""
         self._campaign_id = campaign_id
         self._back_to = back_to
@@ -123,7 +128,7 @@ class Pass:
 
     def _added(self, page: Page | None) -> str | None:
         if page is None:
-            return "The campaign's list could not be had"
+            return "The list could not be had"
         if page.total is None:
             return "The list does not say how many leads it has"
         if page.per_page not in (None, self.per_page) and page.total > len(page.rows) and self._pages:
@@ -162,6 +167,9 @@ class Pass:
         return last is not None and last <= self._back_to and _newest_first(self._rows)
 
 
+NOTHING_BEFORE: Final = "No lead was accepted before it with this token"
+
+
 def before(started_at: datetime, ours: Sequence[Ours], token: str | None) -> Ours | None:
     """Return the lead of ours with the greatest id that was accepted before an attempt was claimed, if there is one."""
     early = [one for one in ours if one.accepted_at < started_at and one.token == token]
@@ -181,7 +189,7 @@ class Attempted:
 def prove(attempt: Attempted, window: Window, ours: Sequence[Ours], bound: frozenset[int], token: str | None) -> Proof:
     """Say whether `window` proves that `attempt` had no effect.
 
-    ours    the leads of ours in the campaign that Voicery accepted, from the one that the window must reach
+    ours    the leads of ours in the window's scope that Voicery accepted, from the one that the window must reach
     bound   the ids in the window that are a lead's, or a contact's, of ours
     token   the fingerprint of the token that the window was read with
     """
@@ -197,10 +205,11 @@ def prove(attempt: Attempted, window: Window, ours: Sequence[Ours], bound: froze
     shown = {row.voicery_lead_id: row for row in window.rows}
     early = before(attempt.started_at, ours, token)
     if early is None:
-        return Proof(missing="No lead of this campaign was accepted before it with this token")
+        return Proof(missing=NOTHING_BEFORE)
     later = [
         one
         for one in ours
+        if one.campaign_id == doubt.campaign_id
         if one.started_at > attempt.ended_at and one.created and one.token == token
         if one.voicery_lead_id > doubt.watermark
     ]
@@ -228,9 +237,11 @@ def _contradiction(window: Window, ours: Sequence[Ours]) -> str:
     """Why the window is not the campaign's list, or not of the workspace that accepted our leads; empty if it is."""
     known: Mapping[int | None, Ours] = {one.voicery_lead_id: one for one in ours}
     for row in window.rows:
-        if row.campaign_id not in (None, window.campaign_id):
+        if window.campaign_id is not None and row.campaign_id not in (None, window.campaign_id):
             return "The list does not heed the campaign it is asked for"
         one = known.get(row.voicery_lead_id)
+        if one is not None and row.campaign_id not in (None, one.campaign_id):
+            return f"The list shows lead {one.voicery_lead_id} in another campaign"
         if one is not None and likeness(row.phone_number, one.phone_number) is Likeness.OTHER:
             return f"The list shows lead {one.voicery_lead_id} with another number"
     return ""

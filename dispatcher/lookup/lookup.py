@@ -290,30 +290,30 @@ class Resolution:
         return _Judged(doubt, asked_at, judgement, answered)
 
     def _conclude_all(self, judged: Sequence["_Judged"], *, always: bool = False) -> list[Finding]:
-        """Conclude doubts of one campaign; one window is read for those that it could prove absent.
+        """Conclude doubts of one campaign; a window is read for those that it could prove absent.
 
         always   also if a setting forbids a resend: an operator may replay because of a proof
         """
         provable = [one for one in judged if one.judgement.verdict is Verdict.ABSENT and self._may_prove(one, always)]
         if not provable:
             return [self._conclude(one) for one in judged]
-        window, ours = self._windows.read([one.doubt for one in provable])
+        views = self._windows.read([one.doubt for one in provable])
         if not self._watermark_off and any(
             one.voicery_lead_id <= judged.doubt.watermark and one.started_at > judged.doubt.ended_at
             for judged in provable
-            for one in ours
+            for one in views[judged.doubt.lead_id].ours
         ):
             self._switch_watermark_off("a later lead has a smaller id")
         with self._database.autocommit() as connection:
-            ids = [row.voicery_lead_id for row in window.rows if row.voicery_lead_id is not None]
-            bound = doubts.bound(connection, self._account, ids)
+            ids = {row.voicery_lead_id for view in views.values() for row in view.window.rows}
+            bound = doubts.bound(connection, self._account, [one for one in ids if one is not None])
         findings = []
         for one in judged:
-            proof = None
-            if one in provable:
+            view, proof = views.get(one.doubt.lead_id), None
+            if view is not None:
                 attempt = Attempted(self._as_sent(one.doubt), one.doubt.started_at, one.doubt.ended_at, one.doubt.token)
-                proof = prove(attempt, window, ours, bound, self._token)
-            findings.append(self._conclude(one, window, proof))
+                proof = prove(attempt, view.window, view.ours, bound, self._token)
+            findings.append(self._conclude(one, view.window if view else None, proof))
         return findings
 
     def _may_prove(self, judged: "_Judged", always: bool) -> bool:  # noqa: FBT001 - named at each call above

@@ -138,7 +138,7 @@ def test_a_lead_accepted_with_another_token_counts_for_nothing(world: Doubtful) 
 
 
 MISSING = {
-    "nothing before": ((), AFTER, "No lead of this campaign was accepted before it"),
+    "nothing before": ((), AFTER, "No lead was accepted before it"),
     "nothing since": (BEFORE, (), "No lead of this campaign has been accepted since"),
 }
 
@@ -155,12 +155,62 @@ def test_too_little_traffic_is_said(
     assert world.missing(lead_id).startswith(missing)
 
 
-def test_leads_of_other_campaigns_vouch_for_nothing(world: Doubtful) -> None:
+def test_later_leads_of_other_campaigns_vouch_for_nothing(world: Doubtful) -> None:
     world.accept(*BEFORE, campaign_id=43)
     lead_id = world.lose(created=False)
     world.accept(*AFTER, campaign_id=43)
     world.look_twice()
     assert world.queue.lead(lead_id).state == "unknown"
+    assert world.missing(lead_id) == "No lead of this campaign has been accepted since"
+
+
+def test_the_first_lead_of_a_campaign_is_proven_absent_by_the_list_of_the_account(world: Doubtful) -> None:
+    world.accept(*BEFORE, campaign_id=43)
+    lead_id = world.lose(created=False)
+    world.accept(40, campaign_id=43)
+    world.accept(*AFTER)
+    world.look_twice()
+    assert world.queue.lead(lead_id).state == "pending"
+    world.deliver()
+    assert (world.queue.lead(lead_id).state, world.sent_to(), world.created()) == ("accepted", 2, 1)
+
+
+def test_the_first_leads_of_a_campaign_and_later_ones_are_proven_absent_in_one_pass(world: Doubtful) -> None:
+    world.accept(*BEFORE, campaign_id=43)
+    first = world.lose(created=False, number=8)
+    world.accept(20, 21)
+    later = world.lose(created=False)
+    world.accept(*AFTER)
+    world.look_twice()
+    assert [world.queue.lead(one).state for one in (first, later)] == ["pending", "pending"]
+
+
+@pytest.mark.parametrize("lie", LIES)
+def test_a_list_that_lies_about_the_first_lead_of_a_campaign_calls_nobody_twice(world: Doubtful, lie: str) -> None:
+    world.accept(*BEFORE, campaign_id=43)
+    lead_id = world.lose(created=True)
+    world.accept(40, campaign_id=43)
+    world.accept(*AFTER)
+    for lead in world.sandbox.leads[: len(BEFORE) + 1]:
+        world.sandbox.set_status(lead.id, "completed")
+    world.sandbox.faults.add(LIES[lie])
+    world.look_twice()
+    world.deliver()
+    assert (world.created(), world.sent_to()) == (1, 1)
+    assert world.queue.lead(lead_id).state in ("accepted", "unknown", "failed")
+
+
+def test_an_account_list_that_hides_a_campaign_is_not_believed(world: Doubtful) -> None:
+    """Each lead that we know of in between must be there, of every campaign."""
+    world.accept(*BEFORE, campaign_id=43)
+    lead_id = world.lose(created=False)
+    (hidden,) = world.accept(40, campaign_id=44)
+    world.accept(*AFTER)
+    world.sandbox.set_status(hidden, "completed")
+    world.sandbox.faults.add(LIES["completed leads hidden"])
+    world.look_twice()
+    assert world.queue.lead(lead_id).state == "unknown"
+    assert world.missing(lead_id) == f"The list does not show lead {hidden}, which Voicery accepted"
 
 
 def test_one_window_serves_every_doubt_of_a_campaign(world: Doubtful) -> None:
