@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from dispatcher.alerts.alerting import AlertThread
     from dispatcher.broker.doorbell import Bell
     from dispatcher.broker.limiter import Limiter, Rate
-    from dispatcher.config.account import RateWindow
+    from dispatcher.config.account import RateWindow, Token
     from dispatcher.intake.bulk import Bulk
     from dispatcher.intake.submit import Intake
     from dispatcher.operator.campaigns import Campaigns
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from dispatcher.store.pseudonym import Pseudonyms
     from dispatcher.sweep.sweep import Sweep
     from dispatcher.voicery.client import VoiceryClient
+    from dispatcher.voicery.tokens import Tokens
 
 T = TypeVar("T")
 
@@ -82,7 +83,8 @@ class Services:
         self._name = name
         self._connections = connections
         self._bell = bell
-        self._clients: dict[str, VoiceryClient] = {}
+        self._clients: dict[str, tuple[str, VoiceryClient]] = {}  # the client of the token that was asked for last
+        self._tokens: dict[str, Tokens] = {}
 
     # Stores -----------------------------------------------------------------------------------------------------------
 
@@ -129,15 +131,29 @@ class Services:
             campaign_windows=campaign_windows,
         )
 
-    def client(self, account: str) -> "VoiceryClient":
-        """Return the client of an account, the same at each call. Raises `NotConfigured`."""
+    def tokens(self, account: str) -> "Tokens":
+        """Return what says which token of the account is used, the same at each call. Raises `NotConfigured`."""
+        from dispatcher.voicery.tokens import Tokens
+
+        if account not in self._tokens:
+            return self._tokens.setdefault(account, Tokens(self.settings.account(account)))
+        return self._tokens[account]
+
+    def client(self, account: str, token: "Token | None" = None) -> "VoiceryClient":
+        """Return the client of an account that sends this token, or the current one. Raises `NotConfigured`.
+
+        The same token has the same client, with its connections. Evidence belongs to a token, so none changes within a
+        run: what is written into a file meanwhile counts from the next run on.
+        """
         from dispatcher.voicery.client import VoiceryClient
 
-        if account not in self._clients:
+        token = token or self.tokens(account).current()
+        known = self._clients.get(account)
+        if known is None or known[0] != token.fingerprint:
             settings, configured = self.settings, self.settings.account(account)
             client = VoiceryClient(
                 base_url=configured.base_url,
-                token=configured.read_token,
+                token=token.secret,
                 connect_timeout_seconds=settings.connect_timeout_seconds,
                 read_timeout_seconds=settings.read_timeout_seconds,
                 deadline_seconds=settings.deadline_seconds,
@@ -145,8 +161,10 @@ class Services:
                 ca_bundle=str(settings.ca_bundle) if settings.ca_bundle else None,
                 allow_http=settings.allow_http,
             )
-            return self._clients.setdefault(account, client)
-        return self._clients[account]
+            if known is not None:
+                known[1].close()  # its idle connections: an exchange that runs keeps its own
+            known = self._clients[account] = (token.fingerprint, client)
+        return known[1]
 
     @_Part
     def pseudonyms(self) -> "Pseudonyms":
@@ -289,7 +307,7 @@ class Services:
         database: Any = self.__dict__.get("database")
         if database is not None:
             database.close()
-        for client in tuple(self._clients.values()):
+        for _, client in tuple(self._clients.values()):
             client.close()
 
 

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from dispatcher.config.account import DEFAULT_BASE_URL
 from dispatcher.config.environment import variable
+from dispatcher.config.secret_files import secrets
 from dispatcher.config.settings import Settings
 
 PAGE = Path(__file__).parent.parent / "docs" / "settings.md"
@@ -24,11 +25,20 @@ Durations are plain numbers of seconds; fractions are allowed.
 | Variable | Default | What it is |
 |---|---|---|
 | `VOICERY_API_TOKEN` | not set | The token of the account `default`. Only workers need one. |
-| `VOICERY_API_TOKEN_FILE` | not set | A file with the token, read at each use: rotates without a restart. |
+| `VOICERY_API_TOKEN_FILE` | not set | A file with the token, read for each run: rotates without a restart. |
+| `VOICERY_API_TOKEN_NEXT` | not set | A second token, used once Voicery refuses the first. |
+| `VOICERY_API_TOKEN_NEXT_FILE` | not set | The same in a file, which may be missing or empty. |
 | `VOICERY_BASE_URL` | `{DEFAULT_BASE_URL}` | https, or http on this machine. |
 
 A suffix names another account: `VOICERY_API_TOKEN__SALES` is the token of the account `sales`. An account without a
 base URL of its own has that of `default`, so that what is pointed at a sandbox stays there.
+
+## Secrets in files
+
+Every secret may come from a file. `NAME_FILE` names it, where `NAME` is the secret's variable; a line end after it does
+not count. Where systemd hands credentials to the service (`LoadCredential=DATABASE_URL:/etc/dispatcher/database-url`),
+the one that is named like the variable is taken, if the variable is not set. The tokens and the console's users are
+read again while a process runs; everything else is read once.
 
 ## Everything else
 """
@@ -49,6 +59,8 @@ def _entry(name: str) -> str:
         f"- attribute `{name}`, default {_shown(field.default)}",
         f"- {extra['expected']}",
     ]
+    if secrets(Settings.model_fields).get(name) is False:
+        lines.append(f"- or, in `{variable(name)}_FILE`, the path of a file that holds it")
     if extra["danger"]:
         lines.append(f"- **danger:** {extra['danger']}")
     return "\n" + "\n".join(lines) + "\n"

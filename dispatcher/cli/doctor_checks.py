@@ -281,10 +281,12 @@ def _accounts(settings: Settings) -> Iterator[Check]:
     for name, account in settings.accounts.items():
         try:
             account.read_token()
+            second = account.read_next_token()
         except NotConfigured as error:
             yield Check(_named("Token", name), Verdict.DOUBTFUL, str(error), "Producers need none; every worker does.")
         else:
-            yield Check(_named("Token", name), Verdict.GOOD, "is set")
+            found = "is set" if second is None else "is set, and so is a second one"
+            yield Check(_named("Token", name), Verdict.GOOD, found)
 
 
 def _voicery(settings: Settings) -> Iterator[Check]:

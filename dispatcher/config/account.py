@@ -7,6 +7,7 @@ import getpass
 import os
 import re
 import socket
+from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -87,14 +88,33 @@ _NOT_ONE: Final = "is not a token: it is empty, or has spaces, line breaks or ch
 _TOKEN_FILE_BYTES: Final = 8192
 
 
+@dataclass(frozen=True, slots=True)
+class Token:
+    """A token as it was read, and what tells it from another and gives neither away."""
+
+    secret: Secret
+    fingerprint: str
+
+    @classmethod
+    def of(cls, text: str) -> "Token":
+        """Return the token of this text."""
+        return cls(Secret(text), sha256(b"voicery-dispatcher token\0" + text.encode()).hexdigest()[:16])
+
+
 class AccountSettings(BaseModel):
-    """The settings of one account. A producer needs no token; a worker needs `token` or `token_file`, not both."""
+    """The settings of one account. A producer needs no token; a worker needs `token` or `token_file`, not both.
+
+    While a token is rotated, `next_token` or `next_token_file` holds the second one, which is used once Voicery refuses
+    the first. Files are read at each use.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     name: str = DEFAULT_ACCOUNT
     token: Secret | None = None
     token_file: Path | None = None
+    next_token: Secret | None = None
+    next_token_file: Path | None = None
     base_url: str = DEFAULT_BASE_URL
 
     @property
@@ -103,20 +123,34 @@ class AccountSettings(BaseModel):
         return self.token is not None or self.token_file is not None
 
     def read_token(self) -> str:
-        """Return the current token; a file is read at each call. Raises `NotConfigured`, never with the token in it."""
-        if self.token_file is not None:
-            return self._token_of(self.token_file)
-        if self.token is not None:
-            return self.token.reveal().strip()
-        variable = self.variable("VOICERY_API_TOKEN")
-        raise NotConfigured(f"{variable} is not set; create a token in Voicery's settings, then set it here.")
+        """Return the first token; a file is read at each call. Raises `NotConfigured`, never with the token in it."""
+        token = self._read("VOICERY_API_TOKEN", self.token, self.token_file)
+        if token is None:
+            variable = self.variable("VOICERY_API_TOKEN")
+            raise NotConfigured(f"{variable} is not set; create a token in Voicery's settings, then set it here.")
+        return token
+
+    def read_next_token(self) -> str | None:
+        """Return the second token; None without one, and where its file is not there or is empty. Raises as above."""
+        if self.next_token_file is not None:
+            with suppress(OSError):  # what else is wrong with it is told when it is read
+                if self.next_token_file.stat().st_size == 0:
+                    return None
+            if not os.path.lexists(self.next_token_file):
+                return None
+        return self._read("VOICERY_API_TOKEN_NEXT", self.next_token, self.next_token_file)
 
     def token_fingerprint(self) -> str:
-        """Return what tells one token from another and gives neither away. Raises as `read_token`."""
-        return sha256(b"voicery-dispatcher token\0" + self.read_token().encode()).hexdigest()[:16]
+        """Return the fingerprint of the first token. Raises as `read_token`."""
+        return Token.of(self.read_token()).fingerprint
 
-    def _token_of(self, path: Path) -> str:
-        variable = self.variable("VOICERY_API_TOKEN_FILE")
+    def _read(self, name: str, token: Secret | None, path: Path | None) -> str | None:
+        if path is not None:
+            return self._token_of(path, self.variable(f"{name}_FILE"))
+        return None if token is None else token.reveal().strip()
+
+    @staticmethod
+    def _token_of(path: Path, variable: str) -> str:
         try:
             with path.open("rb") as file:
                 token = file.read(_TOKEN_FILE_BYTES).decode("ascii", "replace").strip()
@@ -131,13 +165,18 @@ class AccountSettings(BaseModel):
     def faults(self, *, allow_http: bool) -> list[FieldError]:
         """Return every fault that can be found without opening a file or a socket."""
         faults = []
-        token, base_url = self.variable("VOICERY_API_TOKEN"), self.variable("VOICERY_BASE_URL")
+        first, base_url = self.variable("VOICERY_API_TOKEN"), self.variable("VOICERY_BASE_URL")
+        second = self.variable("VOICERY_API_TOKEN_NEXT")
         if ACCOUNT_NAME.fullmatch(self.name) is None:
-            faults.append(FieldError(token, "does not end in a name of an account", "use 1 to 40 of a-z, 0-9 and _"))
-        if self.token is not None and self.token_file is not None:
-            faults.append(FieldError(token, "is set beside the file", "set one of the two"))
-        if self.token is not None and _PRINTABLE.fullmatch(self.token.reveal().strip()) is None:
-            faults.append(FieldError(token, _NOT_ONE, "copy it again from Voicery's settings"))
+            faults.append(FieldError(first, "does not end in a name of an account", "use 1 to 40 of a-z, 0-9 and _"))
+        tokens = (first, self.token, self.token_file), (second, self.next_token, self.next_token_file)
+        for name, token, path in tokens:
+            if token is not None and path is not None:
+                faults.append(FieldError(name, "is set beside the file", "set one of the two"))
+            if token is not None and _PRINTABLE.fullmatch(token.reveal().strip()) is None:
+                faults.append(FieldError(name, _NOT_ONE, "copy it again from Voicery's settings"))
+        if not self.has_token and (self.next_token is not None or self.next_token_file is not None):
+            faults.append(FieldError(second, "is set without a first token", f"set {first}"))
         about_the_url = check_base_url(self.base_url, allow_http=allow_http)
         return faults + [FieldError(base_url, fault, f"the default is {DEFAULT_BASE_URL}") for fault in about_the_url]
 

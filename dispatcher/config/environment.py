@@ -136,8 +136,13 @@ PREFIX: Final = "DISPATCHER_"
 ACCOUNT_VARIABLES: Final = {
     "VOICERY_API_TOKEN": "token",
     "VOICERY_API_TOKEN_FILE": "token_file",
+    "VOICERY_API_TOKEN_NEXT": "next_token",
+    "VOICERY_API_TOKEN_NEXT_FILE": "next_token_file",
     "VOICERY_BASE_URL": "base_url",
 }
+
+TOKENS: Final = ("VOICERY_API_TOKEN", "VOICERY_API_TOKEN_NEXT")
+"""The variables of an account's tokens: the one that is used, and the one that is tried once that is refused."""
 
 _STORES: Final = {"database_url": "DATABASE_URL", "redis_url": "REDIS_URL"}
 _ACCOUNT_SEPARATOR: Final = "__"
@@ -184,6 +189,8 @@ def read_accounts(environ: Mapping[str, str], faults: list[FieldError]) -> dict[
             name=name,
             token=Secret(parts["token"]) if "token" in parts else None,
             token_file=Path(parts["token_file"]) if "token_file" in parts else None,
+            next_token=Secret(parts["next_token"]) if "next_token" in parts else None,
+            next_token_file=Path(parts["next_token_file"]) if "next_token_file" in parts else None,
             base_url=parts.get("base_url", shared_base_url),
         )
         for name, parts in texts.items()

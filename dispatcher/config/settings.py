@@ -25,6 +25,7 @@ from pydantic import (
 
 from dispatcher.config.account import AccountSettings, RateWindow, parse_rate_limit
 from dispatcher.config.environment import (
+    TOKENS,
     UnknownName,
     UnusableSettings,
     contradictions,
@@ -34,6 +35,7 @@ from dispatcher.config.environment import (
     unknown_names,
     variable,
 )
+from dispatcher.config.secret_files import secrets, with_secret_files
 from dispatcher.config.setting import DAY_SECONDS, Secret, count, days, seconds, setting
 from dispatcher.config.urls import check_webhook_url, normal_database_url, normal_redis_url
 from dispatcher.decisions.gate import GateLimits
@@ -398,6 +400,13 @@ class Settings(BaseModel):
     @classmethod
     def _read(cls, environ: Mapping[str, str]) -> tuple[Self | None, list[FieldError]]:
         faults: list[FieldError] = []
+        held = secrets(cls.model_fields).items()
+        environ = with_secret_files(
+            environ,
+            read_now=[variable(name) for name, has_setting in held if not has_setting],
+            read_later=[*TOKENS, *(variable(name) for name, has_setting in held if has_setting)],
+            faults=faults,
+        )
         accounts = read_accounts(environ, faults)
         values: dict[str, Any] = dict(read_settings(environ, cls.expectations()))
         settings = None

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from typing import Final, Generic, Protocol, TypeVar
@@ -126,11 +126,17 @@ class DeliveryRun:
         client: Client,
         rate: Rate,
         bell: Bell,
+        other_token: Callable[[], bool] = lambda: False,
         slots_of: Callable[[Callable[[Job], Finished]], Slots[Job, Finished]],
         clock: Callable[[], float],
         stopping: Callable[[], bool],
         wait: Callable[[float], None] = time.sleep,
     ) -> None:
+        """Make one run.
+
+        other_token  is called when Voicery has refused the token that `client` sends; returns whether a later run sends
+                     another one, so that no gate need close
+        """
         self._channel = channel
         self._settings = settings
         self._rules = settings.rules
@@ -138,6 +144,7 @@ class DeliveryRun:
         self._client = client
         self._rate = rate
         self._bell = bell
+        self._other_token = other_token
         self._slots = slots_of(self._exchange)
         self._clock = clock
         self._stopping = stopping
@@ -285,7 +292,7 @@ class DeliveryRun:
             reply = self._post(job)
             ended_at = self._clock()
             hints = _hints(reply)
-            outcome = self._classified(claimed, reply)
+            outcome = self._with_other_token(self._classified(claimed, reply))
             tell(outcome.kind.value, outcome.http_status)
         return Finished(job.claimed, outcome, ended_at, started_at, hints)
 
@@ -309,6 +316,17 @@ class DeliveryRun:
         except Exception as error:  # noqa: BLE001 - as above; what was sent stays in doubt
             unreadable = Reply(fault=WireFault.BUG, detail=type(error).__name__, written=reply.written)
             return classify(unreadable, sent, self._rules)
+
+    def _with_other_token(self, outcome: Outcome) -> Outcome:
+        """End the run where a token is refused and there is another: the lead waits for the run that sends that one.
+
+        Not sent again at once: the attempt names the token that it was made with, and evidence goes by it.
+        """
+        if outcome.kind is not Kind.UNAUTHORIZED or not self._other_token():
+            return outcome
+        self._ends_at = self._clock()
+        events.warning("token.refused", account=self._channel.account, consequence="the other token is used")
+        return replace(outcome, signal=None, message=f"{outcome.message} The account's other token is used next.")
 
     def _lease_suffices(self, job: Job) -> bool:
         reach("post.before_write")

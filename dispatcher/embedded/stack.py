@@ -48,6 +48,9 @@ class Supervised:
 
 STOP_SECONDS: Final = 60.0  # a worker finishes and records what is in flight before it leaves
 
+_OTHER_SERVERS: Final = frozenset({"DATABASE_URL_FILE", "REDIS_URL_FILE"})
+"""Variables of the caller that would name other servers beside these."""
+
 
 class Stack:
     """One store on this machine: `with Stack(Path(".dispatcher/sandbox"), environment) as stack: stack.run(...)`."""
@@ -74,7 +77,7 @@ class Stack:
         self.logs = store.absolute() / "logs"
         self.postgres = EmbeddedPostgres(store / "postgres", durable=durable, options=postgres_options)
         self.redis = EmbeddedRedis(store / "redis")
-        self._environment = dict(environment)
+        self._environment = {name: value for name, value in environment.items() if name not in _OTHER_SERVERS}
         self._processes: dict[str, Supervised] = {}
 
     def start(self) -> None:

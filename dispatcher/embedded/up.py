@@ -17,6 +17,7 @@ from typing import Final
 
 from rich.console import Console
 
+from dispatcher.config.secret_files import CREDENTIALS
 from dispatcher.embedded.child import Child, StackError
 from dispatcher.embedded.embedded_server import LOOPBACK, accepts_connections, free_port
 from dispatcher.embedded.stack import Stack
@@ -63,7 +64,8 @@ def run_up(
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     live = is_live(environment)
     stopping = stopping or threading.Event()
-    ours = environment if live else {name: environment[name] for name in environment if not name.startswith("VOICERY_")}
+    foreign = () if live else ("VOICERY_", CREDENTIALS)  # the sandbox gets no token
+    ours = {name: value for name, value in environment.items() if not name.startswith(foreign)}
     store = root / ("live" if live else "sandbox")
     stack = Stack(store, ours)
     with _ended_by_signals(stopping):

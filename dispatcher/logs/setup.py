@@ -78,7 +78,7 @@ def configure_from(settings: Settings, level: int | str | None = None, *, logfil
 
 def secrets_of(settings: Settings) -> list[str]:
     """Return the tokens and the passwords of addresses, for redaction."""
-    held = [account.token for account in settings.accounts.values()]
+    held = [token for account in settings.accounts.values() for token in (account.token, account.next_token)]
     held += [settings.alert_webhook_url, settings.alert_webhook_secret, settings.metrics_token]
     found = [secret.reveal() for secret in held if secret is not None]
     for address in (settings.database_url, settings.redis_url, settings.proxy):

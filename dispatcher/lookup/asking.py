@@ -1,5 +1,6 @@
 """Query Voicery's list: one page at a time, within the look-ups' share of the rate, unless the list is missing."""
 
+from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Final, Protocol
@@ -17,6 +18,8 @@ PER_PAGE: Final = 100
 LIST_OFF_SECONDS: Final = 3600.0
 """The time in seconds for which a missing list endpoint (404, 405) is not requested again."""
 
+TOKEN_REFUSED: Final = frozenset({401, 440, 498})
+"""The statuses of answers that refuse the token."""
 _THROTTLED_SECONDS: Final = 10.0  # after a 429 of the list without a wait
 
 
@@ -41,11 +44,26 @@ class LeadList:
     `missing`: the endpoint does not exist, as far as is known. `down`: the last request got no answer, or a 5xx.
     """
 
-    def __init__(self, database: Database, client: Client, rate: Rate, *, account: str) -> None:
+    def __init__(
+        self,
+        database: Database,
+        client: Client,
+        rate: Rate,
+        *,
+        account: str,
+        other_client: Callable[[], Client | None] = lambda: None,
+    ) -> None:
+        """Make the list of one pass.
+
+        other_client  is called when Voicery has refused the token that `client` sends; returns the client of another
+        """
         self._database = database
         self._client = client
         self._rate = rate
         self._account = account
+        self._other_client = other_client
+        self.changed_token = False
+        """Whether another token than the first was used: what the pages show together is then no evidence."""
         self.leads_wait = True
         self.missing = False
         self.down = False
@@ -59,17 +77,24 @@ class LeadList:
         """
         if self.missing:
             return None
-        permits = self._rate.take_lookup(leads_wait=self.leads_wait)
-        if not permits.granted:
-            raise NoPermit(permits.next_in_seconds)
         # Digits only: the list matches partially, and may hold numbers with or without their plus.
         digits = None if phone_number is None else phone_number.removeprefix("+")
-        reply = self._client.list_leads(campaign_id=campaign_id, phone_number=digits, page=page, per_page=per_page)
+        reply = self._reply(campaign_id, digits, page, per_page)
+        if reply.status in TOKEN_REFUSED and (other := self._other_client()) is not None:
+            events.warning("token.refused", account=self._account, consequence="the other token is used")
+            self._client, self.changed_token = other, True
+            reply = self._reply(campaign_id, digits, page, per_page)
         self.down = reply.status is None or reply.status >= 500
         if reply.status in (404, 405):
             self._note_missing(reply.status)
         self._slow_everyone(reply)
         return read_page(reply, page=page)
+
+    def _reply(self, campaign_id: int | None, digits: str | None, page: int, per_page: int) -> Reply:
+        permits = self._rate.take_lookup(leads_wait=self.leads_wait)
+        if not permits.granted:
+            raise NoPermit(permits.next_in_seconds)
+        return self._client.list_leads(campaign_id=campaign_id, phone_number=digits, page=page, per_page=per_page)
 
     def newest(self, campaign_id: int) -> Page | None:
         """Return the page with the campaign's newest leads, in either order of the list."""

@@ -147,6 +147,7 @@ class Resolution:
         *,
         account: str,
         token: str | None = None,
+        other_client: Callable[[], Client | None] = lambda: None,
         clock: Callable[[], float],
         stopping: Callable[[], bool],
         wait: Callable[[float], None] = time.sleep,
@@ -154,10 +155,11 @@ class Resolution:
         """Make the look-ups of one pass.
 
         token   the fingerprint of the token that `client` sends
+        other_client  returns the client of another token once that one is refused; None without one
         clock   returns seconds, and also counts while suspended; `wait` sleeps
         """
         self._database = database
-        self._list = LeadList(database, client, rate, account=account)
+        self._list = LeadList(database, client, rate, account=account, other_client=other_client)
         self._bell = bell
         self._conclusions = Conclusions(database, bell, settings)
         self._account = account
@@ -307,12 +309,14 @@ class Resolution:
         with self._database.autocommit() as connection:
             ids = {row.voicery_lead_id for view in views.values() for row in view.window.rows}
             bound = doubts.bound(connection, self._account, [one for one in ids if one is not None])
+        # What pages of two tokens show together proves no absence: no fingerprint is this one.
+        token = "several" if self._list.changed_token else self._token
         findings = []
         for one in judged:
             view, proof = views.get(one.doubt.lead_id), None
             if view is not None:
                 attempt = Attempted(self._as_sent(one.doubt), one.doubt.started_at, one.doubt.ended_at, one.doubt.token)
-                proof = prove(attempt, view.window, view.ours, bound, self._token)
+                proof = prove(attempt, view.window, view.ours, bound, token)
             findings.append(self._conclude(one, view.window if view else None, proof))
         return findings
 

@@ -4,6 +4,7 @@ import math
 import random
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Final
 from uuid import UUID
 
@@ -21,7 +22,7 @@ from dispatcher.delivery.results import Finished
 from dispatcher.errors import NotConfigured
 from dispatcher.lead.options import Channel
 from dispatcher.logs import events
-from dispatcher.lookup.asking import NoPermit
+from dispatcher.lookup.asking import TOKEN_REFUSED, NoPermit
 from dispatcher.lookup.lookup import Finding, Resolution
 from dispatcher.moments import steady_clock
 from dispatcher.store import accounts, counters
@@ -62,12 +63,14 @@ class Deliverer:
             return
         settings = self._agreed(account, stored)
         own = parse_rate_limit(stored.rate_limit) if stored.rate_limit else ()
+        tokens = self._services.tokens(account)
+        token = tokens.current()
         recorder = Recorder(
             self._database,
             channel,
             settings,
             worker=self._worker,
-            token=self._settings.account(account).token_fingerprint(),
+            token=token.fingerprint,
             uniform=random.uniform,
             clock=steady_clock,
             pin_to=pinned_url(settings.account(account).base_url) if stored.base_url is None else None,
@@ -76,7 +79,8 @@ class Deliverer:
             channel,
             settings,
             recorder=recorder,
-            client=self._services.client(account),
+            client=self._services.client(account, token),
+            other_token=partial(tokens.refused, token),
             rate=self._services.rate(account, campaign_id=campaign_id, campaign_windows=own),
             bell=self._services.bell,
             slots_of=self._slots,
@@ -121,18 +125,25 @@ class Deliverer:
             raise NoPermit(permits.next_in_seconds)
         with self._database.autocommit() as connection:
             campaign_id = accounts.any_campaign(connection, account) or 1
-        return self._services.client(account).list_leads(campaign_id=campaign_id, per_page=1)
+        token = self._services.tokens(account).current()
+        reply = self._services.client(account, token).list_leads(campaign_id=campaign_id, per_page=1)
+        if reply.status in TOKEN_REFUSED and self._services.tokens(account).refused(token):
+            return self._services.client(account).list_leads(campaign_id=campaign_id, per_page=1)
+        return reply
 
     def resolution(self, account: str, stored: accounts.Account) -> Resolution:
         """Return the look-ups of one account, for one pass."""
+        tokens = self._services.tokens(account)
+        token = tokens.current()
         return Resolution(
             self._database,
             self._agreed(account, stored),
-            self._services.client(account),
+            self._services.client(account, token),
             self._services.rate(account),
             self._services.bell,
             account=account,
-            token=self._settings.account(account).token_fingerprint(),
+            token=token.fingerprint,
+            other_client=lambda: self._services.client(account) if tokens.refused(token) else None,
             clock=steady_clock,
             stopping=self._stopping,
         )
