@@ -154,8 +154,7 @@ class Resolution:
     ) -> None:
         """Make the look-ups of one pass.
 
-        token   the fingerprint of the token that `client` sends
-        other_client  returns the client of another token once that one is refused; None without one
+        token   the fingerprint of the token that `client` sends; `other_client` makes one of another, if there is one
         clock   returns seconds, and also counts while suspended; `wait` sleeps
         """
         self._database = database
@@ -309,8 +308,7 @@ class Resolution:
         with self._database.autocommit() as connection:
             ids = {row.voicery_lead_id for view in views.values() for row in view.window.rows}
             bound = doubts.bound(connection, self._account, [one for one in ids if one is not None])
-        # What pages of two tokens show together proves no absence: no fingerprint is this one.
-        token = "several" if self._list.changed_token else self._token
+        token = "several" if self._list.changed_token else self._token  # pages of two tokens prove nothing together
         findings = []
         for one in judged:
             view, proof = views.get(one.doubt.lead_id), None
