@@ -37,7 +37,7 @@ from dispatcher.config.environment import (
 )
 from dispatcher.config.secret_files import secrets, with_secret_files
 from dispatcher.config.setting import DAY_SECONDS, Secret, count, days, seconds, setting
-from dispatcher.config.urls import check_webhook_url, normal_database_url, normal_redis_url
+from dispatcher.config.urls import Network, check_webhook_url, networks, normal_database_url, normal_redis_url
 from dispatcher.decisions.gate import GateLimits
 from dispatcher.decisions.outcome import Rules
 from dispatcher.decisions.policy import Budget
@@ -258,7 +258,7 @@ class Settings(BaseModel):
         "A reader of the hashes can try passwords on them.",
     )
     console_users_file: Path | None = setting(
-        None, "the path of a file with one name:role:hash a line", "The same in a file, read at each login."
+        None, "the path of a file with one name:role:hash a line", "The same in a file, read again at each request."
     )
     console_origin: str | None = setting(
         None,
@@ -266,6 +266,13 @@ class Settings(BaseModel):
         "Where browsers reach the console, if not at the address it listens on. Other `Host` headers are refused.",
         "A name that others can point at this machine lets their pages talk to the console.",
         pattern=r"^https?://[A-Za-z0-9.\-\[\]:]+$",
+    )
+    console_trusted_proxies: tuple[Network, ...] = setting(
+        (),
+        "addresses or networks, separated by spaces, e.g. 10.0.0.5 or 10.0.0.0/24",
+        "The reverse proxies whose `X-Forwarded-For` names the client of the console: failed logins lock "
+        "a client, not a proxy.",
+        "Whoever can connect from such an address can pretend to be any client.",
     )
     console_idle_seconds: float = seconds(1800, "A console session ends after this time without a request.")
 
@@ -331,6 +338,11 @@ class Settings(BaseModel):
     @classmethod
     def _redis(cls, value: Secret | None) -> Secret | None:
         return None if value is None else Secret(normal_redis_url(value.reveal()))
+
+    @field_validator("console_trusted_proxies", mode="before")
+    @classmethod
+    def _read_networks(cls, given: object) -> object:
+        return networks(given) if isinstance(given, str) else given
 
     @field_validator("proxy", "alert_webhook_url")
     @classmethod

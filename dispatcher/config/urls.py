@@ -7,7 +7,7 @@ are not resolved here: a name that resolves to a wrong machine fails at its cert
 import re
 from collections.abc import Callable, Mapping
 from difflib import get_close_matches
-from ipaddress import IPv4Address, IPv6Address, ip_address
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from pathlib import Path
 from typing import Final
 from urllib.parse import SplitResult, parse_qsl, urlencode, urlsplit
@@ -62,6 +62,29 @@ def is_loopback(host: str) -> bool:
         return True
     address = _address(host)
     return address is not None and address.is_loopback
+
+
+Network = IPv4Network | IPv6Network
+
+
+def networks(text: str) -> tuple[Network, ...]:
+    """Return the addresses and networks of a text, separated by spaces or commas. Raises `ValueError`."""
+    try:
+        return tuple(map(ip_network, text.replace(",", " ").split()))
+    except ValueError:
+        raise ValueError("holds what is no address and no network") from None
+
+
+def names_loopback(authority: str) -> bool:
+    """Whether a `Host` header, with or without its port, can only mean this machine."""
+    host, bracket, rest = authority.partition("]")
+    if bracket:
+        return host.startswith("[") and is_loopback(host[1:]) and (not rest or _PORT.fullmatch(rest) is not None)
+    host, colon, port = authority.partition(":")
+    return is_loopback(host.lower()) and (not colon or _PORT.fullmatch(f":{port}") is not None)
+
+
+_PORT: Final = re.compile(r":[0-9]{1,5}")
 
 
 def _scheme_faults(parts: SplitResult, *, allow_http: bool) -> list[str]:

@@ -2,23 +2,26 @@
 
 import math
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.resources import files
 from typing import Final, Literal
 from urllib.parse import urlencode
 
-from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
-from starlette.requests import Request
+from starlette.middleware.exceptions import ExceptionMiddleware
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse, RedirectResponse, Response
-from starlette.routing import Route
+from starlette.routing import Route, Router
 
-from dispatcher.console.auth import Login, LoginRefused, Person, Role, Session, Sessions
+from dispatcher.console.auth import Person, Role, Session, Sessions
 from dispatcher.console.guard import BODY_MOST, Guard, Origin
+from dispatcher.console.login import Login, LoginRefused
 from dispatcher.console.pages import bulk, campaigns, failed, lead, overview, records
 from dispatcher.console.rendering import Renderer
 from dispatcher.console.request import BadRequest, Form, PageRequest, local
-from dispatcher.errors import DispatcherError, LeadNotFound, NotAllowed, StoreUnavailable
+from dispatcher.errors import DispatcherError, LeadNotFound, NotAllowed, NotConfigured, StoreUnavailable
+from dispatcher.logs import events
 from dispatcher.store import audit
 from dispatcher.wiring import Services
 
@@ -102,7 +105,8 @@ def build(console: Console) -> Guard:
         Route("/static/{name}", _static, methods=["GET"]),
         *(Route(route.path, access.endpoint_of(route), methods=[route.method]) for route in ROUTES),
     ]
-    return Guard(Starlette(routes=routes), console.origin)
+    # Not `Starlette`: its own answer to an exception comes before that of `Guard`, and has no id.
+    return Guard(ExceptionMiddleware(Router(routes=routes)), console.origin)
 
 
 class Access:
@@ -187,15 +191,32 @@ class Access:
             console.services.database.again(
                 audit.note, f"{who.name}@console", "login", "console", {"role": who.role, "from": source}
             )
+        elif who.checked:
+            self._note_failure(form.get("name"), who, source)
         return who
 
+    def _note_failure(self, name: str, refused: LoginRefused, source: str) -> None:
+        """Write a failed login to the log and the audit log. An unknown name may be a password: it is not written."""
+        console = self._console
+        known = name if console.login.people.find(name) is not None else "unknown"
+        events.warning("console.login_failed", user=known, source=source, locked_seconds=refused.locked_seconds)
+        with suppress(StoreUnavailable):  # the log has it
+            console.services.database.again(audit.note, f"{known}@console", "login_failed", "console", {"from": source})
+
     def _session(self, http: Request) -> Session | None:
-        """Return the active session, unless its user has been removed or given another role."""
-        session = self._console.sessions.find(http.cookies.get(self._console.cookie))
+        """Return the active session. It ends with its user: once removed, or given another role or password."""
+        cookie = http.cookies.get(self._console.cookie)
+        session = self._console.sessions.find(cookie)
         if session is None or session.by_key:
             return session
-        unchanged = self._console.login.people.role_of(session.person.name) is session.person.role
-        return session if unchanged else None
+        try:
+            if self._console.login.people.still(session.person):
+                return session
+        except NotConfigured as fault:
+            events.error("console.users_unreadable", error=str(fault))
+            return None
+        self._console.sessions.end(cookie)
+        return None
 
     def _same_site(self, http: Request) -> bool:
         """Return whether a page of the console sent this, by headers no script can set (Fetch Metadata; RFC 6454)."""
@@ -209,10 +230,13 @@ class Access:
         if kind != "application/x-www-form-urlencoded":
             raise BadRequest("Forms only.")
         body = bytearray()
-        async for chunk in http.stream():
-            body += chunk
-            if len(body) > BODY_MOST:
-                raise BadRequest("That is too much at once.")
+        try:
+            async for chunk in http.stream():
+                body += chunk
+                if len(body) > BODY_MOST:
+                    raise BadRequest("That is too much at once.")
+        except ClientDisconnect:
+            raise BadRequest("The form did not arrive whole.") from None
         return Form.parse(bytes(body))
 
     def _turned_away(self, http: Request) -> Response:

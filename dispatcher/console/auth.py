@@ -1,6 +1,5 @@
-"""Login to the console: users and roles, password hashes, sessions, and the delay after failed logins."""
+"""The users of the console: their roles, password hashes and sessions."""
 
-import getpass
 import hashlib
 import hmac
 import re
@@ -17,52 +16,6 @@ from typing import Final
 
 from dispatcher.config.setting import Secret
 from dispatcher.errors import NotConfigured
-
-FREE_FAILURES: Final = 5
-_FIRST_WAIT_SECONDS: Final = 5.0
-_LONGEST_WAIT_SECONDS: Final = 900.0
-_FORGET_SECONDS: Final = 3600.0
-_MOST: Final = 10_000
-
-
-class Throttle:
-    """Delays logins after failures, by key (a name, an address): exponentially after the fifth. Thread-safe."""
-
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = clock
-        self._lock = threading.Lock()
-        self._failures: dict[str, tuple[int, float]] = {}  # failures in a row, and the time of the last
-
-    def wait_seconds(self, *keys: str) -> float:
-        """Return the seconds until the next try of these keys; 0.0 if it may be made at once."""
-        now = self._clock()
-        with self._lock:
-            return max(0.0, *(self._until(key) - now for key in keys))
-
-    def failed(self, *keys: str) -> None:
-        """Count a failure."""
-        now = self._clock()
-        with self._lock:
-            if len(self._failures) > _MOST:
-                old = [key for key, (_, at) in self._failures.items() if now - at > _FORGET_SECONDS]
-                for key in old or list(self._failures)[: _MOST // 2]:
-                    del self._failures[key]
-            for key in keys:
-                count, at = self._failures.get(key, (0, now))
-                self._failures[key] = (1 if now - at > _FORGET_SECONDS else count + 1, now)
-
-    def succeeded(self, *keys: str) -> None:
-        """Delete the failures of these keys."""
-        with self._lock:
-            for key in keys:
-                self._failures.pop(key, None)
-
-    def _until(self, key: str) -> float:
-        count, at = self._failures.get(key, (0, 0.0))
-        if count < FREE_FAILURES:
-            return 0.0
-        return at + min(_LONGEST_WAIT_SECONDS, _FIRST_WAIT_SECONDS * 2.0 ** min(count - FREE_FAILURES, 20))
-
 
 PASSWORD_LENGTH: Final = 12
 """The shortest password that `hash_password` accepts (OWASP ASVS 5.0.0, 6.2.1 asks for 8, better 15)."""
@@ -91,20 +44,22 @@ class Role(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Person:
-    """A user. The audit log shows the name."""
+    """A user. The audit log shows the name. `stamp` changes with the password."""
 
     name: str
     role: Role
+    stamp: str = field(default="", repr=False, compare=False)
 
 
 class People:
-    """The users from the environment and from the users file, which is read again at each login."""
+    """The users from the environment and from the users file, which is read again at each request. Thread-safe."""
 
     def __init__(self, users: Secret | None, path: Path | None) -> None:
         """Raise `NotConfigured` for a line that is not `name:role:hash`, naming the line without its text."""
         self._users = users
         self._path = path
-        self._known = self._read()
+        self._text = self._read()
+        self._known = self._parse(self._text)
 
     @property
     def anyone(self) -> bool:
@@ -112,28 +67,44 @@ class People:
         return bool(self._known)
 
     def check(self, name: str, password: str) -> Person | None:
-        """Return the person if name and password are right. An unknown name takes as long as a wrong password."""
-        self._known = self._read()
+        """Return the person if name and password are right. An unknown name takes as long as a wrong password.
+
+        Raises `NotConfigured` if the users file cannot be read.
+        """
+        self._refresh()
         person, expected = self._known.get(name, (None, _NOBODY))
         right = _matches(password, expected)
         return person if right else None
 
-    def role_of(self, name: str) -> Role | None:
-        """Return the role that this user has now; None if no longer configured."""
+    def find(self, name: str) -> Person | None:
+        """Return this user as configured now; None if there is none. Raises `NotConfigured` as `check` does."""
+        self._refresh()
         known = self._known.get(name)
-        return None if known is None else known[0].role
+        return None if known is None else known[0]
 
-    def _read(self) -> Mapping[str, tuple[Person, str]]:
+    def still(self, person: Person) -> bool:
+        """Return whether this user has the same role and password as at the login. Raises `NotConfigured`."""
+        now = self.find(person.name)
+        return now == person and person.stamp in ("", now.stamp)
+
+    def _refresh(self) -> None:
+        if self._path is not None and (text := self._read()) != self._text:
+            self._known = self._parse(text)
+            self._text = text
+
+    def _read(self) -> str:
+        if self._path is None:
+            return ""
+        try:
+            return self._path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise NotConfigured(
+                f"DISPATCHER_CONSOLE_USERS_FILE cannot be read ({type(error).__name__}); give the path of a text file."
+            ) from None
+
+    def _parse(self, text: str) -> Mapping[str, tuple[Person, str]]:
         lines: list[str] = self._users.reveal().split() if self._users is not None else []
-        if self._path is not None:
-            try:
-                lines += self._path.read_text(encoding="utf-8").splitlines()
-            except (OSError, UnicodeDecodeError) as error:
-                raise NotConfigured(
-                    f"DISPATCHER_CONSOLE_USERS_FILE cannot be read ({type(error).__name__}); "
-                    "give the path of a text file."
-                ) from None
-        return dict(_people(lines))
+        return dict(_people([*lines, *text.splitlines()]))
 
 
 def hash_password(password: str) -> str:
@@ -156,7 +127,7 @@ def _people(lines: Iterable[str]) -> Iterable[tuple[str, tuple[Person, str]]]:
                 f"User {number} of the console is not name:role:hash with the role viewer, operator or admin; "
                 "`dispatcher console --hash NAME:ROLE` writes such a line."
             )
-        yield name, (Person(name, Role(role)), hashed)
+        yield name, (Person(name, Role(role), sha256(hashed.encode()).hexdigest()), hashed)
 
 
 def _well_formed(hashed: str) -> bool:
@@ -278,83 +249,3 @@ class Sessions:
 def _hash(cookie: str) -> bytes:
     """Hash a cookie. The cookie itself is not stored, so that a memory dump of this process gives no access."""
     return sha256(cookie.encode()).digest()
-
-
-TOO_MANY: Final = "Too many failed logins. Wait {seconds:.0f} s and try again."
-WRONG: Final = "Name or password is wrong."
-SPENT: Final = "That link has been used or is not the latest; the console prints the next one in its terminal."
-
-
-class OneTimeKey:
-    """The login without configured users: a one-time key that the console prints in its terminal, as notebooks do.
-
-    Each key opens one session; after that `announce` is called with the next key.
-    """
-
-    def __init__(self, announce: Callable[[str], None]) -> None:
-        self._announce = announce
-        self._lock = threading.Lock()
-        self._key = secrets.token_urlsafe(24)
-
-    def print(self) -> None:
-        """Announce the current key."""
-        self._announce(self._key)
-
-    def use(self, key: str) -> Person | None:
-        """Return the local user if this is the current key, which is then invalid."""
-        with self._lock:
-            if not hmac.compare_digest(self._key.encode(), key.encode()):
-                return None
-            self._key = secrets.token_urlsafe(24)
-        self.print()
-        return Person(_local_name(), Role.ADMIN)
-
-
-@dataclass(frozen=True, slots=True)
-class LoginRefused:
-    """The reason for a refused login. `wait_seconds`: the time until the next try is checked; 0 for at once."""
-
-    text: str
-    wait_seconds: float = 0.0
-
-
-class Login:
-    """Checks logins. Thread-safe; at most two passwords are checked at once, because each takes 32 MiB."""
-
-    def __init__(self, people: People, key: OneTimeKey | None, throttle: Throttle) -> None:
-        self.people = people
-        self.key = key
-        self.throttle = throttle
-        self._few = threading.BoundedSemaphore(2)
-
-    def by_password(self, name: str, password: str, source: str) -> Person | LoginRefused:
-        """Return the user with this name and password. `source`: the address of the client."""
-
-        def check() -> Person | None:
-            with self._few:
-                return self.people.check(name, password)
-
-        return self._tried(check, WRONG, f"name:{name}", f"source:{source}")
-
-    def by_key(self, key: str, source: str) -> Person | LoginRefused:
-        """Return the local user if this is the one-time key. `source`: the address of the client."""
-        return self._tried(lambda: None if self.key is None else self.key.use(key), SPENT, f"key:{source}")
-
-    def _tried(self, check: Callable[[], Person | None], fault: str, *keys: str) -> Person | LoginRefused:
-        """Check a login, unless the throttle delays one of these keys; count the outcome for them."""
-        wait_seconds = self.throttle.wait_seconds(*keys)
-        if wait_seconds:
-            return LoginRefused(TOO_MANY.format(seconds=wait_seconds), wait_seconds)
-        person = check()
-        if person is None:
-            self.throttle.failed(*keys)
-            return LoginRefused(fault)
-        self.throttle.succeeded(*keys)
-        return person
-
-
-def _local_name() -> str:
-    try:
-        return getpass.getuser()
-    except (OSError, KeyError):
-        return "local"

@@ -1,17 +1,23 @@
 """Run the console: bind, print its address, and serve until a signal."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 import uvicorn
+from starlette.types import ASGIApp
+from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from dispatcher.config.settings import Settings
+from dispatcher.config.urls import Network
 from dispatcher.console.app import Console, build
-from dispatcher.console.auth import Login, OneTimeKey, People, Sessions, Throttle
-from dispatcher.console.guard import Certificate, Guard, Origin, reached_at
+from dispatcher.console.auth import People, Sessions
+from dispatcher.console.connections import CONNECTIONS, Limits, bounded
+from dispatcher.console.guard import Certificate, Origin, reached_at
+from dispatcher.console.login import Login, OneTimeKey
 from dispatcher.console.rendering import Renderer
+from dispatcher.console.throttle import Throttle
 from dispatcher.wiring import Services
 
 PORT: Final = 8321
@@ -26,7 +32,7 @@ class Address:
     certificate: Certificate | None = None
 
 
-def application(settings: Settings, address: Address, say: Callable[[str], None]) -> Guard:
+def application(settings: Settings, address: Address, say: Callable[[str], None]) -> ASGIApp:
     """Return the console with these settings. Raises `NotConfigured` for a setup without authentication.
 
     `say` prints a line on the terminal: the address of the console, and the one-time links.
@@ -44,7 +50,7 @@ def application(settings: Settings, address: Address, say: Callable[[str], None]
         say(f"The console is at {origin.public}")
     else:
         key.print()
-    return build(
+    console = build(
         Console(
             services=Services(settings, name="dispatcher-console"),
             login=Login(people, key, Throttle()),
@@ -53,6 +59,14 @@ def application(settings: Settings, address: Address, say: Callable[[str], None]
             renderer=Renderer(),
         )
     )
+    return behind(console, settings.console_trusted_proxies)
+
+
+def behind(console: ASGIApp, proxies: Sequence[Network]) -> ASGIApp:
+    """Let the console see the client that these proxies name in `X-Forwarded-For`; no other sender is believed."""
+    if not proxies:
+        return console
+    return ProxyHeadersMiddleware(console, trusted_hosts=list(map(str, proxies)))  # type: ignore[arg-type,return-value]  # the same protocol, typed by each itself
 
 
 def serve(settings: Settings, address: Address, say: Callable[[str], None]) -> None:
@@ -67,11 +81,12 @@ def serve(settings: Settings, address: Address, say: Callable[[str], None]) -> N
         ssl_keyfile=str(certificate.key) if certificate else None,
         access_log=False,  # URLs contain searched phone numbers
         server_header=False,
-        proxy_headers=False,  # any client can set X-Forwarded-*
+        proxy_headers=False,  # `behind` believes the configured proxies alone
         log_level=logging.WARNING,
         timeout_keep_alive=15,
         timeout_graceful_shutdown=10,
-        limit_concurrency=200,
+        limit_concurrency=CONNECTIONS,
+        http=bounded(Limits(proxies=settings.console_trusted_proxies)),
     )
 
 

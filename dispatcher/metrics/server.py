@@ -6,14 +6,16 @@
 """
 
 import hmac
+import socket
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Final
+from typing import Any, Final, cast
 
 import orjson
 import redis
@@ -22,7 +24,7 @@ from sqlalchemy import Connection, text
 from dispatcher.broker.connection import PREFIX, QUEUE, connect
 from dispatcher.config.setting import Secret
 from dispatcher.config.settings import Settings
-from dispatcher.config.urls import is_loopback
+from dispatcher.config.urls import is_loopback, names_loopback
 from dispatcher.errors import NotConfigured, StoreUnavailable
 from dispatcher.metrics.metrics import CONTENT_TYPE, Figures, exposition
 from dispatcher.operator import overview
@@ -121,6 +123,10 @@ def doorbells_waiting(settings: Settings) -> int | None:
 
 _IDLE_SECONDS: Final = 10.0  # then an idle connection is closed
 
+CONNECTIONS: Final = 50
+CONNECTION_SECONDS: Final = 30.0
+"""The most open connections, and how long each may last: it carries one request."""
+
 
 @dataclass(frozen=True, slots=True)
 class Pages:
@@ -143,7 +149,31 @@ class MetricsServer(ThreadingHTTPServer):
             )
         self.pages = pages
         self.token = token
+        self._open: dict[socket.socket, float] = {}
+        self._counting = threading.Lock()
         super().__init__((host, port), _Handler)
+
+    def verify_request(self, request: object, client_address: object) -> bool:  # noqa: ARG002  (the interface)
+        """Return whether there is a place left: a request that is never finished must not cost a thread for ever."""
+        with self._counting:
+            if len(self._open) >= CONNECTIONS:
+                return False
+            self._open[cast("socket.socket", request)] = time.monotonic()
+            return True
+
+    def service_actions(self) -> None:
+        """End the connections whose time is over; called between two requests, at least every half second."""
+        over = time.monotonic() - CONNECTION_SECONDS
+        with self._counting:
+            for connection in [one for one, begun in self._open.items() if begun < over]:
+                with suppress(OSError):
+                    connection.shutdown(socket.SHUT_RDWR)
+
+    def shutdown_request(self, request: Any) -> None:  # noqa: ANN401  (the interface)
+        """Close a connection, and count it no longer."""
+        with self._counting:
+            self._open.pop(request, None)
+        super().shutdown_request(request)
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -153,7 +183,15 @@ class _Handler(BaseHTTPRequestHandler):
     sys_version = ""
 
     def do_GET(self) -> None:
-        """Answer one page. Probes need no token: they show no figure."""
+        """Answer one page. Probes need no token: they show no figure.
+
+        Without a token only this machine's names are answered to: else a page whose name was pointed at this machine
+        (DNS rebinding) could read the figures in a browser here.
+        """
+        hosts = self.headers.get_all("Host", [])
+        if self.server.token is None and hosts and (len(hosts) > 1 or not names_loopback(hosts[0])):
+            self._answer(HTTPStatus.MISDIRECTED_REQUEST, "text/plain", b"This server does not answer to that name.\n")
+            return
         match self.path.partition("?")[0]:
             case "/metrics" if not self._may_read():
                 self._answer(HTTPStatus.UNAUTHORIZED, "text/plain", b"A bearer token is needed.\n")

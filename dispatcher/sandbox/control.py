@@ -4,6 +4,7 @@ import ipaddress
 
 from aiohttp import web
 
+from dispatcher.config.urls import names_loopback
 from dispatcher.errors import NotConfigured
 from dispatcher.sandbox.answer import Answer, json_answer, no_route, wrong_method
 from dispatcher.sandbox.book import LeadBook
@@ -22,8 +23,8 @@ class Control:
         self._book = book
 
     async def handle(self, request: web.BaseRequest) -> web.Response:
-        """Answer one control request; to callers from other machines the path does not exist."""
-        if not _from_this_machine(request.remote):
+        """Answer one control request; for other machines, and for pages of other sites, the path does not exist."""
+        if not (_from_this_machine(request.remote) and _sent_here(request)):
             return whole(no_route(request.path))
         return whole(self._answer(request.method, request.path, await request.read()))
 
@@ -54,6 +55,19 @@ class Control:
             "next_id": self._book.next_id,
             "faults": faults,
         }
+
+
+def _sent_here(request: web.BaseRequest) -> bool:
+    """Return whether no page of another site caused the request: by its Host (DNS rebinding), and by its Origin.
+
+    Any page that a browser on this machine shows could otherwise change the faults, or read the state.
+    """
+    hosts = request.headers.getall("Host", [])
+    if len(hosts) != 1 or not names_loopback(hosts[0]):
+        return False
+    own = f"{request.scheme}://{hosts[0]}".lower()
+    foreign = [one for one in request.headers.getall("Origin", []) if one.lower() != own]
+    return not foreign and request.headers.get("Sec-Fetch-Site", "none") in {"none", "same-origin"}
 
 
 def _from_this_machine(remote: str | None) -> bool:

@@ -166,6 +166,7 @@ def tls_context(ca_bundle: str | None = None) -> ssl.SSLContext:
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.hostname_checks_common_name = False  # RFC 9110, 4.3.4: only a subjectAltName names a host
     context.set_alpn_protocols(["http/1.1"])
     try:
         context.load_verify_locations(ca_bundle or DEFAULT_CA_BUNDLE_PATH)

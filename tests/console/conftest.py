@@ -13,9 +13,11 @@ from dispatcher.config.setting import Secret
 from dispatcher.config.settings import Settings
 from dispatcher.config.urls import normal_database_url
 from dispatcher.console.app import Console, build
-from dispatcher.console.auth import Login, OneTimeKey, People, Person, Role, Session, Sessions, Throttle, hash_password
+from dispatcher.console.auth import People, Person, Role, Session, Sessions, hash_password
 from dispatcher.console.guard import Guard, Origin, reached_at
+from dispatcher.console.login import Login, OneTimeKey
 from dispatcher.console.rendering import Renderer
+from dispatcher.console.throttle import Throttle
 from dispatcher.store.database import Database
 from dispatcher.wiring import Services
 from tests.support.doubles import Clock
@@ -35,9 +37,9 @@ class Seat:
     clock: Clock
     printed: list[str] = field(default_factory=list)
 
-    def browser(self, role: Role | None = None) -> "Browser":
-        """A browser; with a role it is logged in."""
-        client = TestClient(self.app, base_url=BASE, follow_redirects=False)
+    def browser(self, role: Role | None = None, *, source: str = "127.0.0.1") -> "Browser":
+        """A browser at an address; with a role it is logged in."""
+        client = TestClient(self.app, base_url=BASE, follow_redirects=False, client=(source, 50_000))
         if role is None:
             return Browser(client, None)
         cookie, session = self.console.sessions.begin(Person(NAMES[role], role))

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from dispatcher.config.setting import Secret
-from dispatcher.console import auth
+from dispatcher.console import login
 from dispatcher.console.app import ROUTES, ConsoleRoute
 from dispatcher.console.auth import LONGEST_SECONDS, People, Role, hash_password
 from dispatcher.console.guard import HEADERS, POLICY, reached_at
@@ -190,8 +190,8 @@ def test_guessing_is_slowed_down_and_a_right_password_waits_too(seat: Seat) -> N
 
 
 def test_the_status_of_a_login_does_not_hang_on_its_words(seat: Seat, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(auth, "WRONG", "Wait: name or password is wrong.")
-    monkeypatch.setattr(auth, "TOO_MANY", "Later.")
+    monkeypatch.setattr(login, "WRONG", "Wait: name or password is wrong.")
+    monkeypatch.setattr(login, "TOO_MANY", "Later.")
     statuses = [seat.browser().post("/login", {"name": "olga", "password": "x"}).status_code for _ in range(6)]
     assert statuses == [401] * 5 + [429]
 
