@@ -1,10 +1,10 @@
 """The control endpoint: change the faults of a running sandbox. Only for callers on this machine."""
 
 import ipaddress
+from urllib.parse import urlsplit
 
 from aiohttp import web
 
-from dispatcher.config.urls import names_loopback
 from dispatcher.errors import NotConfigured
 from dispatcher.sandbox.answer import Answer, json_answer, no_route, wrong_method
 from dispatcher.sandbox.book import LeadBook
@@ -63,11 +63,19 @@ def _sent_here(request: web.BaseRequest) -> bool:
     Any page that a browser on this machine shows could otherwise change the faults, or read the state.
     """
     hosts = request.headers.getall("Host", [])
-    if len(hosts) != 1 or not names_loopback(hosts[0]):
+    if len(hosts) != 1 or not _names_this_machine(hosts[0]):
         return False
     own = f"{request.scheme}://{hosts[0]}".lower()
     foreign = [one for one in request.headers.getall("Origin", []) if one.lower() != own]
     return not foreign and request.headers.get("Sec-Fetch-Site", "none") in {"none", "same-origin"}
+
+
+def _names_this_machine(authority: str) -> bool:
+    try:
+        host = urlsplit(f"//{authority}").hostname
+    except ValueError:
+        return False
+    return "@" not in authority and (host == "localhost" or _from_this_machine(host))
 
 
 def _from_this_machine(remote: str | None) -> bool:
