@@ -38,6 +38,9 @@ if TYPE_CHECKING:
     from dispatcher.operator.lead_record import LeadRecord
 
     _any = Dispatcher(Settings())  # never made: the types of its methods are those of the functions
+    asubmit = _any.asubmit
+    asubmit_many = _any.asubmit_many
+    warm_up = _any.warm_up
     submit = _any.submit
     submit_many = _any.submit_many
     get = _any.get
@@ -66,6 +69,8 @@ __all__ = [
     "Settings",
     "StoreUnavailable",
     "Submission",
+    "asubmit",
+    "asubmit_many",
     "cancel",
     "failed",
     "get",
@@ -75,6 +80,7 @@ __all__ = [
     "resume",
     "submit",
     "submit_many",
+    "warm_up",
 ]
 
 _MODULES = {
@@ -97,7 +103,9 @@ def __getattr__(name: str) -> Any:  # noqa: ANN401 - as a module has it
     """Import a name at its first use: the command line and a producer load only what they need."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    if name.islower():
+    if name in {"asubmit", "asubmit_many"}:  # loads nothing else here, because this may be the thread of an event loop
+        found = _coroutine_function(getattr(importlib.import_module("dispatcher.asynchronous").AsyncProducer, name))
+    elif name.islower():
         found = _function(getattr(importlib.import_module("dispatcher.api").Dispatcher, name))
     else:
         found = getattr(importlib.import_module(f"dispatcher.{_MODULES.get(name, 'errors')}"), name)
@@ -115,6 +123,24 @@ def _function(method: Callable[..., Any]) -> Callable[..., Any]:
     def function(*arguments: Any, **options: Any) -> Any:  # noqa: ANN401 - the method's own
         return method(_default_dispatcher(), *arguments, **options)
 
+    return _described(function, method)
+
+
+def _coroutine_function(method: Callable[..., Any]) -> Callable[..., Any]:
+    """Return the same for a coroutine method. Where there is no default dispatcher yet, a thread makes it."""
+
+    @functools.wraps(method)
+    async def function(*arguments: Any, **options: Any) -> Any:  # noqa: ANN401 - the method's own
+        if _default is None:
+            import asyncio
+
+            await asyncio.to_thread(_default_dispatcher)
+        return await method(_default_dispatcher(), *arguments, **options)
+
+    return _described(function, method)
+
+
+def _described(function: Callable[..., Any], method: Callable[..., Any]) -> Callable[..., Any]:
     signature = inspect.signature(method)
     parameters = list(signature.parameters.values())[1:]  # without `self`
     function.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]

@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, Unpack
 from uuid import UUID
 
+from dispatcher.asynchronous import AsyncProducer, Threads
 from dispatcher.config.account import whoami
 from dispatcher.config.settings import Settings
 from dispatcher.errors import LeadNotFound
@@ -58,7 +59,7 @@ def _names_filters(method: Callable[P, R]) -> Callable[P, R]:
     return method
 
 
-class Dispatcher:
+class Dispatcher(AsyncProducer):
     """The queue of one deployment. Thread-safe and fork-safe; making one connects to nothing.
 
     Args:
@@ -75,6 +76,27 @@ class Dispatcher:
 
     def __init__(self, settings: Settings, *, rehearsing: bool = False) -> None:
         self._services = Services(settings, dry_run=rehearsing)
+        self._threads = Threads()
+
+    def warm_up(self, *, connections: int = 1) -> None:
+        """Do now what the first `submit` would have to wait for: load the code, and connect to Postgres and Redis.
+
+        For the start of a server; call it in each process, after a fork. From a coroutine:
+        `await asyncio.to_thread(dispatcher.warm_up)`. An unreachable Redis is no error.
+
+        Args:
+            connections: how many to open to Postgres, 1 to 5: as many `submit` at the same time without connecting.
+
+        Raises:
+            ValueError: `connections` is not 1 to 5.
+            SchemaOutOfDate: the database lacks this version's tables.
+            StoreUnavailable: Postgres cannot be reached.
+            NotConfigured: a setting is missing or unusable.
+
+        Example:
+            >>> dispatcher.warm_up()
+        """
+        self._services.warm_up(connections)
 
     def submit(
         self,
@@ -103,12 +125,11 @@ class Dispatcher:
             not_before: earliest delivery, an aware datetime or a timedelta from the database's now.
             expires_at: latest delivery, in the same form; afterwards the lead fails as `expired`.
             session: whose transaction to join: the lead is stored if you commit. A SQLAlchemy `Session`,
-                `scoped_session` or `Connection`, or a connection of psycopg 3. From an `AsyncSession`:
-                `await session.run_sync(lambda sync: dispatcher.submit(lead, session=sync))`. The lead is stored in a
-                savepoint, and the call may wait for another uncommitted lead of the same number; a serialization
-                failure or a deadlock is raised as SQLAlchemy or psycopg raises it, for you to repeat your transaction.
-                Workers are woken after the commit of a session; after that of a connection a sweep finds the lead
-                within about a second.
+                `scoped_session` or `Connection`, or a connection of psycopg 3; `asubmit` takes an `AsyncSession`. The
+                lead is stored in a savepoint, and the call may wait for another uncommitted lead of the same number; a
+                serialization failure or a deadlock is raised as SQLAlchemy or psycopg raises it, for you to repeat your
+                transaction. Workers are woken after the commit of a session; after that of a connection a sweep finds
+                the lead within about a second.
 
         Returns:
             The id of the lead, whether it was created by this call, and its state: "pending", or "duplicate" where
@@ -157,7 +178,7 @@ class Dispatcher:
             account: the Voicery workspace, 1 to 40 of a-z, 0-9 and _.
             batch_id: makes a repetition of the same items safe, also after a crash: those already stored count as
                 `repeated`. An item's id is derived from account, batch_id and its index, unless its options name one.
-            session: as in `submit`; its driver must be psycopg 3.
+            session: as in `submit`. With psycopg 3 leads are copied, which is faster than with other drivers.
 
         Returns:
             The numbers of leads stored, of duplicates and of repeated items, and in `rejected` the index and the faults
@@ -576,6 +597,7 @@ class Dispatcher:
             >>> queue = dispatcher.Dispatcher(dispatcher.Settings.from_environment())
             >>> queue.close()
         """
+        self._threads.close()
         self._services.close()
 
 

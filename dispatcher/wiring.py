@@ -6,6 +6,7 @@ Each part imports its code when it is first used, so that a producer or a comman
 import os
 import socket
 from collections.abc import Callable
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 from dispatcher.config.settings import Settings
@@ -178,12 +179,18 @@ class Services:
     @_Part
     def intake(self) -> "Intake":
         """Stores single leads; rings in a thread, so that Redis never delays a `submit`."""
-        from dispatcher.broker.doorbell import NullDoorbell, Ringer
         from dispatcher.intake.submit import Intake
 
         if not self.dry_run:
             self.settings.require_redis_url()
-        return Intake(self.database, NullDoorbell() if self.dry_run else Ringer(self.bell), pseudonyms=self.pseudonyms)
+        return Intake(self.database, self.ringer, pseudonyms=self.pseudonyms)
+
+    @_Part
+    def ringer(self) -> "Bell":
+        """The doorbell, rung by a thread."""
+        from dispatcher.broker.doorbell import NullDoorbell, Ringer
+
+        return NullDoorbell() if self.dry_run else Ringer(self.bell)
 
     @_Part
     def bulk(self) -> "Bulk":
@@ -192,7 +199,21 @@ class Services:
 
         if not self.dry_run:
             self.settings.require_redis_url()
-        return Bulk(self.database, self.bell, pseudonyms=self.pseudonyms)
+        return Bulk(self.database, self.ringer, pseudonyms=self.pseudonyms)
+
+    def warm_up(self, connections: int = 1) -> None:
+        """Build what a producer needs and connect it. See `Dispatcher.warm_up`."""
+        from dispatcher.lead.lead import Lead
+        from dispatcher.store.migration import check
+
+        if not 1 <= connections <= self._connections:
+            raise ValueError(f"connections: {connections!r} is not 1 to {self._connections}; choose one of these.")
+        _ = self.intake, self.bulk
+        Lead.parse({"phone_number": "+12025550123", "campaign_id": 1})  # loads the tables of numbers
+        with ExitStack() as stack:
+            for _ in range(connections):
+                check(stack.enter_context(self.database.autocommit()))
+        self.bell.waiting()
 
     # For operators ----------------------------------------------------------------------------------------------------
 

@@ -135,8 +135,8 @@ class ChunkResult:
 
 
 @dataclass(frozen=True, slots=True)
-class _Chunk:
-    """Consecutive items of a batch, validated."""
+class Chunk:
+    """Consecutive items of a batch, validated; `end` is the index after the last one."""
 
     end: int
     candidates: list[Candidate]
@@ -176,14 +176,7 @@ class Bulk:
     ) -> BatchResult:
         """See `Dispatcher.submit_many` for the contract."""
         batch = batch_id_of(batch_id)
-        submitted = duplicates = repeated = 0
-        rejected: list[Rejection] = []
-        for chunk in self.stream(items, account=account, batch_id=batch, session=session):
-            submitted += chunk.submitted
-            duplicates += chunk.duplicates
-            repeated += chunk.repeated
-            rejected.extend(chunk.rejected)
-        return BatchResult(batch, submitted, duplicates, repeated, tuple(rejected))
+        return summed(batch, self.stream(items, account=account, batch_id=batch, session=session))
 
     def stream(
         self,
@@ -203,8 +196,7 @@ class Bulk:
         workers   processes that read and validate; items, `read` and `ids` must then be picklable. 0: this thread.
                   They are spawned, so a script that asks for them needs `if __name__ == "__main__"`.
         """
-        own = BatchIds.of(check_account(account), batch_id)
-        validate = partial(read_items, ids=ids or own, read=read)
+        validate = _validation(account, batch_id, ids, read)
         with ExitStack() as stack:
             if workers:
                 validators = stack.enter_context(Validators(workers))
@@ -223,11 +215,28 @@ class Bulk:
                 )
                 yield from self._stored_beside(chunks, store)
             else:
-                yield from self._joined(chunks, session, account, batch_id)
+                for chunk in chunks:
+                    yield self.join(chunk, session, account=account, batch_id=batch_id)
 
-    def _validated(self, items: Iterable[Any], validate: Callable[..., Any]) -> Iterator[_Chunk]:
-        for start, taken in self._taken(items):
-            chunk = _Chunk(start + len(taken), [], [])
+    def validated(self, items: Iterable[Any], *, account: str, batch_id: UUID, chunk_items: int) -> Iterator[Chunk]:
+        """Validate items, to be stored by `join`."""
+        return self._validated(items, _validation(account, batch_id), chunk_items)
+
+    def join(self, chunk: Chunk, session: Caller, *, account: str, batch_id: UUID) -> ChunkResult:
+        """Store in the caller's transaction, in a savepoint; ring when a `Session` has committed."""
+        joined = Joined.of(session)
+        store = ChunkStore(account, batch_id, joined.savepoint, self.pseudonyms, 0, self._clock, self._wait)
+        with theirs():
+            admission = store.store(chunk.candidates)
+        for campaign_id in admission.campaign_ids:
+            joined.announce(self._bell, Channel(account, campaign_id))
+        return _result(chunk, admission)
+
+    def _validated(
+        self, items: Iterable[Any], validate: Callable[..., Any], chunk_items: int | None = None
+    ) -> Iterator[Chunk]:
+        for start, taken in self._taken(items, chunk_items):
+            chunk = Chunk(start + len(taken), [], [])
             for first in range(0, len(taken), _SLICE_ITEMS):
                 candidates, rejections = validate(taken[first : first + _SLICE_ITEMS], start + first)
                 chunk.candidates.extend(candidates)
@@ -237,40 +246,29 @@ class Bulk:
 
     def _validated_by(
         self, validators: Validators, ahead: int, items: Iterable[Any], validate: Callable[..., Any]
-    ) -> Iterator[_Chunk]:
+    ) -> Iterator[Chunk]:
         """Validate by processes, some chunks ahead, in order."""
         waiting: list[tuple[int, Future[Any]]] = []
         for start, taken in self._taken(items):
             waiting.append((start + len(taken), validators.submit(validate, taken, start)))
             if len(waiting) >= ahead:
                 end, future = waiting.pop(0)
-                yield _Chunk(end, *future.result())
+                yield Chunk(end, *future.result())
         for end, future in waiting:
-            yield _Chunk(end, *future.result())
+            yield Chunk(end, *future.result())
 
-    def _taken(self, items: Iterable[Any]) -> Iterator[tuple[int, list[Any]]]:
+    def _taken(self, items: Iterable[Any], chunk_items: int | None = None) -> Iterator[tuple[int, list[Any]]]:
         iterator = iter(items)
         start = 0
-        while taken := list(islice(iterator, self._chunk_items)):
+        while taken := list(islice(iterator, chunk_items or self._chunk_items)):
             yield start, taken
             start += len(taken)
 
-    def _joined(self, chunks: Iterable[_Chunk], session: Caller, account: str, batch_id: UUID) -> Iterator[ChunkResult]:
-        """Store in the caller's transaction, in savepoints; ring when a `Session` has committed."""
-        joined = Joined.of(session)
-        store = ChunkStore(account, batch_id, joined.savepoint, self.pseudonyms, 0, self._clock, self._wait)
-        for chunk in chunks:
-            with theirs():
-                admission = store.store(chunk.candidates)
-            for campaign_id in admission.campaign_ids:
-                joined.announce(self._bell, Channel(account, campaign_id))
-            yield _result(chunk, admission)
-
-    def _stored_beside(self, chunks: Iterable[_Chunk], store: ChunkStore) -> Iterator[ChunkResult]:
+    def _stored_beside(self, chunks: Iterable[Chunk], store: ChunkStore) -> Iterator[ChunkResult]:
         """Store chunks in a thread while the next ones are validated."""
         stopped = False
 
-        def store_and_ring(chunk: _Chunk) -> ChunkResult | None:
+        def store_and_ring(chunk: Chunk) -> ChunkResult | None:
             nonlocal stopped
             if stopped:  # what comes after a chunk that could not be stored is not stored either: order decides
                 return None
@@ -305,6 +303,25 @@ class Bulk:
             self._bell.ring(Channel(account, campaign_id))
 
 
+def summed(batch_id: UUID, chunks: Iterable[ChunkResult]) -> BatchResult:
+    """Return the result of a batch, from those of its chunks."""
+    submitted = duplicates = repeated = 0
+    rejected: list[Rejection] = []
+    for chunk in chunks:
+        submitted += chunk.submitted
+        duplicates += chunk.duplicates
+        repeated += chunk.repeated
+        rejected.extend(chunk.rejected)
+    return BatchResult(batch_id, submitted, duplicates, repeated, tuple(rejected))
+
+
+def _validation(
+    account: str, batch_id: UUID, ids: Ids | None = None, read: Callable[[Any], Any] | None = None
+) -> Callable[..., Any]:
+    own = BatchIds.of(check_account(account), batch_id)
+    return partial(read_items, ids=ids or own, read=read)
+
+
 def batch_id_of(given: object) -> UUID:
     """The batch id that a caller gave, or a new one. Raises `InvalidLead` if it is no UUID."""
     if given is None:
@@ -318,7 +335,7 @@ def batch_id_of(given: object) -> UUID:
         raise InvalidLead([FieldError("batch_id", "is not a UUID", remedy)]) from None
 
 
-def _unbroken(chunks: Iterator[_Chunk], batch_id: UUID) -> Iterator[_Chunk]:
+def _unbroken(chunks: Iterator[Chunk], batch_id: UUID) -> Iterator[Chunk]:
     try:
         yield from chunks
     except BrokenExecutor:
@@ -331,7 +348,7 @@ def _done(stored: "Future[ChunkResult | None]") -> Iterator[ChunkResult]:
         yield result
 
 
-def _result(chunk: _Chunk, admission: Admission) -> ChunkResult:
+def _result(chunk: Chunk, admission: Admission) -> ChunkResult:
     duplicates = sum(new_lead.duplicate_of is not None for new_lead in admission.new_leads)
     return ChunkResult(
         items=chunk.end,

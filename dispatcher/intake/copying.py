@@ -6,7 +6,9 @@ of rows, and one made for an empty table would be kept while the batch fills it.
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from itertools import chain
 from operator import attrgetter
 from typing import Any, Final
 from uuid import UUID
@@ -16,12 +18,11 @@ from psycopg.rows import tuple_row
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
-from dispatcher.errors import NotConfigured
+from dispatcher.intake import any_driver
 from dispatcher.lead.candidate import BatchIds, Candidate, Facts, Held, NewLead
 from dispatcher.store.pseudonym import Pseudonyms
 from dispatcher.store.schema import LIVE_STRICT
 
-Cursor = psycopg.Cursor[tuple[Any, ...]]
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 # LATERAL with LIMIT: one index probe per row, whatever the planner estimates.
@@ -58,37 +59,94 @@ SELECT id, CASE WHEN account = %s THEN payload_hash END FROM dispatcher.leads WH
 """
 _SPANS: Final = 20  # from more, each id is asked for by itself
 
-_COPY_LEADS: Final = """
-COPY dispatcher.leads (id, account, campaign_id, phone_number, variables, allow_dupplicate, state, priority, due_at,
-    expires_at, duplicate_of, idempotency_key, payload_hash, batch_id, finished_at) FROM STDIN
-"""
-_COPY_KEYS: Final = """
-COPY dispatcher.idempotency_keys (account, key, lead_id, payload_hash, state, duplicate_of) FROM STDIN
-"""
-_COPY_CONTACTS: Final = """
-COPY dispatcher.lead_contacts (lead_id, position, account, phone_number, variables) FROM STDIN
-"""
+
+@dataclass(frozen=True, slots=True)
+class _Table:
+    name: str
+    columns: tuple[str, ...]
+
+    def store(self, connection: Connection, rows: Iterable[tuple[Any, ...]]) -> None:
+        if not _copies(connection):
+            any_driver.insert(connection, self.name, self.columns, rows)
+            return
+        statement = f"COPY dispatcher.{self.name} ({', '.join(self.columns)}) FROM STDIN"
+        with _driver(connection) as driver, driver.cursor() as cursor, cursor.copy(statement) as copy:
+            for row in rows:
+                copy.write_row(row)
+
+
+_LEADS: Final = _Table(
+    "leads",
+    (
+        "id",
+        "account",
+        "campaign_id",
+        "phone_number",
+        "variables",
+        "allow_dupplicate",
+        "state",
+        "priority",
+        "due_at",
+        "expires_at",
+        "duplicate_of",
+        "idempotency_key",
+        "payload_hash",
+        "batch_id",
+        "finished_at",
+    ),
+)
+_HELD_KEYS: Final = _Table("idempotency_keys", ("account", "key", "lead_id", "payload_hash", "state", "duplicate_of"))
+_CONTACTS: Final = _Table("lead_contacts", ("lead_id", "position", "account", "phone_number", "variables"))
 
 
 def facts(connection: Connection, account: str, candidates: Sequence[Candidate], pseudonyms: Pseudonyms) -> Facts:
     """Return what the tables hold about these items: live leads of their persons, keys, ids, and the time."""
     strict = sorted({candidate.person for candidate in candidates if not candidate.allow_dupplicate})
-    keys = [key for candidate in candidates if (key := candidate.options.idempotency_key) is not None]
-    given_ids, spans = _ids_to_ask(candidates)
-    [(seconds,)], live, held_keys, *held_ids = _answers(
-        connection,
-        ("SELECT extract(epoch FROM now())",),  # a caller's session may write timestamps as the driver cannot read them
-        (_LIVE, [person[0] for person in strict], [person[1] for person in strict], account),
-        (_KEYS, keys, list(map(pseudonyms.stand_in, keys)), account),
-        (_IDS, account, given_ids),
-        *((_SPAN, account, first, last) for first, last in spans),
+    named = [key for candidate in candidates if (key := candidate.options.idempotency_key) is not None]
+    keys = [(key, pseudonyms.stand_in(key)) for key in named]
+    seconds, live, held_keys, held_ids = (_read if _copies(connection) else _read_by_any_driver)(
+        connection, account, candidates, strict, keys
     )
     return Facts(
         _EPOCH + timedelta(microseconds=int(seconds * 1_000_000)),
         {(campaign_id, phone_number): lead_id for campaign_id, phone_number, lead_id in live},
         {key: Held(lead_id, payload_hash) for key, lead_id, payload_hash in held_keys},
-        {lead_id: Held(lead_id, payload_hash) for found in held_ids for lead_id, payload_hash in found},
+        {lead_id: Held(lead_id, payload_hash) for lead_id, payload_hash in held_ids},
         pseudonyms.is_of,
+    )
+
+
+def _read(
+    connection: Connection,
+    account: str,
+    candidates: Sequence[Candidate],
+    persons: Sequence[tuple[int, str]],
+    keys: Sequence[tuple[str, str | None]],
+) -> tuple[Any, ...]:
+    given_ids, spans = _ids_to_ask(candidates)
+    [(seconds,)], live, held_keys, *held_ids = _answers(
+        connection,
+        ("SELECT extract(epoch FROM now())",),  # a caller's session may write timestamps as the driver cannot read them
+        (_LIVE, [person[0] for person in persons], [person[1] for person in persons], account),
+        (_KEYS, [key for key, _ in keys], [erased for _, erased in keys], account),
+        (_IDS, account, given_ids),
+        *((_SPAN, account, first, last) for first, last in spans),
+    )
+    return seconds, live, held_keys, chain.from_iterable(held_ids)
+
+
+def _read_by_any_driver(
+    connection: Connection,
+    account: str,
+    candidates: Sequence[Candidate],
+    persons: Sequence[tuple[int, str]],
+    keys: Sequence[tuple[str, str | None]],
+) -> tuple[Any, ...]:
+    return (
+        any_driver.now(connection),
+        any_driver.live(connection, account, persons),
+        any_driver.keys(connection, account, keys),
+        any_driver.ids(connection, account, (candidate.id for candidate in candidates)),
     )
 
 
@@ -120,14 +178,13 @@ def insert(
     A unique violation means a concurrent submit of a person, key or id: roll back, read `facts`, decide again.
     """
     ordered = sorted(new_leads, key=attrgetter("candidate.person"))
-    with _driver(connection) as driver, driver.cursor() as cursor:
-        _copy(cursor, _COPY_LEADS, _lead_rows(account, batch_id, now, ordered))
-        contacts = [new_lead.candidate for new_lead in ordered if new_lead.candidate.contacts]
-        if contacts:
-            _copy(cursor, _COPY_CONTACTS, _contact_rows(account, contacts))
-        keyed = [new_lead for new_lead in ordered if new_lead.candidate.options.idempotency_key is not None]
-        if keyed:
-            _copy(cursor, _COPY_KEYS, sorted(_key_rows(account, keyed, pseudonyms), key=lambda row: str(row[1])))
+    _LEADS.store(connection, _lead_rows(account, batch_id, now, ordered))
+    contacts = [new_lead.candidate for new_lead in ordered if new_lead.candidate.contacts]
+    if contacts:
+        _CONTACTS.store(connection, _contact_rows(account, contacts))
+    keyed = [new_lead for new_lead in ordered if new_lead.candidate.options.idempotency_key is not None]
+    if keyed:
+        _HELD_KEYS.store(connection, sorted(_key_rows(account, keyed, pseudonyms), key=lambda row: str(row[1])))
 
 
 def _lead_rows(
@@ -168,14 +225,14 @@ def _key_rows(account: str, new_leads: Iterable[NewLead], pseudonyms: Pseudonyms
         yield account, key, candidate.id, sealed, state, new_lead.duplicate_of
 
 
+def _copies(connection: Connection) -> bool:
+    return isinstance(connection.connection.driver_connection, psycopg.Connection)
+
+
 @contextmanager
 def _driver(connection: Connection) -> Iterator[psycopg.Connection[Any]]:
     """Return the driver's connection of SQLAlchemy's transaction; its errors are translated as SQLAlchemy's."""
-    driver = connection.connection.driver_connection
-    if not isinstance(driver, psycopg.Connection):
-        raise NotConfigured(
-            "submit_many needs a session of the driver psycopg 3: create_engine('postgresql+psycopg://…')."
-        )
+    driver: psycopg.Connection[Any] = connection.connection.driver_connection  # type: ignore[assignment]
     try:
         yield driver
     except psycopg.Error as error:
@@ -191,9 +248,3 @@ def _answers(connection: Connection, *questions: tuple[Any, ...]) -> list[list[t
                 for statement, *parameters in questions
             ]
         return [cursor.fetchall() for cursor in cursors]
-
-
-def _copy(cursor: Cursor, statement: str, rows: Iterable[tuple[Any, ...]]) -> None:
-    with cursor.copy(statement) as copy:
-        for row in rows:
-            copy.write_row(row)

@@ -26,7 +26,7 @@ if TYPE_CHECKING:  # a caller with a `Session` has loaded the ORM; a producer wi
 
 _KEY: Final = "dispatcher.announcement"
 _SAVEPOINT: Final = "dispatcher_submit"
-_OF_ASYNC: Final = "await session.run_sync(lambda sync: dispatcher.submit(lead, session=sync))"
+_OF_ASYNC: Final = "await dispatcher.asubmit(lead, session=session)"
 _ELSEWHERE: Final = "the lead has to be in the transaction of the dispatcher's Postgres database"
 _TAKEN: Final = "give a SQLAlchemy Session, scoped_session or Connection, or a connection of psycopg 3"
 
@@ -91,9 +91,7 @@ class Joined:
         if type(caller).__module__ == "sqlalchemy.orm.scoping" and callable(caller):
             caller = caller()
         if inspect.iscoroutinefunction(getattr(caller, "execute", None)):
-            raise _refusal(
-                "is asynchronous", "await session.run_sync(lambda sync: dispatcher.submit(lead, session=sync))"
-            )
+            raise _refusal("is asynchronous", _OF_ASYNC)
         if type(caller).__module__.startswith("psycopg2"):
             raise _refusal("is a connection of psycopg2", _TAKEN)
         session = _session(caller)

@@ -17,7 +17,7 @@ from tests.support.rows import Rows
 
 FUNCTIONS = sorted(name for name in dispatcher.__all__ if name.islower())
 METHODS = sorted(
-    name for name, member in vars(dispatcher.Dispatcher).items() if inspect.isfunction(member) and name[0] != "_"
+    name for name, member in inspect.getmembers(dispatcher.Dispatcher, inspect.isfunction) if name[0] != "_"
 )
 
 

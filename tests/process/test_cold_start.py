@@ -36,6 +36,7 @@ PACKAGES = {
 }
 OURS = {
     "api",
+    "asynchronous",
     "broker",
     "config",
     "decisions",
