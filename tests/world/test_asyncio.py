@@ -298,7 +298,7 @@ def test_a_submission_that_has_begun_is_finished_and_the_cancellation_comes_next
 
     async def handler() -> None:
         known.append((await producer.asubmit(lead())).state)
-        await asyncio.sleep(3600)
+        await asyncio.sleep(10)
 
     async def act() -> None:
         with table_locked(database_url) as release:
@@ -346,7 +346,7 @@ def test_a_timeout_that_comes_too_late_leaves_no_cancellation_behind(
                 stored = await producer.asubmit(lead(number))
                 assert stored.created
                 if then_wait:
-                    await asyncio.sleep(3600)
+                    await asyncio.sleep(10)
 
     async def act() -> None:
         task = asyncio.current_task()
