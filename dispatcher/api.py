@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from dispatcher.operator.operations import Operations
     from dispatcher.operator.overview import Overview, RateUse
     from dispatcher.operator.pause import Resumed
+    from dispatcher.operator.person import People
     from dispatcher.operator.replay import Replayed
     from dispatcher.operator.resolve import Resolved
     from dispatcher.operator.retention import Pruner
@@ -569,6 +570,11 @@ class Dispatcher(AsyncProducer):
     def erasure(self) -> "Erasure":
         """Erasing a person."""
         return self._services.erasure
+
+    @property
+    def people(self) -> "People":
+        """What is held of a person."""
+        return self._services.people
 
     @property
     def reads(self) -> "Reads":

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from dispatcher.operator.operations import Operations
     from dispatcher.operator.overview import RateUse
     from dispatcher.operator.pause import GateKeeper
+    from dispatcher.operator.person import People
     from dispatcher.operator.replay import Failures
     from dispatcher.operator.retention import Pruner
     from dispatcher.store.pseudonym import Pseudonyms
@@ -272,6 +273,13 @@ class Services:
         from dispatcher.operator.erasure import Erasure
 
         return Erasure(self.database, self.pseudonyms)
+
+    @_Part
+    def people(self) -> "People":
+        """What is held of a person."""
+        from dispatcher.operator.person import People
+
+        return People(self.database)
 
     def rate_use(self) -> "tuple[RateUse, ...] | None":
         """Return the use of each window of the rate limit; empty without a limit, None without Redis."""

@@ -64,6 +64,7 @@ PANELS: Final[dict[str, tuple[Entry, ...]]] = {
         Entry("imports", "audit", "List the imported files, or the refused rows"),
         Entry("incidents", "audit", "List what must never happen and did"),
         Entry("audit", "audit", "List who did what"),
+        Entry("person", "person", "Show all that is held of a person"),
         Entry("tail", "tail", "Follow attempts, leads and incidents"),
         Entry("top", "tail", "Watch the queue live"),
     ),
@@ -77,7 +78,7 @@ PANELS: Final[dict[str, tuple[Entry, ...]]] = {
         Entry("resume", "gates", "Let a campaign or an account go on"),
         Entry("limit", "gates", "Give a campaign a rate limit of its own"),
         Entry("prune", "retention", "Delete leads that ended long ago"),
-        Entry("erase", "retention", "Erase a person"),
+        Entry("erase", "person", "Erase a person"),
     ),
     "Run by itself": (
         Entry("sandbox", "serve", "Serve a stand-in for the Voicery API", settings=_AS_GIVEN),

@@ -1,7 +1,5 @@
-"""`prune` and `erase`: what is kept no longer."""
+"""`prune`: what is kept no longer."""
 
-import sys
-from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Final
 
@@ -47,46 +45,6 @@ def prune(
         screen.say(("! ", "yellow"), FORGOTTEN)
     if dry_run and seen.open:
         screen.say(("! ", "yellow"), f"{screen.number(seen.open)} of them failed and nobody has dealt with them.")
-
-
-def erase(
-    phone: Annotated[
-        str, typer.Argument(metavar="PHONE", help="The number; - reads it from standard input, unseen by others.")
-    ] = "-",
-    dry_run: screen.DryRun = False,
-    yes: screen.Yes = False,
-    json: screen.Json = False,
-) -> None:
-    """Erase a person: every lead, attempt, failure and note with the number, in any form; and name what is left.
-
-    Refused while a lead is on its way. With DISPATCHER_PRIVACY_KEY a keyed hash stays, so that a repeated submission is
-    still recognised and nobody is called again.
-    """
-    number = sys.stdin.readline().strip() if phone == "-" else phone
-    if not dry_run:
-        screen.confirm("Erase this person for good?", yes=yes)
-    with opened(rehearsing=dry_run) as dispatcher:
-        erased = dispatcher.erasure.erase(number, actor=arguments.actor())
-    if json:
-        screen.emit(
-            {
-                "leads": [str(one) for one in erased.leads],
-                "beside": [str(one) for one in erased.beside],
-                "rows": dict(erased.rows),
-                "voicery_ids": [{"account": account, "id": one} for account, one in erased.voicery_ids],
-                "left": [asdict(one) for one in erased.left],
-                "dry_run": dry_run,
-            }
-        )
-        return
-    verb = "would be erased" if dry_run else "erased"
-    screen.say(("✓ ", "green"), f"{screen.plural(len(erased.leads), 'lead')} {verb}.")
-    if erased.beside:
-        screen.say(f"The number was taken out of {screen.plural(len(erased.beside), 'lead')} of others.")
-    screen.say("This is not reached from here:")
-    for one in erased.left:
-        screen.say(("! ", "yellow"), f"{one.what}: {one.why}.")
-        screen.indented(f"{one.todo}.")
 
 
 def _age(text: str) -> timedelta:

@@ -6,7 +6,7 @@ many texts that mean something else, so such a number is found only with its cou
 
 import re
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cache
 from typing import Any, Final
 from uuid import UUID
@@ -77,15 +77,21 @@ class NumberForms:
             case _:
                 return value
 
+    def kept_in(self, text: str, change: Callable[[str], str]) -> str:
+        """Return the text with all of it changed by `change` but this number."""
+        return self._rebuilt(text, change, lambda own: own)
+
     def _without(self, text: str) -> str:
-        found = list(self._pattern.finditer(_plain(text)))
-        if not found or _is_uuid(text):
+        return self._rebuilt(text, lambda other: other, lambda _: REMOVED)
+
+    def _rebuilt(self, text: str, others: Callable[[str], str], own: Callable[[str], str]) -> str:
+        if _is_uuid(text):
             return text
         parts, end = [], 0
-        for one in found:
-            parts += [text[end : one.start()], REMOVED]
+        for one in self._pattern.finditer(_plain(text)):
+            parts += [others(text[end : one.start()]), own(text[one.start() : one.end()])]
             end = one.end()
-        return "".join([*parts, text[end:]])
+        return "".join([*parts, others(text[end:])])
 
 
 def _parted(digits: str) -> str:

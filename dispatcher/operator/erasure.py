@@ -15,45 +15,12 @@ from sqlalchemy import Connection, text
 from dispatcher.errors import FieldError, InvalidLead, NotAllowed
 from dispatcher.lead.number_forms import REMOVED, NumberForms
 from dispatcher.lead.phone import canonical_phone
-from dispatcher.operator import mentions
+from dispatcher.operator import mentions, person
 from dispatcher.operator.mentions import Mention
+from dispatcher.operator.person import Known, Left
 from dispatcher.store import audit
 from dispatcher.store.database import Database
 from dispatcher.store.pseudonym import Pseudonyms
-
-_PATIENCE = text("SET LOCAL statement_timeout = '15min'")  # every table is read in full
-
-_LEADS = text("""
--- Read in full: a lead has no index by its number alone, and a person is erased rarely.
-SELECT id, state, voicery_lead_id, account FROM dispatcher.leads WHERE phone_number = :phone ORDER BY id FOR UPDATE
-""")
-
-_BESIDE = text("""
--- Leads of others that know the number: as a contact, or from before a correction.
-SELECT id, state FROM dispatcher.leads
-WHERE phone_number <> :phone AND (
-    id IN (SELECT lead_id FROM dispatcher.lead_contacts WHERE phone_number = :phone)
-    OR id IN (SELECT lead_id FROM dispatcher.lead_revisions WHERE phone_number = :phone)
-    OR id IN (SELECT lead_id FROM dispatcher.lead_attempts WHERE phone_number = :phone)
-    OR id IN (SELECT lead_id FROM dispatcher.failed_leads WHERE phone_number = :phone)
-)
-ORDER BY id
-FOR UPDATE
-""")
-
-_CONTACT_IDS = text("""
-SELECT account, voicery_lead_id FROM dispatcher.lead_contacts
-WHERE voicery_lead_id IS NOT NULL AND (phone_number = :phone OR lead_id = ANY (CAST(:leads AS uuid[])))
-""")
-
-_FILES = text("""
-SELECT DISTINCT file_name FROM dispatcher.imports
-WHERE batch_id IN (SELECT batch_id FROM dispatcher.leads WHERE id = ANY (CAST(:leads AS uuid[])))
-    OR id = ANY (CAST(:imports AS bigint[]))
-ORDER BY file_name
-""")
-
-_IMPORTS = text("SELECT import_id FROM dispatcher.import_rejections WHERE id = ANY (CAST(:ids AS bigint[]))")
 
 _STATES = text("""
 SELECT id, state FROM dispatcher.leads WHERE id = ANY (CAST(:ids AS uuid[])) ORDER BY id FOR UPDATE
@@ -106,32 +73,6 @@ _KEYS: Final = mentions.BY_TABLE["idempotency_keys"]
 
 
 @dataclass(frozen=True, slots=True)
-class Known:
-    """A lead that contains the number."""
-
-    id: UUID
-    state: str
-
-
-@dataclass(frozen=True, slots=True)
-class Person:
-    """What is stored of a number. `voicery_ids`: (account, id) of its leads and contacts at Voicery."""
-
-    leads: tuple[Known, ...]
-    beside: tuple[Known, ...]
-    voicery_ids: tuple[tuple[str, int], ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Left:
-    """Something that an erasure does not reach: what it is, why it stays, and what to do about it."""
-
-    what: str
-    why: str
-    todo: str
-
-
-@dataclass(frozen=True, slots=True)
 class Erased:
     """What was erased, and what is left.
 
@@ -147,19 +88,6 @@ class Erased:
     rows: Mapping[str, int] = field(default_factory=dict)
     voicery_ids: tuple[tuple[str, int], ...] = ()
     left: tuple[Left, ...] = ()
-
-
-def find(connection: Connection, phone: str) -> Person:
-    """Return every lead that has the number as its own or a contact's, locked until the transaction ends."""
-    leads = connection.execute(_LEADS, {"phone": phone}).all()
-    beside = connection.execute(_BESIDE, {"phone": phone}).all()
-    contacts = connection.execute(_CONTACT_IDS, {"phone": phone, "leads": [row.id for row in leads]}).all()
-    held = [row for row in [*leads, *contacts] if row.voicery_lead_id is not None]
-    return Person(
-        leads=tuple(Known(row.id, row.state) for row in leads),
-        beside=tuple(Known(row.id, row.state) for row in beside),
-        voicery_ids=tuple(sorted({(row.account, row.voicery_lead_id) for row in held})),
-    )
 
 
 class Erasure:
@@ -196,14 +124,14 @@ class _Erasing:
 
     def run(self, connection: Connection) -> Erased:
         self._rows = {}
-        connection.execute(_PATIENCE)
-        person = find(connection, self._phone)
-        _refuse_on_its_way([*person.leads, *person.beside])
-        leads = [one.id for one in person.leads]
+        person.be_patient(connection)
+        known = person.find(connection, self._phone, lock=True)
+        _refuse_on_its_way([*known.leads, *known.beside])
+        leads = [one.id for one in known.leads]
         found = self._mentions(connection, leads)
         _refuse_on_its_way(_of_others(connection, found, leads))
-        files = _files(connection, leads, found)
-        beside = sorted({one.id for one in person.beside} | set(_lead_ids(found, leads)))
+        files = person.files(connection, leads, found)
+        beside = sorted({one.id for one in known.beside} | set(_lead_ids(found, leads)))
         self._seal(connection, "idempotency_keys", [*leads, *beside])
         lost_keys = self._replace_keys(connection, found)
         self._delete(connection, leads, beside)
@@ -214,8 +142,10 @@ class _Erasing:
             mentions.remove(connection, self._forms, mention)
         detail = {"leads": [str(one) for one in leads], "beside": [str(one) for one in beside], "rows": self._rows}
         audit.note(connection, self._actor, "erase", "person", detail)
-        left = _left(person, files, self._forms.removed_from, lost_keys=lost_keys)
-        return Erased(tuple(leads), tuple(beside), self._rows, person.voicery_ids, left)
+        left = person.outside(known, self._forms.removed_from(files))
+        if lost_keys:
+            left = (_lost(lost_keys), *left)
+        return Erased(tuple(leads), tuple(beside), self._rows, known.voicery_ids, left)
 
     def _mentions(self, connection: Connection, but_of: Iterable[UUID]) -> list[Mention]:
         """Return the rows that mention the number, but those of these leads."""
@@ -281,43 +211,9 @@ def _refuse_on_its_way(leads: Iterable[Known]) -> None:
             )
 
 
-def _files(connection: Connection, leads: Sequence[UUID], found: Iterable[Mention]) -> list[str]:
-    """Return the names of the imported files that the person's leads and rejected rows are from."""
-    rejected = [mention.key["id"] for mention in found if mention.place.table == "import_rejections"]
-    of_rows = connection.execute(_IMPORTS, {"ids": rejected}).scalars().all()
-    return list(connection.execute(_FILES, {"leads": list(leads), "imports": list(of_rows)}).scalars())
-
-
-def _left(person: Person, files: Sequence[str], removed: Any, *, lost_keys: int) -> tuple[Left, ...]:  # noqa: ANN401
-    left = [
-        Left(
-            f"Voicery's copy: lead {voicery_id} of account {account}",
-            "it is stored at Voicery, and deleting there may remove the history of its calls too",
-            f"DELETE /user/leads/{voicery_id}",
-        )
-        for account, voicery_id in person.voicery_ids
-    ]
-    left += [
-        Left(
-            f"the file {removed(name)} and its .rejected.csv",
-            "files are outside of the database",
-            "delete them, or the person's rows, wherever they and their copies are",
-        )
-        for name in files
-    ]
-    if lost_keys:
-        left.append(
-            Left(
-                f"{lost_keys} idempotency keys that contained the number are forgotten",
-                "without DISPATCHER_PRIVACY_KEY no keyed hash of them can be kept",
-                "keep producers from submitting the person again: under these keys it would be a new lead",
-            )
-        )
-    left.append(
-        Left(
-            "backups of the database, and its write-ahead log",
-            "they cannot be changed row by row",
-            "let them expire, and erase again after a restore",
-        )
+def _lost(keys: int) -> Left:
+    return Left(
+        f"{keys} idempotency keys that contained the number are forgotten",
+        "without DISPATCHER_PRIVACY_KEY no keyed hash of them can be kept",
+        "keep producers from submitting the person again: under these keys it would be a new lead",
     )
-    return tuple(left)

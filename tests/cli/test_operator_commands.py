@@ -279,6 +279,20 @@ def test_erasing_asks_names_what_voicery_keeps_and_prints_no_number(run: Line, r
     assert run.json("list")["items"] == []
 
 
+def test_a_person_is_shown_masked_and_told_whole_for_an_access_request(run: Line, rows: Rows) -> None:
+    lead_id = rows.lead("accepted", voicery_lead_id=77)
+
+    shown = run.ok("person", "-", stdin=f"{ADA}\n")
+    told = json.loads(run.ok("person", "-", "--json", stdin=f"{ADA}\n"))
+
+    assert str(lead_id) in shown
+    assert ADA[-7:] not in shown
+    assert ADA in run.ok("person", ADA, "--reveal")
+    assert told["phone_number"] == told["held"]["leads"][0]["phone_number"] == ADA
+    assert any("77" in one["what"] for one in told["outside"])
+    assert [one["action"] for one in run.json("audit")["items"]] == ["person"] * 3
+
+
 def test_tail_tells_what_happened_once_and_masked(run: Line, rows: Rows) -> None:
     attempt_id = uuid.uuid4()
     lead_id = rows.lead("accepted", attempt_id=attempt_id)

@@ -1,0 +1,295 @@
+"""Everything that is held of one person: the leads with the number, what belongs to them, and what mentions it."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Final
+from uuid import UUID
+
+from sqlalchemy import Connection, text
+
+from dispatcher.errors import FieldError, InvalidLead
+from dispatcher.lead.number_forms import NumberForms
+from dispatcher.lead.phone import canonical_phone, mask_numbers, mask_phone
+from dispatcher.operator import mentions
+from dispatcher.operator.mentions import BY_TABLE, Mention
+from dispatcher.store import audit
+from dispatcher.store.database import Database
+
+_PATIENCE = text("SET LOCAL statement_timeout = '15min'")
+
+_LEADS: Final = """
+-- Read in full: a lead has no index by its number alone, and a person is looked up rarely.
+SELECT id, state, voicery_lead_id, account FROM dispatcher.leads WHERE phone_number = :phone ORDER BY id
+"""
+
+_BESIDE: Final = """
+-- Leads of others that know the number: as a contact, or from before a correction.
+SELECT id, state FROM dispatcher.leads
+WHERE phone_number <> :phone AND (
+    id IN (SELECT lead_id FROM dispatcher.lead_contacts WHERE phone_number = :phone)
+    OR id IN (SELECT lead_id FROM dispatcher.lead_revisions WHERE phone_number = :phone)
+    OR id IN (SELECT lead_id FROM dispatcher.lead_attempts WHERE phone_number = :phone)
+    OR id IN (SELECT lead_id FROM dispatcher.failed_leads WHERE phone_number = :phone)
+)
+ORDER BY id
+"""
+
+_CONTACT_IDS = text("""
+SELECT account, voicery_lead_id FROM dispatcher.lead_contacts
+WHERE voicery_lead_id IS NOT NULL AND (phone_number = :phone OR lead_id = ANY (CAST(:leads AS uuid[])))
+""")
+
+_FILES = text("""
+SELECT DISTINCT file_name FROM dispatcher.imports
+WHERE batch_id IN (SELECT batch_id FROM dispatcher.leads WHERE id = ANY (CAST(:leads AS uuid[])))
+    OR id = ANY (CAST(:imports AS bigint[]))
+ORDER BY file_name
+""")
+
+_IMPORTS = text("SELECT import_id FROM dispatcher.import_rejections WHERE id = ANY (CAST(:ids AS bigint[]))")
+
+_OF_A_LEAD: Final = "lead_id = ANY (CAST(:leads AS uuid[]))"
+
+HELD: Final = {
+    "leads": "phone_number = :phone",
+    "lead_contacts": f"phone_number = :phone OR {_OF_A_LEAD}",
+    "lead_revisions": f"phone_number = :phone OR {_OF_A_LEAD}",
+    "lead_attempts": f"phone_number = :phone OR {_OF_A_LEAD}",
+    "failed_leads": f"phone_number = :phone OR {_OF_A_LEAD}",
+    "idempotency_keys": _OF_A_LEAD,
+    "incidents": _OF_A_LEAD,
+    "alerts": _OF_A_LEAD,
+    "operation_leads": _OF_A_LEAD,
+    "audit_log": "subject = ANY (CAST(CAST(:leads AS uuid[]) AS text[]))",
+    "imports": "batch_id IN (SELECT batch_id FROM dispatcher.leads WHERE id = ANY (CAST(:leads AS uuid[])))",
+}
+"""The tables with rows of a person or of a person's leads, and the condition for them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """A lead that contains the number."""
+
+    id: UUID
+    state: str
+
+
+@dataclass(frozen=True, slots=True)
+class Person:
+    """The leads of a number. `voicery_ids`: (account, id) of its leads and contacts at Voicery."""
+
+    leads: tuple[Known, ...]
+    beside: tuple[Known, ...]
+    voicery_ids: tuple[tuple[str, int], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Left:
+    """Something outside of the database: what it is, why it is not reached from here, and what to do about it."""
+
+    what: str
+    why: str
+    todo: str
+
+
+def be_patient(connection: Connection) -> None:
+    """Let the statements of this transaction take longer than usual: they read every table in full."""
+    connection.execute(_PATIENCE)
+
+
+def find(connection: Connection, phone: str, *, lock: bool = False) -> Person:
+    """Return every lead that has the number as its own or a contact's; `lock`: until the transaction ends."""
+    end = "FOR UPDATE" if lock else ""
+    leads = connection.execute(text(_LEADS + end), {"phone": phone}).all()
+    beside = connection.execute(text(_BESIDE + end), {"phone": phone}).all()
+    contacts = connection.execute(_CONTACT_IDS, {"phone": phone, "leads": [row.id for row in leads]}).all()
+    held = [row for row in [*leads, *contacts] if row.voicery_lead_id is not None]
+    return Person(
+        leads=tuple(Known(row.id, row.state) for row in leads),
+        beside=tuple(Known(row.id, row.state) for row in beside),
+        voicery_ids=tuple(sorted({(row.account, row.voicery_lead_id) for row in held})),
+    )
+
+
+def files(connection: Connection, leads: Sequence[UUID], found: Iterable[Mention]) -> list[str]:
+    """Return the names of the imported files that the person's leads and refused rows are from."""
+    refused = [mention.key["id"] for mention in found if mention.place.table == "import_rejections"]
+    of_rows = connection.execute(_IMPORTS, {"ids": refused}).scalars().all()
+    return list(connection.execute(_FILES, {"leads": list(leads), "imports": list(of_rows)}).scalars())
+
+
+def outside(person: Person, file_names: Iterable[str]) -> tuple[Left, ...]:
+    """Return where else there may be data of the person."""
+    at_voicery = [
+        Left(
+            f"Voicery's copy: lead {voicery_id} of account {account}",
+            "it is stored at Voicery, and deleting there may remove the history of its calls too",
+            f"DELETE /user/leads/{voicery_id}",
+        )
+        for account, voicery_id in person.voicery_ids
+    ]
+    in_files = [
+        Left(
+            f"the file {name} and its .rejected.csv",
+            "files are outside of the database",
+            "delete them, or the person's rows, wherever they and their copies are",
+        )
+        for name in file_names
+    ]
+    backups = Left(
+        "backups of the database, and its write-ahead log",
+        "they cannot be changed row by row",
+        "let them expire, and erase again after a restore",
+    )
+    return (*at_voicery, *in_files, backups)
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A value elsewhere that mentions the number, with other numbers masked. `where`: a column, and a path in it."""
+
+    table: str
+    row: Mapping[str, Any]
+    where: str
+    value: Any = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Dossier:
+    """All that is held of a person; the repr shows nothing of it.
+
+    held        rows by table: the person's leads, all that belongs to them, and rows with the number of leads of others
+    mentioned   values in other rows that mention the number
+    outside     where else there may be data
+    """
+
+    phone_number: str = field(repr=False)
+    read_at: datetime
+    held: Mapping[str, Sequence[Mapping[str, Any]]] = field(repr=False)
+    mentioned: tuple[Found, ...] = field(repr=False)
+    outside: tuple[Left, ...] = ()
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return everything as JSON takes it, for an access request: whole, but for the numbers of other people."""
+        return {
+            "phone_number": self.phone_number,
+            "read_at": self.read_at.isoformat(),
+            "held": {table: list(rows) for table, rows in self.held.items()},
+            "mentioned": [
+                {
+                    "table": one.table,
+                    "row": {name: str(value) for name, value in one.row.items()},
+                    "where": one.where,
+                    "value": one.value,
+                }
+                for one in self.mentioned
+            ],
+            "outside": [{"what": one.what, "why": one.why, "todo": one.todo} for one in self.outside],
+        }
+
+
+class People:
+    """Reads what is held of people."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def held_of(self, phone: str, *, actor: str) -> Dossier:
+        """Return all that is held of the person of this number; the look-up is written to the audit log.
+
+        phone   in any form that `submit` accepts
+        actor   who asks, for the audit log
+
+        Raises `InvalidLead` for an invalid number.
+        """
+        number = canonical_phone(phone, "phone_number")
+        if isinstance(number, FieldError):
+            raise InvalidLead([number])
+        return self._database.again(_read, number, actor)
+
+
+def _read(connection: Connection, phone: str, actor: str) -> Dossier:
+    be_patient(connection)
+    forms = NumberForms(phone)
+    person = find(connection, phone)
+    leads = [one.id for one in person.leads]
+    values = {"phone": phone, "leads": leads}
+    held: dict[str, list[Mapping[str, Any]]] = {}
+    for table, condition in HELD.items():
+        wanted = {name: value for name, value in values.items() if f":{name}" in condition}
+        # The whole row, so that a column added later is told too.
+        statement = text(f"SELECT to_jsonb(held) FROM dispatcher.{table} AS held WHERE {condition}")
+        held[table] = [_shown(forms, table, row) for row in connection.execute(statement, wanted).scalars()]
+    known = {(table, _key(table, row)) for table, rows in held.items() if table in BY_TABLE for row in rows}
+    elsewhere = [
+        mention
+        for place in mentions.PLACES
+        for mention in mentions.find(connection, forms, place)
+        if (place.table, _key(place.table, mention.key)) not in known
+    ]
+    audit.note(connection, actor, "person", "person", {"leads": [str(one) for one in leads]})
+    return Dossier(
+        phone_number=phone,
+        read_at=connection.execute(text("SELECT now()")).scalar_one(),
+        held=held,
+        mentioned=tuple(found for mention in elsewhere for found in _values(forms, mention)),
+        outside=outside(person, files(connection, leads, elsewhere)),
+    )
+
+
+def _key(table: str, row: Mapping[str, Any]) -> tuple[str, ...]:
+    return tuple(str(row[name]) for name in BY_TABLE[table].key)
+
+
+def _values(forms: NumberForms, mention: Mention) -> Iterator[Found]:
+    """Return the single values that mention the number, not all of a row that is about somebody else."""
+    for column, whole in mention.values.items():
+        for path, value in _leaves(whole, column):
+            if forms.stands_in(value) or forms.stands_in(path):
+                yield Found(mention.place.table, mention.key, others_masked(forms, path), others_masked(forms, value))
+
+
+def _leaves(value: Any, path: str) -> Iterator[tuple[str, Any]]:  # noqa: ANN401 - any JSON value
+    match value:
+        case dict():
+            for name, item in value.items():
+                yield from _leaves(item, f"{path}.{name}")
+        case list():
+            for index, item in enumerate(value):
+                yield from _leaves(item, f"{path}[{index}]")
+        case _:
+            yield path, value
+
+
+def _shown(forms: NumberForms, table: str, row: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return a row with the numbers of other people masked, in its free text too."""
+    place = BY_TABLE.get(table)
+    free = {*place.texts, *place.jsons} if place is not None else set()
+    shown = {name: others_masked(forms, value) if name in free else value for name, value in row.items()}
+    if "phone_number" in shown and not forms.stands_in(shown["phone_number"]):
+        shown["phone_number"] = mask_phone(shown["phone_number"])
+    return shown
+
+
+def others_masked(forms: NumberForms, value: Any) -> Any:  # noqa: ANN401 - any JSON value
+    """Return a text or JSON value with every phone number but this one masked."""
+    match value:
+        case str() if _is_time(value):
+            return value
+        case str():
+            return forms.kept_in(value, mask_numbers)
+        case dict():
+            return {others_masked(forms, name): others_masked(forms, item) for name, item in value.items()}
+        case list():
+            return [others_masked(forms, item) for item in value]
+        case _:
+            return value
+
+
+def _is_time(value: str) -> bool:
+    try:
+        datetime.fromisoformat(value)
+    except ValueError:
+        return False
+    return not value.isdecimal()
