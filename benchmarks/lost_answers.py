@@ -105,7 +105,7 @@ class Found:
     """One run.
 
     ends    of the lost answers, by when they were lost
-    held    what their last look-up missed, of those that are held for a person
+    held    what their look-ups missed, of those that are held for a person
     waits   in settle times, until they were resolved
     """
 
@@ -153,7 +153,8 @@ def run(stack: Stack, asked: argparse.Namespace) -> Found:
                 " extract(epoch FROM finished_at - first_attempt_at) FROM dispatcher.leads"
             ).fetchall()
             held = connection.execute(
-                "SELECT coalesce(attempt.evidence -> 'lookups' -> -1 ->> 'missing', failure.message)"
+                "SELECT coalesce((SELECT string_agg(DISTINCT look ->> 'missing', ' / ' ORDER BY look ->> 'missing')"
+                "  FROM jsonb_array_elements(attempt.evidence -> 'lookups') AS look), failure.message)"
                 " FROM dispatcher.failed_leads AS failure JOIN dispatcher.leads AS lead ON lead.id = failure.lead_id"
                 " JOIN dispatcher.lead_attempts AS attempt ON attempt.id = lead.attempt_id"
                 " WHERE failure.failure_class = 'outcome_unknown' AND failure.resolved_at IS NULL"

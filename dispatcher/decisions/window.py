@@ -92,7 +92,7 @@ class Pass:
         self._campaign_id = campaign_id
         self._back_to = back_to
         self._rows: list[ListedLead] = []
-        self._total = 0
+        self._total = self._total_at_first = 0
         self._pages = 0
         self._fault: str | None = None
         self._whole = False
@@ -148,7 +148,10 @@ class Pass:
 
     def _joined(self, page: Page, ids: Sequence[int | None], start: int) -> str | None:
         known = [row.voicery_lead_id for row in self._rows]
-        grown = page.total - self._total if self._pages and page.total is not None else 0
+        if not self._pages:
+            self._total_at_first = page.total or 0
+        # What was added since the first page stands before all that is known.
+        grown = (page.total or 0) - self._total_at_first
         overlap = len(known) + grown - start if self._pages else 0
         if overlap < 0 or overlap > len(known) or ids[:overlap] != known[len(known) - overlap :]:
             return "The list moved leads between two of its pages"

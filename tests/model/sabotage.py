@@ -1,17 +1,18 @@
 """The dispatcher broken on purpose, one promise at a time: the model must notice each, or it proves nothing."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
 from typing import Any, Final
 
+from dispatcher.config.settings import Settings
 from dispatcher.decisions import verdict, window
 from dispatcher.decisions.gate import CHANNELS_BEFORE_ACCOUNT, Neighbours
 from dispatcher.decisions.outcome import Reason
 from dispatcher.decisions.states import State
 from dispatcher.decisions.verdict import Circumstances, Decision, Doubt, Judgement, LookUp, Verdict
-from dispatcher.decisions.window import Proof
+from dispatcher.decisions.window import Attempted, Ours, Proof, Window
 from tests.model.simulation import SOUND, Sabotage
 
 
@@ -36,6 +37,24 @@ def _believed(*_: object) -> Proof:
     return Proof(proven=True, by_reference=True)
 
 
+def _control_from_anywhere(attempt: Attempted, seen: Window, ours: Sequence[Ours], *told: Any) -> Proof:
+    """Any lead of ours that the list shows vouches for it, of whatever campaign and age."""
+    proof = window.prove(attempt, seen, ours, *told)
+    shown = {row.voicery_lead_id for row in seen.rows}
+    if proof.possible is None and any(one.voicery_lead_id in shown for one in ours):
+        return Proof(proven=True, by_reference=True)
+    return proof
+
+
+def _later_from_any_campaign(attempt: Attempted, seen: Window, ours: Sequence[Ours], *told: Any) -> Proof:
+    campaign = attempt.doubt.campaign_id
+    return window.prove(attempt, seen, [replace(one, campaign_id=campaign) for one in ours], *told)
+
+
+def _own_settings(own: Settings, _stored: Mapping[str, object]) -> Settings:
+    return own
+
+
 def _whatever_it_shows(*told: Any) -> Proof:
     proof = window.prove(*told)
     return replace(proof, proven=True, possible=None) if proof.possible is not None else proof
@@ -49,6 +68,8 @@ SABOTAGES: Final[Mapping[str, Sabotage]] = MappingProxyType(
         "no settle time": replace(SOUND, settle=0.0),
         "a possible row is absence": replace(SOUND, judge=_possible_is_absent, prove=_whatever_it_shows),
         "any list is believed": replace(SOUND, prove=_believed),
+        "control from anywhere": replace(SOUND, prove=_control_from_anywhere),
+        "settings of a shell without the workers'": replace(SOUND, agree=_own_settings),
         "a proof is good for ever": replace(SOUND, proof_for=math.inf),
         "a lead in doubt is corrected": replace(SOUND, edit_in_doubt=True),
         "a yes without an id is unknown": replace(SOUND, decide=_yes_is_forgotten),

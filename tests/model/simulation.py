@@ -5,11 +5,12 @@ and the clock are stand-ins.
 """
 
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from random import Random
 
+from dispatcher.config import agreement
 from dispatcher.config.settings import Settings
 from dispatcher.decisions import gate, verdict, window
 from dispatcher.decisions.gate import Gate, GateLimits, GateState
@@ -21,7 +22,7 @@ from dispatcher.decisions.states import FailureClass, State
 from dispatcher.decisions.verdict import Circumstances, Decision, Doubt, Judgement, LookUp, OnUnknown, Step, Verdict
 from dispatcher.decisions.window import Proof
 from tests.model.store import Attempt, Broken, Lead, Store
-from tests.model.voicery import CAMPAIGN, Post, Trouble, Voicery
+from tests.model.voicery import CAMPAIGN, OTHER_CAMPAIGN, Post, Trouble, Voicery
 
 SETTLE = 10.0
 LEASE = 30.0
@@ -57,6 +58,7 @@ class Sabotage:
     decide: Callable[..., Decision] | None = None
     is_of_account: Callable[[Reason, gate.Neighbours], bool] = gate.is_of_account
     prove: Callable[..., Proof] | None = None
+    agree: Callable[[Settings, Mapping[str, object]], Settings] = agreement.stricter
 
 
 SOUND = Sabotage()
@@ -95,7 +97,7 @@ class Neighbour:
 
 @dataclass(slots=True)
 class Look:
-    """A look-up between its question and its decision."""
+    """A look-up between its question and its decision. `shell`: made by a process that is no worker."""
 
     lead: Lead
     attempt: Attempt
@@ -103,6 +105,7 @@ class Look:
     judgement: Judgement | None = None
     control: bool = False
     control_reference: bool = False
+    shell: bool = False
 
 
 class Simulation:
@@ -129,6 +132,13 @@ class Simulation:
         self.accepted_at: float | None = None
         self.acceptances: list[float] = []
         self.pace = self.dice.choice(PACES)
+        stated = {"on_unknown": self.on_unknown, "settle_seconds": sabotage.settle}
+        self.stated = Settings().model_copy(update=stated)
+        shell = {
+            "on_unknown": self.dice.choice(list(OnUnknown)),
+            "settle_seconds": self.dice.choice((0.1, 1.0)) * SETTLE,
+        }
+        self.shell = self.stated.model_copy(update=shell)
 
     # The course -------------------------------------------------------------------------------------------------------
 
@@ -206,7 +216,10 @@ class Simulation:
 
     def submit_control(self) -> None:
         number = len(self.store.leads) + 1
-        self.store.leads.append(Lead(number, f"+1206555{number % 100 + 100:04d}{number // 100}", True, due_at=self.now))
+        lead = Lead(number, f"+1206555{number % 100 + 100:04d}{number // 100}", True, due_at=self.now)
+        if self.trouble and self.dice.random() < 0.3:
+            lead.campaign = OTHER_CAMPAIGN
+        self.store.leads.append(lead)
 
     def claim(self) -> None:
         if not self.database_up:
@@ -234,7 +247,7 @@ class Simulation:
             exchange.back_at = self.now
             return
         lead = exchange.attempt.lead
-        post = Post(lead.id, lead.phone, self._variables(lead), lead.allow_dupplicate)
+        post = Post(lead.id, lead.phone, self._variables(lead), lead.allow_dupplicate, lead.campaign)
         self._check_post(lead)
         trouble = self.dice.choice(TROUBLES) if self.dice.random() < self.trouble else Trouble.NONE
         if lead.resends and len(lead.history) == 2 and self.dice.random() < 0.5:
@@ -251,7 +264,7 @@ class Simulation:
         worker.exchanges.remove(exchange)
         reply, attempt, lead = exchange.reply, exchange.attempt, exchange.attempt.lead
         assert reply is not None
-        outcome = classify(reply, Sent(CAMPAIGN, lead.phone), self.rules)
+        outcome = classify(reply, Sent(lead.campaign, lead.phone), self.rules)
         retry_after = rate_hints(reply, EPOCH).retry_after_seconds
         closed = self._heed(outcome, retry_after)
         doubted = [past for past in lead.history if past is not attempt and past.outcome in IN_DOUBT]
@@ -282,7 +295,8 @@ class Simulation:
     def ask(self) -> None:
         """Take a lead in doubt and ask the list; the decision comes in a later step."""
         due = [one for one in self.store.leads if one.state is State.UNKNOWN and one.due_at <= self.now]
-        if self.dice.random() < 0.1:  # an operator's look-up: due or not, failed ones too
+        shell = self.dice.random() < 0.1
+        if shell:  # an operator's look-up: due or not, failed ones too
             due = [one for one in self.store.leads if one.state is State.UNKNOWN or _is_held(one)]
         if not due or not self.database_up:
             return
@@ -290,7 +304,7 @@ class Simulation:
         lead.due_at = self.now + HOLD if lead.state is State.UNKNOWN else lead.due_at
         attempt = lead.attempt
         assert attempt is not None
-        look = Look(lead, attempt, self.now)
+        look = Look(lead, attempt, self.now, shell=shell)
         page = self.voicery.page(self.now, attempt.phone)
         bound = frozenset(
             other.voicery_lead_id
@@ -298,7 +312,7 @@ class Simulation:
             if other.voicery_lead_id is not None and other is not lead
         )
         doubt = Doubt(
-            CAMPAIGN,
+            lead.campaign,
             attempt.phone,
             self._variables(lead),
             None if self.watermark_off else self._watermark(lead),
@@ -322,13 +336,14 @@ class Simulation:
         if lead.attempt is not attempt or not (lead.state is State.UNKNOWN or _is_held(lead)):
             return
         seen = LookUp(_moment(look.asked_at), judgement.verdict, look.control, look.control_reference)
+        settings = self.sabotage.agree(self.shell, agreement.terms_of(self.stated)) if look.shell else self.stated
         case = Circumstances(
             kind=attempt.outcome or Kind.UNKNOWN,
-            on_unknown=self.on_unknown,
+            on_unknown=OnUnknown(settings.on_unknown),
             allow_dupplicate=lead.allow_dupplicate,
             resends=lead.resends,
             ended_at=_moment(attempt.ended_at if attempt.ended_at is not None else attempt.started_at),
-            settle_seconds=self.sabotage.settle,
+            settle_seconds=settings.settle_seconds,
             unknown_for_seconds=UNKNOWN_FOR,
             reference_sent=self.reference,
             granted=attempt.granted,
@@ -461,17 +476,20 @@ class Simulation:
         """What a window proves, read and judged by the real decisions."""
         ours = [self._ours(other) for other in self.store.leads if other.state is State.ACCEPTED and other.attempt]
         started = min(past.started_at for past in lead.history if past is attempt or past.outcome in IN_DOUBT)
-        early = window.before(
-            _moment(started), [one for one in ours if one.voicery_lead_id <= self._watermark(lead)], None
-        )
+        marked = [one for one in ours if one.voicery_lead_id <= self._watermark(lead)]
+        campaign: int | None = lead.campaign
+        early = window.before(_moment(started), [one for one in marked if one.campaign_id == campaign], None)
+        if early is None:
+            campaign, early = None, window.before(_moment(started), marked, None)
         if early is None:
             return Proof()
-        reading = window.Pass(CAMPAIGN, early.voicery_lead_id)
+        reading = window.Pass(campaign, early.voicery_lead_id)
         while not reading.over:
-            reading.add(self.voicery.window(self.now, reading.page, reading.per_page))
+            reading.add(self.voicery.window(self.now, campaign, reading.page, reading.per_page))
         ended = attempt.ended_at if attempt.ended_at is not None else attempt.started_at
         attempted = window.Attempted(doubt, _moment(started), _moment(ended))
-        known = [one for one in ours if one.voicery_lead_id >= early.voicery_lead_id]
+        in_scope = [one for one in ours if campaign in (None, one.campaign_id)]
+        known = [one for one in in_scope if one.voicery_lead_id >= early.voicery_lead_id]
         bound = frozenset(one.voicery_lead_id for one in ours)
         return (self.sabotage.prove or window.prove)(attempted, reading.window(), known, bound, None)
 
@@ -480,7 +498,7 @@ class Simulation:
         return window.Ours(
             uuid.UUID(int=lead.id),
             lead.voicery_lead_id or 0,
-            CAMPAIGN,
+            lead.campaign,
             lead.attempt.phone,
             _moment(lead.attempt.started_at),
             _moment(lead.finished_at or 0),

@@ -54,6 +54,7 @@ class Lead:
     overruled: bool = False
     proven_at: float | None = None
     replayed: bool = False
+    campaign: int = 42
 
     def move(self, entering: State) -> None:
         if not may_move(self.state, entering):

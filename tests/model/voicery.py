@@ -13,10 +13,9 @@ from random import Random
 from dispatcher.decisions.listing import ListedLead, Page
 from dispatcher.decisions.reply import BodyFault, Reply, WireFault
 
-CAMPAIGN = 42
+CAMPAIGN, OTHER_CAMPAIGN = 42, 43
 
-
-LIES = ("cut", "form", "frozen", "no counts", "doubled")
+LIES = ("cut", "form", "frozen", "frozen campaign", "no counts", "doubled")
 """What the list may do beside being late: each hides a lead or shows it so that it is not recognised."""
 
 
@@ -50,6 +49,7 @@ class Post:
     phone: str
     variables: Mapping[str, object]
     allow_dupplicate: bool
+    campaign: int = CAMPAIGN
 
 
 @dataclass(slots=True)
@@ -147,11 +147,11 @@ class Voicery:
         shown = [] if self.lie == "form" else [row for row in self._shown(now) if row.post.phone == phone]
         return self._page(shown, shown, 100)
 
-    def window(self, now: float, page: int, per_page: int) -> Page | None:
-        """One page of the campaign's list, the newest lead first; None if it cannot be had."""
+    def window(self, now: float, campaign: int | None, page: int, per_page: int) -> Page | None:
+        """One page of the campaign's list, or of the account's, the newest lead first; None if it cannot be had."""
         if not self.listing:
             return None
-        shown = self._shown(now)
+        shown = [row for row in self._shown(now) if campaign in (None, row.post.campaign)]
         return self._page(shown[(page - 1) * per_page : page * per_page], shown, per_page)
 
     def bear(self, post: Post, at: float) -> None:
@@ -161,6 +161,8 @@ class Voicery:
     def _shown(self, now: float) -> list[Row]:
         until = min(now - self.lag, self.frozen_at) if self.lie == "frozen" else now - self.lag
         shown = sorted((row for row in self.rows if row.at <= until), key=lambda row: -row.id)
+        if self.lie == "frozen campaign":
+            shown = [row for row in shown if row.post.campaign != CAMPAIGN or row.at <= self.frozen_at]
         return shown[:2] if self.lie == "cut" else shown
 
     def _page(self, rows: list[Row], of: list[Row], per_page: int) -> Page:
@@ -182,4 +184,4 @@ class Voicery:
         if not self.echoes:
             variables.pop("ref", None)
         number = "0" + row.post.phone[2:] if self.lie == "form" else row.post.phone
-        return ListedLead(row.id, CAMPAIGN, number, "created", variables)
+        return ListedLead(row.id, row.post.campaign, number, "created", variables)
