@@ -1,0 +1,55 @@
+"""A window put together from the pages of a list that grows, shrinks or moves while it is read."""
+
+from collections.abc import Callable
+
+import pytest
+
+from dispatcher.decisions.listing import ListedLead, Page
+from dispatcher.decisions.window import Pass, Window
+
+CAMPAIGN = 42
+OLDEST = 1
+
+
+def read(ids: Callable[[int], list[int]], *, back_to: int = OLDEST) -> Window:
+    """Read a list, the newest lead first; `ids(n)` are its ids when its n-th page is asked for, from 1 on."""
+    reading = Pass(CAMPAIGN, back_to)
+    asked = 0
+    while not reading.over:
+        asked += 1
+        of = ids(asked)
+        size, start = reading.per_page, (reading.page - 1) * reading.per_page
+        rows = tuple(ListedLead(one, CAMPAIGN, "+12025550100") for one in of[start : start + size])
+        reading.add(Page(rows, complete=len(of) <= size, total=len(of), per_page=size))
+    return reading.window()
+
+
+def newest_first(most: int) -> list[int]:
+    return list(range(most, 0, -1))
+
+
+@pytest.mark.parametrize("before_page", range(2, 8))
+@pytest.mark.parametrize("each", [1, 3, 40])
+def test_a_list_that_grows_while_it_is_read_is_read_without_a_gap(before_page: int, each: int) -> None:
+    """Also where it grew before a page that is not the last: what was added stands before all that follow."""
+    window = read(lambda asked: newest_first(600 + each * (asked >= before_page)))
+    assert window.fault is None
+    assert [row.voicery_lead_id for row in window.rows] == newest_first(600)
+
+
+def test_a_list_that_grows_before_every_page_is_read_without_a_gap() -> None:
+    window = read(lambda asked: newest_first(600 + 2 * asked))
+    assert window.fault is None
+    assert [row.voicery_lead_id for row in window.rows] == newest_first(602)
+
+
+@pytest.mark.parametrize("before_page", range(2, 7))
+def test_a_list_that_lost_a_lead_is_not_believed(before_page: int) -> None:
+    window = read(lambda asked: [one for one in newest_first(600) if asked < before_page or one != 590])
+    assert window.fault == "The list lost leads while it was read"
+
+
+@pytest.mark.parametrize("before_page", range(2, 7))
+def test_a_list_that_moved_a_lead_to_its_front_is_not_believed(before_page: int) -> None:
+    window = read(lambda asked: newest_first(600) if asked < before_page else [3, *newest_first(600)[:-3], 2, 1])
+    assert window.fault is not None
