@@ -25,7 +25,7 @@ def prune(
     yes: screen.Yes = False,
     json: screen.Json = False,
 ) -> None:
-    """Delete leads that ended long ago, with their attempts. The sweep does it too, but never to a failed one."""
+    """Delete leads that ended long ago, with their attempts. The sweep does it too, to failed ones after a year."""
     with opened() as dispatcher:
         age = timedelta(days=dispatcher.settings.retention_days) if older_than is None else _age(older_than)
         seen = dispatcher.pruner.preview(age, failed=failed)

@@ -208,9 +208,20 @@ class Settings(BaseModel):
     )
     retention_days: float = days(
         90,
-        "Ended leads are deleted after this, with contacts and attempts; failed leads never are.",
+        "Ended leads are deleted after this, with contacts and attempts; imports and operations too.",
         "Once an accepted lead is deleted, the same person can be submitted, and called, again.",
     )
+    failed_retention_days: float = days(
+        365,
+        "Leads that failed are deleted after this, dealt with or not, if `DISPATCHER_RETENTION_DAYS` is over too.",
+        "What nobody has dealt with by then is forgotten, and a lead in doubt no longer stands for its person.",
+    )
+    audit_retention_days: float = days(
+        1095,
+        "Entries of the audit log are deleted after this.",
+        "Who did what before can then no longer be told.",
+    )
+    incident_retention_days: float = days(365, "Incidents are deleted after this, seen or not.")
     response_retention_days: float = days(
         30, "The stored answers of ended attempts are emptied after this: they may hold personal data."
     )

@@ -126,6 +126,23 @@ _RECORDS: Final = (
     """),
 )
 
+_OLD: Final = {
+    # By the primary key, which ascends with the time: the walk ends at the first row that is not old.
+    table: text(f"""
+    WITH looked AS MATERIALIZED (
+        SELECT id, at FROM dispatcher.{table} WHERE id > :after_id ORDER BY id LIMIT :most
+    ), gone AS (
+        DELETE FROM dispatcher.{table} AS old
+        WHERE old.id = ANY (ARRAY(SELECT id FROM looked WHERE at < :before)) AND old.at < :before
+        RETURNING old.id
+    )
+    SELECT (SELECT count(*) FROM gone) AS pruned,
+        CASE WHEN looked.at < :before THEN count(*) OVER () ELSE 0 END AS looked, looked.id
+    FROM looked ORDER BY looked.id DESC LIMIT 1
+    """)
+    for table in ("audit_log", "incidents")
+}
+
 _NOW = text("SELECT now()")
 
 _PASSED = text("UPDATE dispatcher.sweeps SET pruned_at = now() WHERE name = 'sweep'")
@@ -203,6 +220,11 @@ def prune_keys(connection: Connection, place: Place, before: datetime, *, most: 
     )
 
 
+def prune_old(connection: Connection, place: Place, before: datetime, *, table: str, most: int = SLICE_ROWS) -> Slice:
+    """Delete the entries of `audit_log` or `incidents` from before `before`."""
+    return _slice(connection, _OLD[table], {**place, "before": before}, most, lambda row: {"after_id": row.id})
+
+
 def prune_records(connection: Connection, before: datetime) -> int:
     """Delete one import and one operation that ended before `before`, with their rows; return their number."""
     return sum(connection.execute(statement, {"before": before}).rowcount for statement in _RECORDS)
@@ -234,6 +256,8 @@ def _slice(
 
 _BEGINNING: Final = datetime(2000, 1, 1, tzinfo=UTC)
 
+_FIRST: Final[Place] = {"after_id": 0}
+
 _OVERLAP: Final = timedelta(days=1)
 """The overlap of a pass with the previous one, for outcomes recorded late and for wrong clocks."""
 
@@ -248,6 +272,9 @@ class Pruning:
     def __init__(self, database: Database, settings: Settings) -> None:
         self._database = database
         self._leads = timedelta(days=settings.retention_days)
+        self._failed = max(self._leads, timedelta(days=settings.failed_retention_days))
+        self._audit = timedelta(days=settings.audit_retention_days)
+        self._incidents = timedelta(days=settings.incident_retention_days)
         self._responses = timedelta(days=settings.response_retention_days)
         self._keys = timedelta(days=settings.key_retention_days)
         self._pass: Generator[int, None, None] | None = None
@@ -274,17 +301,22 @@ class Pruning:
         looked_from = self._looked_until or _BEGINNING
         ended = partial(prune_leads, before=today - self._leads, failed=False)
         pruned = yield from self._walk(ended, since(_BEGINNING))
+        failed = partial(prune_leads, before=today - self._failed, failed=True)
+        pruned += yield from self._walk(failed, since(_BEGINNING))
         old_keys = partial(prune_keys, before=today - max(self._keys, self._leads))
         pruned += yield from self._walk(old_keys, keys_since(_BEGINNING))
         emptied = partial(prune_responses, before=today - self._responses)
         cleared = yield from self._walk(emptied, responses_since(_before(looked_from, self._responses)))
         emptied = partial(prune_failure_responses, before=today - self._responses)
-        cleared += yield from self._walk(emptied, {"after_id": 0})
+        cleared += yield from self._walk(emptied, _FIRST)
         while forgotten := self._database.again(partial(prune_records, before=today - self._leads)):
             yield forgotten
+        entries = yield from self._walk(partial(prune_old, before=today - self._audit, table="audit_log"), _FIRST)
+        old = partial(prune_old, before=today - self._incidents, table="incidents")
+        entries += yield from self._walk(old, _FIRST)
         self._looked_until = today
-        if pruned or cleared:
-            events.info("sweep.pruned", leads_and_keys=pruned, responses=cleared)
+        if pruned or cleared or entries:
+            events.info("sweep.pruned", leads_and_keys=pruned, responses=cleared, records=entries)
 
     def _walk(self, prune: Callable[[Connection, Place], Slice], place: Place | None) -> Generator[int, None, int]:
         total = 0

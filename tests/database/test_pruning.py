@@ -108,15 +108,63 @@ def test_what_ended_before_the_retention_goes_with_all_that_hangs_on_it(
     assert not queue.rows("SELECT FROM dispatcher.lead_contacts")
 
 
-def test_a_failed_lead_stays_whether_it_was_dealt_with_or_not(queue: Queue, pruner: Pruning) -> None:
-    still_open, once = ended(queue, 1, 400, "failed"), ended(queue, 2, 400)
-    failure(queue, still_open)
-    failure(queue, once, resolved_days=400)
-    bare = ended(queue, 3, 400, "failed")
+def test_a_failed_lead_stays_for_a_year_whether_it_was_dealt_with_or_not(queue: Queue, pruner: Pruning) -> None:
+    kept, gone = (
+        {ended(queue, first, days, "failed"), ended(queue, first + 1, days), ended(queue, first + 2, days, "failed")}
+        for first, days in ((1, 364), (4, 366))
+    )
+    for lead in kept | gone:
+        if queue.lead(lead).state == "accepted":
+            failure(queue, lead, resolved_days=300)
+        elif lead != min(kept | gone):
+            failure(queue, lead)
 
     pass_over(pruner, queue)
 
-    assert left(queue) == {still_open, once, bare}
+    assert left(queue) == kept
+    assert {row.lead_id for row in queue.rows("SELECT lead_id FROM dispatcher.failed_leads")} <= kept
+
+
+def test_a_failed_lead_is_kept_no_shorter_than_an_accepted_one(queue: Queue, database: Database) -> None:
+    kept = {ended(queue, 1, 400, "failed"), ended(queue, 2, 400)}
+
+    pass_over(Pruning(database, Settings(retention_days=500, key_retention_days=500)), queue)
+
+    assert left(queue) == kept
+
+
+@pytest.mark.parametrize(("table", "days"), [("audit_log", 1095), ("incidents", 365)])
+def test_old_entries_go_in_slices_and_young_ones_stay(queue: Queue, database: Database, table: str, days: int) -> None:
+    columns = {"audit_log": "(actor, action, subject, at)", "incidents": "(kind, message, evidence, at)"}[table]
+    last = {"audit_log": "'x'", "incidents": "'{}'"}[table]
+    queue.run(
+        f"INSERT INTO dispatcher.{table} {columns}"
+        f" SELECT 'x', 'y', {last}, now() - make_interval(days => CAST(:days AS int) + 4 - n)"
+        " FROM generate_series(1, 7) AS n",
+        days=days,
+    )
+    place: Place | None = {"after_id": 0}
+    slices = []
+    while place is not None:
+        with database.transaction() as connection:
+            before = retention.database_now(connection) - timedelta(days=days)
+            done = retention.prune_old(connection, place, before, table=table, most=2)
+        slices.append(done.pruned)
+        place = done.following
+
+    assert slices[:2] == [2, 2]
+    assert sum(slices) == 4
+    assert len(queue.rows(f"SELECT FROM dispatcher.{table}")) == 3
+
+
+def test_a_pass_of_the_sweep_takes_old_entries_too(queue: Queue, pruner: Pruning) -> None:
+    queue.run("INSERT INTO dispatcher.audit_log (actor, action, subject, at) VALUES ('x', 'y', 'z', '2001-01-01')")
+    queue.run("INSERT INTO dispatcher.incidents (kind, message, at) VALUES ('x', 'y', '2001-01-01')")
+
+    pass_over(pruner, queue)
+
+    assert not queue.rows("SELECT FROM dispatcher.audit_log")
+    assert not queue.rows("SELECT FROM dispatcher.incidents")
 
 
 def test_what_waits_or_is_in_doubt_stays_however_old_it_is(queue: Queue, pruner: Pruning) -> None:
@@ -163,7 +211,7 @@ def test_the_answer_of_an_open_failure_is_kept_until_it_was_resolved_for_long(qu
 
 
 def test_a_key_is_forgotten_after_its_own_time_but_never_before_its_lead(queue: Queue, pruner: Pruning) -> None:
-    kept_lead = ended(queue, 1, 500, "failed")
+    kept_lead = ended(queue, 1, 360, "failed")
     for key, lead_id, days in (("a", uuid.uuid4(), 399), ("b", uuid.uuid4(), 401), ("c", kept_lead, 401)):
         queue.run(
             """
