@@ -99,9 +99,13 @@ def span(seconds: float | None) -> str:
             return f"{seconds / 86_400:.0f} days"
 
 
-def clock(moment: datetime | None) -> str:
-    """Return e.g. `2026-11-23 14:02:11`, in UTC; `–` for none."""
-    return "–" if moment is None else f"{moment.astimezone(UTC):%Y-%m-%d %H:%M:%S}"
+def clock(moment: datetime | None, now: datetime | None = None) -> str:
+    """Return e.g. `2026-11-23 14:02:11`, in UTC, without the date where it is that of `now`; `–` for none."""
+    if moment is None:
+        return "–"
+    moment = moment.astimezone(UTC)
+    today = now is not None and moment.date() == now.astimezone(UTC).date()
+    return f"{moment:%H:%M:%S}" if today else f"{moment:%Y-%m-%d %H:%M:%S}"
 
 
 def _length(text: str) -> timedelta | None:

@@ -71,15 +71,15 @@ def health(
     """Check that due leads are being claimed: exit 0 if so, else 1 with the reasons. For container probes."""
     from dispatcher.config.settings import Settings
     from dispatcher.operator.health import probe
-    from dispatcher.store.database import Database
+    from dispatcher.wiring import Services
 
     settings = Settings.from_environment()
-    database = Database(settings.require_database_url(), name="dispatcher-health", pool_size=1, pooler=settings.pooler)
+    services = Services(settings, name="dispatcher-health", connections=1)
     try:
         host = socket.gethostname() if here else None
-        found = probe(database, within_seconds=within, host=host, rate_limit=settings.rate_limit)
+        found = probe(services.database, within_seconds=within, host=host, rate_limit=settings.rate_limit)
     finally:
-        database.close()
+        services.close()
     if json:
         screen.emit(found.as_dict())
     elif found.ok:

@@ -5,12 +5,13 @@ looked up at 14:06:20; nobody sends it again before its absence is proven. (Time
 """
 
 from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Final, assert_never
 
 from dispatcher.decisions.gate import GateState
 from dispatcher.decisions.outcome import Kind, Reason
 from dispatcher.decisions.states import FailureClass, State
+from dispatcher.moments import clock, span
 from dispatcher.operator.failures import FailedLead, advice
 from dispatcher.operator.lead_record import AttemptRecord, LeadRecord, LookUp
 from dispatcher.operator.overview import GateRecord
@@ -62,16 +63,16 @@ def _pending(record: LeadRecord, gates: Sequence[GateRecord], rate_limit: str | 
     if record.history:
         yield f"{_capital(_tale(record, now))}."
     else:
-        yield f"It was submitted at {_clock(record.created_at, now)} and has not been sent."
+        yield f"It was submitted at {clock(record.created_at, now)} and has not been sent."
     shut = next(iter(gates), None)
     if record.expires_at is not None and record.expires_at <= now:
-        yield f"It expired at {_clock(record.expires_at, now)}; the sweep is about to mark it as failed."
+        yield f"It expired at {clock(record.expires_at, now)}; the sweep is about to mark it as failed."
     elif shut is not None:
         yield _held(shut, now)
     elif record.waits_behind is not None:
         yield f"It waits for lead {record.waits_behind} of the same person, which is on its way."
     elif record.due_at > now:
-        yield f"It goes at {_clock(record.due_at, now)}, in {_span((record.due_at - now).total_seconds())}."
+        yield f"It goes at {clock(record.due_at, now)}, in {span((record.due_at - now).total_seconds())}."
     else:
         yield "It goes as soon as a worker is free and the rate limit allows; `dispatcher status` shows both."
         if rate_limit is not None:
@@ -80,9 +81,9 @@ def _pending(record: LeadRecord, gates: Sequence[GateRecord], rate_limit: str | 
 
 def _sending(record: LeadRecord, now: datetime) -> Iterator[str]:
     worker = record.history[-1].worker if record.history else None
-    yield f"Worker {worker or 'unknown'} claimed it at {_clock(_started(record), now)} and has not reported yet."
+    yield f"Worker {worker or 'unknown'} claimed it at {clock(_started(record), now)} and has not reported yet."
     yield (
-        f"If nothing is heard by {_clock(record.lease_until, now)}, it becomes unknown and is looked up; "
+        f"If nothing is heard by {clock(record.lease_until, now)}, it becomes unknown and is looked up; "
         "it is never simply sent again."
     )
 
@@ -94,7 +95,7 @@ def _unknown(record: LeadRecord, gates: Sequence[GateRecord], now: datetime) -> 
         yield "A person should compare: `dispatcher show` has the evidence, `dispatcher resolve` decides."
     if gates and gates[0].reason is not Reason.PAUSED:
         yield f"{_capital(gates[0].scope)} is held back ({gates[0].reason}), which may delay look-ups."
-    when = f"at {_clock(record.due_at, now)}" if record.due_at > now else "at the next opportunity"
+    when = f"at {clock(record.due_at, now)}" if record.due_at > now else "at the next opportunity"
     if latest is not None and latest.outcome is Kind.CREATED_ID_UNKNOWN:
         yield f"It is looked up {when} to learn its id; it is never sent again."
     else:
@@ -102,7 +103,7 @@ def _unknown(record: LeadRecord, gates: Sequence[GateRecord], now: datetime) -> 
 
 
 def _accepted(record: LeadRecord, now: datetime) -> Iterator[str]:
-    when = _clock(record.finished_at, now)
+    when = clock(record.finished_at, now)
     resolved = bool(record.failures) or not record.history or bool(record.history[-1].evidence.get("operator"))
     if record.voicery_lead_id is None and not resolved:
         yield f"Voicery accepted it at {when}, with an id that another lead holds; an incident says which."
@@ -117,7 +118,7 @@ def _accepted(record: LeadRecord, now: datetime) -> Iterator[str]:
 
 
 def _cancelled(record: LeadRecord, now: datetime) -> Iterator[str]:
-    when = _clock(record.finished_at, now)
+    when = clock(record.finished_at, now)
     if any(attempt.in_doubt for attempt in record.history):
         yield f"It was cancelled at {when} before it was sent again: {_tale(record, now)}."
     else:
@@ -125,7 +126,7 @@ def _cancelled(record: LeadRecord, now: datetime) -> Iterator[str]:
 
 
 def _duplicate(record: LeadRecord, now: datetime) -> Iterator[str]:
-    when = _clock(record.finished_at, now)
+    when = clock(record.finished_at, now)
     if record.duplicate_of is not None and not record.history:
         yield f"When it was submitted at {when}, lead {record.duplicate_of} already stood for this person."
     elif record.duplicate_of is not None:
@@ -140,11 +141,11 @@ def _duplicate(record: LeadRecord, now: datetime) -> Iterator[str]:
 def _failed(record: LeadRecord, now: datetime) -> Iterator[str]:
     latest = record.failures[-1] if record.failures else None
     cause = (latest.message if latest else record.last_error) or "no cause was stored"
-    yield f"It failed at {_clock(record.finished_at, now)} ({record.failure_class}): {_ended(cause)}"
+    yield f"It failed at {clock(record.finished_at, now)} ({record.failure_class}): {_ended(cause)}"
     if record.failure_class is FailureClass.OUTCOME_UNKNOWN and record.history:
         yield f"What happened: {_tale(record, now)}."
     if record.resolved_at is not None:
-        yield f"{_decided(latest)} at {_clock(record.resolved_at, now)}{_note(latest)} Nothing more happens."
+        yield f"{_decided(latest)} at {clock(record.resolved_at, now)}{_note(latest)} Nothing more happens."
     else:
         yield f"{advice(record.failure_class) if record.failure_class else ''} Nothing happens by itself.".lstrip()
 
@@ -168,7 +169,7 @@ def _attempt(attempt: AttemptRecord, now: datetime, *, again: bool) -> Iterator[
             verb = "tried again" if again else "tried"
         case _:
             pass
-    yield f"{verb} {_clock(attempt.started_at, now)}, {_ending(attempt)}"
+    yield f"{verb} {clock(attempt.started_at, now)}, {_ending(attempt)}"
     for place, look_up in enumerate(attempt.look_ups):
         yield _look_up(look_up, now, again=place > 0)
 
@@ -187,7 +188,7 @@ def _ending(attempt: AttemptRecord) -> str:
         case Kind.UNKNOWN if attempt.http_status is not None:
             return f"HTTP {attempt.http_status}"
         case Kind.UNKNOWN if took is not None:
-            return f"no answer in {_span(took)}" if _silent(attempt) else f"{_clause(attempt)} after {_span(took)}"
+            return f"no answer in {span(took)}" if _silent(attempt) else f"{_clause(attempt)} after {span(took)}"
         case _:
             return _clause(attempt)
 
@@ -195,7 +196,7 @@ def _ending(attempt: AttemptRecord) -> str:
 def _look_up(look_up: LookUp, now: datetime, *, again: bool) -> str:
     verb = "again" if again else "looked up"
     fresh = ", list fresh" if look_up.control and look_up.verdict == "absent" else ""
-    return f"{verb} {_clock(look_up.at, now)}: {_VERDICTS.get(look_up.verdict, look_up.verdict)}{fresh}"
+    return f"{verb} {clock(look_up.at, now)}: {_VERDICTS.get(look_up.verdict, look_up.verdict)}{fresh}"
 
 
 def _silent(attempt: AttemptRecord) -> bool:
@@ -220,7 +221,7 @@ def _held(gate: GateRecord, now: datetime) -> str:
         return f"It waits because {gate.by or 'somebody'} paused {gate.scope}{why}; `dispatcher resume` lets it go."
     if gate.state is GateState.PROBING:
         return f"{_capital(gate.scope)} is tried with single leads after {gate.reason}; it goes when one is accepted."
-    until = "" if gate.until is None else f" It is tried again at {_clock(gate.until, now)}."
+    until = "" if gate.until is None else f" It is tried again at {clock(gate.until, now)}."
     return f"It waits, and spends no attempts, because {gate.scope} is held back: {gate.reason}{why}.{until}"
 
 
@@ -246,24 +247,6 @@ def _note(failure: FailedLead | None) -> str:
 
 def _started(record: LeadRecord) -> datetime | None:
     return record.history[-1].started_at if record.history else record.updated_at
-
-
-def _clock(moment: datetime | None, now: datetime) -> str:
-    """Return e.g. `14:02:11`, preceded by the date unless that is today."""
-    if moment is None:
-        return "an unknown time"
-    moment = moment.astimezone(UTC)
-    return f"{moment:%H:%M:%S}" if moment.date() == now.astimezone(UTC).date() else f"{moment:%Y-%m-%d %H:%M:%S}"
-
-
-def _span(seconds: float) -> str:
-    """Return a duration as `0.3 s`, `20 s`, `5 min`, `3 h` or `2 days`."""
-    if seconds < 10:
-        return f"{seconds:.1f}".removesuffix(".0") + " s"
-    for length, unit in ((120, "s"), (7200, "min"), (172_800, "h")):
-        if seconds < length:
-            return f"{seconds / {'s': 1, 'min': 60, 'h': 3600}[unit]:.0f} {unit}"
-    return f"{seconds / 86_400:.0f} days"
 
 
 def _capital(text: str) -> str:

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import pytest
 from cryptography import x509
@@ -23,6 +23,10 @@ MakeClient = Callable[..., VoiceryClient]
 
 TOKEN = "canary-token-0123456789"
 SOON_SECONDS = 4.0  # on a busy machine, too; far from the clocks of `make_client`
+
+
+CLOCKS: Final = {"connect_timeout_seconds": 8.0, "read_timeout_seconds": 8.0, "deadline_seconds": 9.0}
+"""For a client that no test waits for."""
 
 
 class HubClient(VoiceryClient):
@@ -61,8 +65,7 @@ def make_client(request: pytest.FixtureRequest) -> Iterator[MakeClient]:
     clients = []
 
     def make(base_url: str, **settings: Any) -> VoiceryClient:
-        clocks = {"connect_timeout_seconds": 8.0, "read_timeout_seconds": 8.0, "deadline_seconds": 9.0}
-        client: VoiceryClient = request.param(base_url=base_url, **{"token": lambda: TOKEN, **clocks, **settings})
+        client: VoiceryClient = request.param(base_url=base_url, **{"token": lambda: TOKEN, **CLOCKS, **settings})
         clients.append(client)
         return client
 

@@ -111,7 +111,8 @@ DEADLINE_SECONDS = 1.5
 POSTS = f"""
 import sys
 from dispatcher.voicery.client import VoiceryClient
-client = VoiceryClient(base_url=sys.argv[1], token=lambda: "t", deadline_seconds={DEADLINE_SECONDS})
+clocks = {{"connect_timeout_seconds": 5.0, "read_timeout_seconds": 20.0, "deadline_seconds": {DEADLINE_SECONDS}}}
+client = VoiceryClient(base_url=sys.argv[1], token=lambda: "t", **clocks)
 reply = client.create_lead(b"x" * int(sys.argv[2]))
 print(reply.fault, reply.written)
 """

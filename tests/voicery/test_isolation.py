@@ -16,7 +16,7 @@ from dispatcher.errors import NotConfigured
 from dispatcher.voicery import client as client_module
 from dispatcher.voicery.client import VoiceryClient
 from dispatcher.voicery.transport import BearerAuth
-from tests.voicery.conftest import SOON_SECONDS, TOKEN, Authority, MakeClient, timed
+from tests.voicery.conftest import CLOCKS, SOON_SECONDS, TOKEN, Authority, MakeClient, timed
 from tests.voicery.peer import Call, Peer, answer, answering, answering_once
 
 PHONE = "+12025550100"
@@ -169,7 +169,7 @@ UNUSABLE_TOKENS = ["", "a\r\nX-Evil: 1", "a\nb", "a\0b", "tok\u20acn", "with spa
 @pytest.mark.parametrize("token", UNUSABLE_TOKENS)
 def test_an_unusable_token_is_refused_when_the_client_is_made(token: str) -> None:
     with pytest.raises(NotConfigured, match="VOICERY_API_TOKEN") as caught:
-        VoiceryClient(base_url="https://voicery.example/api", token=lambda: token)
+        VoiceryClient(base_url="https://voicery.example/api", token=lambda: token, **CLOCKS)
 
     assert not token or token not in str(caught.value)
 
@@ -198,7 +198,7 @@ def test_a_token_that_became_unusable_is_a_bug_reply_and_nothing_is_sent(make_cl
 )
 def test_an_unusable_setting_is_named_and_not_repeated(settings: dict[str, str], words: str) -> None:
     with pytest.raises(NotConfigured, match=words) as caught:
-        VoiceryClient(token=lambda: TOKEN, **settings)  # type: ignore[arg-type]
+        VoiceryClient(token=lambda: TOKEN, **CLOCKS, **settings)  # type: ignore[arg-type]
 
     assert "hush" not in str(caught.value)
     assert "voicery.example" not in str(caught.value)

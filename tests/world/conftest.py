@@ -23,6 +23,7 @@ def wires() -> Iterator[Wires]:
             base_url=peer.url,
             token=lambda: "a-token",
             idle_seconds=0.0,
+            connect_timeout_seconds=5.0,
             read_timeout_seconds=SILENCE_SECONDS,
             deadline_seconds=5.0,
         )

@@ -21,6 +21,7 @@ from dispatcher.sandbox.server import Sandbox
 from dispatcher.voicery.client import VoiceryClient
 from tests.database.queue import Queue, phone
 from tests.support.doubles import Bell, Rate
+from tests.voicery.conftest import CLOCKS
 
 SETTLE = 120.0
 CAMPAIGN = 42
@@ -61,7 +62,7 @@ class Doubtful:
     def use_token(self, token: str) -> None:
         """Send and ask with this token from now on."""
         self.token = token
-        self.client = VoiceryClient(base_url=self.sandbox.base_url, token=lambda: token, read_timeout_seconds=5)
+        self.client = VoiceryClient(base_url=self.sandbox.base_url, token=lambda: token, **CLOCKS)
         self.clients.append(self.client)
 
     # Delivery ---------------------------------------------------------------------------------------------------------
