@@ -123,21 +123,37 @@ def metrics(
     services.close()
 
 
-def up() -> None:
+def up(
+    console: Annotated[bool, typer.Option("--console", help="Serve the web console too.")] = False,
+    chaos: Annotated[
+        float, typer.Option("--chaos", min=0, max=1, help="Probability that the sandbox spoils a request.")
+    ] = 0.0,
+    phone_suffixes: Annotated[
+        bool, typer.Option("--phone-suffixes", help="The sandbox plays faults by the last digits of a number.")
+    ] = False,
+) -> None:
     """Run Postgres, Redis and a worker on this machine, until Ctrl-C.
 
-    Without VOICERY_API_TOKEN a sandbox takes Voicery's place and no person is called. Data is kept in .dispatcher/.
+    Without VOICERY_API_TOKEN a sandbox takes Voicery's place and no person is called. Data is kept in .dispatcher/; the
+    file `env` of the store exports the addresses to another shell.
     """
-    from dispatcher.embedded.up import run_up
+    from dispatcher.embedded.up import Extras, run_up
 
-    run_up(os.environ, screen.console())
+    if console:
+        with _extra("The console", "console"):
+            import dispatcher.console.serve  # noqa: F401 - is it installed?
+    run_up(os.environ, screen.console(), extras=Extras(console, chaos, phone_suffixes))
 
 
-def demo() -> None:
+def demo(
+    keep: Annotated[
+        bool, typer.Option("--keep", help="Leave everything running at the end, to look around, until Ctrl-C.")
+    ] = False,
+) -> None:
     """Watch real leads go through the real machinery against a misbehaving Voicery, in under a minute."""
     from dispatcher.embedded.demo import run_demo
 
-    raise typer.Exit(run_demo(screen.console()))
+    raise typer.Exit(run_demo(screen.console(), keep=keep))
 
 
 def migrate() -> None:

@@ -27,6 +27,7 @@ from rich.console import Console
 from dispatcher.api import Dispatcher
 from dispatcher.config.settings import Settings
 from dispatcher.decisions.states import State
+from dispatcher.embedded import exports
 from dispatcher.embedded.demo_report import UNSETTLED, Account, SandboxView, Screen, draw_up
 from dispatcher.embedded.embedded_server import LOOPBACK, accepts_connections, free_port
 from dispatcher.embedded.stack import Stack
@@ -123,6 +124,7 @@ def run_demo(
     leads: Path | None = None,
     chaos: float = CHAOS,
     seed: int = 7,
+    keep: bool = False,
 ) -> int:
     """Run the demo; 0 if every lead is accounted for and nobody was called twice, 1 if not, 130 after Ctrl-C.
 
@@ -132,6 +134,7 @@ def run_demo(
         leads: a CSV file; None is the file of examples.
         chaos: probability, 0 to 1, that the sandbox spoils a request.
         seed: of the chaos. Runs still differ, because the order of requests does.
+        keep: leave everything running at the end, until Ctrl-C.
 
     Raises:
         NotConfigured: the extra `[embedded]` or `[sandbox]` is not installed.
@@ -146,13 +149,17 @@ def run_demo(
     interrupted = False
     try:
         with _interruptible():
-            account = Demo(stack, store, Screen(console), list(read_rows(leads or example_file()))).run(chaos, seed)
+            demo = Demo(stack, store, Screen(console), list(read_rows(leads or example_file())))
+            account = demo.run(chaos, seed)
+            if keep:
+                demo.wait_for_ctrl_c()
     except KeyboardInterrupt:
         interrupted = True
     except DispatcherError as error:
         console.print(str(error), style="bold red", markup=False)
     finally:
         stack.stop()
+    interrupted = interrupted and account is None  # later it only ends the scene that was kept
     if interrupted or (account is not None and account.good):
         _remove(stack, store)
         return 130 if interrupted else 0
@@ -172,13 +179,15 @@ class Demo:
         self._submitted: list[UUID] = []
         self._refused = 0
         self._accepted_at_kill: int | None = None
+        self._api: dict[str, str] = {}
+        self._exports = store / "env"
 
     def run(self, chaos: float, seed: int) -> Account:
         """Run the demo and return the account."""
         self._print_profile(chaos)
         self._stack.start()
         self._screen.say("Postgres and Redis run, the schema is there.")
-        api = self._start_sandbox(chaos, seed)
+        api = self._api = self._start_sandbox(chaos, seed)
         settings = Settings.from_environment({**PROFILE, **self._stack.urls(), **api})
         dispatcher = Dispatcher(settings)
         try:
@@ -189,6 +198,19 @@ class Demo:
             return self._settle_accounts(dispatcher)
         finally:
             dispatcher.close()
+
+    def wait_for_ctrl_c(self) -> None:
+        """Say how to look around, and keep everything running until Ctrl-C, which raises `KeyboardInterrupt`."""
+        variables = {**PROFILE, **self._stack.urls(), **self._api}
+        exports.write(self._exports, variables)
+        console = self._screen.console
+        console.print("\nEverything goes on running. In another terminal:\n")
+        exports.show(console, self._exports, variables)
+        console.print("\nThen `dispatcher failed --group`, `dispatcher status`, `dispatcher console`.")
+        console.print("Ctrl-C stops everything and deletes it.", highlight=False)
+        while True:
+            self._stack.revive()
+            time.sleep(_EVERY_SECONDS)
 
     # The steps --------------------------------------------------------------------------------------------------------
 

@@ -28,6 +28,14 @@ class Supervised:
         self._failures = 0
         self._started_at = time.monotonic()
         self._start_again_at: float | None = None
+        self._known_dead: Child | None = None
+
+    def newly_dead(self) -> bool:
+        """Return whether the child has died since this was last asked."""
+        if self.child.running or self.child is self._known_dead:
+            return False
+        self._known_dead = self.child
+        return True
 
     def revive(self) -> bool:
         """Restart a dead child once its wait is over; return whether it was restarted. Call it periodically."""
@@ -115,6 +123,10 @@ class Stack:
     def child(self, name: str) -> Child:
         """Return the current process of this name; a restart replaces it."""
         return self._processes[name].child
+
+    def newly_dead(self) -> list[tuple[str, Child]]:
+        """Return name and process of what has died since this was last asked, but for the servers."""
+        return [(process.name, process.child) for process in self._processes.values() if process.newly_dead()]
 
     def revive(self) -> list[str]:
         """Restart what has died, servers first; return the names of what was restarted. Call it about every second."""

@@ -1,5 +1,6 @@
 """`dispatcher demo`, as somebody runs it who has just installed it."""
 
+import io
 import os
 import re
 import signal
@@ -9,8 +10,11 @@ from pathlib import Path
 
 import psutil
 import pytest
+from rich.console import Console
 
 from dispatcher.embedded.child import Child, Command
+from dispatcher.embedded.demo import Demo
+from dispatcher.embedded.demo_report import Screen
 from tests.support.environment import clean_environment
 from tests.support.waiting import wait_until
 
@@ -72,3 +76,27 @@ def test_a_bad_end_keeps_the_logs_and_says_where(server_dir: Path) -> None:
     assert "Redis did not start" in done.stdout
     [kept] = re.findall(r"Everything is kept in (\S+);", done.stdout)
     assert (Path(kept) / "redis" / "redis.log").exists()
+
+
+def test_the_kept_scene_runs_until_ctrl_c_and_says_how_to_look_around(tmp_path: Path) -> None:
+    class Scene:
+        revived = 0
+
+        def urls(self) -> dict[str, str]:
+            return {"DATABASE_URL": "postgresql://127.0.0.1/demo"}
+
+        def revive(self) -> list[str]:
+            self.revived += 1
+            if self.revived == 3:
+                raise KeyboardInterrupt
+            return []
+
+    printed, scene = io.StringIO(), Scene()
+    demo = Demo(scene, tmp_path, Screen(Console(file=printed)), [])  # type: ignore[arg-type]
+
+    with pytest.raises(KeyboardInterrupt):
+        demo.wait_for_ctrl_c()
+
+    assert f"source {tmp_path / 'env'}" in printed.getvalue()
+    assert "export DATABASE_URL=postgresql://127.0.0.1/demo\n" in (tmp_path / "env").read_text()
+    assert "export DISPATCHER_SETTLE=2\n" in (tmp_path / "env").read_text(), "the settings of the demo's worker"
