@@ -2,6 +2,10 @@
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
+TOOLS_INSTALLED := .venv-tools/.installed
+PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+COMPILE := .venv-tools/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	--no-emit-index-url --custom-compile-command 'make locks' $(UPGRADE)
 BENCH_INSTALLED := .venv-bench/.installed
 SOURCES := dispatcher tests migrations benchmarks examples
 PYTEST := $(BIN)/python -m pytest
@@ -14,18 +18,19 @@ KILLS ?= 500
 SECONDS ?= 120
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-unit test-pg15 lint format kill-storm bench bench-all faults model soak kill-9 outage mutants constraints clean
+.PHONY: help setup demo test test-unit test-pg15 lint format kill-storm bench bench-all faults model soak kill-9 outage mutants locks audit clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: $(INSTALLED) ## Make .venv with everything in it, at the pinned versions
 
-$(INSTALLED): pyproject.toml constraints.txt
+$(INSTALLED): pyproject.toml locks/dev.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "Python 3.11 or newer is needed, $(PYTHON) is older; try: make setup PYTHON=python3.13"; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	$(PIP_INSTALL) --require-hashes --requirement locks/dev.txt
+	$(PIP_INSTALL) --no-deps --no-build-isolation --editable .
 	@touch $@
 
 demo: $(INSTALLED) ## The whole thing in a minute: leads, a misbehaving Voicery, a killed worker, and the account of it
@@ -83,10 +88,22 @@ outage: $(INSTALLED) ## Two minutes without Voicery under load (SECONDS=120)
 mutants: $(INSTALLED) ## Change the decision tables one thing at a time: does a test notice?
 	$(BIN)/python scripts/mutants.py
 
-constraints: $(INSTALLED) ## Renew constraints.txt from what is installed (first: pip install --upgrade …)
-	@{ sed -n '/^#/p' constraints.txt; $(BIN)/python -m pip freeze --exclude-editable --disable-pip-version-check; } \
-		> constraints.new && mv constraints.new constraints.txt
+locks: $(INSTALLED) $(TOOLS_INSTALLED) ## Renew locks/ after a change of pyproject.toml (UPGRADE=--upgrade: to the newest versions)
+	$(COMPILE) --output-file locks/dev.txt --extra dev pyproject.toml
+	$(COMPILE) --output-file locks/runtime.txt --constraint locks/dev.txt pyproject.toml
+	$(COMPILE) --output-file locks/sandbox.txt --constraint locks/dev.txt --extra sandbox pyproject.toml
+	$(COMPILE) --output-file locks/build.txt --constraint locks/dev.txt locks/build.in
+	$(COMPILE) --output-file locks/tools.txt locks/tools.in
+	$(BIN)/python scripts/sbom.py
+
+audit: $(TOOLS_INSTALLED) ## Ask the advisory database about every version in locks/
+	.venv-tools/bin/python scripts/audit.py
+
+$(TOOLS_INSTALLED): locks/tools.txt
+	@test -x .venv-tools/bin/python || $(PYTHON) -m venv .venv-tools
+	.venv-tools/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement locks/tools.txt
+	@touch $@
 
 clean: ## Remove what was made: environment, caches, local stores
-	rm -rf .venv .venv-bench .dispatcher .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist mutants
+	rm -rf .venv .venv-bench .venv-tools .dispatcher .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist mutants
 	find $(wildcard $(SOURCES)) -name __pycache__ -prune -exec rm -rf {} +

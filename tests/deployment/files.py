@@ -3,10 +3,13 @@
 import json
 import re
 import shlex
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parents[2]
 
@@ -42,3 +45,19 @@ def example_variables() -> dict[str, str]:
     lines = (ROOT / ".env.example").read_text().splitlines()
     matches = [re.fullmatch(r"#?([A-Z][A-Z0-9_]*)=(.*)", line) for line in lines]
     return {match[1]: match[2] for match in matches if match}
+
+
+def requirements(lock: str) -> list[tuple[Requirement, str]]:
+    """Each requirement of a lock, and its hashes and comments as they are written."""
+    lines = (ROOT / "locks" / f"{lock}.txt").read_text().splitlines()
+    starts = [number for number, line in enumerate(lines) if line and line[0] not in "# "]
+    blocks = [lines[start:end] for start, end in pairwise([*starts, len(lines)])]
+    return [(Requirement(block[0].removesuffix(" \\")), "\n".join(block[1:])) for block in blocks]
+
+
+def pins(lock: str) -> dict[str, str]:
+    """The version of each package of a lock."""
+    return {
+        canonicalize_name(requirement.name): str(requirement.specifier).removeprefix("==")
+        for requirement, _ in requirements(lock)
+    }

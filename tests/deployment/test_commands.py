@@ -11,11 +11,12 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from packaging.utils import canonicalize_name
 
 from dispatcher.embedded.child import Child, Command
 from dispatcher.embedded.embedded_server import free_port
 from dispatcher.embedded.redis import EmbeddedRedis
-from tests.deployment.files import ROOT, commands, compose, dockerfile, example_variables
+from tests.deployment.files import ROOT, commands, compose, dockerfile, example_variables, pins
 from tests.support.environment import clean_environment
 from tests.support.waiting import wait_until
 
@@ -131,7 +132,7 @@ def test_the_steps_of_the_dockerfile_make_an_environment_that_works(tmp_path: Pa
                     shutil.copy(ROOT / each, target)
         elif ours and name == "RUN":
             # Only at the start of a word: `pip install /wheels/…`, not a part of some other path.
-            moved = re.sub(r"(?<![\w.])/(app|wheels)\b", rf"{tmp_path}/\1", rest)
+            moved = re.sub(r"(?<![\w.])/(app|build|wheels)\b", rf"{tmp_path}/\1", rest)
             moved = re.sub(r"^(python|pip) ", rf"{sys.executable} -m \1 ", moved).replace("-m python -m", "-m")
             done = subprocess.run(
                 ["sh", "-c", moved], check=False, cwd=source, timeout=300, capture_output=True, text=True
@@ -148,7 +149,10 @@ def test_the_steps_of_the_dockerfile_make_an_environment_that_works(tmp_path: Pa
     assert answer.startswith(str(tmp_path / "app"))
     assert answer.endswith("200\n")
     freeze = subprocess.run([python, "-m", "pip", "freeze"], check=True, capture_output=True, text=True).stdout
-    pinned = set((ROOT / "constraints.txt").read_text().splitlines())
-    assert {line for line in freeze.splitlines() if "==" in line} <= pinned, "the image has the pinned versions"
+    installed = {
+        canonicalize_name(name): version for name, version in re.findall(r"^(\S+)==(\S+)$", freeze, re.MULTILINE)
+    }
+    pinned = pins("sandbox")
+    assert {name: pinned.get(name) for name in installed} == installed, "the image has the pinned versions"
     for tool in ("pytest", "mypy", "ruff"):
         assert f"\n{tool}==" not in freeze

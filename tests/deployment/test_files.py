@@ -81,11 +81,10 @@ def test_the_images_do_not_run_as_root() -> None:
 
 def test_the_image_has_a_python_that_is_supported() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    [version] = {
-        rest.split()[0].removeprefix("python:").removesuffix("-slim")
-        for name, rest in dockerfile()
-        if name == "FROM" and rest.startswith("python:")
-    }
+    [image] = [rest for name, rest in dockerfile() if name == "ARG" and rest.startswith("PYTHON_IMAGE=")]
+    version = image.removeprefix("PYTHON_IMAGE=python:").removesuffix("-slim")
+    stages = [rest.split()[0] for name, rest in dockerfile() if name == "FROM"]
+    assert set(stages) - {"build", "base"} == {"${PYTHON_IMAGE}"}
     assert f"Programming Language :: Python :: {version}" in project["classifiers"]
 
 
