@@ -1,94 +1,126 @@
-"""What `doctor` says of the rights of the database role: each missing one as the GRANT that gives it."""
+"""What `doctor` says of the rights of the database role: what it may do, and what a worker lacks as GRANTs."""
 
-from collections.abc import Iterator, Sequence
-from typing import Any, Final
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
 
-from sqlalchemy import Connection, Row, text
+import orjson
+from sqlalchemy import Connection, text
 
 from dispatcher.cli.doctor import Check, Verdict
+from dispatcher.store.rights import VERBS, Part, Right, quoted, rights_of
 
-_RIGHTS: Final = text("""
-SELECT current_user AS role, 'SCHEMA' AS kind, nspname AS name, 'USAGE' AS privilege,
-    has_schema_privilege(oid, 'USAGE') AS held
-FROM pg_namespace WHERE nspname = 'dispatcher'
-UNION ALL
-SELECT current_user, 'TABLE', relname, privilege, has_table_privilege(oid, privilege)
-FROM pg_class CROSS JOIN unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE']) AS wanted (privilege)
-WHERE relnamespace = to_regnamespace('dispatcher') AND relkind = 'r'
-  AND (relname <> 'alembic_version' OR privilege = 'SELECT')
-UNION ALL
-SELECT current_user, 'FUNCTION', proname, 'EXECUTE', has_function_privilege(oid, 'EXECUTE')
-FROM pg_proc
-WHERE pronamespace = to_regnamespace('dispatcher') AND prorettype <> 'trigger'::regtype
-ORDER BY 2, 3, 4
+# By the ids of schema and tables: their names are refused to a role without USAGE on the schema.
+_HELD: Final = text("""
+SELECT current_user AS role, has_schema_privilege(space.oid, 'USAGE') AS enters, wanted.number,
+    CASE WHEN wanted.columns = '[]' THEN has_table_privilege(class.oid, wanted.privilege)
+         ELSE (SELECT bool_and(has_column_privilege(class.oid, name, wanted.privilege))
+               FROM jsonb_array_elements_text(wanted.columns) AS listed (name))
+    END AS held
+FROM jsonb_to_recordset(CAST(:wanted AS jsonb)) AS wanted (number int, "table" text, privilege text, columns jsonb)
+JOIN pg_namespace AS space ON space.nspname = 'dispatcher'
+JOIN pg_class AS class ON class.relnamespace = space.oid AND class.relname = wanted."table"
+ORDER BY wanted.number
 """)
 
+_NAMES: Final = text("SELECT part, name FROM dispatcher.database_roles")
 _LISTED: Final = 8
-_OF_PRODUCERS: Final = frozenset(
-    (table, privilege)
-    for table in ("leads", "lead_contacts", "idempotency_keys")
-    for privilege in ("SELECT", "INSERT", "UPDATE")
-)
+_PARTS: Final = [part for part in Part if part is not Part.OWNER]
+
+
+@dataclass(frozen=True, slots=True)
+class _Role:
+    """The connected role, and which of the rights in the table it has."""
+
+    name: str
+    enters: bool
+    held: frozenset[Right]
+
+    def lacking(self, *parts: Part) -> list[Right]:
+        """Return what it lacks of the rights of these parts."""
+        return [right for right in rights_of(*parts) if right not in self.held]
+
+    def parts(self) -> list[Part]:
+        """Return the parts of which it has every right."""
+        return [part for part in _PARTS if self.enters and not self.lacking(part)]
+
+    def strays(self) -> bool:
+        """Return whether it may write what belongs to a part of which it has not every right."""
+        covered = {(right.table, right.privilege) for right in rights_of(*self.parts())}
+        writes = {(right.table, right.privilege) for right in self.held if right.privilege != "SELECT"}
+        return not writes <= covered
 
 
 def rights(connection: Connection) -> Iterator[Check]:
-    """Compare the rights of the role with what a worker needs; a producer and a reader need less."""
-    asked = connection.execute(_RIGHTS).all()
-    missing = [one for one in asked if not one.held]
-    if not missing:
+    """Say what the role may do; a doctor expects that of a worker, who also deletes what is old."""
+    role = _asked(connection)
+    held = role.parts()
+    verbs = _listed([VERBS[part] for part in held])
+    names = _names(connection) if role.enters and not _hides(role, "database_roles") else {}
+    if held == _PARTS:
         yield Check("Rights", Verdict.GOOD, "the role may read and write the dispatcher's tables")
-        return
-    role = missing[0].role
-    use = _use({(one.name, one.privilege) for one in asked if one.held}, {(one.name, one.privilege) for one in missing})
-    if use is not None:
-        yield Check(
-            "Rights",
-            Verdict.DOUBTFUL,
-            f"the role {role} may {use}, and not deliver",
-            f"For workers: {_grants(missing)}",
-        )
-        return
-    found = ", ".join(_object(one.kind, one.name, one.privilege) for one in missing[:_LISTED])
-    more = f" and {len(missing) - _LISTED} more" if len(missing) > _LISTED else ""
-    yield Check("Rights", Verdict.BAD, f"the role {role} lacks {found}{more}", _grants(missing))
+    elif not held or role.strays():
+        missing = role.lacking(*_PARTS)
+        lacks = list(dict.fromkeys(f"{one.privilege} on dispatcher.{one.table}" for one in missing))
+        lacks = [*([] if role.enters else ["USAGE on schema dispatcher"]), *lacks]
+        more = f" and {len(lacks) - _LISTED} more" if len(lacks) > _LISTED else ""
+        found = f"the role {role.name} lacks {', '.join(lacks[:_LISTED])}{more}"
+        yield Check("Rights", Verdict.BAD, found, _grants(role, missing, names))
+    elif Part.WORKER not in held:
+        advice = f"For workers: {_grants(role, role.lacking(Part.WORKER, Part.RETENTION), names)}"
+        found = f"the role {role.name} may {verbs}, and not {VERBS[Part.WORKER]}"
+        yield Check("Rights", Verdict.DOUBTFUL, found, advice)
+    elif Part.RETENTION not in held:
+        found = f"the role {role.name} may {verbs}, and not {VERBS[Part.RETENTION]}: what is old stays"
+        advice = f"Run `dispatcher prune` as another role, or {_grants(role, role.lacking(Part.RETENTION), names)}"
+        yield Check("Rights", Verdict.DOUBTFUL, found, advice)
+    else:
+        yield Check("Rights", Verdict.GOOD, f"the role {role.name} may {verbs}")
 
 
 def may_read(connection: Connection) -> bool:
-    """Whether the role may read every table, so that the other checks can ask."""
-    needed = {"USAGE", "SELECT", "EXECUTE"}
-    return all(one.held for one in connection.execute(_RIGHTS) if one.privilege in needed)
+    """Return whether the role may read every table, so that the other checks can ask."""
+    role = _asked(connection)
+    return role.enters and not role.lacking(Part.READER)
 
 
-def _use(held: set[tuple[str, str]], missing: set[tuple[str, str]]) -> str | None:
-    """What the role may have been made for: to submit or to read, and nothing else."""
-    writes = {(table, privilege) for table, privilege in held if privilege in {"INSERT", "UPDATE", "DELETE"}}
-    if not missing & (_OF_PRODUCERS | {("dispatcher", "USAGE")}) and writes <= _OF_PRODUCERS:
-        return "submit"
-    if not writes and not any(privilege in {"USAGE", "SELECT", "EXECUTE"} for _, privilege in missing):
-        return "read"
-    return None
+def _asked(connection: Connection) -> _Role:
+    wanted = list(rights_of(*_PARTS))
+    asked = [
+        {"number": number, "table": right.table, "privilege": right.privilege, "columns": list(right.columns)}
+        for number, right in enumerate(wanted)
+    ]
+    rows = connection.execute(_HELD, {"wanted": orjson.dumps(asked).decode()}).all()
+    # What is on a table that is missing counts as held: `doctor` says of the schema that it is old.
+    held = frozenset(wanted) - {wanted[row.number] for row in rows if not row.held}
+    return _Role(rows[0].role, rows[0].enters, held) if rows else _Role("", True, held)
 
 
-def _object(kind: str, name: str, privilege: str) -> str:
-    return f"{privilege} on schema {name}" if kind == "SCHEMA" else f"{privilege} on dispatcher.{name}"
+def _names(connection: Connection) -> dict[Part, str]:
+    if connection.execute(text("SELECT to_regclass('dispatcher.database_roles')")).scalar() is None:
+        return {}
+    return {Part(row.part): row.name for row in connection.execute(_NAMES)}
 
 
-def _grants(missing: Sequence[Row[Any]]) -> str:
-    """The statements that give what is missing, as few as there can be."""
-    wanted: dict[tuple[str, str], list[str]] = {}
+def _hides(role: _Role, table: str) -> bool:
+    return any(right.table == table for right in role.lacking(Part.READER))
+
+
+def _grants(role: _Role, missing: Sequence[Right], names: Mapping[Part, str]) -> str:
+    """Return the statements that give what is missing: of the roles that were made for it, else of whole tables."""
+    to = quoted(role.name)
+    if names:
+        return " ".join(f"GRANT {quoted(names[part])} TO {to};" for part in dict.fromkeys(one.part for one in missing))
+    wanted: dict[str, dict[str, None]] = {}
     for one in missing:
-        wanted.setdefault((one.kind, one.name), []).append(one.privilege)
-    statements: dict[tuple[str, str], list[str]] = {}
-    for (kind, name), privileges in wanted.items():
-        statements.setdefault((kind, ", ".join(privileges)), []).append(name)
-    quoted = '"' + missing[0].role.replace('"', '""') + '"'
-    return " ".join(
-        f"GRANT {privileges} ON {_place(kind, names)} TO {quoted};" for (kind, privileges), names in statements.items()
-    )
+        wanted.setdefault(one.table, {})[one.privilege] = None
+    alike: dict[str, list[str]] = {}
+    for table, privileges in wanted.items():
+        alike.setdefault(", ".join(privileges), []).append(f"dispatcher.{table}")
+    statements = [] if role.enters else [f"GRANT USAGE ON SCHEMA dispatcher TO {to};"]
+    statements += [f"GRANT {privileges} ON {', '.join(tables)} TO {to};" for privileges, tables in alike.items()]
+    return " ".join(statements)
 
 
-def _place(kind: str, names: list[str]) -> str:
-    if kind == "SCHEMA":
-        return f"SCHEMA {names[0]}"
-    listed = ", ".join(f"dispatcher.{name}" for name in names)
-    return f"FUNCTION {listed}" if kind == "FUNCTION" else listed
+def _listed(words: Sequence[str]) -> str:
+    return " and ".join(filter(None, [", ".join(words[:-1]), *words[-1:]]))

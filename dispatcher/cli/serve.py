@@ -156,20 +156,44 @@ def demo(
     raise typer.Exit(run_demo(screen.console(), keep=keep))
 
 
-def migrate() -> None:
-    """Bring the database to this version's schema. Safe to repeat, and safe when two run at once."""
+def migrate(
+    with_roles: Annotated[
+        bool, typer.Option("--with-roles", help="Make the database roles, and give each its rights.")
+    ] = False,
+    prefix: Annotated[
+        str | None, typer.Option("--role-prefix", help="What the roles' names begin with.", show_default="dispatcher_")
+    ] = None,
+    named: Annotated[
+        list[str] | None,
+        typer.Option("--role", metavar="PART=NAME", help="Name of one role.", show_default=False),
+    ] = None,
+) -> None:
+    """Bring the database to this version's schema. Safe to repeat, and safe when two run at once.
+
+    --with-roles makes owner, producer, worker, operator, reader and retention: groups without login or password, to be
+    granted to the logins of people and processes.
+    """
     from dispatcher.config.settings import Settings
     from dispatcher.store.database import translated
     from dispatcher.store.migration import upgrade
+    from dispatcher.store.rights import VERBS, Part, quoted
+    from dispatcher.store.roles import DEFAULT_PREFIX, names_of
 
+    if (prefix is not None or named) and not with_roles:
+        raise NotConfigured("--role and --role-prefix name the roles of --with-roles; add it.")
+    roles = names_of(DEFAULT_PREFIX if prefix is None else prefix, named or ()) if with_roles else None
     settings = Settings.from_environment()
     url = settings.require_database_url()
     with translated():
-        before, after = upgrade(url, pooler=settings.pooler, tell=screen.say)
+        before, after = upgrade(url, pooler=settings.pooler, tell=screen.say, roles=roles)
     if before == after:
         screen.say(("✓ ", "green"), f"The schema is up to date (revision {after}).")
     else:
         screen.say(("✓ ", "green"), f"The schema is now at revision {after}" + (f", was {before}." if before else "."))
+    if roles:
+        listed = ", ".join(f"{name} ({VERBS[part]})" for part, name in roles.items())
+        screen.say(("✓ ", "green"), f"The roles have their rights: {listed}.")
+        screen.say(f'  GRANT {quoted(roles[Part.PRODUCER])} TO "a login of yours" lets that login submit, and so on.')
 
 
 def sandbox(context: typer.Context) -> None:

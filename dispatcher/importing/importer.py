@@ -24,6 +24,7 @@ from dispatcher.importing.row import Row
 from dispatcher.importing.source import ImportStopped, Source, UnreadableFile, UnwritableRejects
 from dispatcher.intake.bulk import REPEAT_FOR_SECONDS, BatchCutShort, Bulk, ChunkResult
 from dispatcher.store.database import Database
+from dispatcher.store.trouble import NotPermitted
 
 _PAUSE_SECONDS: Final = 0.1
 
@@ -77,6 +78,8 @@ class RunningImport:
         while True:
             try:
                 return self._database.again(act)
+            except NotPermitted:
+                raise
             except StoreUnavailable:
                 if self._clock() >= give_up:
                     raise

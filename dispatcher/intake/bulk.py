@@ -29,7 +29,7 @@ from dispatcher.lead.candidate import Admission, BatchIds, Candidate, Ids, Rejec
 from dispatcher.lead.options import BatchResult, Channel, check_account
 from dispatcher.store.database import Database
 from dispatcher.store.pseudonym import Pseudonyms
-from dispatcher.store.trouble import StatementRefused, TryAgain
+from dispatcher.store.trouble import NotPermitted, StatementRefused, TryAgain
 
 if TYPE_CHECKING:
     pass
@@ -88,6 +88,8 @@ class ChunkStore:
                 tries += 1
                 if tries == _TRIES or refusal.sqlstate != _UNIQUE_VIOLATION:
                     return self._store_halves(candidates, refusal)
+            except NotPermitted as refusal:
+                raise self._unavailable(str(refusal)) from None
             except StoreUnavailable as error:
                 unsure = admission or unsure  # written, and perhaps committed
                 if self.clock() >= give_up:

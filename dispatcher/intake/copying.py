@@ -70,7 +70,7 @@ class _Table:
             any_driver.insert(connection, self.name, self.columns, rows)
             return
         statement = f"COPY dispatcher.{self.name} ({', '.join(self.columns)}) FROM STDIN"
-        with _driver(connection) as driver, driver.cursor() as cursor, cursor.copy(statement) as copy:
+        with _driver(connection, statement) as driver, driver.cursor() as cursor, cursor.copy(statement) as copy:
             for row in rows:
                 copy.write_row(row)
 
@@ -230,18 +230,23 @@ def _copies(connection: Connection) -> bool:
 
 
 @contextmanager
-def _driver(connection: Connection) -> Iterator[psycopg.Connection[Any]]:
-    """Return the driver's connection of SQLAlchemy's transaction; its errors are translated as SQLAlchemy's."""
+def _driver(connection: Connection, *statements: str) -> Iterator[psycopg.Connection[Any]]:
+    """Return the driver's connection of SQLAlchemy's transaction; its errors are translated as SQLAlchemy's.
+
+    `statements` are what is sent on it.
+    """
     driver: psycopg.Connection[Any] = connection.connection.driver_connection  # type: ignore[assignment]
     try:
         yield driver
     except psycopg.Error as error:
-        raise DBAPIError(None, None, error, hide_parameters=True, connection_invalidated=driver.closed) from None
+        raise DBAPIError(
+            " ".join(statements), None, error, hide_parameters=True, connection_invalidated=driver.closed
+        ) from None
 
 
 def _answers(connection: Connection, *questions: tuple[Any, ...]) -> list[list[tuple[Any, ...]]]:
     """Return the rows of each statement with its parameters, in one round trip."""
-    with _driver(connection) as driver:
+    with _driver(connection, *(question[0] for question in questions)) as driver:
         with driver.pipeline():
             cursors = [
                 driver.cursor(row_factory=tuple_row).execute(statement, parameters, prepare=False)

@@ -24,7 +24,7 @@ from dispatcher.store.migration import check
 from dispatcher.store.pseudonym import Pseudonyms
 from dispatcher.store.schema import LIVE_STRICT
 from dispatcher.store.statement import HotStatement
-from dispatcher.store.trouble import OtherSchema, StatementRefused, TryAgain
+from dispatcher.store.trouble import NotPermitted, OtherSchema, StatementRefused, TryAgain
 
 _LIVE: Final = f"""
     SELECT id FROM dispatcher.leads
@@ -273,6 +273,8 @@ class Intake:
             except OtherSchema:
                 with self._database.autocommit() as connection:
                     check(connection)
+                raise
+            except NotPermitted:
                 raise
             except StoreUnavailable as error:
                 repeated = True

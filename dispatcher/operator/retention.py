@@ -14,7 +14,7 @@ from dispatcher.logs import events
 from dispatcher.store import audit
 from dispatcher.store.database import Database
 from dispatcher.store.statement import first_id
-from dispatcher.store.trouble import StatementRefused
+from dispatcher.store.trouble import NotPermitted, StatementRefused
 
 SLICE_ROWS: Final = 1000
 
@@ -283,14 +283,15 @@ class Pruning:
     def step(self) -> int:
         """Prune one slice of the current pass and return the number of rows. The last slice sets `sweeps.pruned_at`.
 
-        Raises `StatementRefused` if a row cannot be pruned; the pass then ends, and the next one tries again.
+        Raises `StatementRefused` if a row cannot be pruned, and `NotPermitted` if this login may not delete; the pass
+        then ends, and the next one tries again.
         """
         current, self._pass = self._pass or self._steps(), None
         try:
             pruned = next(current)
-        except (StopIteration, StatementRefused) as end:
+        except (StopIteration, StatementRefused, NotPermitted) as end:
             self._database.again(passed)
-            if isinstance(end, StatementRefused):
+            if not isinstance(end, StopIteration):
                 raise
             return 0
         self._pass = current

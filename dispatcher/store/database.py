@@ -17,7 +17,8 @@ from sqlalchemy.pool import ConnectionPoolEntry
 
 from dispatcher.errors import StoreUnavailable
 from dispatcher.store import sessions
-from dispatcher.store.trouble import NothingDone, Trouble, TryAgain
+from dispatcher.store.permission import explained
+from dispatcher.store.trouble import NothingDone, NotPermitted, Trouble, TryAgain
 
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -115,7 +116,7 @@ class Database:
         Raises `StoreUnavailable`, `TryAgain` or `StatementRefused` for errors of Postgres; other errors pass through.
         """
         engines = self._of_this_process()
-        with translated(engines.dispose), engines.transactional.begin() as connection:
+        with translated(engines.dispose, engines.autocommit), engines.transactional.begin() as connection:
             if self._pooler:
                 connection.exec_driver_sql("SET LOCAL synchronous_commit = on")
             yield connection
@@ -127,7 +128,7 @@ class Database:
         It has a separate engine, because switching one connection between the two modes costs as much as it saves.
         """
         engines = self._of_this_process()
-        with translated(engines.dispose), engines.autocommit.connect() as connection:
+        with translated(engines.dispose, engines.autocommit), engines.autocommit.connect() as connection:
             yield connection
 
     def read(self, query: Query[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
@@ -220,14 +221,17 @@ def _lives(driver: Driver, idle_seconds: float) -> bool:
 
 
 @contextmanager
-def translated(drop: Callable[[], None] | None = None) -> Iterator[None]:
+def translated(drop: Callable[[], None] | None = None, ask: Engine | None = None) -> Iterator[None]:
     """Raise errors of SQLAlchemy and psycopg as ours, without the values in their messages.
 
-    `drop` is called if the server is out of service, to close the other connections to it.
+    drop   called if the server is out of service, to close the other connections to it
+    ask    where to ask which right is missing, if one is
     """
     try:
         with _in_our_words():
             yield
+    except NotPermitted as refusal:
+        raise (refusal if ask is None else explained(ask, refusal)) from None
     except StoreUnavailable as error:
         if drop is not None and error.connection_lost:
             drop()
@@ -241,7 +245,7 @@ def _in_our_words() -> Iterator[None]:
     except PoolTimeout:
         raise NothingDone("No connection to Postgres was free in time; raise the pool or lower the load.") from None
     except DBAPIError as error:
-        raise Trouble.of(error.orig).translated(away=error.connection_invalidated) from None
+        raise Trouble.of(error.orig, error.statement).translated(away=error.connection_invalidated) from None
     except psycopg.Error as error:
         raise Trouble.of(error).translated() from None
     except SQLAlchemyError as error:
@@ -260,7 +264,7 @@ class Rehearsal(Database):
     def transaction(self) -> Iterator[Connection]:
         """Begin a transaction that is always rolled back."""
         engines = self._of_this_process()
-        with translated(engines.dispose), engines.transactional.connect() as connection:
+        with translated(engines.dispose, engines.autocommit), engines.transactional.connect() as connection:
             try:
                 yield connection
             finally:

@@ -5,6 +5,7 @@ again.
 """
 
 import time
+from collections.abc import Callable
 from typing import Final
 
 from alembic import op
@@ -13,6 +14,9 @@ from sqlalchemy.exc import DBAPIError
 
 from dispatcher.errors import StoreUnavailable
 from dispatcher.store.schema import SCHEMA
+
+Tell = Callable[[str], None]
+"""A function that prints one sentence about the progress."""
 
 LOCK_MILLISECONDS: Final = 300
 """The longest wait for one lock. While a step waits for its lock, the writers of that table wait too."""
@@ -39,20 +43,25 @@ def change(statement: str, *, table: str) -> None:
     `StoreUnavailable` after `PATIENCE_SECONDS`, naming the session that holds the lock.
     """
     with op.get_context().autocommit_block():
-        connection, tell = op.get_bind(), op.get_context().config.attributes["tell"]  # type: ignore[union-attr]
-        started = told = time.monotonic()
-        while not _tried(connection, statement):
-            now = time.monotonic()
-            if now - started > PATIENCE_SECONDS:
-                holder = _holder(connection, table)
-                raise StoreUnavailable(
-                    f"The migration could not lock {SCHEMA}.{table} within {PATIENCE_SECONDS:.0f} s{holder}. End that "
-                    "transaction and run `dispatcher migrate` again; what was done is kept."
-                )
-            if told == started or now - told > TELL_SECONDS:
-                tell(f"Waiting for a lock on {SCHEMA}.{table}{_holder(connection, table)}. Leads are taken meanwhile.")
-                told = now
-            time.sleep(PAUSE_SECONDS)
+        tell: Tell = op.get_context().config.attributes["tell"]  # type: ignore[union-attr]
+        under_lock(op.get_bind(), statement, table=table, tell=tell)
+
+
+def under_lock(connection: Connection, statement: str, *, table: str, tell: Tell) -> None:
+    """Run one statement as `change` does, on a connection in autocommit. Raises as `change` does."""
+    started = told = time.monotonic()
+    while not _tried(connection, statement):
+        now = time.monotonic()
+        if now - started > PATIENCE_SECONDS:
+            holder = _holder(connection, table)
+            raise StoreUnavailable(
+                f"The migration could not lock {SCHEMA}.{table} within {PATIENCE_SECONDS:.0f} s{holder}. End that "
+                "transaction and run `dispatcher migrate` again; what was done is kept."
+            )
+        if told == started or now - told > TELL_SECONDS:
+            tell(f"Waiting for a lock on {SCHEMA}.{table}{_holder(connection, table)}. Leads are taken meanwhile.")
+            told = now
+        time.sleep(PAUSE_SECONDS)
 
 
 def build_index(name: str, definition: str) -> None:

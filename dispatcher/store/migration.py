@@ -4,7 +4,7 @@ Only the upgrade imports Alembic: a producer that only checks the revision does 
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -13,6 +13,7 @@ from sqlalchemy.pool import NullPool
 
 from dispatcher.errors import SchemaOutOfDate, StoreUnavailable
 from dispatcher.store import sessions
+from dispatcher.store.rights import Part
 from dispatcher.store.schema import SCHEMA
 
 Tell = Callable[[str], None]
@@ -82,16 +83,21 @@ def check(connection: Connection) -> None:
         raise SchemaOutOfDate(found, head())
 
 
-def upgrade(database_url: str, *, pooler: bool = False, tell: Tell | None = None) -> tuple[str | None, str]:
+def upgrade(
+    database_url: str, *, pooler: bool = False, tell: Tell | None = None, roles: Mapping[Part, str] | None = None
+) -> tuple[str | None, str]:
     """Migrate to `head()` and return (revision before, revision after). Safe to repeat, and safe when two run at once.
 
     database_url   must name the psycopg 3 driver (`postgresql+psycopg://`), as `Settings` writes it
     pooler         the URL leads to a transaction-pooling proxy, which takes no start-up options
     tell           called with a sentence for each longer wait
+    roles          the names of database roles to make and to give their rights; None: those that were made before
 
-    Raises `SchemaOutOfDate` for a schema that this version does not know, and `StoreUnavailable` if a lock was not
-    available; a repetition runs the missing revisions.
+    Raises `NotConfigured` if roles are asked for and this login may not make them, `SchemaOutOfDate` for a schema that
+    this version does not know, and `StoreUnavailable` if a lock was not available; a repetition runs what is missing.
     """
+    from dispatcher.store.roles import set_up  # late: it imports Alembic
+
     # No statement of a migration is prepared: some are several statements in one string.
     arguments: dict[str, object] = {"application_name": f"{SCHEMA}-migrate", "prepare_threshold": None}
     if not pooler:
@@ -103,7 +109,9 @@ def upgrade(database_url: str, *, pooler: bool = False, tell: Tell | None = None
     try:
         with engine.connect() as guard:
             _wait_for_others(guard, tell)
-            return _upgrade(engine, tell)
+            found = _upgrade(engine, tell)
+            set_up(engine, roles, tell)
+            return found
     finally:
         engine.dispose()
 

@@ -44,7 +44,8 @@ class HotStatement:
         driver: psycopg.Connection[Any] = connection.connection.driver_connection  # type: ignore[assignment]
         try:
             return self._sent(_cursor(driver), parameters).fetchall()
-        except psycopg.Error:
+        except psycopg.Error as error:
+            error.add_note(self._numbered)  # names the tables, where a right on one is missing
             if driver.closed:
                 connection.invalidate()
             raise
@@ -75,7 +76,8 @@ def together(connection: Connection, first: Call, second: Call) -> tuple[Sequenc
             for cursor, (statement, parameters) in ((one, first), (other, second)):
                 statement._sent(cursor, parameters)  # noqa: SLF001 - one noun
         return one.fetchall(), other.fetchall()
-    except psycopg.Error:
+    except psycopg.Error as error:
+        error.add_note(first[0]._numbered + second[0]._numbered)  # noqa: SLF001 - as above
         if driver.closed:
             connection.invalidate()
         raise

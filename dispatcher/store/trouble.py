@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from dispatcher.errors import StoreUnavailable
+from dispatcher.store.rights import Refused
 
 
 class StatementRefused(Exception):
@@ -28,6 +29,17 @@ class OtherSchema(NothingDone):
     """Our tables are missing or of another version: the statement had no effect, and waiting does not help."""
 
 
+class NotPermitted(NothingDone):
+    """The database role lacks a right: the statement had no effect, and waiting does not help.
+
+    refused   what it was refused
+    """
+
+    def __init__(self, message: str, refused: Refused) -> None:
+        super().__init__(message)
+        self.refused = refused
+
+
 class TryAgain(Exception):
     """A deadlock or a lock timeout: the transaction had no effect and may be repeated."""
 
@@ -36,6 +48,7 @@ _AGAIN: Final = frozenset({"40001", "40P01", "55P03"})  # serialization, deadloc
 _REFUSED_CLASSES: Final = frozenset({"21", "22", "23", "27", "44", "54", "P0", "XX"})
 """Errors that a repetition cannot fix: the values, a constraint, a trigger, a limit, a damaged row. Others may pass: a
 server that is down, stopping, full, read-only after a failover, without our tables or our rights."""
+_NOT_PERMITTED: Final = "42501"
 _OTHER_SCHEMA: Final = frozenset({"42P01", "3F000", "42703", "42883"})
 _OUT_OF_SERVICE: Final = frozenset({"25006", "57P01", "57P02", "57P03", "57P04", "57P05", "25P03", "25P04"})
 _MAY_HAVE_COMMITTED: Final = frozenset({"08", "40", "57"})
@@ -47,8 +60,6 @@ _CAUSES: Final = {
     "25P01": "The session is in AUTOCOMMIT mode and has no transaction that a lead could join; begin one, or leave out "
     "session.",
     "25P02": "The transaction of the session has failed before; roll it back and begin another.",
-    "42501": "The role of DATABASE_URL lacks a right on the dispatcher's tables; `dispatcher doctor` names the missing "
-    "GRANT.",
     "53100": "The disk of Postgres is full; free or add space there. Leads that were stored are safe.",
     "53200": "Postgres is out of memory; lower its load or its work_mem.",
     "53300": "Postgres has no connection left; raise max_connections, close other clients, or put a pooler in front.",
@@ -110,10 +121,11 @@ class Trouble:
     constraint: str | None
     words: str
     connected: bool
+    refused: Refused | None = None
 
     @classmethod
-    def of(cls, error: BaseException | None) -> "Trouble":
-        """Read an error of psycopg, psycopg2 or asyncpg."""
+    def of(cls, error: BaseException | None, statement: str | None = None) -> "Trouble":
+        """Read an error of psycopg, psycopg2 or asyncpg. `statement`: the SQL that failed, else the error's notes."""
         sqlstate = getattr(error, "sqlstate", None) or getattr(error, "pgcode", None)
         diagnosis = getattr(error, "diag", None)
         constraint = getattr(diagnosis, "constraint_name", None) or getattr(error, "constraint_name", None)
@@ -121,7 +133,13 @@ class Trouble:
         connected = sqlstate is not None or _NOT_CONNECTED.match(words) is None
         if sqlstate is None:
             sqlstate = next((code for pattern, code in _CODE_BY_WORDS if re.search(pattern, words)), None)
-        return cls(sqlstate, constraint, words, connected)
+        refused = None
+        if sqlstate == _NOT_PERMITTED:
+            notes = getattr(error, "__notes__", ())
+            refused = Refused.of(
+                getattr(diagnosis, "message_primary", None) or str(error), statement or " ".join(notes)
+            )
+        return cls(sqlstate, constraint, words, connected, refused)
 
     @property
     def out_of_service(self) -> bool:
@@ -142,6 +160,8 @@ class Trouble:
             return OtherSchema("The dispatcher's tables are missing or of another version; run `dispatcher migrate`.")
         if not away and code is not None and code[:2] in _REFUSED_CLASSES:
             return StatementRefused(code, self.constraint)
+        if self.refused is not None and not away:
+            return NotPermitted(self.refused.sentence(), self.refused)
         nothing_done = not self.connected or (
             code is not None and not away and (code[:2] not in _MAY_HAVE_COMMITTED or code == "57014")
         )

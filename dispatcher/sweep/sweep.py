@@ -23,7 +23,7 @@ from dispatcher.operator.retention import Pruning
 from dispatcher.store import counters
 from dispatcher.store.counters import RINGS, SWEEPS, Tally
 from dispatcher.store.database import Database
-from dispatcher.store.trouble import StatementRefused, TryAgain
+from dispatcher.store.trouble import NotPermitted, StatementRefused, TryAgain
 from dispatcher.sweep import repairs
 
 HOLD_SECONDS: Final = 5.0
@@ -85,6 +85,10 @@ class Sweep:
                 self._store_was_away = False
             except StatementRefused as refusal:
                 events.error("sweep.refused", duty="round", sqlstate=refusal.sqlstate, constraint=refusal.constraint)
+            except NotPermitted as refusal:
+                if not self._store_was_away:
+                    events.error("sweep.not_permitted", duty="round", right=str(refusal))
+                self._store_was_away = True
             except (StoreUnavailable, TryAgain) as error:
                 if not self._store_was_away:
                     events.warning("sweep.store_unavailable", error=type(error).__name__)
@@ -175,6 +179,9 @@ class Sweep:
             pruning.step()
         except StatementRefused as refusal:
             events.error("sweep.refused", duty="retention", sqlstate=refusal.sqlstate, constraint=refusal.constraint)
+        except NotPermitted as refusal:
+            # Once an hour, as a pass: somebody else may be meant to delete, with `dispatcher prune`.
+            events.warning("sweep.not_permitted", duty="retention", right=str(refusal))
 
     def _ring_channels(self) -> None:
         """Ring as many channels of an account as it has permits: more would wake workers that may send nothing."""

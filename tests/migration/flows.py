@@ -113,7 +113,8 @@ def claim_and_record(world: World) -> None:
 
 def record_what_was_claimed_before(world: World) -> None:
     sent = world.queue.lead(lead_id(5))
-    claimed = type("Claimed", (), {"lead_id": sent.id, "attempt_id": sent.attempt_id, "account": "default"})()
+    known = {name: getattr(sent, name) for name in ("attempt_id", "account", "campaign_id", "phone_number")}
+    claimed = type("Claimed", (), {"lead_id": sent.id, **known})()
     world.queue.record(accepted(claimed, 5005))
     lead, attempt = world.queue.lead(lead_id(5)), world.queue.attempt(attempt_id(5))
     assert (lead.state, lead.voicery_lead_id, attempt.outcome) == ("accepted", 5005, "accepted")

@@ -202,6 +202,13 @@ TABLE channels WITH ()
     accepted_at timestamp with time zone
     CONSTRAINT channels_pkey PRIMARY KEY (account, campaign_id)
     CREATE UNIQUE INDEX channels_pkey ON dispatcher.channels USING btree (account, campaign_id)
+TABLE database_roles WITH ()
+    part text NOT NULL
+    name text NOT NULL
+    CONSTRAINT database_roles_name_key UNIQUE (name)
+    CONSTRAINT database_roles_pkey PRIMARY KEY (part)
+    CREATE UNIQUE INDEX database_roles_name_key ON dispatcher.database_roles USING btree (name)
+    CREATE UNIQUE INDEX database_roles_pkey ON dispatcher.database_roles USING btree (part)
 TABLE failed_leads WITH ()
     id bigint NOT NULL GENERATED ALWAYS AS IDENTITY
     lead_id uuid NOT NULL

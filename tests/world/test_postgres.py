@@ -423,7 +423,7 @@ def test_a_role_without_rights_is_told_so_and_the_doctor_names_the_grant(
 ) -> None:
     """SQLSTATE 42501, insufficient_privilege."""
     _, url = bare_role
-    with opened(url) as queue, pytest.raises(StoreUnavailable, match=r"lacks a right.*doctor.*GRANT"):
+    with opened(url) as queue, pytest.raises(StoreUnavailable, match=r"lacks the right USAGE.*doctor.*GRANT"):
         queue.states()
 
     (rights,) = doctor(monkeypatch, url)["Rights"]
