@@ -7,6 +7,7 @@ looked up at 14:06:20; nobody sends it again before its absence is proven. (Time
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import Final, assert_never
+from uuid import UUID
 
 from dispatcher.decisions.gate import GateState
 from dispatcher.decisions.outcome import Kind, Reason
@@ -27,13 +28,27 @@ _VERDICTS: Final = {
 }
 
 
+_SINCE: Final = {
+    State.PENDING: "That one waits to be sent; if it ends without a call, its youngest duplicate takes its place.",
+    State.SENDING: "That one is on its way.",
+    State.UNKNOWN: "Of that one it is not known whether it arrived; it is looked up.",
+    State.ACCEPTED: "Voicery accepted that one.",
+    State.DUPLICATE: "Voicery has that person already, so that one was not called either.",
+    State.FAILED: "That one has failed; `dispatcher explain` says why. Replay that one if a call is still wanted.",
+    State.CANCELLED: "That one was cancelled; submit the lead again if a call is still wanted.",
+}
+"""What became of the lead that a duplicate was a duplicate of."""
+
+
 def explain(record: LeadRecord, gates: Sequence[GateRecord] = (), rate_limit: str | None = None) -> str:
     """Return one short paragraph.
 
     gates       the gates that hold the lead back, its account's first
     rate_limit  the limit of its campaign
     """
-    return " ".join([*_sentences(record, gates, rate_limit, record.read_at), "(Times are UTC.)"])
+    before = [] if record.place_of is None else [_heir(record.place_of)]
+    after = [] if record.place_to is None else [f"Lead {record.place_to}, which was a duplicate of it, took its place."]
+    return " ".join([*before, *_sentences(record, gates, rate_limit, record.read_at), *after, "(Times are UTC.)"])
 
 
 def _sentences(record: LeadRecord, gates: Sequence[GateRecord], rate_limit: str | None, now: datetime) -> Iterator[str]:
@@ -54,6 +69,10 @@ def _sentences(record: LeadRecord, gates: Sequence[GateRecord], rate_limit: str 
             return _cancelled(record, now)
         case _ as never:
             assert_never(never)
+
+
+def _heir(original: UUID) -> str:
+    return f"It was a duplicate of lead {original}, which ended without a call, and took its place."
 
 
 # One for each state ---------------------------------------------------------------------------------------------------
@@ -129,6 +148,8 @@ def _duplicate(record: LeadRecord, now: datetime) -> Iterator[str]:
     when = clock(record.finished_at, now)
     if record.duplicate_of is not None and not record.history:
         yield f"When it was submitted at {when}, lead {record.duplicate_of} already stood for this person."
+        if record.duplicate_of_state is not None:
+            yield _SINCE[record.duplicate_of_state]
     elif record.duplicate_of is not None:
         yield f"Voicery answered at {when} with the id of lead {record.duplicate_of}, which stands for this person."
     else:

@@ -82,8 +82,11 @@ class AttemptRecord(Record):
 class LeadRecord(Record):
     """One lead as it is stored. `attempts` counts those that use up its budget; `history` has every one made.
 
-    read_at        when this was true, by the database's clock
-    waits_behind   another lead of the same person and campaign, which is on its way, so that this one has to wait
+    read_at             when this was true, by the database's clock
+    duplicate_of_state  the state of the lead `duplicate_of`
+    place_of            the lead whose place this one took: it was its duplicate, and that lead ended without a call
+    place_to            the duplicate of this lead that took its place
+    waits_behind        another lead of the same person and campaign, which is on its way, so that this one has to wait
     """
 
     id: UUID
@@ -100,6 +103,9 @@ class LeadRecord(Record):
     voicery_lead_id: int | None
     voicery_status: str | None
     duplicate_of: UUID | None
+    duplicate_of_state: State | None = None
+    place_of: UUID | None = None
+    place_to: UUID | None = None
     waits_behind: UUID | None = None
     idempotency_key: str | None
     batch_id: UUID | None
@@ -134,6 +140,14 @@ SELECT lead.id, lead.account, lead.campaign_id, lead.phone_number, lead.variable
     lead.failure_class, lead.priority, lead.due_at, lead.expires_at, lead.attempts, lead.resends, lead.lease_until,
     lead.attempt_id, lead.voicery_lead_id, lead.voicery_status, lead.duplicate_of, lead.idempotency_key, lead.batch_id,
     lead.last_error, lead.created_at, lead.updated_at, lead.finished_at, lead.resolved_at, now() AS read_at,
+    (SELECT original.state FROM dispatcher.leads AS original WHERE original.id = lead.duplicate_of)
+        AS duplicate_of_state,
+    (SELECT CAST(place.detail ->> 'of' AS uuid) FROM dispatcher.audit_log AS place
+     WHERE place.subject = CAST(lead.id AS text) AND place.action = 'take_place' ORDER BY place.id DESC LIMIT 1
+    ) AS place_of,
+    (SELECT CAST(place.detail ->> 'to' AS uuid) FROM dispatcher.audit_log AS place
+     WHERE place.subject = CAST(lead.id AS text) AND place.action = 'give_place' ORDER BY place.id DESC LIMIT 1
+    ) AS place_to,
     -- Whose turn it is among the leads of one person: the one with the open attempt.
     (SELECT ahead.lead_id FROM dispatcher.lead_attempts AS ahead
      WHERE lead.state = 'pending' AND ahead.account = lead.account AND ahead.campaign_id = lead.campaign_id

@@ -31,6 +31,9 @@ HOLD_SECONDS: Final = 5.0
 
 WORKER_SEEN_EVERY_SECONDS: Final = 10.0
 
+PASS_ON_EVERY_SECONDS: Final = 60.0
+"""How often duplicates are looked for whose original has ended without a call."""
+
 BULK_SECONDS: Final = 0.5
 """Bulk work takes at most this long of a round, and one batch: the other duties do not wait for it."""
 
@@ -75,6 +78,7 @@ class Sweep:
         self._tally = Tally()
         self._clock = clock
         self._seen_at = -WORKER_SEEN_EVERY_SECONDS
+        self._passed_on_at = -PASS_ON_EVERY_SECONDS
         self._store_was_away = False
 
     def run(self, *, stopping: Callable[[], bool], wait: Callable[[float], None]) -> None:
@@ -121,6 +125,9 @@ class Sweep:
             self._ring_channels()
         if duties.alerts and self._alerting is not None:
             self._alerting.start()
+        if self._clock() - self._passed_on_at >= PASS_ON_EVERY_SECONDS:
+            self._repair("places", repairs.stranded, repairs.pass_places_on)
+            self._passed_on_at = self._clock()
         if duties.old and self._pruning is not None:
             self._repair("open_attempts", repairs.left_open, repairs.close_attempts)
             self._prune(self._pruning)

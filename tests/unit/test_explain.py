@@ -192,6 +192,26 @@ def test_the_story_of_a_lead_that_was_sent_twice() -> None:
             (),
             f"When it was submitted at 14:00:00, lead {OTHER_ID} already stood for this person. Nobody is called",
         ),
+        (
+            record(State.DUPLICATE, duplicate_of=OTHER_ID, duplicate_of_state=State.FAILED),
+            (),
+            "That one has failed; `dispatcher explain` says why. Replay that one",
+        ),
+        (
+            record(State.DUPLICATE, duplicate_of=OTHER_ID, duplicate_of_state=State.ACCEPTED),
+            (),
+            "Voicery accepted that one.",
+        ),
+        (
+            record(State.PENDING, place_of=OTHER_ID),
+            (),
+            f"It was a duplicate of lead {OTHER_ID}, which ended without a call, and took its place. It was submitted",
+        ),
+        (
+            record(State.CANCELLED, finished_at=at("14:00:00"), place_to=OTHER_ID),
+            (),
+            f"nobody was called. Lead {OTHER_ID}, which was a duplicate of it, took its place.",
+        ),
         (record(State.DUPLICATE, finished_at=at("14:00:00")), (), "Voicery refused it at 14:00:00 as a duplicate"),
         (
             record(State.DUPLICATE, duplicate_of=OTHER_ID, history=(attempt("14:00:00", Kind.ACCEPTED),)),

@@ -9,17 +9,24 @@ from datetime import timedelta
 
 import orjson
 import pytest
+import uuid_utils.compat
 from sqlalchemy import text
 
 from dispatcher.decisions.verdict import OnUnknown
 from dispatcher.delivery import results
 from dispatcher.delivery.claims import Claimed
 from dispatcher.errors import NotAllowed
-from dispatcher.operator import resolve
+from dispatcher.intake.submit import Entry, submit
+from dispatcher.lead.lead import Lead
+from dispatcher.lead.options import SubmitOptions
+from dispatcher.operator import lead_record, resolve
 from dispatcher.operator.corrections import Corrections
+from dispatcher.operator.explain import explain
 from dispatcher.operator.replay import Failures
 from dispatcher.sandbox.fault import FaultName, Rule
+from dispatcher.store.pseudonym import Pseudonyms
 from dispatcher.sweep import repairs
+from dispatcher.sweep.sweep import Sweep
 from tests.database.queue import Queue, accepted, phone, rejected, unknown
 from tests.support.doubles import Rate
 from tests.world.doubtful import ADA, CAMPAIGN, SETTLE, Doubtful, Terms, doubtful
@@ -443,6 +450,79 @@ def test_a_duplicate_of_the_payload_that_was_refused_is_not_sent_to_be_refused_a
     twin = waiting(world, original)
     end_refused(world, original)
     assert world.queue.lead(twin).state == "duplicate"
+
+
+@pytest.mark.parametrize("end", ENDS.values(), ids=ENDS)
+def test_a_duplicate_that_is_committed_after_its_original_ended_takes_its_place(
+    world: Doubtful, end: Callable[[Doubtful, uuid.UUID], None]
+) -> None:
+    """What ends the original cannot see a duplicate whose transaction is still open: the sweep notices it."""
+    original = world.submit(ADA)
+    database = world.queue.database
+    with database.transaction() as caller:
+        stored = submit(caller, entry(ADA), "another payload", Pseudonyms(None))
+        assert stored is not None
+        assert stored.duplicate_of == original
+        end(world, original)
+    assert world.queue.lead(stored.lead_id).state == "duplicate", "else this proves nothing"
+    sweep(world)
+    assert world.queue.lead(stored.lead_id).state == "pending"
+    assert explained(world, stored.lead_id).startswith(f"It was a duplicate of lead {original}, which ended without")
+    assert f"Lead {stored.lead_id}, which was a duplicate of it, took its place." in explained(world, original)
+    world.deliver()
+    assert (world.queue.lead(stored.lead_id).state, world.created()) == ("accepted", 1)
+
+
+def test_a_duplicate_whose_original_ended_while_another_lead_became_live_waits_for_that_one(world: Doubtful) -> None:
+    original = world.submit(ADA)
+    database = world.queue.database
+    with database.transaction() as caller:
+        stored = submit(caller, entry(ADA), "another payload", Pseudonyms(None))
+        assert stored is not None
+        end_cancelled(world, original)
+        second = world.submit(ADA, payload_hash="second")
+    sweep(world)
+    assert (world.queue.lead(stored.lead_id).state, world.queue.lead(stored.lead_id).duplicate_of) == (
+        "duplicate",
+        second,
+    )
+    end_cancelled(world, second)
+    assert world.queue.lead(stored.lead_id).state == "pending"
+
+
+def test_the_sweep_leaves_duplicates_alone_whose_original_stands_or_was_refused_with_their_payload(
+    world: Doubtful,
+) -> None:
+    waits = waiting(world, world.submit(ADA))
+    refused = world.submit(8)
+    twin = world.submit(8, state="duplicate", duplicate_of=refused)
+    (claimed,) = [one for one in world.queue.claim(2).opened if one.lead_id == refused]
+    world.queue.record(rejected(claimed))
+    sweep(world)
+    assert [world.queue.lead(one).state for one in (waits, twin)] == ["duplicate", "duplicate"]
+
+
+def sweep(world: Doubtful) -> None:
+    made = Sweep(
+        world.queue.database,
+        world.bell,  # type: ignore[arg-type]
+        lambda _: world.rate,  # type: ignore[arg-type,return-value]
+        name="one",
+        worker="one:1",
+        settle_seconds=SETTLE,
+        interval_seconds=1,
+    )
+    assert made.once()
+
+
+def entry(number: int) -> Entry:
+    lead = Lead(phone_number=phone(number), campaign_id=CAMPAIGN, variables={"customer_name": "Another"})
+    return Entry(uuid_utils.compat.uuid7(), "default", lead, SubmitOptions())
+
+
+def explained(world: Doubtful, lead_id: uuid.UUID) -> str:
+    with world.queue.database.autocommit() as connection:
+        return explain(lead_record.read(connection, lead_id))
 
 
 def test_while_the_original_may_have_called_its_duplicates_wait(world: Doubtful) -> None:
