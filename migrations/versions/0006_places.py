@@ -1,15 +1,15 @@
 """Duplicates that were committed after their original had ended take its place too; originals and heirs are told.
 
-Revision ID: 0005
-Revises: 0004
+Revision ID: 0006
+Revises: 0005
 
 Locks: SHARE ROW EXCLUSIVE on leads for the trigger's function; the functions alone lock no table.
 """
 
 from dispatcher.store.ddl import change
 
-revision = "0005"
-down_revision = "0004"
+revision = "0006"
+down_revision = "0005"
 branch_labels = None
 depends_on = None
 
