@@ -283,14 +283,14 @@ class Services:
 
     def rate_use(self) -> "tuple[RateUse, ...] | None":
         """Return the use of each window of the rate limit; empty without a limit, None without Redis."""
-        from dispatcher.broker.limiter import LimiterUnavailable
-        from dispatcher.operator.overview import RateUse
-
         windows = self.settings.rate_limit
         if not windows:
             return ()
         if self.settings.redis_url is None:
             return None
+        from dispatcher.broker.limiter import LimiterUnavailable
+        from dispatcher.operator.overview import RateUse
+
         try:
             return tuple(
                 RateUse(account, use.permits, use.seconds, use.used)

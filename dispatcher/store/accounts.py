@@ -3,12 +3,11 @@
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 from sqlalchemy import Connection, text
 
-from dispatcher.broker.limiter import History, LimiterUnavailable
 from dispatcher.config.agreement import drift
 from dispatcher.config.settings import Settings
 from dispatcher.errors import StoreUnavailable
@@ -16,6 +15,9 @@ from dispatcher.lead.options import Channel
 from dispatcher.store.database import Database
 from dispatcher.store.statement import HotStatement, first_id
 from dispatcher.store.trouble import StatementRefused, TryAgain
+
+if TYPE_CHECKING:
+    from dispatcher.broker.limiter import History
 
 _WAITING: Final = """
 channel AS (
@@ -193,11 +195,13 @@ def switch_watermark_off(connection: Connection, account: str) -> None:
     connection.execute(_WATERMARK_OFF, {"account": account})
 
 
-def history(database: Database) -> Callable[[Channel, float], History]:
+def history(database: Database) -> "Callable[[Channel, float], History]":
     """Return a function that reads recent attempts for a `Limiter` whose data in Redis were lost.
 
     Attempts are stored before they are sent. It raises `LimiterUnavailable` if Postgres is not available.
     """
+
+    from dispatcher.broker.limiter import History, LimiterUnavailable  # loads redis, which `status` does without
 
     def ask(channel: Channel, seconds: float) -> History:
         earliest = datetime.now(UTC) - timedelta(seconds=seconds + _CLOCKS_DIFFER_SECONDS)

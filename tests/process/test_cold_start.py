@@ -92,9 +92,10 @@ HEAVY = {
 OF_A_HELP = {"cli", "decisions", "errors", "lead", "moments", "operator", "spreadsheet"}
 
 
-def loaded_by(*lines: str) -> dict[str, Any]:
+def loaded_by(*lines: str, environment: Mapping[str, str] | None = None) -> dict[str, Any]:
+    environ = {**clean_environment(), **(environment or {})}
     done = subprocess.run(
-        [sys.executable, "-c", COMMANDS, *lines], env=clean_environment(), capture_output=True, text=True, check=False
+        [sys.executable, "-c", COMMANDS, *lines], env=environ, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
     found: dict[str, Any] = json.loads(done.stdout)
@@ -104,6 +105,12 @@ def loaded_by(*lines: str) -> dict[str, Any]:
 @pytest.mark.parametrize("line", ["--help", "--version", "TAB st", "TAB --ver"])
 def test_the_list_and_the_completion_of_commands_load_no_command(line: str) -> None:
     assert loaded_by(line)["ours"] == ["dispatcher.cli", "dispatcher.cli.commands"]
+
+
+def test_a_command_that_only_reads_postgres_loads_nothing_of_redis(environment: Mapping[str, str]) -> None:
+    found = loaded_by("status", environment={**environment, "DISPATCHER_RATE_LIMIT": "off"})
+
+    assert set(found["packages"]["status"]) & HEAVY == {"psycopg", "sqlalchemy"}
 
 
 def test_the_help_and_the_completion_of_a_command_load_no_store_and_no_framework() -> None:
