@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import Connection, Row, text
 
@@ -17,10 +17,12 @@ from dispatcher.decisions.gate import (
     is_of_account,
 )
 from dispatcher.decisions.outcome import Reason
-from dispatcher.delivery.results import Finished
 from dispatcher.lead.options import Channel
 from dispatcher.logs import events
 from dispatcher.store.accounts import DUE, LIKELIEST, WAITING_CHANNELS_OF_ACCOUNT
+
+if TYPE_CHECKING:
+    from dispatcher.delivery.results import Finished  # loads what a pause does without
 
 _COLUMNS: Final = (
     "account, campaign_id, state, reason, failures, refusals, refusal, closings, probes, by, note,"
@@ -299,7 +301,7 @@ class Changes:
     moved: tuple[Gate, ...] = ()
 
 
-def apply(connection: Connection, channel: Channel, finished: Sequence[Finished], limits: GateLimits) -> Changes:
+def apply(connection: Connection, channel: Channel, finished: "Sequence[Finished]", limits: GateLimits) -> Changes:
     """Apply outcomes to the gates of their channel and account. Locks the gates, so it precedes the leads."""
     silent = all(one.outcome.signal is None for one in finished)
     if silent and not needed(connection, channel):

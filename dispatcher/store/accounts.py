@@ -200,7 +200,6 @@ def history(database: Database) -> "Callable[[Channel, float], History]":
 
     Attempts are stored before they are sent. It raises `LimiterUnavailable` if Postgres is not available.
     """
-
     from dispatcher.broker.limiter import History, LimiterUnavailable  # loads redis, which `status` does without
 
     def ask(channel: Channel, seconds: float) -> History:
