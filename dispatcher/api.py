@@ -247,7 +247,7 @@ class Dispatcher(AsyncProducer):
             >>> overview.counts["failed"].value, overview.gates
             (1, ())
         """
-        return self._services.reads.overview()
+        return self._services.overview()
 
     @_names_filters
     def failed(self, *, limit: int = MOST_LISTED, **filters: Unpack[FailureFilters]) -> list[FailedLead]:

@@ -7,6 +7,7 @@ import os
 import socket
 from collections.abc import Callable
 from contextlib import ExitStack
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 from dispatcher.config.settings import Settings
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from dispatcher.operator.erasure import Erasure
     from dispatcher.operator.leads import Reads
     from dispatcher.operator.operations import Operations
-    from dispatcher.operator.overview import RateUse
+    from dispatcher.operator.overview import Overview, RateUse
     from dispatcher.operator.pause import GateKeeper
     from dispatcher.operator.person import People
     from dispatcher.operator.replay import Failures
@@ -220,10 +221,16 @@ class Services:
 
     @_Part
     def reads(self) -> "Reads":
-        """Single leads, lists and the overview."""
+        """Single leads and lists of them."""
         from dispatcher.operator.leads import Reads
 
-        return Reads(self.database, rate_use=self.rate_use)
+        return Reads(self.database)
+
+    def overview(self) -> "Overview":
+        """Return the counts and the condition of the whole queue."""
+        from dispatcher.operator import overview
+
+        return replace(self.database.again(overview.read), rate=self.rate_use())
 
     @_Part
     def failures(self) -> "Failures":

@@ -19,9 +19,8 @@ from dispatcher.decisions.outcome import Reason
 from dispatcher.decisions.reply import Reply
 from dispatcher.errors import DispatcherError, NotConfigured, SchemaOutOfDate
 from dispatcher.lead.options import DEFAULT_ACCOUNT
-from dispatcher.operator import health
+from dispatcher.operator import health, overview
 from dispatcher.operator.health import WITHIN_SECONDS, Heartbeat
-from dispatcher.operator.leads import Reads
 from dispatcher.operator.overview import Overview
 from dispatcher.store import accounts, migration, postgres, sessions
 from dispatcher.store.database import Database
@@ -83,7 +82,7 @@ def _postgres(settings: Settings) -> Iterator[Check]:
             yield from judge_bloat(postgres.table_sizes(connection))
             yield from judge_transactions(postgres.long_transactions(connection, seconds=LONG_SECONDS))
             yield judge_doorbells(health.read(connection))
-        yield from _work(Reads(database).overview())
+        yield from _work(database.again(overview.read))
     except SchemaOutOfDate as error:
         yield Check("Schema", Verdict.BAD, str(error), error.remedy)
     except (DispatcherError, StatementRefused) as error:

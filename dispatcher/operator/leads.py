@@ -1,7 +1,7 @@
 """The leads, read: lists by any filter, and `Reads`, which answers all questions about one lead or the whole queue."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
@@ -12,7 +12,6 @@ from dispatcher.decisions.states import State
 from dispatcher.operator import campaigns, lead_record, overview
 from dispatcher.operator.explain import explain
 from dispatcher.operator.lead_record import LeadRecord
-from dispatcher.operator.overview import Overview, RateUse
 from dispatcher.operator.record import PHONE, Record
 from dispatcher.store.database import Database
 
@@ -87,16 +86,11 @@ def matching(connection: Connection, wanted: LeadFilter, *, most: int) -> list[L
     return list(map(ListedLead.of, connection.execute(statement, {**values, "most": most}).mappings()))
 
 
-def _no_limit() -> tuple[RateUse, ...]:
-    return ()
-
-
 class Reads:
-    """Reads leads and the queue. `rate_use` returns the use of the rate limit; None if Redis cannot be reached."""
+    """Reads leads."""
 
-    def __init__(self, database: Database, *, rate_use: Callable[[], tuple[RateUse, ...] | None] = _no_limit) -> None:
+    def __init__(self, database: Database) -> None:
         self._database = database
-        self._rate_use = rate_use
 
     def get(self, lead_id: UUID) -> LeadRecord:
         """Return everything about one lead. Raises `LeadNotFound`."""
@@ -112,7 +106,3 @@ class Reads:
         gates = self._database.read(overview.gates_of, record.account, record.campaign_id)
         rate_limit = self._database.read(campaigns.limit_of, record.account, record.campaign_id)
         return explain(record, gates, rate_limit)
-
-    def overview(self) -> Overview:
-        """Return the counts and the condition of the whole queue."""
-        return replace(self._database.again(overview.read), rate=self._rate_use())

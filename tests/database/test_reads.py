@@ -1,6 +1,7 @@
 """One lead, why it is where it is, and the whole queue at a glance."""
 
 import uuid
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -8,7 +9,7 @@ import pytest
 from dispatcher.decisions.outcome import Kind, Reason
 from dispatcher.decisions.states import FailureClass, State
 from dispatcher.errors import LeadNotFound
-from dispatcher.operator import overview as overview_store
+from dispatcher.operator import overview
 from dispatcher.operator.campaigns import Campaigns
 from dispatcher.operator.leads import Reads
 from dispatcher.operator.overview import Count, RateUse
@@ -88,15 +89,15 @@ def test_the_gate_that_holds_a_lead_is_told_and_another_campaigns_is_not(reads: 
 # Overview -------------------------------------------------------------------------------------------------------------
 
 
-def test_an_empty_queue(reads: Reads) -> None:
-    seen = reads.overview()
+def test_an_empty_queue(rows: Rows) -> None:
+    seen = rows.database.again(overview.read)
 
     assert set(seen.counts.values()) == {Count(0)}
     assert set(seen.counts) == set(State)
     assert (seen.due, seen.oldest_waiting_seconds, seen.next_due_at, seen.gates) == (0, None, None, ())
 
 
-def test_everything_is_counted_where_it_is(reads: Reads, rows: Rows) -> None:
+def test_everything_is_counted_where_it_is(rows: Rows) -> None:
     rows.lead("pending")
     rows.run("UPDATE dispatcher.leads SET due_at = now() - interval '90 s'")
     rows.lead("pending", phone=BOB)
@@ -115,7 +116,7 @@ def test_everything_is_counted_where_it_is(reads: Reads, rows: Rows) -> None:
     rows.run("INSERT INTO dispatcher.workers (name, claims) VALUES ('host:1', 12)")
     rows.run("INSERT INTO dispatcher.incidents (kind, message) VALUES ('possible_match', 'm')")
 
-    seen = reads.overview()
+    seen = rows.database.again(overview.read)
 
     assert {state.value: count.value for state, count in seen.counts.items()} == {
         "pending": 3,
@@ -137,7 +138,7 @@ def test_everything_is_counted_where_it_is(reads: Reads, rows: Rows) -> None:
 
 
 def test_a_large_table_is_estimated_and_says_so(reads: Reads, rows: Rows, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(overview_store, "_SMALL_BYTES", -1)
+    monkeypatch.setattr(overview, "_SMALL_BYTES", -1)
     rows.run(
         "INSERT INTO dispatcher.leads (id, account, campaign_id, phone_number, state, due_at, payload_hash)"
         " SELECT gen_random_uuid(), 'default', 42, '+1202555' || n, 'accepted', now(), 'h'"
@@ -146,7 +147,7 @@ def test_a_large_table_is_estimated_and_says_so(reads: Reads, rows: Rows, monkey
     rows.lead("pending")
     rows.run("ANALYZE dispatcher.leads")
 
-    seen = reads.overview()
+    seen = rows.database.again(overview.read)
 
     assert seen.counts[State.ACCEPTED].value == pytest.approx(1000, rel=0.1)
     assert not seen.counts[State.ACCEPTED].exact
@@ -158,7 +159,7 @@ def test_gates_and_rate_are_part_of_it(rows: Rows) -> None:
     GateKeeper(rows.database).pause(42, "default", reason="lunch", actor="ada")
     use = (RateUse("default", permits=100, seconds=60, used=7),)
 
-    seen = Reads(rows.database, rate_use=lambda: use).overview()
+    seen = replace(rows.database.again(overview.read), rate=use)
 
     assert [(gate.scope, gate.reason, gate.by, gate.note) for gate in seen.gates] == [
         ("campaign 42", Reason.PAUSED, "ada", "lunch")

@@ -23,7 +23,7 @@ class Drain:
 
 def show(request: PageRequest) -> Response:
     """Return the start page of the console."""
-    overview = request.services.reads.overview()
+    overview = request.services.overview()
     activity = request.services.database.read(attempts.read)
     return request.page(
         "overview.html",
