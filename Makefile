@@ -16,9 +16,10 @@ MINUTES ?= 60
 LEADS ?= 10000
 KILLS ?= 500
 SECONDS ?= 120
+EXAMPLES ?= 5000
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-unit test-pg15 lint format kill-storm bench bench-all faults model soak kill-9 outage mutants locks audit clean
+.PHONY: help setup demo test test-unit test-pg15 lint format kill-storm bench bench-all faults model soak kill-9 outage fuzz mutants locks audit clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -84,6 +85,9 @@ kill-9: $(INSTALLED) ## Kill -9 at random instants (LEADS=10000 KILLS=500, SEED=
 
 outage: $(INSTALLED) ## Two minutes without Voicery under load (SECONDS=120)
 	$(BIN)/python -m tests.soak.outage --seconds $(SECONDS)
+
+fuzz: $(INSTALLED) ## Hostile answers, lists, files, messages, settings and console requests (EXAMPLES=5000 of each)
+	FUZZ_EXAMPLES=$(EXAMPLES) $(PYTEST) tests/fuzz tests/console/test_fuzz.py
 
 mutants: $(INSTALLED) ## Change the decision tables one thing at a time: does a test notice?
 	$(BIN)/python scripts/mutants.py

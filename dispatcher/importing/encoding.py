@@ -103,7 +103,7 @@ class Survey:
     def add(self, block: bytes, *, final: bool = False) -> None:
         """Look at the next block."""
         text = self._utf8.decode(block, final)
-        if not text.isascii():
+        if not (text.isascii() and block.isascii()):  # the decoder may keep the last bytes of a block for the next
             broken = len(BROKEN.findall(text))
             self._broken += broken
             self._good += len(text) - len(text.encode("ascii", "ignore")) - broken

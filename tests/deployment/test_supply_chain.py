@@ -129,7 +129,7 @@ def source(directory: Path, mode: int) -> Path:
     for name in MADE_OF:
         ignored = shutil.ignore_patterns("__pycache__", "*.pyc", ".pytest_cache")
         shutil.copytree(ROOT / name, directory / name, ignore=ignored)
-    for name in ("README.md", "CHANGELOG.md", "LICENSE", "pyproject.toml"):
+    for name in ("README.md", "CHANGELOG.md", "LICENSE", "SECURITY.md", "pyproject.toml"):
         shutil.copy(ROOT / name, directory / name)
     for number, path in enumerate(sorted(directory.rglob("*"), reverse=mode == 0o600)):
         os.utime(path, (1_000_000_000 + number, 1_000_000_000 + number))

@@ -87,6 +87,13 @@ def test_an_encoding_is_recognised(content: bytes, encoding: str) -> None:
     assert names(content)[0] == "Zoë"
 
 
+@pytest.mark.parametrize("rest", [b"\xc2", b"\xe2\x82", b"\xf0\x9f\xa6"])
+def test_a_file_that_ends_within_its_only_accent_is_read(rest: bytes) -> None:
+    """Found by fuzzing: it was an error of ours, since no word with an accent had been seen."""
+    with open_source_of(HEADER.encode() + rest, "leads.csv") as source:
+        assert source.encoding.guessed
+
+
 def test_an_accent_at_the_border_of_two_blocks_is_still_utf_8() -> None:
     content = (HEADER + f"{ADA},42," + "é" * 300_001 + "\n").encode()
     with open_source_of(content, "leads.csv") as source:

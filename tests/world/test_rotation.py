@@ -210,3 +210,18 @@ def test_doctor_asks_with_the_second_token_where_the_first_is_refused(
     assert worker.greet("default").status == 401
     second.write_text(NEW)
     assert worker.greet("default").status == 200
+
+
+def test_no_token_reaches_the_database(world: Doubtful, worker: Deliverer, second: Path) -> None:
+    leads = [world.submit(number) for number in range(20, 23)]
+    second.write_text(NEW)
+    only(world, NEW)
+    deliver_all(world, worker)
+    assert {world.queue.lead(lead).state for lead in leads} == {"accepted"}
+    tables = world.queue.rows("SELECT table_name FROM information_schema.tables WHERE table_schema = 'dispatcher'")
+    stored = "".join(
+        str(world.queue.rows(f"SELECT to_jsonb(one) AS row FROM dispatcher.{table.table_name} AS one"))
+        for table in tables
+    )
+    assert Token.of(NEW).fingerprint in stored
+    assert [token for token in (OLD, NEW) if token in stored] == []
