@@ -310,6 +310,9 @@ def _no(reply: Reply, status: int, rules: Rules) -> Outcome:
         case _ if status in _OUR_FORM:
             sentence = f"Voicery, or a proxy before it, does not take our requests (HTTP {status})"
             return _held(reply, Kind.MISCONFIGURED, _ASTRAY.reason, _ASTRAY.scope, sentence, words)
+        case 400 | 422 if refusal.is_of_the_campaign(texts):
+            sentence = f"Voicery does not take this campaign (HTTP {status})"
+            return _held(reply, Kind.MISCONFIGURED, Reason.MISCONFIGURED, Scope.CHANNEL, sentence, words)
         case _ if status in _LEADS_OWN or any(field for field, _ in texts):
             return _refused(reply, texts, words)
         case _:

@@ -48,6 +48,12 @@ _PHRASES: Final = frozenset({"", "unprocessable content", "content too large", "
 OF_THE_LEAD: Final = frozenset({"phone_number", "campaign_id", "variables", "secondary_contacts", "allow_dupplicate"})
 """The fields of create-lead (Voicery's own page)."""
 
+_OF_THE_CAMPAIGN: Final = frozenset({"campaign_id", "campaign"})
+# Under the campaign's name too an answer may speak of one lead, e.g. of a number that the campaign has already.
+_OF_ONE_LEAD: Final = re.compile(
+    r"(?i)\b(?:phones?|numbers?|lead|contacts?|customer|person|variables?|already|duplicate)\b"
+)
+
 Told = tuple[str, str]
 """The field that a text is about, by its path (empty: none), and the text."""
 
@@ -72,6 +78,13 @@ def general(texts: Iterable[Told], *, about: Iterable[str] = ()) -> list[str]:
     texts = list(texts)
     others = tuple(text.rstrip(". ") for field, text in texts if field and field not in about)
     return [text for field, text in texts if field in about or (not field and not text.startswith(others))]
+
+
+def is_of_the_campaign(texts: Iterable[Told]) -> bool:
+    """Whether only the campaign is named, and no word speaks of the one lead: every lead of the campaign meets it."""
+    texts = list(texts)
+    fields = {field.partition(".")[0] for field, _ in texts if field}
+    return bool(fields) and fields <= _OF_THE_CAMPAIGN and not any(_OF_ONE_LEAD.search(text) for _, text in texts)
 
 
 def first_of_a_field(texts: Iterable[Told]) -> Told:

@@ -328,14 +328,43 @@ def test_a_message_is_one_short_printable_line() -> None:
     assert len(message) < 400
 
 
+LARAVEL = {"message": "The selected campaign id is invalid."}
+OF_THE_CAMPAIGN = {
+    "Laravel": LARAVEL | {"errors": {"campaign_id": ["The selected campaign id is invalid."]}},
+    "FastAPI": {"detail": [{"loc": ["body", "campaign_id"], "msg": "Unknown campaign"}]},
+    "pointer": {"errors": [{"detail": "is closed", "pointer": "#/campaign_id"}]},
+    "nested": {"errors": {"campaign.id": ["does not exist"]}},
+}
+OF_ITS_LEAD = {
+    "another field too": LARAVEL | {"errors": {"campaign_id": ["is invalid"], "phone_number": ["is invalid"]}},
+    "a number in the words": {"errors": {"campaign_id": ["The phone number is not allowed in this campaign."]}},
+    "one that it has": {"errors": {"campaign_id": ["has already been taken"]}},
+    "no field": LARAVEL,
+}
+
+
+@pytest.mark.parametrize("status", [400, 422])
+@pytest.mark.parametrize("body", OF_THE_CAMPAIGN.values(), ids=OF_THE_CAMPAIGN)
+def test_a_refusal_of_the_campaign_alone_holds_its_leads_back_and_fails_none(status: int, body: object) -> None:
+    outcome = classified(answer(status, body))
+    assert (outcome.kind, outcome.counts) == (Kind.MISCONFIGURED, False)
+    assert outcome.signal == Signal(Reason.MISCONFIGURED, Scope.CHANNEL)
+    assert outcome.message.startswith(f"Voicery does not take this campaign (HTTP {status}): ")
+
+
+@pytest.mark.parametrize("body", OF_ITS_LEAD.values(), ids=OF_ITS_LEAD)
+def test_a_refusal_that_speaks_of_the_lead_fails_the_lead(body: object) -> None:
+    assert classified(answer(422, body)).kind is Kind.REJECTED
+
+
 def test_a_refused_field_is_named_with_its_reason() -> None:
     assert (
         classified(answer(422, {"message": "Invalid.", "errors": {"phone_number": ["Not a number"]}})).message
         == "Voicery refused the phone number: Not a number."
     )
     assert (
-        classified(answer(422, {"errors": {"campaign_id": ["Unknown."]}})).message
-        == "Voicery refused the campaign: Unknown."
+        classified(answer(422, {"errors": {"campaign_id": ["It has this number already."]}})).message
+        == "Voicery refused the campaign: It has this number already."
     )
     assert (
         classified(answer(422, {"errors": {"variables.email": "Wrong!"}})).message

@@ -132,8 +132,8 @@ WORDS: dict[str, tuple[Any, str]] = {
     ),
     "problem with a title only": ({"type": "x", "title": "Campaign is closed", "status": 422}, "Campaign is closed."),
     "problem with errors": (
-        {"title": "Invalid", "errors": [{"detail": "is closed", "pointer": "#/campaign_id"}]},
-        "Voicery refused the campaign: is closed.",
+        {"title": "Invalid", "errors": [{"detail": "is closed", "pointer": "#/allow_dupplicate"}]},
+        "Voicery refused allow_dupplicate: is closed.",
     ),
     "invalid-params": (
         {"title": "Invalid", "invalid-params": [{"name": "phone_number", "reason": "is odd"}]},
