@@ -1,4 +1,8 @@
-"""No number and no token leaves Postgres and the POST: through every failure, at DEBUG, in every pool (I7, S1-S5)."""
+"""No number and no token leaves Postgres and the POST: through every failure, at DEBUG, in every pool (I7, S1-S5).
+
+Searched are the log, the process list, Redis, each column of the database, the metrics, and what the commands print
+and export unless they are asked to reveal.
+"""
 
 import base64
 import json
@@ -12,7 +16,10 @@ import redis
 
 from dispatcher.api import Dispatcher
 from dispatcher.config.settings import Settings
+from dispatcher.metrics.server import scrape
+from dispatcher.wiring import Services
 from tests.process.rig import CAMPAIGN, Rig
+from tests.support.doubles import Line
 from tests.support.waiting import wait_until
 from tests.support.worker_process import WorkerProcess
 
@@ -79,8 +86,55 @@ def assert_silent(text: str, where: str) -> None:
         assert secret not in text, f"{where}: {text[max(0, text.find(secret) - 300) : text.find(secret) + 100]}"
 
 
+PERSONAL = {
+    "leads.phone_number",
+    "leads.variables",
+    "lead_attempts.phone_number",
+    "lead_attempts.response",
+    "failed_leads.phone_number",
+    "failed_leads.response",
+}
+"""The columns that hold what is a person's; docs/privacy.md says for how long."""
+
+COMMANDS = (
+    "status", "failed", "failed --group", "list", "campaigns", "operations", "imports", "incidents", "audit",
+    "tail --no-follow --since 1h",
+)  # fmt: skip
+
+
+def columns_with(rig: Rig, secret: str) -> set[str]:
+    """Every column of the database with this text in it."""
+    columns = rig.query(
+        "SELECT table_name, column_name FROM information_schema.columns WHERE table_schema = 'dispatcher'"
+    )
+    return {
+        f"{table}.{column}"
+        for table, column in columns
+        if rig.query(f"SELECT FROM dispatcher.{table} WHERE strpos(CAST({column} AS text), '{secret}') > 0 LIMIT 1")
+    }
+
+
+def shown(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    """The metrics, and what each command prints, as text, JSON and CSV, that is not asked to reveal."""
+    for name, value in {**rig.environment, "VOICERY_API_TOKEN": TOKEN}.items():
+        monkeypatch.setenv(name, value)
+    services = Services(Settings.from_environment())
+    found = {"metrics": scrape(services).text().decode()}
+    services.close()
+    line = Line()
+    some = [str(row[0]) for row in rig.query("SELECT lead_id FROM dispatcher.failed_leads LIMIT 3")]
+    for command in (*COMMANDS, *(f"show {one}" for one in some), *(f"explain {one}" for one in some)):
+        for form in ("", "--json", "--csv"):
+            result = line(*command.split(), *form.split())
+            if result.exit_code != 2:  # not every command has every form
+                found[f"{command} {form}"] = result.output
+    assert "dispatcher_leads" in found["metrics"]
+    assert '"items"' in found["failed --json"]
+    return found
+
+
 @pytest.mark.parametrize("pool", ["prefork", "threads"])
-def test_no_failure_makes_anybody_tell(rig: Rig, pool: str, redis_url: str) -> None:
+def test_no_failure_makes_anybody_tell(rig: Rig, pool: str, redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     phones = numbers(range(100, 100 + len(FAULTS) + 5))
     for phone, fault in zip(phones, FAULTS, strict=False):
         misbehave(rig, phone, fault)
@@ -111,6 +165,12 @@ def test_no_failure_makes_anybody_tell(rig: Rig, pool: str, redis_url: str) -> N
     assert any("dispatcher.deliver" in one and '["default", 42]' in one for one in seen), "a doorbell was seen"
     for one in seen:
         assert_silent(one, "Redis")
+    assert columns_with(rig, LOCAL) <= PERSONAL
+    assert columns_with(rig, CANARY_WORD) <= PERSONAL
+    assert columns_with(rig, CANARY_WORD) >= {"leads.variables"}, "the search finds what is there"
+    assert columns_with(rig, TOKEN) == set()
+    for where, text in shown(rig, monkeypatch).items():
+        assert_silent(text, where)
     records = [json.loads(line) for line in worker.log.splitlines() if line.startswith("{")]
     finished = [record for record in records if record["event"] == "attempt.finished"]
     assert {record["lead_id"] for record in finished}
