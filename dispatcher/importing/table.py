@@ -9,7 +9,7 @@ from typing import Final
 from dispatcher.errors import FieldError
 from dispatcher.importing.encoding import BROKEN
 from dispatcher.importing.row import Row, broken_bytes, without_broken_bytes
-from dispatcher.importing.source import UnreadableFile
+from dispatcher.importing.source import MAX_LINE, UnreadableFile
 from dispatcher.lead.phone import mask_numbers
 
 MAX_CELL: Final = 1 << 20
@@ -242,6 +242,7 @@ class _CountedLines:
         self._lines = iter(lines)
         self._more = iter(more)
         self._kept: list[str] = []
+        self._size = 0  # characters of these
         self.line = line
         self.ended = False
 
@@ -257,12 +258,20 @@ class _CountedLines:
             raise StopIteration
         self.line += 1
         self._kept.append(line)
+        self._size += len(line)
+        if self._size > MAX_LINE:
+            first = self.line - len(self._kept) + 1
+            raise UnreadableFile(
+                f"The row at line {first} goes on over {len(self._kept):,} lines and more than {MAX_LINE:,} "
+                "characters. Close the quotes that hold its line ends, or remove it."
+            )
         return line
 
     def take(self) -> str:
         """Return the lines since the last call, as one text."""
         text = "".join(self._kept)
         self._kept.clear()
+        self._size = 0
         return text
 
     def broken(self, first: int, delimiter: str, error: csv.Error) -> BrokenRow:

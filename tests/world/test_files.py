@@ -314,6 +314,19 @@ def test_a_line_without_an_end_is_not_read_into_memory(tmp_path: Path) -> None:
     assert peak < 30 << 20
 
 
+def test_a_row_of_lines_without_an_end_is_not_read_into_memory(tmp_path: Path) -> None:
+    """Each cell is short and closed; it is the row that never ends."""
+    content = gzip.compress(f"{HEADER}{ADA},42,".encode() + b'"x\n",' * (4 << 20), 1)
+    tracemalloc.start()
+    with pytest.raises(
+        UnreadableFile, match=rf"row at line 2 goes on over .* lines and more than {MAX_LINE:,} characters"
+    ):
+        read(content, tmp_path)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 100 << 20
+
+
 def test_a_file_that_unpacks_without_end_is_refused(tmp_path: Path) -> None:
     """A zip bomb, https://cwe.mitre.org/data/definitions/409.html: 200 kB that unpack to 200 MB."""
     with pytest.raises(UnreadableFile, match=r"unpacked to more than 250 times its size; .*gzip -dc FILE"):
