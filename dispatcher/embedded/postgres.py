@@ -183,6 +183,7 @@ class EmbeddedPostgres(EmbeddedServer):
             "listen_addresses": LOOPBACK,
             "port": str(self.port),
             "unix_socket_directories": "",  # the length of a socket's path is limited, a checkout's is not
+            "search_path": "public",  # the role is named as our schema, where an application's tables would land else
             **self._options,
         }
         return [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]

@@ -70,7 +70,7 @@ class _Table:
             any_driver.insert(connection, self.name, self.columns, rows)
             return
         statement = f"COPY dispatcher.{self.name} ({', '.join(self.columns)}) FROM STDIN"
-        with _driver(connection, statement) as driver, driver.cursor() as cursor, cursor.copy(statement) as copy:
+        with _driver(connection, statement) as driver, psycopg.Cursor(driver) as cursor, cursor.copy(statement) as copy:
             for row in rows:
                 copy.write_row(row)
 
@@ -249,7 +249,7 @@ def _answers(connection: Connection, *questions: tuple[Any, ...]) -> list[list[t
     with _driver(connection, *(question[0] for question in questions)) as driver:
         with driver.pipeline():
             cursors = [
-                driver.cursor(row_factory=tuple_row).execute(statement, parameters, prepare=False)
+                psycopg.Cursor(driver, row_factory=tuple_row).execute(statement, parameters, prepare=False)
                 for statement, *parameters in questions
             ]
         return [cursor.fetchall() for cursor in cursors]

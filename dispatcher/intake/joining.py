@@ -1,10 +1,10 @@
 """The transaction of a caller that a submission joins: SQLAlchemy's or psycopg's, and clear words for the rest."""
 
 import inspect
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, Union
 
@@ -30,8 +30,22 @@ _OF_ASYNC: Final = "await dispatcher.asubmit(lead, session=session)"
 _ELSEWHERE: Final = "the lead has to be in the transaction of the dispatcher's Postgres database"
 _TAKEN: Final = "give a SQLAlchemy Session, scoped_session or Connection, or a connection of psycopg 3"
 
-Caller: TypeAlias = Union["Session", "scoped_session[Session]", Connection, "psycopg.Connection[Any]"]
+Caller: TypeAlias = Union[
+    "Session", "scoped_session[Session]", Connection, "psycopg.Connection[Any]", "OpenTransaction"
+]
 """What `session=` takes."""
+
+
+@dataclass(frozen=True, slots=True)
+class OpenTransaction:
+    """A transaction that something else than SQLAlchemy has opened on a connection of psycopg 3, and will commit.
+
+    driver      the connection
+    on_commit   calls what it is given once the transaction is committed
+    """
+
+    driver: "psycopg.Connection[Any]"
+    on_commit: Callable[[Callable[[], object]], object]
 
 
 class Announcement:
@@ -73,10 +87,11 @@ class Announcement:
 
 @dataclass(frozen=True, slots=True)
 class Joined:
-    """A caller's open transaction. `session`: its ORM session, if there is one to announce a commit."""
+    """A caller's open transaction. `session` or `on_commit` announce its commit, if one of them is known."""
 
     connection: Connection
     session: "Session | None" = None
+    on_commit: Callable[[Callable[[], object]], object] | None = None
 
     @classmethod
     def of(cls, caller: object) -> "Joined":
@@ -86,6 +101,8 @@ class Joined:
         """
         if isinstance(caller, psycopg.Connection):
             return cls(_borrowed(caller))
+        if isinstance(caller, OpenTransaction):
+            return cls(_borrowed(caller.driver), on_commit=caller.on_commit)
         if isinstance(caller, Connection):
             return cls(_of_postgres(caller))
         if type(caller).__module__ == "sqlalchemy.orm.scoping" and callable(caller):
@@ -124,8 +141,10 @@ class Joined:
             raise _refusal("has a client_encoding that cannot hold the lead", "use client_encoding UTF8") from None
 
     def announce(self, bell: Bell, channel: Channel) -> None:
-        """Ring after the commit, if a session tells of it; a sweep finds the lead else."""
-        if self.session is not None:
+        """Ring after the commit, if something tells of it; a sweep finds the lead else."""
+        if self.on_commit is not None:
+            self.on_commit(partial(bell.ring, channel))
+        elif self.session is not None:
             Announcement.of(self.session, bell).add(channel)
 
     def _raise_theirs(self, error: Exception) -> None:
@@ -203,7 +222,7 @@ class _Borrowed:
         self.connection = SimpleNamespace(driver_connection=driver)
 
     def execute(self, statement: TextClause, parameters: Mapping[str, object]) -> _Answer:
-        cursor = self._driver.cursor(row_factory=namedtuple_row)
+        cursor = psycopg.Cursor(self._driver, row_factory=namedtuple_row)  # not one of the owner's, as Django has
         return _Answer(cursor.execute(_compiled(statement), parameters).fetchall())
 
     @contextmanager

@@ -1,0 +1,202 @@
+"""Each directory of `examples/` does what it says, on real stores, in a process of its own as a user starts it."""
+
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import pytest
+
+from dispatcher.config.urls import normal_database_url
+from dispatcher.embedded.child import Child, Command
+from dispatcher.store.database import Database
+from tests.database.queue import Queue
+from tests.support.environment import clean_environment
+from tests.support.waiting import wait_until
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+NAMES = sorted(path.name for path in EXAMPLES.iterdir() if path.is_dir() and not path.name.startswith("__"))
+
+
+@pytest.fixture
+def queue(database_url: str) -> Iterator[Queue]:
+    database = Database(normal_database_url(database_url))
+    yield Queue(database)
+    database.close()
+
+
+class Example:
+    """Runs code in the directory of an example."""
+
+    def __init__(self, environment: Mapping[str, str]) -> None:
+        self.environment = {**clean_environment(), **environment, "PYTHONPATH": str(EXAMPLES.parent)}
+
+    def run(self, name: str, *argv: str) -> str:
+        done = subprocess.run(
+            [sys.executable, "-W", "error::DeprecationWarning:shop", *argv],
+            cwd=EXAMPLES / name,
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+
+@pytest.fixture
+def example(environment: Mapping[str, str]) -> Example:
+    return Example(environment)
+
+
+def orders(queue: Queue) -> list[str]:
+    return [row.phone_number for row in queue.rows("SELECT phone_number FROM public.shop_orders ORDER BY id")]
+
+
+def leads(queue: Queue) -> list[str]:
+    rows = queue.rows("SELECT phone_number, idempotency_key FROM dispatcher.leads ORDER BY id")
+    return [row.phone_number for row in rows]
+
+
+def test_every_example_is_run_here() -> None:
+    source = Path(__file__).read_text()
+
+    assert NAMES == ["asyncio", "celery", "django", "fastapi", "flask", "script"]
+    assert [
+        name for name in NAMES if f'example.run("{name}"' not in source and f'EXAMPLES / "{name}"' not in source
+    ] == []
+
+
+def test_the_script_submits_once_however_often_it_runs(example: Example, queue: Queue) -> None:
+    first, second = example.run("script", "send.py"), example.run("script", "send.py")
+
+    assert first == second
+    assert first.endswith(" pending\n")
+    assert queue.states() == {"pending": 1}
+
+
+def test_coroutines(example: Example, queue: Queue) -> None:
+    printed = example.run("asyncio", "send.py")
+
+    assert printed == "100 submitted one by one\n100 of the batch are duplicates of these\n"
+    assert queue.states() == {"pending": 100, "duplicate": 100}
+
+
+FASTAPI = """
+from fastapi.testclient import TestClient
+from shop import app
+with TestClient(app) as client:
+    for path, number in (("/orders", "+14155550100"), ("/async-orders", "+14155550101")):
+        assert client.post(path, params={"phone_number": number}).status_code == 201
+        refused = client.post(path, params={"phone_number": "12"})
+        assert refused.status_code == 422, refused.text
+        assert "phone_number" in refused.text
+"""
+
+
+def test_fastapi_commits_an_order_and_its_lead_together(example: Example, queue: Queue) -> None:
+    example.run("fastapi", "-c", FASTAPI)
+
+    assert orders(queue) == leads(queue) == ["+14155550100", "+14155550101"]
+
+
+FLASK = """
+from shop import app
+client = app.test_client()
+assert client.post("/orders", data={"phone_number": "+14155550100"}).status_code == 201
+refused = client.post("/orders", data={"phone_number": "12"})
+assert refused.status_code == 422
+assert "phone_number" in refused.text
+"""
+
+
+def test_flask_commits_an_order_and_its_lead_together(example: Example, queue: Queue) -> None:
+    example.run("flask", "-c", FLASK)
+
+    assert orders(queue) == leads(queue) == ["+14155550100"]
+
+
+DJANGO = """
+import shop
+from django.test import Client
+client = Client()
+assert client.post("/orders", {"phone_number": "+14155550100"}).status_code == 201
+refused = client.post("/orders", {"phone_number": "12"})
+assert refused.status_code == 422
+assert "phone_number" in refused.content.decode()
+assert client.post("/later-orders", {"phone_number": "+14155550101"}).status_code == 201
+"""
+
+
+def test_django_commits_an_order_and_its_lead_together(example: Example, queue: Queue) -> None:
+    example.run("django", "shop.py", "migrate")
+    example.run("django", "-c", DJANGO)
+
+    assert orders(queue) == leads(queue) == ["+14155550100", "+14155550101"]
+
+
+def test_a_task_of_the_applications_own_celery_submits_once(example: Example, queue: Queue, tmp_path: Path) -> None:
+    example.run(
+        "celery",
+        "-c",
+        "from shop import order_paid; [order_paid.delay(7, '+14155550100') for _ in range(3)];"
+        "order_paid.delay(8, '+14155550101')",
+    )
+    argv = (sys.executable, "-m", "celery", "-A", "shop", "worker", "--pool", "solo")
+    log = tmp_path / "worker.log"
+    with Child(Command(argv, log, example.environment, directory=EXAMPLES / "celery")) as worker:
+        wait_until(lambda: queue.states() == {"pending": 2}, 60, worker.log_tail)
+
+    assert leads(queue) == ["+14155550100", "+14155550101"]
+
+
+BRIDGE = """
+import dispatcher, psycopg2, shop
+from django.db import connection, transaction
+from dispatcher.broker.doorbell import Doorbell
+from dispatcher.django import submit, submit_many
+rung = []
+Doorbell.ring = lambda bell, channel: rung.append(channel.campaign_id) or True
+lead = {"phone_number": "+14155550100", "campaign_id": 42, "secondary_contacts": [{"phone_number": "+14155550109"}]}
+
+def refused(call):
+    try:
+        call()
+    except dispatcher.InvalidLead as refusal:
+        return str(refusal)
+
+assert "has no open transaction; begin one: with transaction.atomic(using='default'):" in refused(lambda: submit(lead))
+assert not rung
+try:
+    with transaction.atomic():
+        submit(lead)
+        raise ZeroDivisionError
+except ZeroDivisionError:
+    pass
+with transaction.atomic():
+    with transaction.atomic():
+        first = submit(lead, idempotency_key="order-1", not_before=None, priority=2)
+    assert submit(lead, idempotency_key="order-1", priority=2).id == first.id
+    assert "phone_number" in refused(lambda: submit({"phone_number": "1", "campaign_id": 42}))
+    others = [{"phone_number": f"+1415555011{n}", "campaign_id": 43} for n in range(3)]
+    assert submit_many([*others, (lead, {"idempotency_key": "order-2"})]).duplicates == 1
+    dispatcher._default._services.ringer.flush()
+    assert not rung, "not before the commit"
+dispatcher._default._services.ringer.flush()
+assert set(rung) == {42, 43}, rung
+with transaction.atomic():
+    driver = connection.connection
+    connection.connection = psycopg2.connect(shop.url.geturl())
+    assert "uses psycopg2; let Django use psycopg 3" in refused(lambda: submit(lead))
+    connection.connection.close()
+    connection.connection = driver
+connection.vendor = "sqlite"
+assert "using: 'default' belongs to sqlite" in refused(lambda: submit(lead))
+"""
+
+
+def test_the_bridge_of_django_joins_what_is_open_and_refuses_the_rest(example: Example, queue: Queue) -> None:
+    pytest.importorskip("psycopg2")
+    example.run("django", "-c", BRIDGE)
+
+    assert queue.states() == {"pending": 4, "duplicate": 1}
