@@ -1,7 +1,9 @@
 """Each directory of `examples/` does what it says, on real stores, in a process of its own as a user starts it."""
 
+import os
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -61,7 +63,7 @@ def leads(queue: Queue) -> list[str]:
 def test_every_example_is_run_here() -> None:
     source = Path(__file__).read_text()
 
-    assert NAMES == ["asyncio", "celery", "django", "fastapi", "flask", "script"]
+    assert NAMES == ["asyncio", "celery", "django", "fastapi", "flask", "script", "testing"]
     assert [
         name for name in NAMES if f'example.run("{name}"' not in source and f'EXAMPLES / "{name}"' not in source
     ] == []
@@ -200,3 +202,26 @@ def test_the_bridge_of_django_joins_what_is_open_and_refuses_the_rest(example: E
     example.run("django", "-c", BRIDGE)
 
     assert queue.states() == {"pending": 4, "duplicate": 1}
+
+
+def test_the_tests_of_an_application_run_by_the_plugin(example: Example) -> None:
+    """With the servers that the fixtures start, in an environment that names none."""
+    for name in ("DATABASE_URL", "REDIS_URL", "VOICERY_API_TOKEN", "VOICERY_BASE_URL"):
+        del example.environment[name]
+    example.environment["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"  # the checkout need not be installed
+    plugin = ("-p", "dispatcher.testing.plugin", "-p", "no:cacheprovider")
+    printed = example.run("testing", "-m", "pytest", "-q", "-c", os.devnull, "--rootdir", ".", *plugin)
+
+    assert "6 passed" in printed
+
+
+def test_the_plugin_is_registered_and_loads_nothing_by_itself() -> None:
+    project = tomllib.loads((EXAMPLES.parent / "pyproject.toml").read_text())
+    (module,) = project["project"]["entry-points"]["pytest11"].values()
+    script = (
+        "import sys, pytest; before = set(sys.modules); import " + module + "\n"
+        "print(sorted(name for name in set(sys.modules) - before))"
+    )
+    printed = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
+
+    assert printed.strip() == "['dispatcher', 'dispatcher.testing', 'dispatcher.testing.plugin']"

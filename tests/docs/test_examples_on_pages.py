@@ -1,11 +1,14 @@
-"""The code of docs/python.md is that of the examples, which other tests run."""
+"""The code of docs/python.md and docs/testing.md is that of the examples, which other tests run."""
 
 import re
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-PAGE = (ROOT / "docs" / "python.md").read_text()
-BLOCKS = re.findall(r"(?:<!-- (\S+) -->\n)?```python\n(.*?)```", PAGE, re.DOTALL)
+BLOCKS = [
+    block
+    for page in ("python.md", "testing.md")
+    for block in re.findall(r"(?:<!-- (\S+) -->\n)?```python\n(.*?)```", (ROOT / "docs" / page).read_text(), re.DOTALL)
+]
 
 
 def test_each_block_is_part_of_the_example_that_it_names() -> None:
