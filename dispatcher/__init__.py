@@ -50,6 +50,9 @@ if TYPE_CHECKING:
     cancel = _any.cancel
     pause = _any.pause
     resume = _any.resume
+    block = _any.block
+    unblock = _any.unblock
+    is_blocked = _any.is_blocked
 
 __all__ = [
     "BatchResult",
@@ -71,15 +74,18 @@ __all__ = [
     "Submission",
     "asubmit",
     "asubmit_many",
+    "block",
     "cancel",
     "failed",
     "get",
+    "is_blocked",
     "pause",
     "replay",
     "resolve",
     "resume",
     "submit",
     "submit_many",
+    "unblock",
     "warm_up",
 ]
 

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from dispatcher.intake.joining import Caller
     from dispatcher.lead.candidate import Item
     from dispatcher.lookup.lookup import Finding
+    from dispatcher.operator.blocks import Blocks, Unblocked
     from dispatcher.operator.campaigns import Campaigns
     from dispatcher.operator.corrections import Corrections
     from dispatcher.operator.erasure import Erasure
@@ -133,9 +134,10 @@ class Dispatcher(AsyncProducer):
                 the lead within about a second.
 
         Returns:
-            The id of the lead, whether it was created by this call, and its state: "pending", or "duplicate" where
+            The id of the lead, whether it was created by this call, and its state: "pending"; or "duplicate" where
             another lead of this campaign already stands for the number (Voicery refuses a second one unless
-            `allow_dupplicate` is set, so it would not be called).
+            `allow_dupplicate` is set, so it would not be called); or "failed" where the person, or a secondary
+            contact, must not be called (see `block`).
 
         Raises:
             InvalidLead: `errors` lists every bad field; nothing was stored.
@@ -496,6 +498,97 @@ class Dispatcher(AsyncProducer):
         """
         return self._services.gates.resume(campaign_id, account, actor=actor or whoami())
 
+    def block(
+        self,
+        phone_number: str,
+        *,
+        reason: str | None = None,
+        source: str | None = None,
+        until: datetime | timedelta | None = None,
+        account: str | None = None,
+        hash_only: bool = False,
+        actor: str | None = None,
+    ) -> bool:
+        """Have nobody call a number. Once this has returned no lead to it is claimed; one claimed before is still sent.
+
+        Leads that meet the block end as failed (`blocked`); nothing but `unblock` overrules it.
+
+        Args:
+            phone_number: the number, with + and the country code.
+            reason: why, e.g. "asked by phone", up to 200 characters; the failures of its leads show it.
+            source: where that is known from, e.g. "crm", up to 200 characters.
+            until: an aware datetime, or a timedelta from the database's now. Default: for good.
+            account: only leads of this account. Default: of all.
+            hash_only: keep the keyed hash and not the number; needs `DISPATCHER_PRIVACY_KEY`.
+            actor: who is responsible. Default: the user of this process at this machine.
+
+        Returns:
+            False if the number was blocked already, as long or longer; nothing was changed then.
+
+        Raises:
+            InvalidLead: it is not a phone number.
+            NotAllowed: the account, the reason, the source or the time is not valid.
+            NotConfigured: the key that `hash_only` needs is missing, or is not that of the blocks before.
+            StoreUnavailable: Postgres cannot be reached.
+
+        Example:
+            >>> dispatcher.block("+12025550199", reason="asked by phone", source="crm")
+            True
+            >>> refused = dispatcher.submit(dispatcher.Lead(phone_number="+12025550199", campaign_id=42))
+            >>> refused.state, dispatcher.get(refused.id).failure_class.value
+            ('failed', 'blocked')
+        """
+        from dispatcher.operator.blocks import BlockTerms
+
+        terms = BlockTerms(actor or whoami(), reason, source, account, until, hash_only)
+        return self._services.blocks.add(phone_number, terms)
+
+    def unblock(self, phone_number: str, *, account: str | None = None, actor: str | None = None) -> "Unblocked":
+        """Remove the block of a number. The leads that it stopped can be replayed then; nothing is sent by itself.
+
+        Args:
+            phone_number: the number, with + and the country code.
+            account: remove the block for this account. Default: the one for all accounts.
+            actor: who is responsible. Default: the user of this process at this machine.
+
+        Returns:
+            The blocks that were removed, those of other scopes that are left, and the number of its failed leads.
+
+        Raises:
+            InvalidLead: it is not a phone number.
+            NotAllowed: the number is not blocked for this scope.
+            NotConfigured: this process lacks the key without which it cannot tell who is blocked.
+            StoreUnavailable: Postgres cannot be reached.
+
+        Example:
+            >>> dispatcher.block("+12025550197")
+            True
+            >>> dispatcher.unblock("+12025550197").left
+            ()
+            >>> dispatcher.is_blocked("+12025550197")
+            False
+        """
+        return self._services.blocks.remove(phone_number, actor=actor or whoami(), account=account)
+
+    def is_blocked(self, phone_number: str, account: str = DEFAULT_ACCOUNT) -> bool:
+        """Return whether leads of an account to this number are held back now.
+
+        Args:
+            phone_number: the number, with + and the country code.
+            account: the name of the account.
+
+        Raises:
+            InvalidLead: it is not a phone number.
+            NotAllowed: no account can have this name.
+            NotConfigured: this process lacks the key without which it cannot tell who is blocked.
+            StoreUnavailable: Postgres cannot be reached.
+
+        Example:
+            >>> dispatcher.is_blocked("+12025550198")
+            False
+        """
+        return self._services.blocks.is_blocked(phone_number, account)
+
     def look_up(self, ids: Iterable[UUID | str] | None = None, *, most: int = 100) -> "list[Finding]":
         """Ask Voicery now whether leads arrived whose answer was lost. Each request counts against the rate limit.
 
@@ -555,6 +648,11 @@ class Dispatcher(AsyncProducer):
     def corrections(self) -> "Corrections":
         """Correcting a failed lead, and sending it again."""
         return self._services.corrections
+
+    @property
+    def blocks(self) -> "Blocks":
+        """The list of persons who must not be called."""
+        return self._services.blocks
 
     @property
     def campaigns(self) -> "Campaigns":

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from dispatcher.config.account import RateWindow, Token
     from dispatcher.intake.bulk import Bulk
     from dispatcher.intake.submit import Intake
+    from dispatcher.operator.blocks import Blocks
     from dispatcher.operator.campaigns import Campaigns
     from dispatcher.operator.corrections import Corrections
     from dispatcher.operator.erasure import Erasure
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from dispatcher.operator.person import People
     from dispatcher.operator.replay import Failures
     from dispatcher.operator.retention import Pruner
+    from dispatcher.store.blocks import Screening
     from dispatcher.store.pseudonym import Pseudonyms
     from dispatcher.sweep.sweep import Sweep
     from dispatcher.voicery.client import VoiceryClient
@@ -176,6 +178,13 @@ class Services:
 
         return Pseudonyms.of(self.settings)
 
+    @_Part
+    def screening(self) -> "Screening":
+        """How it is checked who must not be called."""
+        from dispatcher.store.blocks import Screening
+
+        return Screening.of(self.settings, self.pseudonyms)
+
     # For producers ----------------------------------------------------------------------------------------------------
 
     @_Part
@@ -185,7 +194,7 @@ class Services:
 
         if not self.dry_run:
             self.settings.require_redis_url()
-        return Intake(self.database, self.ringer, pseudonyms=self.pseudonyms)
+        return Intake(self.database, self.ringer, self.screening)
 
     @_Part
     def ringer(self) -> "Bell":
@@ -201,7 +210,7 @@ class Services:
 
         if not self.dry_run:
             self.settings.require_redis_url()
-        return Bulk(self.database, self.ringer, pseudonyms=self.pseudonyms)
+        return Bulk(self.database, self.ringer, self.screening)
 
     def warm_up(self, connections: int = 1) -> None:
         """Build what a producer needs and connect it. See `Dispatcher.warm_up`."""
@@ -237,21 +246,21 @@ class Services:
         """Replaying and resolving failed leads; and cancelling."""
         from dispatcher.operator.replay import Failures
 
-        return Failures(self.database, self.bell)
+        return Failures(self.database, self.bell, self.screening)
 
     @_Part
     def operations(self) -> "Operations":
         """Bulk work that is stored and done by the workers."""
         from dispatcher.operator.operations import Operations
 
-        return Operations(self.database)
+        return Operations(self.database, self.screening)
 
     @_Part
     def corrections(self) -> "Corrections":
         """Correcting a failed lead, and sending it again."""
         from dispatcher.operator.corrections import Corrections
 
-        return Corrections(self.database)
+        return Corrections(self.database, self.screening)
 
     @_Part
     def gates(self) -> "GateKeeper":
@@ -259,6 +268,13 @@ class Services:
         from dispatcher.operator.pause import GateKeeper
 
         return GateKeeper(self.database)
+
+    @_Part
+    def blocks(self) -> "Blocks":
+        """The list of persons who must not be called."""
+        from dispatcher.operator.blocks import Blocks
+
+        return Blocks(self.database, self.pseudonyms)
 
     @_Part
     def campaigns(self) -> "Campaigns":
@@ -286,7 +302,7 @@ class Services:
         """What is held of a person."""
         from dispatcher.operator.person import People
 
-        return People(self.database)
+        return People(self.database, self.pseudonyms)
 
     def rate_use(self) -> "tuple[RateUse, ...] | None":
         """Return the use of each window of the rate limit; empty without a limit, None without Redis."""

@@ -21,7 +21,8 @@ _HEAD = """\
 - Every write takes `--dry-run`: it is done and undone, so that a refusal is the one that the real thing would get.
   `import` has `--plan` instead, `migrate` and `metrics` change no lead. What acts on many asks first; `--yes` answers.
 - No phone number and no variable is printed whole unless `--reveal` is given. What is typed stands in the list of
-  processes for others to see: `erase -` and `edit --phone -` read the number, `submit` the lead, from standard input.
+  processes for others to see: `erase -`, `block -`, `unblock -`, `blocked -` and `edit --phone -` read the number, `submit` the lead, from
+  standard input.
 - Times: `30m`, `2h`, `1d`, `today`, `yesterday`, `2026-11-23`, `2026-11-23T14:00+01:00`. Without a zone it is UTC.
 - Completion of commands and options in the shell: `dispatcher --install-completion`.
 - `dispatcher --version` prints the version.

@@ -40,6 +40,7 @@ def plan_dict(plan: "Plan", *, reveal: bool) -> dict[str, Any]:
         "duplicates_in_store": plan.duplicates_in_store,
         "repeated": plan.repeated,
         "rejected": plan.rejected,
+        "blocked": plan.blocked,
         "waiting": plan.forecast.waiting,
         "finish_in_seconds": plan.forecast.finish_in_seconds,
         "paused": list(plan.forecast.paused),
@@ -63,6 +64,8 @@ def show_plan(plan: "Plan", *, reveal: bool) -> None:
     screen.say(("  deliver ", "green"), screen.plural(plan.submitted, "lead"))
     screen.say(("  not call ", "magenta"), screen.plural(plan.duplicates_in_file, "duplicate"), " within the file")
     screen.say(("  not call ", "magenta"), screen.plural(plan.duplicates_in_store, "duplicate"), " of leads we have")
+    if plan.blocked:
+        screen.say(("  not call ", "magenta"), screen.plural(plan.blocked, "lead"), " of persons who are blocked")
     screen.say(("  skip ", "cyan"), screen.plural(plan.repeated, "row"), " imported before")
     screen.say(("  refuse ", "red"), screen.plural(plan.rejected, "row"))
     for line, faults in plan.refusals:
@@ -118,6 +121,7 @@ def result_dict(result: "ImportResult", rejected_path: Path) -> dict[str, Any]:
         "duplicates": result.duplicates,
         "repeated": result.repeated,
         "rejected": result.rejected,
+        "blocked": result.blocked,
         "rejected_file": str(rejected_path) if result.rejected else None,
         "seconds": round(result.seconds, 3),
     }
@@ -138,6 +142,9 @@ def _show_stored(result: "ImportResult") -> None:
     screen.say(("✓ ", "green"), f"{screen.plural(result.submitted, 'lead')} stored ({speed}).")
     if result.duplicates:
         screen.say(("= ", "magenta"), f"{screen.plural(result.duplicates, 'duplicate')}: nobody is called for these.")
+    if result.blocked:
+        blocked = screen.plural(result.blocked, "lead")
+        screen.say(("= ", "magenta"), f"{blocked} of persons who must not be called: failed as blocked.")
     if result.repeated:
         screen.say(("= ", "cyan"), f"{screen.plural(result.repeated, 'row')} had been imported before.")
 

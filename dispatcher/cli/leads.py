@@ -45,7 +45,7 @@ def _show(record: "LeadRecord", *, reveal: bool) -> None:
             contacts.add_row(
                 contact.phone_number if reveal else mask_phone(contact.phone_number),
                 str(contact.voicery_lead_id or "–"),
-                screen.plain(contact.voicery_status or "–"),
+                "left out: must not be called" if contact.dropped_at else screen.plain(contact.voicery_status or "–"),
                 _variables(contact.variables, reveal=reveal),
             )
         screen.put(contacts)

@@ -25,6 +25,7 @@ _NOUNS: Final = {
     "lead_attempts": "attempt",
     "failed_leads": "failure",
     "idempotency_keys": "idempotency key",
+    "blocks": "block",
     "incidents": "incident",
     "alerts": "alert",
     "operation_leads": "part of an operation",

@@ -190,6 +190,12 @@ class Settings(BaseModel):
     )
 
     # What holds leads back
+    blocked_contact: Literal["hold", "drop"] = setting(
+        "hold",
+        "hold or drop",
+        "A lead with a blocked secondary contact is held back as a whole, or sent without that contact.",
+        "With `drop` somebody is called about a person who asked not to be called.",
+    )
     gate_wait_seconds: float = seconds(
         5, "How long a gate stays closed at first; it doubles with each failure.", greatest=3600
     )

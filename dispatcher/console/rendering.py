@@ -18,6 +18,7 @@ NAVIGATION: Final = (
     ("/", "Overview", "o"),
     ("/failed", "Failed leads", "f"),
     ("/campaigns", "Campaigns", "c"),
+    ("/blocked", "Must not be called", "b"),
     ("/imports", "Imports", "i"),
     ("/operations", "Operations", "p"),
     ("/incidents", "Incidents", "n"),

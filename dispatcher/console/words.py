@@ -28,6 +28,7 @@ _CLASSES: Final[Mapping[str, str]] = {
     FailureClass.OUTCOME_UNKNOWN: "May have been called",
     FailureClass.EXPIRED: "Expired",
     FailureClass.BUG: "A bug of ours",
+    FailureClass.BLOCKED: "Must not be called",
 }
 _OUTCOMES: Final[Mapping[str | None, str]] = {
     None: "no report yet",
@@ -58,6 +59,7 @@ _TONES: Final[Mapping[str | None, str]] = {
     FailureClass.OUTCOME_UNKNOWN: "doubt",
     FailureClass.EXPIRED: "calm",
     FailureClass.BUG: "bad",
+    FailureClass.BLOCKED: "calm",
     Kind.CREATED_ID_UNKNOWN: "doubt",
     "queued": "calm",
     "running": "busy",

@@ -35,6 +35,7 @@ class FailureClass(StrEnum):
     OUTCOME_UNKNOWN = "outcome_unknown"  # may have worked: look up before anything else
     EXPIRED = "expired"  # `expires_at` passed before a claim: replay is safe, if still wanted
     BUG = "bug"  # a fault of ours before the first byte: report it, replay after the fix
+    BLOCKED = "blocked"  # on the list of those who must not be called: replay is refused until it is unblocked
 
 
 class Resolution(StrEnum):
@@ -66,7 +67,7 @@ LEGAL_MOVES: Final[frozenset[tuple[State, State]]] = frozenset(
         (State.DUPLICATE, State.PENDING),  # r
     }
 )
-BIRTH_STATES: Final[frozenset[State]] = frozenset({State.PENDING, State.DUPLICATE})  # a, b
+BIRTH_STATES: Final[frozenset[State]] = frozenset({State.PENDING, State.DUPLICATE, State.FAILED})  # a, b, s
 
 FINAL_STATES: Final[frozenset[State]] = frozenset({State.ACCEPTED, State.CANCELLED})
 LIVE_STATES: Final[frozenset[State]] = frozenset({State.PENDING, State.SENDING, State.UNKNOWN, State.ACCEPTED})

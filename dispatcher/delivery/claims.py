@@ -1,7 +1,7 @@
 """Claims: the promise that is committed before a POST may leave."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Any, Final
 from uuid import UUID
@@ -10,6 +10,7 @@ from sqlalchemy import Connection, Row, text
 
 from dispatcher.config.settings import Settings
 from dispatcher.lead.options import Channel
+from dispatcher.store.blocks import KEY_FITS, Screening
 from dispatcher.store.statement import Call, HotStatement
 
 _HOLD_PAUSES = text(
@@ -41,7 +42,13 @@ WITH picked AS MATERIALIZED (
     ) AS due
     -- Once, before anything is picked; holds back a pause until this claim is committed, and the other way round.
     WHERE (SELECT dispatcher.gates_let_through(:account, :campaign_id, CAST(:shut AS text[])))
+      -- Who is blocked by hash alone cannot be told without the key: then nothing is claimed.
+      AND {key_fits}
     LIMIT {window}
+), met AS MATERIALIZED (
+    -- The persons on the list of those who must not be called, as it is once a block that is being committed is there.
+    SELECT * FROM dispatcher.blocks_met(:account, ARRAY(SELECT id FROM picked WHERE NOT stale),
+        CAST(:drops AS boolean), CAST(:inner_pad AS bytea), CAST(:outer_pad AS bytea))
 ), {ready}, mark AS (
     SELECT greatest(
         (SELECT max(voicery_lead_id) FROM dispatcher.leads WHERE account = :account AND voicery_lead_id IS NOT NULL),
@@ -74,14 +81,21 @@ WITH picked AS MATERIALIZED (
     RETURNING lead.id, lead.attempt_id, lead.phone_number, CAST(lead.variables AS text) AS variables,
         lead.allow_dupplicate, lead.attempts,
         CAST(extract(epoch FROM now() - lead.first_attempt_at) AS float8) AS age_seconds
+), dropped AS (
+    UPDATE dispatcher.lead_contacts AS contact SET dropped_at = CASE WHEN dropped_at IS NULL THEN now() END
+    WHERE lead_id = ANY (ARRAY(SELECT lead_id FROM opened)) AND (dropped_at IS NOT NULL)
+        <> ((lead_id, position) IN (SELECT lead_id, position FROM met WHERE NOT holds))
 )
-SELECT claimed.*, picks.met, picks.stale, picks.blocked, gate.states,
+SELECT claimed.*, picks.met, picks.stale, picks.blocked, picks.held, gate.states,
     (SELECT json_agg(json_build_array(contact.phone_number, CAST(contact.variables AS text)) ORDER BY contact.position)
-     FROM dispatcher.lead_contacts AS contact WHERE contact.lead_id = claimed.id) AS contacts
+     FROM dispatcher.lead_contacts AS contact WHERE contact.lead_id = claimed.id
+       AND (contact.lead_id, contact.position) NOT IN (SELECT lead_id, position FROM met WHERE NOT holds)) AS contacts
 FROM (
     SELECT count(*) AS met, array_agg(id) FILTER (WHERE stale) AS stale,
-        -- All but those that were opened and those of persons whose turn did not come.
-        array_agg(id) FILTER (WHERE NOT stale AND id NOT IN (SELECT lead_id FROM opened)
+        (SELECT array_agg(DISTINCT lead_id) FROM met WHERE holds) AS held,
+        -- All but those that were opened, that are held back, and those of persons whose turn did not come.
+        array_agg(id) FILTER (WHERE NOT stale
+            AND id NOT IN (SELECT lead_id FROM opened UNION ALL SELECT lead_id FROM met WHERE holds)
             AND phone_number NOT IN (SELECT phone_number FROM ready WHERE turn > {wanted})) AS blocked
     FROM picked
 ) AS picks
@@ -94,12 +108,14 @@ LEFT JOIN claimed ON true
 """
 
 _FIRST_COME: Final = """ready AS (
-    SELECT picked.*, row_number() OVER () AS turn FROM picked WHERE NOT stale
+    SELECT picked.*, row_number() OVER () AS turn FROM picked
+    WHERE NOT stale AND id NOT IN (SELECT lead_id FROM met WHERE holds)
 )"""
 
 # Out of more leads than are wanted: the first of each person none of whose leads is open already.
 _ONE_A_PERSON: Final = """numbered AS (
-    SELECT picked.*, row_number() OVER () AS place FROM picked WHERE NOT stale
+    SELECT picked.*, row_number() OVER () AS place FROM picked
+    WHERE NOT stale AND id NOT IN (SELECT lead_id FROM met WHERE holds)
 ), persons AS (
     SELECT DISTINCT ON (phone_number) * FROM numbered ORDER BY phone_number, place
 ), ready AS (
@@ -218,7 +234,8 @@ class Claim:
     met           the number of due leads it read, of at most `window`
     blocked       those whose person has an open lead, and `stale` those whose resend rests on a proof that no longer
                   holds (see `doubt_again`): both are to be parked
-    parked        how many of these wait for a while from now on
+    held          those whose person, or a contact, must not be called: they are to end (see `blocked.end_held`)
+    parked        how many wait for a while from now on
     probing       nothing was claimed because a gate of the channel lets only single leads through
     needs_gates   an acceptance has something to reset in a gate of the channel
     """
@@ -228,6 +245,7 @@ class Claim:
     window: int = 1
     blocked: tuple[UUID, ...] = ()
     stale: tuple[UUID, ...] = ()
+    held: tuple[UUID, ...] = ()
     parked: int = 0
     probing: bool = False
     needs_gates: bool = False
@@ -235,7 +253,12 @@ class Claim:
     @property
     def drained(self) -> bool:
         """Whether no lead of the channel is left that is due."""
-        return self.met < self.window and self.met == len(self.opened) + self.parked
+        return self.met < self.window and self.met == len(self.opened) + self.parked + len(self.held)
+
+    @property
+    def impeded(self) -> bool:
+        """Whether leads that cannot be claimed stood in the way of others."""
+        return bool(self.parked or self.held)
 
 
 def hold_pauses(connection: Connection, account: str) -> None:
@@ -247,13 +270,15 @@ def hold_pauses(connection: Connection, account: str) -> None:
 class Claimer:
     """Claims the leads of one channel for one worker.
 
-    token   the fingerprint of the token that the POSTs carry
+    token       the fingerprint of the token that the POSTs carry
+    screening   how it is checked who must not be called
     """
 
     channel: Channel
     settings: Settings
     worker: str
     token: str | None = None
+    screening: Screening = field(default_factory=Screening)
 
     def claim(
         self, connection: Connection, attempt_ids: Sequence[UUID], *, probing: bool = False, window: int = 0
@@ -280,6 +305,8 @@ class Claimer:
             "reference": settings.reference_variable,
             "attempt_ids": list(attempt_ids),
             "shut": ["closed"] if probing else ["closed", "probing"],
+            **self.screening.values(),
+            "key_id": self.screening.pseudonyms.key_id,
         }
 
     def read(self, rows: Sequence[Any], window: int) -> Claim:
@@ -293,6 +320,7 @@ class Claimer:
             window,
             tuple(picks.blocked or ()),
             tuple(picks.stale or ()),
+            tuple(picks.held or ()),
             probing="probing" in states and "closed" not in states,
             needs_gates=bool(states),
         )
@@ -333,7 +361,7 @@ def _claim_of(wanted: int, window: int) -> HotStatement:
     200 ms, which is a scan of the whole table.
     """
     ready = _FIRST_COME if window == wanted else _ONE_A_PERSON
-    return HotStatement(_CLAIM.format(wanted=wanted, window=window, ready=ready))
+    return HotStatement(_CLAIM.format(wanted=wanted, window=window, ready=ready, key_fits=KEY_FITS))
 
 
 def _claimed(channel: Channel, row: Row[Any]) -> Claimed:

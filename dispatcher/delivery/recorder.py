@@ -14,6 +14,7 @@ from dispatcher.decisions.outcome import Kind, Outcome
 from dispatcher.decisions.policy import NO_PAST, Past, Standing, Uniform, after_attempt
 from dispatcher.decisions.states import FailureClass, State
 from dispatcher.delivery import claims, gates, results
+from dispatcher.delivery.blocked import end_held
 from dispatcher.delivery.claims import Claim, Claimed, Claimer
 from dispatcher.delivery.results import Finished, Recorded, Result
 from dispatcher.errors import StoreUnavailable
@@ -21,6 +22,7 @@ from dispatcher.failpoint import reach
 from dispatcher.lead.options import Channel
 from dispatcher.logs import events
 from dispatcher.store import accounts
+from dispatcher.store.blocks import Screening
 from dispatcher.store.database import Database
 from dispatcher.store.statement import together
 from dispatcher.store.trouble import NothingDone, StatementRefused, TryAgain
@@ -62,13 +64,16 @@ class Recorder:
         clock: Callable[[], float],
         pin_to: str | None = None,
         token: str | None = None,
+        screening: Screening | None = None,
     ) -> None:
         """Record and claim for one run.
 
-        pin_to  the base URL that the first acceptance pins the account to; None if it is pinned
-        token   the fingerprint of the token that the POSTs carry
+        pin_to      the base URL that the first acceptance pins the account to; None if it is pinned
+        token       the fingerprint of the token that the POSTs carry
+        screening   how it is checked who must not be called; that of the settings if not given
         """
-        self._claimer = Claimer(channel, settings, worker, token)
+        self._screening = screening or Screening.of(settings)
+        self._claimer = Claimer(channel, settings, worker, token, self._screening)
         self._pin_to = pin_to
         self._database = database
         self._channel = channel
@@ -154,13 +159,14 @@ class Recorder:
     # Claiming ---------------------------------------------------------------------------------------------------------
 
     def _past_piles(self, claim: Claim, attempt_ids: Sequence[UUID]) -> tuple[tuple[Claimed, ...], Claim]:
-        """Claim again while leads of persons with an open lead stand in the way. Return all that was opened."""
+        """Claim again while leads that may not be sent now are in the way. Return all that was opened."""
         claim = self._park(claim)
+        self._end_held(claim.held)
         opened = claim.opened
         for _ in range(_PILE_CLAIMS):
             used = {claimed.attempt_id for claimed in opened}
             left = [attempt_id for attempt_id in attempt_ids if attempt_id not in used]
-            if not left or not claim.parked or claim.drained:
+            if not left or not claim.impeded or claim.drained:
                 break
             try:
                 claim = self._park(self._claim(left, window=claims.PILE_WINDOW))
@@ -168,6 +174,7 @@ class Recorder:
                 self._unacknowledged = tuple(attempt_ids)  # the leads of the first claim are not sent either
                 raise
             opened += claim.opened
+            self._end_held(claim.held)
         return opened, claim
 
     def _park(self, claim: Claim) -> Claim:
@@ -236,6 +243,18 @@ class Recorder:
                 continue
             if reopened:
                 events.info("proof.stale", lead_id=str(lead_id), account=self._channel.account)
+
+    def _end_held(self, held: Sequence[UUID]) -> None:
+        """End leads that a block holds back. What fails here stays due, and the next claim meets it again."""
+        if not held:
+            return
+        try:
+            with self._database.transaction() as connection:
+                ended = end_held(connection, self._channel.account, held, self._screening)
+        except (TryAgain, StatementRefused, StoreUnavailable):
+            return
+        for lead_id in ended:
+            events.info("lead.blocked", lead_id=str(lead_id), **self._channel._asdict())
 
     def _settle_unacknowledged(self) -> None:
         """Give back what a claim opened that was not acknowledged: it was not sent, so it is not in doubt."""

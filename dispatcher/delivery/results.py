@@ -1,6 +1,6 @@
 """Write the results of attempts, each only while the lead still belongs to that attempt, and log them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 from uuid import UUID
@@ -11,6 +11,7 @@ from sqlalchemy import Connection, text
 from dispatcher.decisions.hints import NO_HINTS, RateHints
 from dispatcher.decisions.outcome import Kind, Outcome
 from dispatcher.decisions.policy import Move, Past
+from dispatcher.decisions.reply import CreatedContact
 from dispatcher.delivery.claims import Claimed
 from dispatcher.logs import events
 from dispatcher.store.audit import IncidentKind, open_incident
@@ -111,13 +112,19 @@ WITH result AS MATERIALIZED (
 SELECT attempt_id, held_by, (SELECT bool_or(woke) FROM ended) AS woke FROM moved
 """)
 
-_RECORD_CONTACTS = text("""
+_NAME_CONTACTS = text("""
 UPDATE dispatcher.lead_contacts AS contact
 SET voicery_lead_id = created.voicery_lead_id, voicery_status = created.voicery_status
 FROM jsonb_to_recordset(CAST(:created AS jsonb)) AS created (
     lead_id uuid, position smallint, voicery_lead_id bigint, voicery_status text
 )
-WHERE contact.lead_id = created.lead_id AND contact.position = created.position
+CROSS JOIN LATERAL (
+    -- Counted among those that were sent: a blocked one may have been left out.
+    SELECT sent.position FROM dispatcher.lead_contacts AS sent
+    WHERE sent.lead_id = created.lead_id AND sent.dropped_at IS NULL
+    ORDER BY sent.position OFFSET created.position LIMIT 1
+) AS sent
+WHERE contact.lead_id = created.lead_id AND contact.position = sent.position
 """)
 
 _CONFIRM = text("""
@@ -193,18 +200,23 @@ def recorded_of(rows: Sequence[Any]) -> Recorded:
 
 def record_contacts(connection: Connection, results: Sequence[Result]) -> None:
     """Write the ids that Voicery gave to the secondary contacts of leads that it accepted."""
-    created = [
+    created = [(result.claimed.lead_id, contact) for result in results for contact in result.outcome.contacts]
+    if created:
+        name_contacts(connection, created)
+
+
+def name_contacts(connection: Connection, created: Iterable[tuple[UUID, CreatedContact]]) -> None:
+    """Write the ids of contacts, each with its lead; their positions are those in the request."""
+    rows = [
         {
-            "lead_id": result.claimed.lead_id,
+            "lead_id": lead_id,
             "position": contact.position,
             "voicery_lead_id": contact.voicery_lead_id,
             "voicery_status": contact.voicery_status,
         }
-        for result in results
-        for contact in result.outcome.contacts
+        for lead_id, contact in created
     ]
-    if created:
-        connection.execute(_RECORD_CONTACTS, {"created": json_text(created)})
+    connection.execute(_NAME_CONTACTS, {"created": json_text(rows)})
 
 
 def already_recorded(connection: Connection, results: Sequence[Result]) -> frozenset[UUID]:

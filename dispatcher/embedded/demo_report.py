@@ -31,6 +31,7 @@ _ENDINGS: Final[Mapping[FailureClass, str]] = {
     FailureClass.OUTCOME_UNKNOWN: "held for a person: outcome unknown",
     FailureClass.EXPIRED: "failed: expired before it could be sent",
     FailureClass.BUG: "failed: a fault of the dispatcher",
+    FailureClass.BLOCKED: "failed: must not be called",
 }
 
 

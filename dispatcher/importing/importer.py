@@ -63,6 +63,7 @@ class RunningImport:
                 duplicates=chunk.duplicates,
                 repeated=chunk.repeated,
                 rejected=len(chunk.rejected),
+                blocked=chunk.blocked,
                 fields=fields,
             )
 
@@ -95,6 +96,7 @@ class ImportResult:
 
     rows       rows that are done; empty ones do not count
     repeated   rows that an earlier import of this file had taken in, or whose key was known
+    blocked    rows stored as failed, because somebody of them must not be called
     seconds    since it began
     """
 
@@ -107,6 +109,7 @@ class ImportResult:
     duplicates: int = 0
     repeated: int = 0
     rejected: int = 0
+    blocked: int = 0
     seconds: float = 0.0
 
     @property
@@ -138,7 +141,7 @@ class Importer:
         self._refuse_moved_rows(source, options, batch_id)
         with (
             open_leads(source, options, batch_id) as file,
-            closing(Planner(self._database, options, self._rate_limit, self._bulk.pseudonyms)) as planner,
+            closing(Planner(self._database, options, self._rate_limit, self._bulk.screening)) as planner,
         ):
             return planner.plan(file, source.encoding)
 
@@ -210,7 +213,7 @@ class Importer:
         with open_leads(source, options, batch_id) as file:
             try:
                 rows = replace(file, rows=_until(stopping, file.rows))
-                refuse_moved_rows(self._database, rows, options.account, self._bulk.pseudonyms)
+                refuse_moved_rows(self._database, rows, options.account, self._bulk.screening.pseudonyms)
             except _AskedToStop:
                 raise ImportStopped("Stopped. No row was done; to go on, run the same command.") from None
 
@@ -287,4 +290,5 @@ def _added(done: ImportResult, chunk: ChunkResult) -> ImportResult:
         duplicates=done.duplicates + chunk.duplicates,
         repeated=done.repeated + chunk.repeated,
         rejected=done.rejected + len(chunk.rejected),
+        blocked=done.blocked + chunk.blocked,
     )

@@ -27,8 +27,8 @@ RETURNING id
 
 _ADD: Final = text("""
 UPDATE dispatcher.imports SET submitted = submitted + :submitted, duplicates = duplicates + :duplicates,
-    repeated = repeated + :repeated, rejected = rejected + :rejected, updated_at = now()
-WHERE id = :id AND submitted + duplicates + repeated + rejected = :before
+    repeated = repeated + :repeated, rejected = rejected + :rejected, blocked = blocked + :blocked, updated_at = now()
+WHERE id = :id AND submitted + duplicates + repeated + rejected + blocked = :before
 """)
 
 _REJECT: Final = text("""
@@ -83,6 +83,7 @@ class ImportRecord(Record):
     started_at: datetime
     updated_at: datetime
     finished_at: datetime | None
+    blocked: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,13 +116,20 @@ def add(
     duplicates: int,
     repeated: int,
     rejected: int,
+    blocked: int = 0,
     fields: Sequence[RejectedRow] = (),
 ) -> None:
     """Add what became of some rows, to this import and to what all imports together have done.
 
     `before` is how many rows were added before: where these have been added as well, a repetition does nothing.
     """
-    counts = {"submitted": submitted, "duplicates": duplicates, "repeated": repeated, "rejected": rejected}
+    counts = {
+        "submitted": submitted,
+        "duplicates": duplicates,
+        "repeated": repeated,
+        "rejected": rejected,
+        "blocked": blocked,
+    }
     if not connection.execute(_ADD, {"id": import_id, "before": before, **counts}).rowcount:
         return
     tally = Tally()

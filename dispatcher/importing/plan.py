@@ -23,8 +23,8 @@ from dispatcher.lead.options import check_account
 from dispatcher.lead.phone import canonical_phone, country_code, mask_phone, safe_name
 from dispatcher.operator import campaigns
 from dispatcher.operator.campaigns import Queued
+from dispatcher.store.blocks import Screening
 from dispatcher.store.database import Database
-from dispatcher.store.pseudonym import Pseudonyms
 
 _WINDOW_MARGIN: Final = 1.02  # the limiter's windows are longer than announced by this factor
 _HALVINGS: Final = 30
@@ -146,7 +146,7 @@ class EarlierRows:
         for new_lead in new_leads:
             candidate = new_lead.candidate
             own = (candidate.id.bytes, candidate.payload_hash)
-            if new_lead.duplicate_of is None and not candidate.allow_dupplicate:
+            if new_lead.pending and not candidate.allow_dupplicate:
                 persons.append((*candidate.person, candidate.id.bytes))
             if not candidate.derived_id:
                 held.append((candidate.id.bytes, *own))
@@ -232,6 +232,7 @@ class Plan:
     duplicates_in_store   rows whose person has a live lead already
     repeated              rows that were imported before, or whose key is known
     rejected              rows that would be refused; `refusals` are the first of them, as (line, faults)
+    blocked               rows that would be stored as failed, because somebody of them must not be called
     forecast              what waits already, and when the last would be sent
     campaigns             leads that would be delivered, by campaign
     completed             numbers that were written without their country code, by the code they were read with
@@ -248,6 +249,7 @@ class Plan:
     duplicates_in_store: int = 0
     repeated: int = 0
     rejected: int = 0
+    blocked: int = 0
     forecast: Forecast = field(default_factory=Forecast)
     samples: tuple[Sample, ...] = ()
     refusals: tuple[tuple[int, tuple[FieldError, ...]], ...] = ()
@@ -261,19 +263,15 @@ class Planner:
     """Decides about every row as the import would, and only counts."""
 
     def __init__(
-        self,
-        database: Database,
-        options: ImportOptions,
-        rate_limit: tuple[RateWindow, ...],
-        pseudonyms: Pseudonyms,
+        self, database: Database, options: ImportOptions, rate_limit: tuple[RateWindow, ...], screening: Screening
     ) -> None:
-        self._pseudonyms = pseudonyms
         self._database = database
+        self._screening = screening
         self._account = check_account(options.account)
         self._rate_limit = rate_limit
         self._earlier = EarlierRows()
         self._submitted: Counter[int] = Counter()  # by campaign
-        self._rows = self._duplicates = self._in_store = self._repeated = self._rejected = 0
+        self._rows = self._duplicates = self._in_store = self._repeated = self._rejected = self._blocked = 0
         self._samples: list[Sample] = []
         self._refusals: list[tuple[int, tuple[FieldError, ...]]] = []
         self._completed: Counter[int] = Counter()  # by country code
@@ -301,6 +299,7 @@ class Planner:
             duplicates_in_store=self._in_store,
             repeated=self._repeated,
             rejected=self._rejected,
+            blocked=self._blocked,
             forecast=forecast(self._submitted, queues, self._rate_limit),
             samples=tuple(self._samples),
             refusals=tuple(self._refusals),
@@ -329,7 +328,7 @@ class Planner:
         if not candidates:
             return [], []
         with self._database.transaction() as connection:
-            facts = copying.facts(connection, self._account, candidates, self._pseudonyms)
+            facts = copying.facts(connection, self._account, candidates, self._screening)
         stored = set(facts.live.values())
         self._earlier.complete(facts, candidates)
         admission = decide(candidates, facts)
@@ -339,9 +338,11 @@ class Planner:
         return admission.new_leads, admission.rejections
 
     def _count(self, new_leads: list[NewLead], rejections: list[Rejection], lines: dict[int, int]) -> None:
-        new = [new_lead.candidate for new_lead in new_leads if new_lead.duplicate_of is None]
+        new = [new_lead.candidate for new_lead in new_leads if new_lead.pending]
+        blocked = sum(new_lead.blocked is not None for new_lead in new_leads)
         self._submitted.update(candidate.campaign_id for candidate in new)
-        self._duplicates += len(new_leads) - len(new)
+        self._blocked += blocked
+        self._duplicates += len(new_leads) - len(new) - blocked
         self._rejected += len(rejections)
         for candidate in new[: SAMPLES - len(self._samples)]:
             self._samples.append(Sample(lines[candidate.index], candidate))

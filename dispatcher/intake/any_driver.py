@@ -11,6 +11,8 @@ from uuid import UUID
 import orjson
 from sqlalchemy import Connection, TextClause, text
 
+from dispatcher.store.blocks import blocked_of
+from dispatcher.store.pseudonym import Pseudonyms
 from dispatcher.store.schema import LIVE_STRICT
 
 _NOW: Final = text("SELECT extract(epoch FROM now())")
@@ -24,6 +26,8 @@ CROSS JOIN LATERAL (
     LIMIT 1
 ) AS live
 """)
+
+_BLOCKED: Final = text(blocked_of("jsonb_array_elements_text(CAST(:numbers AS jsonb))"))
 
 _KEYS: Final = text("""
 SELECT given.key, held.lead_id, held.payload_hash
@@ -51,6 +55,14 @@ def live(connection: Connection, account: str, persons: Iterable[tuple[int, str]
     """Return campaign, number and lead of the persons for whom a lead stands."""
     rows = [{"campaign_id": campaign_id, "phone_number": number} for campaign_id, number in persons]
     return [(row[0], row[1], _uuid(row[2])) for row in _asked(connection, _LIVE, account, rows)]
+
+
+def blocked(
+    connection: Connection, account: str, numbers: Sequence[str], pseudonyms: Pseudonyms
+) -> list[tuple[str, str, str]]:
+    """Return those of the numbers that must not be called, with what their lead says, and one that has them beside."""
+    values = {"numbers": orjson.dumps(numbers).decode(), "account": account, **pseudonyms.pads()}
+    return [(row[0], row[1], row[2]) for row in connection.execute(_BLOCKED, values)]
 
 
 def keys(

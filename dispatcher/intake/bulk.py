@@ -27,8 +27,8 @@ from dispatcher.intake.joining import Caller, Joined, theirs
 from dispatcher.intake.validators import Validators
 from dispatcher.lead.candidate import Admission, BatchIds, Candidate, Ids, Rejection, decide, read_items
 from dispatcher.lead.options import BatchResult, Channel, check_account
+from dispatcher.store.blocks import NO_KEY, Screening
 from dispatcher.store.database import Database
-from dispatcher.store.pseudonym import Pseudonyms
 from dispatcher.store.trouble import NotPermitted, StatementRefused, TryAgain
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ class BatchCutShort(StoreUnavailable):
 class ChunkStore:
     """Stores the chunks of one batch. Raises `BatchCutShort`, which names the batch id to go on with.
 
-    pseudonyms           under whose key erased persons are recognised
+    screening            how it is checked who must not be called, and under whose key persons are recognised
     transaction          opens a transaction, or a savepoint in the caller's; its errors are those of `Database`
     repeat_for_seconds   how long to repeat when Postgres was away or did not acknowledge a commit; 0 in a savepoint
     """
@@ -61,7 +61,7 @@ class ChunkStore:
     account: str
     batch_id: UUID
     transaction: Callable[[], AbstractContextManager[Connection]]
-    pseudonyms: Pseudonyms
+    screening: Screening
     repeat_for_seconds: float
     clock: Callable[[], float]
     wait: Callable[[float], None]
@@ -75,10 +75,10 @@ class ChunkStore:
             admission: Admission | None = None
             try:
                 with self.transaction() as connection:
-                    facts = copying.facts(connection, self.account, candidates, self.pseudonyms)
+                    facts = copying.facts(connection, self.account, candidates, self.screening)
                     admission = decide(candidates, facts)
                     copying.insert(
-                        connection, self.account, self.batch_id, facts.now, admission.new_leads, self.pseudonyms
+                        connection, self.account, self.batch_id, facts.now, admission.new_leads, self.screening
                     )
             except TryAgain:
                 tries += 1
@@ -134,6 +134,7 @@ class ChunkResult:
     duplicates: int
     repeated: int
     rejected: tuple[Rejection, ...]
+    blocked: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,22 +149,22 @@ class Chunk:
 class Bulk:
     """Submits batches of leads. `clock` is monotonic and counts seconds; `wait` sleeps them.
 
-    pseudonyms   under whose key erased persons are recognised
+    screening    how it is checked who must not be called, and under whose key persons are recognised
     """
 
     def __init__(
         self,
         database: Database,
         bell: Bell,
+        screening: Screening = NO_KEY,
         *,
-        pseudonyms: Pseudonyms | None = None,
         clock: Callable[[], float] = time.monotonic,
         wait: Callable[[float], None] = time.sleep,
         chunk_items: int = CHUNK_ITEMS,
     ) -> None:
         self._database = database
         self._bell = bell
-        self.pseudonyms = pseudonyms or Pseudonyms(None)
+        self.screening = screening
         self._clock = clock
         self._wait = wait
         self._chunk_items = chunk_items
@@ -210,7 +211,7 @@ class Bulk:
                     account,
                     batch_id,
                     self._database.transaction,
-                    self.pseudonyms,
+                    self.screening,
                     REPEAT_FOR_SECONDS,
                     self._clock,
                     self._wait,
@@ -227,7 +228,7 @@ class Bulk:
     def join(self, chunk: Chunk, session: Caller, *, account: str, batch_id: UUID) -> ChunkResult:
         """Store in the caller's transaction, in a savepoint; ring when a `Session` has committed."""
         joined = Joined.of(session)
-        store = ChunkStore(account, batch_id, joined.savepoint, self.pseudonyms, 0, self._clock, self._wait)
+        store = ChunkStore(account, batch_id, joined.savepoint, self.screening, 0, self._clock, self._wait)
         with theirs():
             admission = store.store(chunk.candidates)
         for campaign_id in admission.campaign_ids:
@@ -307,14 +308,15 @@ class Bulk:
 
 def summed(batch_id: UUID, chunks: Iterable[ChunkResult]) -> BatchResult:
     """Return the result of a batch, from those of its chunks."""
-    submitted = duplicates = repeated = 0
+    submitted = duplicates = repeated = blocked = 0
     rejected: list[Rejection] = []
     for chunk in chunks:
         submitted += chunk.submitted
         duplicates += chunk.duplicates
         repeated += chunk.repeated
+        blocked += chunk.blocked
         rejected.extend(chunk.rejected)
-    return BatchResult(batch_id, submitted, duplicates, repeated, tuple(rejected))
+    return BatchResult(batch_id, submitted, duplicates, repeated, tuple(rejected), blocked)
 
 
 def _validation(
@@ -352,10 +354,12 @@ def _done(stored: "Future[ChunkResult | None]") -> Iterator[ChunkResult]:
 
 def _result(chunk: Chunk, admission: Admission) -> ChunkResult:
     duplicates = sum(new_lead.duplicate_of is not None for new_lead in admission.new_leads)
+    blocked = sum(new_lead.blocked is not None for new_lead in admission.new_leads)
     return ChunkResult(
         items=chunk.end,
-        submitted=len(admission.new_leads) - duplicates,
+        submitted=len(admission.new_leads) - duplicates - blocked,
         duplicates=duplicates,
         repeated=len(admission.repeated),
         rejected=tuple(sorted([*chunk.rejections, *admission.rejections], key=itemgetter(0))),
+        blocked=blocked,
     )

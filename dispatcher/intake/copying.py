@@ -4,6 +4,7 @@ This speaks to psycopg itself: SQLAlchemy has no `COPY`. Statements are not prep
 of rows, and one made for an empty table would be kept while the batch fills it.
 """
 
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from sqlalchemy.exc import DBAPIError
 
 from dispatcher.intake import any_driver
 from dispatcher.lead.candidate import BatchIds, Candidate, Facts, Held, NewLead
+from dispatcher.store.blocks import FINGERPRINT, NO_KEY, Screening, blocked_of
 from dispatcher.store.pseudonym import Pseudonyms
 from dispatcher.store.schema import LIVE_STRICT
 
@@ -59,6 +61,8 @@ SELECT id, CASE WHEN account = %s THEN payload_hash END FROM dispatcher.leads WH
 """
 _SPANS: Final = 20  # from more, each id is asked for by itself
 
+_BLOCKED: Final = re.sub(r":(\w+)", r"%(\1)s", blocked_of("unnest(CAST(:numbers AS text[]))").replace("%", "%%"))
+
 
 @dataclass(frozen=True, slots=True)
 class _Table:
@@ -85,6 +89,8 @@ _LEADS: Final = _Table(
         "variables",
         "allow_dupplicate",
         "state",
+        "failure_class",
+        "last_error",
         "priority",
         "due_at",
         "expires_at",
@@ -95,17 +101,27 @@ _LEADS: Final = _Table(
         "finished_at",
     ),
 )
+_FAILED: Final = _Table(
+    "failed_leads",
+    ("lead_id", "account", "campaign_id", "phone_number", "failure_class", "fingerprint", "message", "attempts"),
+)
 _HELD_KEYS: Final = _Table("idempotency_keys", ("account", "key", "lead_id", "payload_hash", "state", "duplicate_of"))
 _CONTACTS: Final = _Table("lead_contacts", ("lead_id", "position", "account", "phone_number", "variables"))
 
 
-def facts(connection: Connection, account: str, candidates: Sequence[Candidate], pseudonyms: Pseudonyms) -> Facts:
-    """Return what the tables hold about these items: live leads of their persons, keys, ids, and the time."""
+def facts(
+    connection: Connection, account: str, candidates: Sequence[Candidate], screening: Screening = NO_KEY
+) -> Facts:
+    """Return what the tables hold about these items: live leads and blocks of their persons, keys, ids, and the time.
+
+    screening   how it is checked who must not be called, and under whose key persons are recognised
+    """
+    pseudonyms = screening.pseudonyms
     strict = sorted({candidate.person for candidate in candidates if not candidate.allow_dupplicate})
     named = [key for candidate in candidates if (key := candidate.options.idempotency_key) is not None]
     keys = [(key, pseudonyms.stand_in(key)) for key in named]
-    seconds, live, held_keys, held_ids = (_read if _copies(connection) else _read_by_any_driver)(
-        connection, account, candidates, strict, keys
+    seconds, blocked, live, held_keys, held_ids = (_read if _copies(connection) else _read_by_any_driver)(
+        connection, account, candidates, strict, keys, pseudonyms
     )
     return Facts(
         _EPOCH + timedelta(microseconds=int(seconds * 1_000_000)),
@@ -113,7 +129,16 @@ def facts(connection: Connection, account: str, candidates: Sequence[Candidate],
         {key: Held(lead_id, payload_hash) for key, lead_id, payload_hash in held_keys},
         {lead_id: Held(lead_id, payload_hash) for lead_id, payload_hash in held_ids},
         pseudonyms.is_of,
+        {number: (of_person, of_contact) for number, of_person, of_contact in blocked},
+        screening.drops_contacts,
     )
+
+
+def _numbers(candidates: Sequence[Candidate]) -> list[str]:
+    """Return the numbers of all persons and contacts, each once."""
+    numbers = {candidate.phone_number for candidate in candidates}
+    numbers.update(number for candidate in candidates for number, _ in candidate.contacts)
+    return sorted(numbers)
 
 
 def _read(
@@ -122,17 +147,19 @@ def _read(
     candidates: Sequence[Candidate],
     persons: Sequence[tuple[int, str]],
     keys: Sequence[tuple[str, str | None]],
+    pseudonyms: Pseudonyms,
 ) -> tuple[Any, ...]:
     given_ids, spans = _ids_to_ask(candidates)
-    [(seconds,)], live, held_keys, *held_ids = _answers(
+    [(seconds,)], blocked, live, held_keys, *held_ids = _answers(
         connection,
         ("SELECT extract(epoch FROM now())",),  # a caller's session may write timestamps as the driver cannot read them
+        (_BLOCKED, {"numbers": _numbers(candidates), "account": account, **pseudonyms.pads()}),
         (_LIVE, [person[0] for person in persons], [person[1] for person in persons], account),
         (_KEYS, [key for key, _ in keys], [erased for _, erased in keys], account),
         (_IDS, account, given_ids),
         *((_SPAN, account, first, last) for first, last in spans),
     )
-    return seconds, live, held_keys, chain.from_iterable(held_ids)
+    return seconds, blocked, live, held_keys, chain.from_iterable(held_ids)
 
 
 def _read_by_any_driver(
@@ -141,9 +168,11 @@ def _read_by_any_driver(
     candidates: Sequence[Candidate],
     persons: Sequence[tuple[int, str]],
     keys: Sequence[tuple[str, str | None]],
+    pseudonyms: Pseudonyms,
 ) -> tuple[Any, ...]:
     return (
         any_driver.now(connection),
+        any_driver.blocked(connection, account, _numbers(candidates), pseudonyms),
         any_driver.live(connection, account, persons),
         any_driver.keys(connection, account, keys),
         any_driver.ids(connection, account, (candidate.id for candidate in candidates)),
@@ -171,7 +200,7 @@ def insert(
     batch_id: object,
     now: datetime,
     new_leads: Sequence[NewLead],
-    pseudonyms: Pseudonyms,
+    screening: Screening = NO_KEY,
 ) -> None:
     """Store new leads with their contacts and keys, in the order campaign, phone number, so that two never deadlock.
 
@@ -179,12 +208,16 @@ def insert(
     """
     ordered = sorted(new_leads, key=attrgetter("candidate.person"))
     _LEADS.store(connection, _lead_rows(account, batch_id, now, ordered))
+    blocked = [new_lead for new_lead in ordered if new_lead.blocked is not None]
+    if blocked:
+        _FAILED.store(connection, _failed_rows(account, blocked))
     contacts = [new_lead.candidate for new_lead in ordered if new_lead.candidate.contacts]
     if contacts:
         _CONTACTS.store(connection, _contact_rows(account, contacts))
     keyed = [new_lead for new_lead in ordered if new_lead.candidate.options.idempotency_key is not None]
     if keyed:
-        _HELD_KEYS.store(connection, sorted(_key_rows(account, keyed, pseudonyms), key=lambda row: str(row[1])))
+        rows = _key_rows(account, keyed, screening.pseudonyms)
+        _HELD_KEYS.store(connection, sorted(rows, key=lambda row: str(row[1])))
 
 
 def _lead_rows(
@@ -198,7 +231,9 @@ def _lead_rows(
             *candidate.person,
             candidate.variables,
             candidate.allow_dupplicate,
-            "pending" if duplicate_of is None else "duplicate",
+            new_lead.state,
+            None if new_lead.blocked is None else "blocked",
+            new_lead.blocked,
             candidate.options.priority,
             new_lead.due_at,
             new_lead.expires_at,
@@ -206,8 +241,13 @@ def _lead_rows(
             candidate.options.idempotency_key,
             candidate.payload_hash,
             batch_id,
-            None if duplicate_of is None else now,
+            None if new_lead.pending else now,
         )
+
+
+def _failed_rows(account: str, new_leads: Iterable[NewLead]) -> Iterator[tuple[Any, ...]]:
+    for new_lead in new_leads:
+        yield new_lead.candidate.id, account, *new_lead.candidate.person, "blocked", FINGERPRINT, new_lead.blocked, 0
 
 
 def _contact_rows(account: str, candidates: Iterable[Candidate]) -> Iterator[tuple[Any, ...]]:
@@ -219,10 +259,9 @@ def _contact_rows(account: str, candidates: Iterable[Candidate]) -> Iterator[tup
 def _key_rows(account: str, new_leads: Iterable[NewLead], pseudonyms: Pseudonyms) -> Iterator[tuple[Any, ...]]:
     for new_lead in new_leads:
         candidate = new_lead.candidate
-        state = "pending" if new_lead.duplicate_of is None else "duplicate"
         key = candidate.options.idempotency_key
         sealed = pseudonyms.sealed(candidate.payload_hash)
-        yield account, key, candidate.id, sealed, state, new_lead.duplicate_of
+        yield account, key, candidate.id, sealed, new_lead.state, new_lead.duplicate_of
 
 
 def _copies(connection: Connection) -> bool:
@@ -249,7 +288,10 @@ def _answers(connection: Connection, *questions: tuple[Any, ...]) -> list[list[t
     with _driver(connection, *(question[0] for question in questions)) as driver:
         with driver.pipeline():
             cursors = [
-                psycopg.Cursor(driver, row_factory=tuple_row).execute(statement, parameters, prepare=False)
+                psycopg.Cursor(driver, row_factory=tuple_row).execute(
+                    statement, named if isinstance(named, dict) else parameters, prepare=False
+                )
                 for statement, *parameters in questions
+                for named in (parameters[0] if parameters else None,)
             ]
         return [cursor.fetchall() for cursor in cursors]

@@ -19,6 +19,7 @@ from dispatcher.intake.joining import Caller, Joined, theirs
 from dispatcher.lead.lead import Lead
 from dispatcher.lead.options import Channel, Submission, SubmitOptions, check_account
 from dispatcher.logs.tracing import submitting
+from dispatcher.store.blocks import FINGERPRINT, NO_KEY, Screening, hash_of, sentence, words
 from dispatcher.store.database import Database, translated
 from dispatcher.store.migration import check
 from dispatcher.store.pseudonym import Pseudonyms
@@ -42,6 +43,10 @@ SELECT :id, :account, :campaign_id, :phone_number, CAST(:variables AS jsonb), :a
     CASE WHEN live.id IS NULL THEN 'pending' ELSE 'duplicate' END, :priority, now(), live.id,
     :payload_hash, CASE WHEN live.id IS NOT NULL THEN now() END
 FROM (SELECT 1) AS one LEFT JOIN ({_LIVE}) AS live ON true
+-- A person who must not be called: the other statement says why.
+WHERE NOT EXISTS (
+    SELECT FROM dispatcher.blocks_of(:account, CAST(:phone_number AS text), {hash_of("CAST(:phone_number AS text)")})
+)
 ON CONFLICT DO NOTHING
 RETURNING id AS lead_id, state, duplicate_of, true AS created, payload_hash
 """)
@@ -49,7 +54,9 @@ RETURNING id AS lead_id, state, duplicate_of, true AS created, payload_hash
 _SUBMIT = HotStatement(f"""
 WITH held AS (
     -- As it is today: a duplicate whose original ended without a call may have taken its place.
-    SELECT key.lead_id, key.payload_hash, CASE WHEN still.duplicate THEN 'duplicate' ELSE 'pending' END AS state,
+    SELECT key.lead_id, key.payload_hash, CASE WHEN still.duplicate THEN 'duplicate'
+            WHEN key.state = 'failed' AND coalesce(lead.failure_class = 'blocked', lead.id IS NULL) THEN 'failed'
+            ELSE 'pending' END AS state,
         CASE WHEN still.duplicate THEN coalesce(lead.duplicate_of, key.duplicate_of) END AS duplicate_of
     FROM dispatcher.idempotency_keys AS key LEFT JOIN dispatcher.leads AS lead ON lead.id = key.lead_id
     CROSS JOIN LATERAL (
@@ -58,19 +65,38 @@ WITH held AS (
     -- Or as a keyed hash, if the key named a person who was erased.
     WHERE key.account = :account AND key.key IN (CAST(:key AS text), CAST(:erased_key AS text))
     ORDER BY key.key = CAST(:key AS text) DESC LIMIT 1
-), live AS ({_LIVE}), born AS (
-    INSERT INTO dispatcher.leads (id, account, campaign_id, phone_number, variables, allow_dupplicate, state, priority,
-        due_at, expires_at, duplicate_of, idempotency_key, payload_hash, finished_at)
+), live AS ({_LIVE}), person AS (
+    SELECT CAST(NULL AS smallint) AS position, CAST(:phone_number AS text) AS phone_number
+    UNION ALL
+    SELECT contact.position, contact.phone_number
+    FROM jsonb_to_recordset(CAST(:contacts AS jsonb)) AS contact (position smallint, phone_number text)
+    WHERE NOT CAST(:drops AS boolean)
+), block AS (
+    SELECT {sentence(words("block", contact="person.position IS NOT NULL"))} AS message
+    FROM person CROSS JOIN LATERAL
+        dispatcher.blocks_of(:account, person.phone_number, {hash_of("person.phone_number")}) AS block
+    ORDER BY person.position NULLS FIRST LIMIT 1
+), born AS (
+    INSERT INTO dispatcher.leads (id, account, campaign_id, phone_number, variables, allow_dupplicate, state,
+        failure_class, last_error, priority, due_at, expires_at, duplicate_of, idempotency_key, payload_hash,
+        finished_at)
     SELECT :id, :account, :campaign_id, :phone_number, CAST(:variables AS jsonb), :allow_dupplicate,
-        CASE WHEN live.id IS NULL THEN 'pending' ELSE 'duplicate' END, :priority,
+        CASE WHEN block.message IS NOT NULL THEN 'failed' WHEN live.id IS NULL THEN 'pending' ELSE 'duplicate' END,
+        CASE WHEN block.message IS NOT NULL THEN 'blocked' END, block.message, :priority,
         greatest(now(), coalesce(CAST(:not_before_at AS timestamptz), now() + CAST(:not_before_in AS interval), now())),
         coalesce(CAST(:expires_at AS timestamptz), now() + CAST(:expires_in AS interval)),
-        live.id, CAST(:key AS text), :payload_hash, CASE WHEN live.id IS NOT NULL THEN now() END
-    FROM (SELECT 1) AS one LEFT JOIN live ON true
+        CASE WHEN block.message IS NULL THEN live.id END, CAST(:key AS text), :payload_hash,
+        CASE WHEN coalesce(CAST(live.id AS text), block.message) IS NOT NULL THEN now() END
+    FROM (SELECT 1) AS one LEFT JOIN live ON true LEFT JOIN block ON true
     WHERE NOT EXISTS (SELECT FROM held)
     -- Also for the id itself: a repeated submit finds its first one below.
     ON CONFLICT DO NOTHING
     RETURNING id, state, duplicate_of
+), failed AS (
+    INSERT INTO dispatcher.failed_leads
+        (lead_id, account, campaign_id, phone_number, failure_class, fingerprint, message, attempts)
+    SELECT born.id, :account, :campaign_id, :phone_number, 'blocked', '{FINGERPRINT}', block.message, 0
+    FROM born CROSS JOIN block
 ), kept AS (
     -- No ON CONFLICT: of two at once with one key, the second fails as a whole and then finds the first.
     INSERT INTO dispatcher.idempotency_keys (account, key, lead_id, payload_hash, state, duplicate_of)
@@ -90,7 +116,8 @@ SELECT lead_id, state, duplicate_of, false, payload_hash FROM held
 _FIND = text("""
 -- As the first submission was answered: a lead that Voicery refused as a duplicate later was born pending. A lead of
 -- another account is never this one, whatever it says.
-SELECT id AS lead_id, CASE WHEN born_duplicate THEN 'duplicate' ELSE 'pending' END AS state,
+SELECT id AS lead_id, CASE WHEN born_duplicate THEN 'duplicate'
+        WHEN failure_class = 'blocked' AND attempt_id IS NULL THEN 'failed' ELSE 'pending' END AS state,
     CASE WHEN born_duplicate THEN duplicate_of END AS duplicate_of, false AS created,
     CASE WHEN account = :account THEN payload_hash ELSE '' END AS payload_hash
 FROM dispatcher.leads CROSS JOIN LATERAL (SELECT state = 'duplicate' AND attempt_id IS NULL AS born_duplicate) AS birth
@@ -129,16 +156,16 @@ class Stored:
     payload_hash: str
 
 
-def submit(connection: Connection, entry: Entry, payload_hash: str, pseudonyms: Pseudonyms) -> Stored | None:
-    """Store the lead with its contacts and key, in one statement. `pseudonyms`: what the key is stored with.
+def submit(connection: Connection, entry: Entry, payload_hash: str, screening: Screening = NO_KEY) -> Stored | None:
+    """Store the lead with its contacts and key, in one statement; as failed where somebody of it must not be called.
 
     Return None if a concurrent transaction stored the same id, key or person first; then call `find`, and try again.
     """
-    parameters = _plain_parameters(entry, payload_hash)
-    if _is_plain(entry):
-        rows = _SUBMIT_PLAIN.rows(connection, parameters)
-    else:
-        rows = _SUBMIT.rows(connection, parameters | _other_parameters(entry, payload_hash, pseudonyms))
+    parameters = _plain_parameters(entry, payload_hash) | screening.pseudonyms.pads()
+    rows = _SUBMIT_PLAIN.rows(connection, parameters) if _is_plain(entry) else ()
+    if not rows:
+        parameters |= screening.values() | _other_parameters(entry, payload_hash, screening.pseudonyms)
+        rows = _SUBMIT.rows(connection, parameters)
     return _stored(rows[0]) if rows else None
 
 
@@ -219,14 +246,14 @@ class Intake:
         self,
         database: Database,
         bell: Bell,
+        screening: Screening = NO_KEY,
         *,
-        pseudonyms: Pseudonyms | None = None,
         clock: Callable[[], float] = time.monotonic,
         wait: Callable[[float], None] = time.sleep,
     ) -> None:
         self._database = database
         self._bell = bell
-        self._pseudonyms = pseudonyms or Pseudonyms(None)
+        self._screening = screening
         self._clock = clock
         self._wait = wait
 
@@ -295,7 +322,7 @@ class Intake:
         for _ in range(_RACES):
             try:
                 with translated(), savepoint():
-                    stored = submit(connection, entry, payload_hash, self._pseudonyms)
+                    stored = submit(connection, entry, payload_hash, self._screening)
             except TryAgain:
                 continue
             except StatementRefused as refusal:
@@ -304,7 +331,7 @@ class Intake:
                 continue
             stored = stored or find(connection, entry)
             if stored is not None:
-                if not self._pseudonyms.is_of(stored.payload_hash, payload_hash):
+                if not self._screening.pseudonyms.is_of(stored.payload_hash, payload_hash):
                     raise IdempotencyConflict(stored.lead_id)
                 return stored
         raise StoreUnavailable("Too many submits of this number at once; submit it again.", entry.id)

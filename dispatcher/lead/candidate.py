@@ -196,16 +196,30 @@ class Facts:
     keys: dict[str, Held] = field(default_factory=dict)
     ids: dict[UUID, Held] = field(default_factory=dict)
     same: Callable[[str | None, str], bool] = operator.eq
+    blocked: dict[str, tuple[str, str]] = field(default_factory=dict)
+    """Phone numbers that must not be called, each with what a lead says of it, as its person's or as a contact's."""
+    drops_contacts: bool = False
 
 
 @dataclass(slots=True)  # not frozen for the reason of `Candidate`
 class NewLead:
-    """A lead to be stored: pending, or the duplicate of another."""
+    """A lead to be stored: pending, the duplicate of another, or failed where `blocked` says why."""
 
     candidate: Candidate
     due_at: datetime
     expires_at: datetime | None
     duplicate_of: UUID | None
+    blocked: str | None = None
+
+    @property
+    def pending(self) -> bool:
+        """Whether it will be delivered."""
+        return self.duplicate_of is None and self.blocked is None
+
+    @property
+    def state(self) -> str:
+        """The state that it is born in."""
+        return "failed" if self.blocked is not None else "pending" if self.pending else "duplicate"
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,7 +233,7 @@ class Admission:
     @property
     def campaign_ids(self) -> set[int]:
         """The channels that have work by this."""
-        return {new_lead.candidate.campaign_id for new_lead in self.new_leads if new_lead.duplicate_of is None}
+        return {new_lead.candidate.campaign_id for new_lead in self.new_leads if new_lead.pending}
 
     def followed_by(self, other: "Admission") -> "Admission":
         """Return the items of both, this one's first."""
@@ -268,17 +282,26 @@ def _holder(candidate: Candidate, facts: Facts) -> Held | None:
 
 
 def _new_lead(candidate: Candidate, facts: Facts) -> NewLead:
-    duplicate_of = None if candidate.allow_dupplicate else facts.live.get(candidate.person)
+    blocked = _blocked(candidate, facts) if facts.blocked else None
+    duplicate_of = None if candidate.allow_dupplicate or blocked else facts.live.get(candidate.person)
     key = candidate.options.idempotency_key
     if key is not None or not candidate.derived_id:
         held = Held(candidate.id, candidate.payload_hash)
         facts.ids[candidate.id] = held
         if key is not None:
             facts.keys[key] = held
-    if duplicate_of is None and not candidate.allow_dupplicate:
+    if duplicate_of is None and blocked is None and not candidate.allow_dupplicate:
         facts.live[candidate.person] = candidate.id
     options = candidate.options
-    return NewLead(candidate, earliest(options, facts.now), latest(options, facts.now), duplicate_of)
+    return NewLead(candidate, earliest(options, facts.now), latest(options, facts.now), duplicate_of, blocked)
+
+
+def _blocked(candidate: Candidate, facts: Facts) -> str | None:
+    """Return what the lead says of the block that it meets, its person's before a contact's; None if it meets none."""
+    if candidate.phone_number in facts.blocked:
+        return facts.blocked[candidate.phone_number][0]
+    contacts = () if facts.drops_contacts else candidate.contacts
+    return next((facts.blocked[number][1] for number, _ in contacts if number in facts.blocked), None)
 
 
 def _conflict(candidate: Candidate, held: Held, facts: Facts) -> FieldError:

@@ -203,7 +203,8 @@ class Submission:
     """The lead is durable. It carries no personal data, so it may be logged.
 
     id            the lead that stands for this submission
-    state         "pending": it will be delivered; "duplicate": another lead already stands for this person
+    state         "pending": it will be delivered; "duplicate": another lead already stands for this person; "failed":
+                  the person must not be called, see `dispatcher.get(id).failures`
     created       False when the same id or idempotency key was submitted before: then this is that first submission
     duplicate_of  the lead that stands for the person, where state is "duplicate"
     """
@@ -222,6 +223,7 @@ class BatchResult:
     duplicates  leads stored as duplicates of another lead
     repeated    items that were submitted before, by the same id or idempotency key
     rejected    (index of the item, its faults); nothing of these is stored
+    blocked     leads stored as failed, because somebody of them must not be called
     """
 
     batch_id: UUID
@@ -229,3 +231,4 @@ class BatchResult:
     duplicates: int
     repeated: int
     rejected: tuple[tuple[int, tuple[FieldError, ...]], ...] = ()
+    blocked: int = 0

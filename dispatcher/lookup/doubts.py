@@ -11,6 +11,7 @@ from sqlalchemy import Connection, Row, text
 
 from dispatcher.decisions.reply import CreatedContact
 from dispatcher.decisions.states import State
+from dispatcher.delivery.results import name_contacts
 from dispatcher.errors import LeadNotFound
 from dispatcher.store.proof import FIRST_IN_QUEUE, PROVEN_AT
 from dispatcher.store.schema import LIVE_STRICT
@@ -26,7 +27,7 @@ _DOUBT: Final = """
          WHERE revision.lead_id = lead.id AND revision.replaced_at > attempt.started_at
          ORDER BY revision.revision LIMIT 1), lead.variables) AS variables,
     (SELECT array_agg(contact.phone_number ORDER BY contact.position) FROM dispatcher.lead_contacts AS contact
-     WHERE contact.lead_id = lead.id) AS contacts
+     WHERE contact.lead_id = lead.id AND contact.dropped_at IS NULL) AS contacts
 """
 
 _PAST: Final = """
@@ -121,15 +122,6 @@ WITH moved AS (
     FROM moved WHERE failure.lead_id = moved.id AND failure.resolved_at IS NULL
 )
 SELECT id FROM moved
-""")
-
-_ACCEPT_CONTACTS = text("""
-UPDATE dispatcher.lead_contacts AS contact
-SET voicery_lead_id = created.voicery_lead_id, voicery_status = created.voicery_status
-FROM jsonb_to_recordset(CAST(:created AS jsonb)) AS created (
-    position smallint, voicery_lead_id bigint, voicery_status text
-)
-WHERE contact.lead_id = :lead_id AND contact.position = created.position
 """)
 
 _RESEND = text(f"""
@@ -293,11 +285,7 @@ def accept(
     if connection.execute(_ACCEPT, _fence(doubt) | found).first() is None:
         return False
     if contacts:
-        created = [
-            {"position": one.position, "voicery_lead_id": one.voicery_lead_id, "voicery_status": one.voicery_status}
-            for one in contacts
-        ]
-        connection.execute(_ACCEPT_CONTACTS, {"lead_id": doubt.lead_id, "created": orjson.dumps(created).decode()})
+        name_contacts(connection, [(doubt.lead_id, one) for one in contacts])
     return True
 
 

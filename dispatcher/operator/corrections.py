@@ -16,6 +16,7 @@ from dispatcher.operator.lead_facts import LeadFacts
 from dispatcher.operator.record import PHONE, VARIABLES, Record
 from dispatcher.operator.replay import DEALT_WITH, FORGETS, ReplayTerms, replay_one
 from dispatcher.store import audit
+from dispatcher.store.blocks import NO_KEY, Screening
 from dispatcher.store.database import Database
 from dispatcher.store.proof import IN_DOUBT_SINCE
 
@@ -103,8 +104,9 @@ def change(
 class Corrections:
     """Corrects failed leads and replays them. `actor` is written to the audit log."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, screening: Screening = NO_KEY) -> None:
         self._database = database
+        self._screening = screening
 
     def correct(
         self,
@@ -132,7 +134,7 @@ class Corrections:
             if not change(connection, facts, changes, actor=actor, note=note):
                 raise NotAllowed("Nothing was changed; replay the lead as it is, or correct it first.")
             if replay:
-                replay_one(connection, lead_id, ReplayTerms(actor, note=note))
+                replay_one(connection, lead_id, ReplayTerms(actor, note=note, screening=self._screening))
 
         with lead_facts.refusing_rivals(self._database, lead_id):
             self._database.again(act)

@@ -15,7 +15,7 @@ from sqlalchemy import Connection, text
 from dispatcher.errors import FieldError, InvalidLead, NotAllowed
 from dispatcher.lead.number_forms import REMOVED, NumberForms
 from dispatcher.lead.phone import canonical_phone
-from dispatcher.operator import mentions, person
+from dispatcher.operator import blocks, mentions, person
 from dispatcher.operator.mentions import Mention
 from dispatcher.operator.person import Known, Left
 from dispatcher.store import audit
@@ -134,6 +134,7 @@ class _Erasing:
         beside = sorted({one.id for one in known.beside} | set(_lead_ids(found, leads)))
         self._seal(connection, "idempotency_keys", [*leads, *beside])
         lost_keys = self._replace_keys(connection, found)
+        numbered = blocks.forget_number(connection, self._phone, self._pseudonyms)
         self._delete(connection, leads, beside)
         for table in ("leads", "lead_revisions"):
             self._seal(connection, table, beside)
@@ -145,6 +146,8 @@ class _Erasing:
         left = person.outside(known, self._forms.removed_from(files))
         if lost_keys:
             left = (_lost(lost_keys), *left)
+        if numbered:
+            left = (_still_blocked(numbered), *left)
         return Erased(tuple(leads), tuple(beside), self._rows, known.voicery_ids, left)
 
     def _mentions(self, connection: Connection, but_of: Iterable[UUID]) -> list[Mention]:
@@ -209,6 +212,14 @@ def _refuse_on_its_way(leads: Iterable[Known]) -> None:
                 f"Lead {lead.id}, which names this person, is {lead.state}, and what Voicery makes of it is not known "
                 "yet; erase again when it has ended (`dispatcher explain` says when), or resolve it first."
             )
+
+
+def _still_blocked(kept: int) -> Left:
+    return Left(
+        f"{kept} blocks keep the number, so that nobody calls it",
+        "without the DISPATCHER_PRIVACY_KEY of this database no keyed hash can stand for it",
+        "set that key and erase again; or remove the block with `dispatcher unblock`",
+    )
 
 
 def _lost(keys: int) -> Left:

@@ -97,6 +97,8 @@ def advice(failure_class: FailureClass) -> str:
             return "Nobody was called: replay it if it is still wanted."
         case FailureClass.BUG:
             return "Nobody was called. Report it, and replay after an upgrade."
+        case FailureClass.BLOCKED:
+            return "Nobody was called, and nobody may be: only `dispatcher unblock` makes it replayable."
         case _ as never:
             assert_never(never)
 

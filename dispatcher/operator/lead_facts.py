@@ -14,6 +14,7 @@ from dispatcher.errors import DispatcherError, LeadNotFound, NotAllowed
 from dispatcher.lead.options import Channel
 from dispatcher.operator.failure_filter import FailureFilter, where_of
 from dispatcher.operator.record import Record
+from dispatcher.store.blocks import NO_KEY, OF_LEAD, Screening
 from dispatcher.store.database import Database
 from dispatcher.store.proof import IN_DOUBT_SINCE
 from dispatcher.store.schema import LIVE_STRICT
@@ -53,7 +54,7 @@ SELECT lead.id, lead.account, {_CAMPAIGN} AS campaign_id, {_CAMPAIGN} <> lead.ca
         WHERE account = lead.account AND campaign_id = {_CAMPAIGN} AND phone_number = lead.phone_number
           AND id <> lead.id AND {LIVE_STRICT}
         LIMIT 1
-    ) END AS rival
+    ) END AS rival, {OF_LEAD} AS blocked
 FROM target JOIN dispatcher.leads AS lead ON lead.id = target.lead_id
 """
 
@@ -69,6 +70,7 @@ class LeadFacts(Record):
     failure_id       its open failure
     in_doubt_since   when its latest POST that may have worked was made; None if none may have
     rival            another live lead of its person in this campaign, against which it may not become live
+    blocked          a clause that says who must not be called, the person or a contact, and why; None if all may be
     """
 
     id: UUID
@@ -88,6 +90,7 @@ class LeadFacts(Record):
     failure_id: int | None
     in_doubt_since: datetime | None
     rival: UUID | None
+    blocked: str | None = None
 
     @property
     def channel(self) -> Channel:
@@ -107,6 +110,7 @@ def read(
     lock: bool = False,
     to_campaign: int | None = None,
     not_before: Start = None,
+    screening: Screening = NO_KEY,
 ) -> list[LeadFacts]:
     """Return the facts of these leads in their order, or of those whose open failures match, the longest failed first.
 
@@ -114,6 +118,7 @@ def read(
                  comes from other tables as the statement began: a write repeats it in its condition (`replay`)
     to_campaign  as if they were moved to this campaign
     not_before   when a replay would make them due
+    screening    how it is checked who must not be called
 
     Leads that do not exist are left out.
     """
@@ -124,7 +129,7 @@ def read(
         target, values = _NAMED, {"leads": list(leads)}
     # Locked in the order of their ids, as everywhere: two transactions never wait for each other.
     order = "ORDER BY lead.id FOR NO KEY UPDATE OF lead" if lock else "ORDER BY target.position"
-    given: dict[str, Any] = {**values, **start_values(not_before), "to_campaign": to_campaign}
+    given: dict[str, Any] = {**values, **start_values(not_before), "to_campaign": to_campaign, **screening.values()}
     rows = connection.execute(text(_FACTS.format(target=target) + order), given).mappings()
     found = [LeadFacts.of(row) for row in rows]
     if not lock or isinstance(leads, FailureFilter):
@@ -133,9 +138,9 @@ def read(
     return [by_id[lead_id] for lead_id in dict.fromkeys(leads) if lead_id in by_id]
 
 
-def read_one(connection: Connection, lead_id: UUID, *, lock: bool = False) -> LeadFacts:
+def read_one(connection: Connection, lead_id: UUID, *, lock: bool = False, screening: Screening = NO_KEY) -> LeadFacts:
     """Return the facts of one lead; with `lock` it is held until the transaction ends. Raises `LeadNotFound`."""
-    for facts in read(connection, [lead_id], lock=lock):
+    for facts in read(connection, [lead_id], lock=lock, screening=screening):
         return facts
     raise LeadNotFound(lead_id)
 

@@ -22,13 +22,17 @@ from dispatcher.operator.record import FOREIGN_TEXT, INTERNAL, PHONE, VARIABLES,
 
 @dataclass(frozen=True, slots=True)
 class ContactRecord(Record):
-    """A secondary contact, in the order submitted; the id and status are Voicery's, None until it accepted."""
+    """A secondary contact, in the order submitted; the id and status are Voicery's, None until it accepted.
+
+    dropped_at   when a POST left it out, because it must not be called; None if it is sent
+    """
 
     position: int
     phone_number: str = field(repr=False, metadata=PHONE)
     variables: Mapping[str, Any] = field(repr=False, metadata=VARIABLES)
     voicery_lead_id: int | None = None
     voicery_status: str | None = None
+    dropped_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +161,7 @@ FROM dispatcher.leads AS lead WHERE lead.id = :id
 """)
 
 _CONTACTS = text("""
-SELECT position, phone_number, variables, voicery_lead_id, voicery_status
+SELECT position, phone_number, variables, voicery_lead_id, voicery_status, dropped_at
 FROM dispatcher.lead_contacts WHERE lead_id = :id ORDER BY position
 """)
 

@@ -6,6 +6,7 @@ neither repeats nor loses one. The look-up task does look-ups, because they call
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
+from functools import partial
 from typing import Any, Final
 from uuid import UUID
 
@@ -20,6 +21,7 @@ from dispatcher.operator.operation_work import Operation, OperationKind
 from dispatcher.operator.preview import Preview
 from dispatcher.operator.replay import BATCH, Prepare, ReplayTerms, replay_each
 from dispatcher.store import audit
+from dispatcher.store.blocks import NO_KEY, Screening
 from dispatcher.store.database import Database
 from dispatcher.store.statement import Start
 
@@ -35,8 +37,9 @@ LookUp = Callable[[Sequence[UUID]], Sequence[object]]
 class Operations:
     """Starts, shows, stops and carries out operations. `actor` is written to the audit log."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, screening: Screening = NO_KEY) -> None:
         self._database = database
+        self._screening = screening
 
     # For the operator -------------------------------------------------------------------------------------------------
 
@@ -50,7 +53,12 @@ class Operations:
     ) -> Preview:
         """Return what an operation would do now; changes nothing."""
         return self._database.again(
-            preview.preview, kind, leads, even_if_called=even_if_called, campaign_id=campaign_id
+            preview.preview,
+            kind,
+            leads,
+            even_if_called=even_if_called,
+            campaign_id=campaign_id,
+            screening=self._screening,
         )
 
     def start(
@@ -145,7 +153,7 @@ class Operations:
 
     def step(self) -> bool:
         """Do one batch of the operation that has waited longest. Return False if there is none."""
-        return self._database.again(_batch)
+        return self._database.again(_batch, self._screening)
 
     def lookup_accounts(self) -> list[str]:
         """Return the accounts whose look-up task has an operation to do."""
@@ -171,14 +179,14 @@ class Operations:
         return len(tried)
 
 
-def _batch(connection: Connection) -> bool:
+def _batch(connection: Connection, screening: Screening) -> bool:
     operation = operation_work.take(connection, (OperationKind.REPLAY, OperationKind.DISMISS))
     if operation is None:
         return False
     most, wait_seconds = _pace(operation.pace)
     targets = operation_work.targets(connection, operation.id, most=most)
     lead_ids = [target.lead_id for target in targets]
-    act = _replay if operation.kind is OperationKind.REPLAY else _dismiss
+    act = partial(_replay, screening=screening) if operation.kind is OperationKind.REPLAY else _dismiss
     refused = act(connection, lead_ids, operation)
     tried = [operation_work.Tried(target.position, refused.get(target.lead_id)) for target in targets]
     over = len(tried) >= operation.left
@@ -202,7 +210,9 @@ def _take_lookups(connection: Connection, account: str) -> tuple[Operation, list
     return operation, targets, len(targets) >= operation.left
 
 
-def _replay(connection: Connection, lead_ids: Sequence[UUID], operation: Operation) -> Mapping[UUID, str]:
+def _replay(
+    connection: Connection, lead_ids: Sequence[UUID], operation: Operation, *, screening: Screening
+) -> Mapping[UUID, str]:
     """Replay these leads; return why some were refused. The sweep rings for the others."""
     options: Mapping[str, Any] = operation.options
     terms = ReplayTerms(
@@ -210,6 +220,7 @@ def _replay(connection: Connection, lead_ids: Sequence[UUID], operation: Operati
         note=options.get("note"),
         even_if_called=options.get("even_if_called") is True,
         campaign_id=options.get("campaign_id"),
+        screening=screening,
     )
     done = replay_each(connection, lead_ids, terms, None if terms.campaign_id is None else _move(terms))
     return {lead_id: str(error) for lead_id, error in done.refused.items()}

@@ -15,6 +15,7 @@ from dispatcher.operator import mentions
 from dispatcher.operator.mentions import BY_TABLE, Mention
 from dispatcher.store import audit
 from dispatcher.store.database import Database
+from dispatcher.store.pseudonym import Pseudonyms, digest_sql
 
 _PATIENCE = text("SET LOCAL statement_timeout = '15min'")
 
@@ -58,6 +59,7 @@ HELD: Final = {
     "lead_attempts": f"phone_number = :phone OR {_OF_A_LEAD}",
     "failed_leads": f"phone_number = :phone OR {_OF_A_LEAD}",
     "idempotency_keys": _OF_A_LEAD,
+    "blocks": f"number = :phone OR number IS NULL AND digest = {digest_sql('CAST(:phone AS text)')}",
     "incidents": _OF_A_LEAD,
     "alerts": _OF_A_LEAD,
     "operation_leads": _OF_A_LEAD,
@@ -192,8 +194,9 @@ class Dossier:
 class People:
     """Reads what is held of people."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, pseudonyms: Pseudonyms | None = None) -> None:
         self._database = database
+        self._pseudonyms = pseudonyms or Pseudonyms(None)
 
     def held_of(self, phone: str, *, actor: str) -> Dossier:
         """Return all that is held of the person of this number; the look-up is written to the audit log.
@@ -206,15 +209,15 @@ class People:
         number = canonical_phone(phone, "phone_number")
         if isinstance(number, FieldError):
             raise InvalidLead([number])
-        return self._database.again(_read, number, actor)
+        return self._database.again(_read, number, actor, self._pseudonyms)
 
 
-def _read(connection: Connection, phone: str, actor: str) -> Dossier:
+def _read(connection: Connection, phone: str, actor: str, pseudonyms: Pseudonyms) -> Dossier:
     be_patient(connection)
     forms = NumberForms(phone)
     person = find(connection, phone)
     leads = [one.id for one in person.leads]
-    values = {"phone": phone, "leads": leads}
+    values = {"phone": phone, "leads": leads, **pseudonyms.pads()}
     held: dict[str, list[Mapping[str, Any]]] = {}
     for table, condition in HELD.items():
         wanted = {name: value for name, value in values.items() if f":{name}" in condition}

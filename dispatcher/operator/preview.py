@@ -16,6 +16,7 @@ from dispatcher.operator.operation_work import OperationKind
 from dispatcher.operator.record import Record
 from dispatcher.operator.replay import Judge, RefusalKind, ReplayTerms
 from dispatcher.operator.resolve import dismissible
+from dispatcher.store.blocks import NO_KEY, Screening
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +29,7 @@ class Preview(Record):
     rivals          another live lead stands for the person
     twins           the person occurs in the selection before; the first occurrence is counted as safe
     not_in_doubt    nothing to look up
+    blocked         the person must not be called
     """
 
     JSON: ClassVar = ("total", "safe", "needs_look_up", "refused", "why_refused")
@@ -39,16 +41,18 @@ class Preview(Record):
     rivals: int = 0
     twins: int = 0
     not_in_doubt: int = 0
+    blocked: int = 0
 
     @property
     def refused(self) -> int:
         """The number of leads that would be left as they are, without those that need a look-up."""
-        return self.gone + self.rivals + self.twins + self.not_in_doubt
+        return self.gone + self.rivals + self.twins + self.not_in_doubt + self.blocked
 
     @property
     def why_refused(self) -> dict[str, int]:
         """The number of refused leads by reason."""
-        return {"gone": self.gone, "rivals": self.rivals, "twins": self.twins, "not_in_doubt": self.not_in_doubt}
+        names = ("gone", "rivals", "twins", "not_in_doubt", "blocked")
+        return {name: getattr(self, name) for name in names}
 
 
 _REPLAY: Final = {
@@ -58,6 +62,7 @@ _REPLAY: Final = {
     RefusalKind.RIVAL: "rivals",
     RefusalKind.TWIN: "twins",
     RefusalKind.TIME: "gone",
+    RefusalKind.BLOCKED: "blocked",
 }
 
 
@@ -68,11 +73,12 @@ def preview(
     *,
     even_if_called: bool = False,
     campaign_id: int | None = None,
+    screening: Screening = NO_KEY,
 ) -> Preview:
     """Return what `kind` would do to these leads now, in `campaign_id` if given. Deleted leads count as gone."""
     if not isinstance(leads, FailureFilter):
         leads = list(dict.fromkeys(leads))
-    found = lead_facts.read(connection, leads, to_campaign=campaign_id)
+    found = lead_facts.read(connection, leads, to_campaign=campaign_id, screening=screening)
     terms = ReplayTerms("", even_if_called=even_if_called, campaign_id=campaign_id)
     counts = Counter(_counted(kind, found, terms))
     total = len(found) if isinstance(leads, FailureFilter) else len(leads)

@@ -23,6 +23,7 @@ from dispatcher.operator import lead_facts, resolve
 from dispatcher.operator.lead_facts import OPEN_FAILURE, STANDS, LeadFacts, refusing_rivals, rival_of
 from dispatcher.operator.resolve import Resolved, why_not_failed
 from dispatcher.store import audit
+from dispatcher.store.blocks import NO_KEY, Screening
 from dispatcher.store.database import Database, translated
 from dispatcher.store.proof import FIRST_IN_QUEUE, IN_DOUBT_SINCE, PROVEN_AT
 from dispatcher.store.statement import START, Start, start_values
@@ -72,6 +73,7 @@ class RefusalKind(StrEnum):
     RIVAL = "rival"
     TWIN = "twin"
     TIME = "time"
+    BLOCKED = "blocked"
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +93,7 @@ class ReplayTerms:
     not_before       they wait until then: an aware time, or a delay by the database's clock
     failure_id       only if this is the lead's open failure
     campaign_id      in this campaign instead of theirs; `prepare` has to move them
+    screening        how it is checked who must not be called
     """
 
     actor: str
@@ -99,6 +102,7 @@ class ReplayTerms:
     not_before: Start = None
     failure_id: int | None = None
     campaign_id: int | None = None
+    screening: Screening = field(default=NO_KEY, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +127,8 @@ def refusal(facts: LeadFacts, terms: ReplayTerms, *, twin: UUID | None = None) -
             return Refusal(RefusalKind.NOT_FAILED, DEALT_WITH)
         case LeadFacts(state=state) if state is not State.FAILED:
             return Refusal(RefusalKind.NOT_FAILED, f"Only a failed lead can be replayed; {why_not_failed(facts)}")
+        case LeadFacts(blocked=str() as why):
+            return Refusal(RefusalKind.BLOCKED, BLOCKED.format(why=why))
         case LeadFacts(moves=True, in_doubt_since=datetime() as since):
             return Refusal(RefusalKind.IN_DOUBT, FORGETS.format(since=since, lead_id=facts.id))
         case LeadFacts(in_doubt_since=datetime() as since) if not terms.even_if_called:
@@ -156,6 +162,7 @@ FORGETS: Final = (
     "forget for whom. Run `dispatcher lookup {lead_id}` and correct it within 10 minutes of a proof that it did not; "
     "or dismiss it (`dispatcher resolve`) and submit the corrected lead as a new one, if a second call is acceptable."
 )
+BLOCKED: Final = "Not sent: {why}. Only `dispatcher unblock` overrules that; --even-if-called does not."
 DEALT_WITH: Final = "Another operator dealt with this failure meanwhile; look at the lead again."
 
 
@@ -250,7 +257,14 @@ def _replay(
 def _judged(connection: Connection, lead_ids: Sequence[UUID], terms: ReplayTerms, judge: Judge, *, lock: bool) -> Batch:
     """Return what `replay_each` would do with these leads now."""
     batch = Batch()
-    found = lead_facts.read(connection, lead_ids, lock=lock, to_campaign=terms.campaign_id, not_before=terms.not_before)
+    found = lead_facts.read(
+        connection,
+        lead_ids,
+        lock=lock,
+        to_campaign=terms.campaign_id,
+        not_before=terms.not_before,
+        screening=terms.screening,
+    )
     known = {facts.id: facts for facts in found}
     for lead_id in lead_ids:
         if lead_id not in known:
@@ -295,9 +309,10 @@ def _detail(facts: LeadFacts, terms: ReplayTerms) -> Mapping[str, Any]:
 class Failures:
     """Replays, resolves and cancels leads. `actor` is who is responsible, e.g. `ada@ops-1`."""
 
-    def __init__(self, database: Database, bell: Bell) -> None:
+    def __init__(self, database: Database, bell: Bell, screening: Screening = NO_KEY) -> None:
         self._database = database
         self._bell = bell
+        self._screening = screening
 
     def replay(
         self,
@@ -316,10 +331,10 @@ class Failures:
         failure_id       only if this is still its open failure
 
         Raises `LeadNotFound`, and `NotAllowed` for a lead that has not failed, whose earlier POST may have worked
-        (unless `even_if_called`, or a look-up proved its absence in the last 10 minutes), whose person another live
-        lead stands for, or that expires before it may go.
+        (unless `even_if_called`, or a look-up proved its absence in the last 10 minutes), whose person must not be
+        called or has another live lead, or that expires before it may go.
         """
-        terms = ReplayTerms(actor, note, even_if_called, not_before, failure_id)
+        terms = ReplayTerms(actor, note, even_if_called, not_before, failure_id, screening=self._screening)
         with refusing_rivals(self._database, lead_id):
             facts = self._database.again(replay_one, lead_id, terms)
         self._bell.ring(facts.channel)
@@ -340,7 +355,7 @@ class Failures:
         No refusal is raised: it is listed with its reason. `progress` is called after each lead. Each channel is rung
         once, at the end, also if Postgres is lost in between: the transactions before that are committed.
         """
-        terms = ReplayTerms(actor, note, even_if_called, not_before)
+        terms = ReplayTerms(actor, note, even_if_called, not_before, screening=self._screening)
         replayed: list[UUID] = []
         refused: list[tuple[UUID, str]] = []
         channels: dict[Channel, None] = {}

@@ -62,7 +62,8 @@ latest acceptance."""
 _READ = HotStatement("""
 SELECT account.base_url, coalesce(account.watermark_off, false) AS watermark_off, account.terms, account.terms_by,
     CASE WHEN account.list_off_until > now() THEN account.list_off_until END AS list_off_until,
-    (SELECT rate_limit FROM dispatcher.channels WHERE account = :name AND campaign_id = :campaign_id) AS rate_limit
+    (SELECT rate_limit FROM dispatcher.channels WHERE account = :name AND campaign_id = :campaign_id) AS rate_limit,
+    (SELECT id FROM dispatcher.privacy_key WHERE EXISTS (SELECT FROM dispatcher.blocks WHERE number IS NULL)) AS key_id
 FROM (SELECT 1) AS one LEFT JOIN dispatcher.accounts AS account ON account.name = :name
 """)
 
@@ -133,6 +134,7 @@ class Account:
     base_url         the one it is pinned to; None before its first accepted attempt
     rate_limit       the campaign's own
     terms, terms_by  the settings that decide about evidence, and the worker that started with them last
+    key_id           of the privacy key without which nobody can tell who is blocked by hash alone; None: no one is
     """
 
     base_url: str | None
@@ -141,12 +143,15 @@ class Account:
     rate_limit: str | None
     terms: Mapping[str, Any] | None = None
     terms_by: str | None = None
+    key_id: str | None = None
 
 
 def read(connection: Connection, name: str, campaign_id: int | None = None) -> Account:
     """Return what is stored about an account, and about one of its campaigns."""
     (row,) = _READ.rows(connection, {"name": name, "campaign_id": campaign_id})
-    return Account(row.base_url, row.watermark_off, row.list_off_until, row.rate_limit, row.terms, row.terms_by)
+    return Account(
+        row.base_url, row.watermark_off, row.list_off_until, row.rate_limit, row.terms, row.terms_by, row.key_id
+    )
 
 
 def state_terms(connection: Connection, name: str, terms: Mapping[str, Any], by: str) -> None:

@@ -41,10 +41,10 @@ _LEADS_SEEN: Final = (
     " attempt_id, payload_hash, batch_id, due_at)"
 )
 _LEADS_BORN: Final = (
-    "INSERT (id, account, campaign_id, phone_number, variables, allow_dupplicate, state, priority, due_at, expires_at,"
-    " duplicate_of, idempotency_key, payload_hash, batch_id, finished_at)"
+    "INSERT (id, account, campaign_id, phone_number, variables, allow_dupplicate, state, failure_class, last_error,"
+    " priority, due_at, expires_at, duplicate_of, idempotency_key, payload_hash, batch_id, finished_at)"
 )
-_COUNTS: Final = "submitted, duplicates, repeated, rejected"
+_COUNTS: Final = "submitted, duplicates, repeated, rejected, blocked"
 _NOTE: Final = "SELECT, INSERT (actor, action, subject, detail)"
 
 RIGHTS: Final[Mapping[str, Mapping[Part, str]]] = MappingProxyType(
@@ -66,6 +66,12 @@ RIGHTS: Final[Mapping[str, Mapping[Part, str]]] = MappingProxyType(
             Part.OPERATOR: _NOTE,
             Part.RETENTION: f"{_NOTE}, UPDATE (actor, subject, detail)",
         },
+        "blocks": {
+            **_READS,
+            Part.PRODUCER: "SELECT (id, number, digest, account, reason, source, until)",
+            Part.OPERATOR: "SELECT, INSERT, UPDATE, DELETE",
+            Part.RETENTION: "SELECT, INSERT, UPDATE (reason, source, who, created_at, until), DELETE",
+        },
         "channels": {
             **_READS,
             Part.PRODUCER: "SELECT (account, campaign_id, rate_limit)",
@@ -75,6 +81,8 @@ RIGHTS: Final[Mapping[str, Mapping[Part, str]]] = MappingProxyType(
         "database_roles": {**_READS, Part.PRODUCER: "SELECT"},
         "failed_leads": {
             **_READS,
+            Part.PRODUCER: "INSERT (lead_id, account, campaign_id, phone_number, failure_class, fingerprint, message,"
+            " attempts)",
             Part.WORKER: "SELECT, INSERT, UPDATE",
             Part.OPERATOR: "SELECT, INSERT, UPDATE",
             Part.RETENTION: "SELECT, UPDATE (phone_number, message, response, note, resolved_by)",
@@ -117,7 +125,7 @@ RIGHTS: Final[Mapping[str, Mapping[Part, str]]] = MappingProxyType(
         "lead_contacts": {
             **_READS,
             Part.PRODUCER: "INSERT (lead_id, position, account, phone_number, variables)",
-            Part.WORKER: "SELECT, UPDATE (voicery_lead_id, voicery_status)",
+            Part.WORKER: "SELECT, UPDATE (voicery_lead_id, voicery_status, dropped_at)",
             Part.RETENTION: "SELECT, UPDATE (voicery_status, variables), DELETE",
         },
         "lead_revisions": {
@@ -146,6 +154,11 @@ RIGHTS: Final[Mapping[str, Mapping[Part, str]]] = MappingProxyType(
             Part.WORKER: "SELECT, UPDATE",
             Part.OPERATOR: "SELECT, INSERT, UPDATE",
             Part.RETENTION: "SELECT, UPDATE (actor, stopped_by, filters, options), DELETE",
+        },
+        "privacy_key": {
+            **_READS,
+            Part.OPERATOR: "SELECT, INSERT (id)",
+            Part.RETENTION: "SELECT, INSERT (id)",
         },
         "sweeps": {
             **_READS,

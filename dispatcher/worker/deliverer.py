@@ -71,6 +71,7 @@ class Deliverer:
             settings,
             worker=self._worker,
             token=token.fingerprint,
+            screening=self._services.screening,
             uniform=random.uniform,
             clock=steady_clock,
             pin_to=pinned_url(settings.account(account).base_url) if stored.base_url is None else None,
@@ -209,12 +210,18 @@ class Deliverer:
         try:
             configured = self._settings.account(account)
             configured.read_token()
+            own_key = self._services.screening.pseudonyms.key_id
         except NotConfigured as error:
             return str(error)
         if stored.base_url is not None and stored.base_url != pinned_url(configured.base_url):
             return (
                 "This worker's VOICERY_BASE_URL is not the one where this account's leads were accepted before; "
                 "set that one, or use another database for another Voicery."
+            )
+        if stored.key_id not in (None, own_key):
+            return (
+                "This worker's DISPATCHER_PRIVACY_KEY is not the one that persons are blocked by hash alone with, so "
+                "that it cannot tell who they are; set that key."
             )
         return None
 

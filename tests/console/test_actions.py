@@ -449,6 +449,11 @@ def test_nothing_that_somebody_wrote_becomes_markup(seat: Seat, admin: Browser, 
     )
     rows.run("INSERT INTO dispatcher.workers (name) VALUES (:x)", x=XSS)
     rows.run(
+        "INSERT INTO dispatcher.blocks (number, account, reason, source, who)"
+        " SELECT phone_number, :x, :x, :x, :x FROM dispatcher.leads LIMIT 1",
+        x=XSS,
+    )
+    rows.run(
         "INSERT INTO dispatcher.gates (account, campaign_id, state, reason, by, note)"
         " VALUES ('default', 42, 'closed', 'paused', :x, :x)",
         x=XSS,
@@ -475,6 +480,7 @@ def test_nothing_that_somebody_wrote_becomes_markup(seat: Seat, admin: Browser, 
         f"/leads/{lead}",
         f"/leads/{lead}/correct",
         "/campaigns",
+        "/blocked",
         "/operations",
         location,
         "/imports",

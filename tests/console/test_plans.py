@@ -48,7 +48,7 @@ def test_every_page_is_served_by_indexes(seat: Seat, database: Database, rows: R
         "/failed/rows?variable=plan%3Dpro&submitted_since=2w&submitted_before=today&replayed_before=yes",
         "/failed?variable=plan%3Dpro&replayed_before=no",
         "/failed/rows?reference=crm-1", "/failed/rows?batch=00000000-0000-4000-8000-000000000000", f"/leads/{lead}",
-        f"/leads/{lead}/correct", "/campaigns", "/operations", f"/operations/{operation}", "/imports",
+        f"/leads/{lead}/correct", "/campaigns", "/blocked", "/operations", f"/operations/{operation}", "/imports",
         f"/imports/{number}",
         "/incidents", "/workers", "/audit", "/audit?actor=ada&action=replay", f"/audit?subject={lead}",
         f"/search?q={lead}", "/search?q=crm-1", "/search?q=123456", "/search?q=%2B12025550101",

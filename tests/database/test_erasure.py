@@ -14,10 +14,13 @@ from dispatcher.intake.bulk import Bulk
 from dispatcher.intake.submit import Intake
 from dispatcher.lead.lead import Lead
 from dispatcher.lead.number_forms import REMOVED, NumberForms
+from dispatcher.operator.blocks import Blocks, BlockTerms
 from dispatcher.operator.erasure import Erasure
 from dispatcher.operator.failure_filter import FailureFilter
 from dispatcher.operator.mentions import PLACES
+from dispatcher.operator.person import People
 from dispatcher.store import audit
+from dispatcher.store.blocks import Screening
 from dispatcher.store.database import Database, Rehearsal
 from dispatcher.store.pseudonym import Pseudonyms
 from tests.database.queue import Queue, accepted, phone, rejected, unknown
@@ -229,6 +232,9 @@ def test_no_place_keeps_the_number_in_any_form(queue: Queue, database: Database)
             ), file AS (
                 INSERT INTO dispatcher.imports (batch_id, file_name, account, actor)
                 VALUES (gen_random_uuid(), :note || '.csv', 'default', :note) RETURNING id
+            ), blocked AS (
+                INSERT INTO dispatcher.blocks (number, account, reason, source, who)
+                VALUES (:bob, 'a' || :n, :note, :note, :note)
             ), nine AS (
                 INSERT INTO dispatcher.import_rejections (import_id, line, field, reason, original)
                 SELECT id, 1, :note, :note, 'Ada;' || :form || ';Lovelace' FROM file
@@ -307,7 +313,10 @@ def test_notes_about_the_person_go_and_who_did_what_stays(queue: Queue, database
 def test_a_repetition_under_the_same_key_is_still_the_first_one(
     queue: Queue, database: Database, key: str, bulk: bool
 ) -> None:
-    intake, batches = Intake(database, Bell(), pseudonyms=KEYED), Bulk(database, Bell(), pseudonyms=KEYED)
+    intake, batches = (
+        Intake(database, Bell(), screening=Screening(KEYED)),
+        Bulk(database, Bell(), screening=Screening(KEYED)),
+    )
     lead = {"phone_number": ADA, "campaign_id": 42, "variables": {"name": "Ada"}}
     first = intake.submit(lead, {"idempotency_key": key}, account="default").id
     hashed = Lead.parse(lead).payload_hash()
@@ -332,13 +341,13 @@ def test_a_key_from_before_there_was_a_privacy_key_still_compares(queue: Queue, 
     options = {"idempotency_key": "crm-17"}
     first = Intake(database, Bell()).submit(lead, options, account="default")
 
-    keyed = Intake(database, Bell(), pseudonyms=KEYED)
+    keyed = Intake(database, Bell(), screening=Screening(KEYED))
     assert keyed.submit(lead, options, account="default").id == first.id
     Erasure(database, KEYED).erase(ADA, actor="bob")
     assert keyed.submit(lead, options, account="default").id == first.id
     for other in (Pseudonyms(None), Pseudonyms("another key of the tests, which is not it")):
         with pytest.raises(NotConfigured, match="DISPATCHER_PRIVACY_KEY"):
-            Intake(database, Bell(), pseudonyms=other).submit(lead, options, account="default")
+            Intake(database, Bell(), screening=Screening(other)).submit(lead, options, account="default")
 
 
 def test_without_a_privacy_key_it_is_said_which_repetitions_are_not_recognised(
@@ -358,7 +367,9 @@ _NO_TEXT_OF_PEOPLE = {
     "accounts": {"name", "base_url", "terms", "terms_by"},
     "alerts": {"kind", "cause", "account", "reason", "result"},
     "audit_log": {"action"},
+    "blocks": {"number", "account"},
     "channels": {"account", "rate_limit"},
+    "database_roles": {"part", "name"},
     "failed_leads": {"account", "failure_class", "fingerprint", "resolution"},
     "gates": {"account", "state", "reason"},
     "idempotency_keys": {"account", "payload_hash", "state"},
@@ -370,11 +381,35 @@ _NO_TEXT_OF_PEOPLE = {
     "leads": {"account", "state", "failure_class", "payload_hash"},
     "operation_leads": {"outcome"},
     "operations": {"kind", "state"},
+    "privacy_key": {"id"},
     "sweeps": {"name", "holder"},
     "tallies": {"name", "account", "label"},
     "workers": {"name"},
 }
 """Names, states, hashes and ids that the program writes: no person's text gets there."""
+
+
+@pytest.mark.parametrize("keyed", [True, False], ids=["key", "no key"])
+def test_a_block_outlives_the_erasure_of_its_person_by_a_hash_or_is_named_as_left(
+    queue: Queue, database: Database, keyed: bool
+) -> None:
+    pseudonyms = KEYED if keyed else Pseudonyms(None)
+    listed = Blocks(database, pseudonyms)
+    for account in (None, "sales"):
+        listed.add(ADA, BlockTerms("ada", reason=f"she wrote from {ADA}", account=account))
+    dossier = People(database, pseudonyms).held_of(ADA, actor="ada").as_dict()
+    assert len(dossier["held"]["blocks"]) == 2
+
+    erased = Erasure(database, pseudonyms).erase(ADA, actor="ada")
+
+    assert listed.is_blocked(ADA, "default")
+    rows = queue.rows("SELECT number, reason FROM dispatcher.blocks")
+    assert len(rows) == 2
+    assert not any(ADA in (row.reason or "") for row in rows)
+    assert {row.number for row in rows} == ({None} if keyed else {ADA})
+    assert any("2 blocks keep the number" in one.what for one in erased.left) is not keyed
+    if keyed:
+        assert len(People(database, pseudonyms).held_of(ADA, actor="ada").as_dict()["held"]["blocks"]) == 2
 
 
 def test_every_column_of_the_schema_is_either_searched_or_known_to_hold_no_text_of_people() -> None:

@@ -38,11 +38,12 @@ SCHEDULED: Final = 500_000  # of a higher priority, for later, in the very chann
 DUE: Final = 50_000
 FINISHED: Final = 50_000
 CHANNELS: Final = 20
+BLOCKED: Final = 50_000
 BATCH: Final = 8
 PRUNED: Final = 20
 PLACE: Final = retention.since(datetime(2000, 1, 1, tzinfo=UTC))
 
-SIZES: Final = {"scheduled": SCHEDULED, "due": DUE, "finished": FINISHED, "channels": CHANNELS}
+SIZES: Final = {"blocked": BLOCKED, "scheduled": SCHEDULED, "due": DUE, "finished": FINISHED, "channels": CHANNELS}
 GROW: Final = (
     "ALTER TABLE dispatcher.leads SET (autovacuum_enabled = off)",
     "ALTER TABLE dispatcher.lead_attempts SET (autovacuum_enabled = off)",
@@ -70,6 +71,11 @@ GROW: Final = (
         finished_at, outcome)
     SELECT attempt_id, id, 1, account, campaign_id, phone_number, 0, now(), 'accepted'
     FROM dispatcher.leads WHERE state = 'accepted'
+    """,
+    """
+    INSERT INTO dispatcher.blocks (number, digest, who)
+    SELECT CASE WHEN mod(n, 2) = 0 THEN '+4' || n END, sha256(CAST(n AS text)::bytea), 'ada'
+    FROM generate_series(1, :blocked) AS n
     """,
 )
 
@@ -217,7 +223,7 @@ def measured(databases: Databases, template_database: str) -> Iterator[Measured]
         met: Measured = {}
         for knowledge in ("cached", "unknown", "analysed"):
             if knowledge == "analysed":
-                grow(grower, "ANALYZE dispatcher.leads, dispatcher.lead_attempts")
+                grow(grower, "ANALYZE dispatcher.leads, dispatcher.lead_attempts, dispatcher.blocks")
             touched = measure(worker) | repairs(worker)
             met |= {(knowledge, name): one for name, one in touched.items()}
             worker.close()
@@ -256,7 +262,7 @@ BOUNDS: Final = {
     "pulse": Bound(10 * CHANNELS, 100 * CHANNELS, "leads_due"),
     "prune": Bound(12 * PRUNED, 100 * PRUNED, "leads_finished"),
 }
-LARGE: Final = {"leads", "lead_attempts", "lead_contacts", "failed_leads", "idempotency_keys"}
+LARGE: Final = {"blocks", "leads", "lead_attempts", "lead_contacts", "failed_leads", "idempotency_keys"}
 
 
 @pytest.mark.parametrize("knowledge", ["cached", "unknown", "analysed"])

@@ -114,4 +114,4 @@ def test_the_database_allows_legal_moves_only(queue: Queue, leaving: State, ente
 
 
 def test_births_are_what_submit_makes() -> None:
-    assert {State.PENDING, State.DUPLICATE} == BIRTH_STATES
+    assert {State.PENDING, State.DUPLICATE, State.FAILED} == BIRTH_STATES

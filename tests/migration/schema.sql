@@ -30,6 +30,49 @@ BEGIN
     RETURN NULL;
 END
 $function$
+CREATE OR REPLACE FUNCTION dispatcher.blocks_met(for_account text, lead_ids uuid[], drops boolean, inner_pad bytea, outer_pad bytea)
+ RETURNS TABLE(lead_id uuid, "position" smallint, block_id bigint, holds boolean)
+ LANGUAGE plpgsql
+ SET enable_seqscan TO 'off'
+AS $function$
+BEGIN
+    PERFORM pg_advisory_xact_lock_shared(hashtextextended('dispatcher.blocks', 0));
+    IF NOT EXISTS (SELECT FROM dispatcher.blocks) THEN
+        RETURN;
+    END IF;
+    IF NOT EXISTS (SELECT FROM dispatcher.blocks AS hashed WHERE hashed.number IS NULL) THEN
+        inner_pad := NULL;
+    END IF;
+    RETURN QUERY
+        SELECT person.lead_id, person.position, block.id, person.position IS NULL OR NOT drops
+        FROM (
+            SELECT lead.id AS lead_id, CAST(NULL AS smallint) AS "position", lead.phone_number
+            FROM dispatcher.leads AS lead WHERE lead.id = ANY (lead_ids)
+            UNION ALL
+            SELECT contact.lead_id, contact.position, contact.phone_number
+            FROM dispatcher.lead_contacts AS contact WHERE contact.lead_id = ANY (lead_ids)
+        ) AS person
+        CROSS JOIN LATERAL (
+            SELECT met.id FROM dispatcher.blocks_of(for_account, person.phone_number,
+                CASE WHEN inner_pad IS NOT NULL
+                    THEN sha256(outer_pad || sha256(inner_pad || convert_to(person.phone_number, 'UTF8'))) END) AS met
+            LIMIT 1
+        ) AS block;
+END
+$function$
+CREATE OR REPLACE FUNCTION dispatcher.blocks_of(for_account text, phone text, hash bytea)
+ RETURNS TABLE(id bigint, reason text, source text)
+ LANGUAGE sql
+ STABLE
+AS $function$
+    SELECT block.id, block.reason, block.source FROM dispatcher.blocks AS block
+    WHERE block.number = phone AND (block.account IS NULL OR block.account = for_account)
+      AND (block.until IS NULL OR block.until > now())
+    UNION ALL
+    SELECT block.id, block.reason, block.source FROM dispatcher.blocks AS block
+    WHERE block.number IS NULL AND block.digest = hash AND (block.account IS NULL OR block.account = for_account)
+      AND (block.until IS NULL OR block.until > now())
+$function$
 CREATE OR REPLACE FUNCTION dispatcher.gates_let_through(for_account text, for_campaign bigint, shut text[])
  RETURNS boolean
  LANGUAGE plpgsql
@@ -173,6 +216,7 @@ END
 $function$
 SEQUENCE alerts_id_seq bigint INCREMENT 1 CACHE 1
 SEQUENCE audit_log_id_seq bigint INCREMENT 1 CACHE 1
+SEQUENCE blocks_id_seq bigint INCREMENT 1 CACHE 1
 SEQUENCE failed_leads_id_seq bigint INCREMENT 1 CACHE 1
 SEQUENCE gates_id_seq bigint INCREMENT 1 CACHE 1
 SEQUENCE import_rejections_id_seq bigint INCREMENT 1 CACHE 1
@@ -225,6 +269,22 @@ TABLE audit_log WITH ()
     CONSTRAINT audit_log_pkey PRIMARY KEY (id)
     CREATE UNIQUE INDEX audit_log_pkey ON dispatcher.audit_log USING btree (id)
     CREATE INDEX audit_log_subject ON dispatcher.audit_log USING btree (subject, id)
+TABLE blocks WITH ()
+    id bigint NOT NULL GENERATED ALWAYS AS IDENTITY
+    number text
+    digest bytea
+    account text
+    reason text
+    source text
+    who text NOT NULL
+    created_at timestamp with time zone NOT NULL DEFAULT now()
+    until timestamp with time zone
+    CONSTRAINT blocks_digest_check CHECK ((octet_length(digest) = 32))
+    CONSTRAINT blocks_names_somebody_check CHECK (((number IS NOT NULL) OR (digest IS NOT NULL)))
+    CONSTRAINT blocks_pkey PRIMARY KEY (id)
+    CREATE UNIQUE INDEX blocks_digest ON dispatcher.blocks USING btree (digest, COALESCE(account, ''::text)) WHERE (number IS NULL)
+    CREATE UNIQUE INDEX blocks_number ON dispatcher.blocks USING btree (number, COALESCE(account, ''::text)) WHERE (number IS NOT NULL)
+    CREATE UNIQUE INDEX blocks_pkey ON dispatcher.blocks USING btree (id)
 TABLE channels WITH ()
     account text NOT NULL
     campaign_id bigint NOT NULL
@@ -257,7 +317,7 @@ TABLE failed_leads WITH ()
     resolution text
     resolved_by text
     note text
-    CONSTRAINT failed_leads_failure_class_check CHECK ((failure_class = ANY (ARRAY['rejected'::text, 'exhausted'::text, 'outcome_unknown'::text, 'expired'::text, 'bug'::text])))
+    CONSTRAINT failed_leads_failure_class_check CHECK ((failure_class = ANY (ARRAY['rejected'::text, 'exhausted'::text, 'outcome_unknown'::text, 'expired'::text, 'bug'::text, 'blocked'::text])))
     CONSTRAINT failed_leads_lead_id_fkey FOREIGN KEY (lead_id) REFERENCES dispatcher.leads(id) ON DELETE CASCADE
     CONSTRAINT failed_leads_pkey PRIMARY KEY (id)
     CONSTRAINT failed_leads_resolution_check CHECK ((resolution = ANY (ARRAY['replayed'::text, 'found'::text, 'dismissed'::text, 'erased'::text])))
@@ -330,6 +390,7 @@ TABLE imports WITH ()
     started_at timestamp with time zone NOT NULL DEFAULT now()
     updated_at timestamp with time zone NOT NULL DEFAULT now()
     finished_at timestamp with time zone
+    blocked bigint NOT NULL DEFAULT 0
     CONSTRAINT imports_pkey PRIMARY KEY (id)
     CREATE INDEX imports_batch ON dispatcher.imports USING btree (batch_id)
     CREATE UNIQUE INDEX imports_pkey ON dispatcher.imports USING btree (id)
@@ -383,6 +444,7 @@ TABLE lead_contacts WITH ()
     variables jsonb NOT NULL DEFAULT '{}'::jsonb
     voicery_lead_id bigint
     voicery_status text
+    dropped_at timestamp with time zone
     CONSTRAINT lead_contacts_lead_id_fkey FOREIGN KEY (lead_id) REFERENCES dispatcher.leads(id) ON DELETE CASCADE
     CONSTRAINT lead_contacts_pkey PRIMARY KEY (lead_id, "position")
     CREATE UNIQUE INDEX lead_contacts_pkey ON dispatcher.lead_contacts USING btree (lead_id, "position")
@@ -435,7 +497,7 @@ TABLE leads WITH (autovacuum_analyze_scale_factor=0.02, autovacuum_vacuum_cost_d
     CONSTRAINT leads_attempts_check CHECK ((attempts >= 0))
     CONSTRAINT leads_campaign_id_check CHECK ((campaign_id > 0))
     CONSTRAINT leads_failed_has_class_check CHECK (((state = 'failed'::text) = (failure_class IS NOT NULL)))
-    CONSTRAINT leads_failure_class_check CHECK ((failure_class = ANY (ARRAY['rejected'::text, 'exhausted'::text, 'outcome_unknown'::text, 'expired'::text, 'bug'::text])))
+    CONSTRAINT leads_failure_class_check CHECK ((failure_class = ANY (ARRAY['rejected'::text, 'exhausted'::text, 'outcome_unknown'::text, 'expired'::text, 'bug'::text, 'blocked'::text])))
     CONSTRAINT leads_in_doubt_has_attempt_check CHECK (((state <> ALL (ARRAY['sending'::text, 'unknown'::text])) OR (attempt_id IS NOT NULL)))
     CONSTRAINT leads_pkey PRIMARY KEY (id)
     CONSTRAINT leads_priority_check CHECK (((priority >= 0) AND (priority <= 9)))
@@ -491,6 +553,13 @@ TABLE operations WITH ()
     CREATE INDEX operations_created ON dispatcher.operations USING btree (created_at)
     CREATE INDEX operations_open ON dispatcher.operations USING btree (next_at) WHERE (finished_at IS NULL)
     CREATE UNIQUE INDEX operations_pkey ON dispatcher.operations USING btree (id)
+TABLE privacy_key WITH ()
+    one boolean NOT NULL DEFAULT true
+    id text NOT NULL
+    since timestamp with time zone NOT NULL DEFAULT now()
+    CONSTRAINT privacy_key_one_check CHECK (one)
+    CONSTRAINT privacy_key_pkey PRIMARY KEY (one)
+    CREATE UNIQUE INDEX privacy_key_pkey ON dispatcher.privacy_key USING btree (one)
 TABLE sweeps WITH ()
     name text NOT NULL
     holder text

@@ -25,7 +25,7 @@ def show(request: PageRequest) -> Response:
     """Return the page of a lead."""
     lead_id = request.id()
     record = request.services.reads.get(lead_id)
-    facts = request.services.database.read(lead_facts.read_one, lead_id)
+    facts = request.services.database.read(lead_facts.read_one, lead_id, screening=request.services.screening)
     audit = request.services.database.read(audit_log.entries, subject=str(lead_id), most=200)
     return request.page(
         "lead.html",
@@ -34,6 +34,7 @@ def show(request: PageRequest) -> Response:
         open_failure=record.open_failure,
         in_doubt=facts.state is State.UNKNOWN or facts.in_doubt_since is not None,
         refused=refusal(facts, ReplayTerms(request.actor)) if facts.state is State.FAILED else None,
+        facts_blocked=facts.blocked,
         timeline=timeline(record, audit),
         revisions=request.services.database.read(corrections.revisions, lead_id),
         kin=_kin(request, record),

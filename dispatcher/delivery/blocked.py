@@ -1,0 +1,63 @@
+"""Leads that a claim met and a block holds back: they end as failed, and are never sent by themselves."""
+
+from collections.abc import Sequence
+from typing import Final
+from uuid import UUID
+
+from sqlalchemy import Connection, text
+
+from dispatcher.store.blocks import FINGERPRINT, Screening, sentence, words
+from dispatcher.store.proof import doubtful
+
+_END = text(f"""
+WITH met AS MATERIALIZED (
+    SELECT DISTINCT ON (met.lead_id) met.lead_id,
+        {sentence(words("block", contact="met.position IS NOT NULL"))} AS message
+    FROM dispatcher.blocks_met(:account, CAST(:ids AS uuid[]), :drops, CAST(:inner_pad AS bytea),
+        CAST(:outer_pad AS bytea)) AS met
+    JOIN dispatcher.blocks AS block ON block.id = met.block_id
+    WHERE met.holds
+    ORDER BY met.lead_id, met.position NULLS FIRST
+), picked AS (
+    SELECT lead.id, met.message FROM dispatcher.leads AS lead JOIN met ON met.lead_id = lead.id
+    WHERE lead.id = ANY (ARRAY(SELECT lead_id FROM met)) AND lead.state = 'pending'
+    ORDER BY lead.id
+    FOR UPDATE OF lead SKIP LOCKED
+), judged AS (
+    -- Sent before and pending again without a proof that holds: it stays a lead in doubt.
+    SELECT picked.id, picked.message, EXISTS (
+        SELECT FROM dispatcher.lead_attempts AS past WHERE past.lead_id = picked.id AND {doubtful("past")}
+    ) AS in_doubt
+    FROM picked
+), moved AS (
+    UPDATE dispatcher.leads AS lead
+    SET state = 'failed', failure_class = CASE WHEN judged.in_doubt THEN 'outcome_unknown' ELSE 'blocked' END,
+        last_error = CASE WHEN judged.in_doubt THEN :doubtful ELSE judged.message END, finished_at = now(),
+        updated_at = now()
+    FROM judged WHERE lead.id = judged.id AND lead.state || '' = 'pending'
+    RETURNING lead.id, lead.account, lead.campaign_id, lead.phone_number, lead.attempts, lead.failure_class,
+        lead.last_error
+), failed AS (
+    INSERT INTO dispatcher.failed_leads
+        (lead_id, account, campaign_id, phone_number, failure_class, fingerprint, message, attempts)
+    SELECT id, account, campaign_id, phone_number, failure_class,
+        CASE failure_class WHEN 'blocked' THEN '{FINGERPRINT}' ELSE 'outcome_unknown:{FINGERPRINT}' END, last_error,
+        attempts
+    FROM moved
+)
+SELECT id FROM moved
+""")
+
+DOUBTFUL_MESSAGE: Final = (
+    "The person is on the list of those who must not be called, and an earlier POST of this lead may have worked; look "
+    "it up."
+)
+
+
+def end_held(connection: Connection, account: str, lead_ids: Sequence[UUID], screening: Screening) -> list[UUID]:
+    """End those of the pending leads that a block holds back, as failed, and return them.
+
+    A lead whose earlier POST may have worked ends in doubt instead of as blocked: it goes on standing for its person.
+    """
+    values = {"account": account, "ids": list(lead_ids), "doubtful": DOUBTFUL_MESSAGE, **screening.values()}
+    return list(connection.execute(_END, values).scalars())
