@@ -45,6 +45,7 @@ from dispatcher.lead.number_forms import NumberForms
 from dispatcher.lead.phone import Country, canonical_phone
 from dispatcher.logs.redaction import indented, one_line, redact
 from dispatcher.sandbox import book, listing, ratelimit
+from dispatcher.store.rights import Refused
 from dispatcher.store.trouble import Trouble
 from dispatcher.voicery import body
 from dispatcher.voicery.answer import announced_length, read_fields, read_status
@@ -190,6 +191,7 @@ READERS: dict[str, Callable[[str], object]] = {
     "a rate limit": lambda text: quiet(lambda: parse_rate_limit(f"1/1 {text}")),
     "a line of the log": lambda text: (redact(text, ["secret"]), one_line(text), indented(text)),
     "words of Postgres": lambda text: Trouble.of(OSError(text))._sentence,
+    "a refusal of Postgres": lambda text: Refused.of(f"denied {text} leads", f"UPDATE dispatcher.leads {text}"),
     "the sandbox's numbers": lambda text: (
         quiet(lambda: book._campaign_id(text)),
         quiet(lambda: listing._integer(text, "page")),
@@ -259,6 +261,8 @@ WITHIN = {
     "sandbox.fault:Rule.__post_init__": "",  # the developer's own pattern
     "sandbox.fault:Rule.matches": "",  # as above, on numbers
     "sandbox.listing:_integer": "the sandbox's numbers",
+    "store.rights:needed_by": "a refusal of Postgres",
+    "store.rights:Refused.of": "a refusal of Postgres",
     "store.trouble:Trouble.of": "words of Postgres",
     "store.trouble:Trouble._sentence": "words of Postgres",
 }
