@@ -294,7 +294,12 @@ def uses_in(node: ast.AST, around: tuple[str, ...], kept: str = "") -> Iterator[
             target = child.targets[0] if isinstance(child, ast.Assign) else child.target
             name = target.id if isinstance(target, ast.Name) else ""
         function = child.func if isinstance(child, ast.Call) else None
-        if isinstance(function, ast.Attribute) and function.attr in USES and ast.unparse(function.value) == "re":
+        within_function = bool(around)  # else it runs once, when the module is loaded, on our own text
+        if (
+            isinstance(function, ast.Attribute)
+            and ast.unparse(function.value) == "re"
+            and (function.attr == "compile" or (within_function and function.attr in USES))
+        ):
             yield ".".join(around), name
         yield from uses_in(child, within, name)
 
