@@ -8,6 +8,7 @@ import sys
 from typing import Final, NoReturn
 
 from dispatcher.errors import DispatcherError, interrupt
+from dispatcher.printable import printable
 
 _GARBAGE_THRESHOLD: Final = 50_000
 """New objects between two searches for cycles; Python's 700 costs a short command a tenth of its time."""
@@ -52,7 +53,7 @@ def _report(error: Exception) -> NoReturn:
 
 
 def _complain(message: str) -> NoReturn:
-    sys.stderr.write("".join(character if character.isprintable() else " " for character in message) + "\n")
+    sys.stderr.write(printable(message.replace("\n", " ")) + "\n")
     sys.exit(1)
 
 

@@ -1,13 +1,16 @@
 """CSV for spreadsheets (RFC 4180), with cells that cannot be read as formulas (CWE-1236; OWASP, CSV injection).
 
 A spreadsheet evaluates a cell that begins like a formula, e.g. a lead's name: such cells get an apostrophe in front.
-E.164 numbers begin with `+` and get one too, which also keeps their zeros; in JSON they are unchanged.
+E.164 numbers begin with `+` and get one too, which also keeps their zeros; in JSON they are unchanged. What would steer
+a terminal is written out, because a table is looked at there too.
 """
 
 import csv
 import io
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
+
+from dispatcher.printable import printable
 
 _FORMULA: Final = tuple("=+-@\t\r\n\0;|%＝＋－＠")  # full-width forms count too
 _PIECE_CHARACTERS: Final = 65_536
@@ -29,5 +32,6 @@ def csv_table(header: Sequence[str], rows: Iterable[Iterable[object]]) -> Iterat
 
 def safe_cell(value: object) -> str:
     """Return the value as the text of a cell; None becomes an empty cell."""
-    text = "" if value is None else str(value)
-    return f"'{text}" if text.startswith(_FORMULA) or text.lstrip(" ").startswith(_FORMULA) else text
+    raw = "" if value is None else str(value)
+    text = printable(raw, keep="\n\t")
+    return f"'{text}" if raw.startswith(_FORMULA) or raw.lstrip(" ").startswith(_FORMULA) else text

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 from uuid import UUID
 
-import orjson
 import typer
 
 from dispatcher import moments
@@ -81,7 +80,7 @@ def show_plan(plan: "Plan", *, reveal: bool) -> None:
         _show_forecast(plan.forecast)
     for sample in plan.samples:
         shown = sample.as_dict(reveal=reveal)
-        screen.say(f"  line {shown.pop('line')} → {orjson.dumps(shown).decode()}")
+        screen.say(f"  line {shown.pop('line')} → {screen.as_json(shown)}")
     screen.say("Nothing was stored. Leave out --plan to import it.")
 
 

@@ -8,11 +8,13 @@ from typing import Annotated, Any, Final, NoReturn
 
 import orjson
 import typer
-from rich.console import Console, RenderableType
+from rich.console import Console, ConsoleOptions, RenderableType
 from rich.padding import Padding
+from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
+from dispatcher.printable import printable, printable_json
 from dispatcher.spreadsheet import csv_table
 
 _PIPED_WIDTH: Final = 200
@@ -26,6 +28,13 @@ Reveal = Annotated[bool, typer.Option("--reveal", help="Show phone numbers and v
 
 
 class _Console(Console):
+    """Writes out what a terminal would obey in any text that is printed, whatever it was printed by."""
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterator[Segment]:
+        """Yield the segments; only rich's own control codes reach the terminal as such."""
+        for segment in super().render(renderable, options):
+            yield segment if segment.control else Segment(printable(segment.text, keep="\n"), segment.style)
+
     def on_broken_pipe(self) -> None:
         """Let `reader_may_leave` decide; rich would end the command with 1."""
         raise  # noqa: PLE0704 - rich calls this while it handles the error
@@ -53,12 +62,17 @@ def console() -> Console:
 
 def error_console() -> Console:
     """Return the console for refusals and warnings."""
-    return Console(stderr=True, highlight=False, width=None if sys.stderr.isatty() else _PIPED_WIDTH)
+    return _Console(stderr=True, highlight=False, width=None if sys.stderr.isatty() else _PIPED_WIDTH)
 
 
 def emit(value: Mapping[str, Any]) -> None:
     """Print one JSON object."""
-    sys.stdout.write(orjson.dumps(dict(value), option=orjson.OPT_INDENT_2 | orjson.OPT_NON_STR_KEYS).decode() + "\n")
+    sys.stdout.write(as_json(dict(value), option=orjson.OPT_INDENT_2 | orjson.OPT_NON_STR_KEYS) + "\n")
+
+
+def as_json(value: object, option: int | None = None) -> str:
+    """Return JSON in which nothing can steer a terminal; `option` is orjson's."""
+    return printable_json(orjson.dumps(value, option=option).decode())
 
 
 def emit_items(items: Iterable[Mapping[str, Any]], **more: object) -> None:
@@ -85,7 +99,7 @@ def _emit_csv(items: Sequence[Mapping[str, Any]]) -> None:
 
 
 def _cell(value: object) -> object:
-    return orjson.dumps(value).decode() if isinstance(value, dict | list) else value
+    return as_json(value) if isinstance(value, dict | list) else value
 
 
 def confirm(question: str, *, yes: bool) -> None:
@@ -139,8 +153,8 @@ def line(*parts: str | tuple[str, str]) -> Text:
 
 
 def plain(text: str) -> str:
-    """Without control characters: foreign text must not colour, move or rename the terminal."""
-    return "".join(character if character.isprintable() else " " for character in text)
+    """One line in which nothing colours, moves or renames the terminal."""
+    return printable(text.replace("\n", " ").replace("\t", " "))
 
 
 def facts() -> Table:

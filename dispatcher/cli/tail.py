@@ -6,7 +6,6 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Final
 
-import orjson
 import typer
 from rich.console import Group
 from rich.table import Table
@@ -52,7 +51,7 @@ def tail(
             if campaign is not None and one.campaign_id != campaign:
                 continue
             if json:
-                sys.stdout.write(orjson.dumps(one.as_dict(reveal=reveal)).decode() + "\n")
+                sys.stdout.write(screen.as_json(one.as_dict(reveal=reveal)) + "\n")
                 sys.stdout.flush()
                 continue
             number = None if one.phone_number is None else one.phone_number if reveal else mask_phone(one.phone_number)

@@ -15,6 +15,7 @@ from dispatcher.lead.phone import mask_phone
 from dispatcher.operator.failures import FailedLead
 from dispatcher.operator.lead_record import LeadRecord
 from dispatcher.operator.record import MASKED
+from dispatcher.printable import printable_json
 from dispatcher.spreadsheet import csv_table
 
 PATH = "user/lead"
@@ -44,7 +45,7 @@ def curl(record: LeadRecord, base_url: str, *, reveal: bool) -> str:
             f"curl --request POST {shlex.quote(endpoint(base_url, PATH))}",
             '--header "Authorization: Bearer $VOICERY_API_TOKEN"',
             "--header 'Content-Type: application/json'",
-            f"--data {shlex.quote(json.dumps(body, ensure_ascii=False))}",
+            f"--data {shlex.quote(printable_json(json.dumps(body, ensure_ascii=False)))}",
         ]
     )
 
@@ -91,5 +92,5 @@ def _csv(rows: Sequence[FailedLead], *, reveal: bool) -> Iterator[str]:
 def _json(rows: Sequence[FailedLead], *, reveal: bool) -> Iterator[bytes]:
     yield b'{"items":['
     for place, row in enumerate(rows):
-        yield (b",\n" if place else b"\n") + orjson.dumps(row.as_dict(reveal=reveal))
+        yield (b",\n" if place else b"\n") + printable_json(orjson.dumps(row.as_dict(reveal=reveal)).decode()).encode()
     yield b"\n]}\n"

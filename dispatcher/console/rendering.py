@@ -7,11 +7,13 @@ from importlib.resources import files
 from typing import Any, Final
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
 from starlette.responses import HTMLResponse, Response
 
 from dispatcher.console.auth import Role
 from dispatcher.console.request import PageRequest, address
 from dispatcher.console.words import WORDS
+from dispatcher.printable import printable
 
 NAVIGATION: Final = (
     # path, name, key: `g` and this key open the page
@@ -34,6 +36,7 @@ class Renderer:
         self._environment = Environment(
             loader=PackageLoader("dispatcher.console"),
             autoescape=True,
+            finalize=_visible,
             undefined=StrictUndefined,
             trim_blocks=True,
             lstrip_blocks=True,
@@ -64,6 +67,11 @@ class Renderer:
         """Return a page without the navigation, for a client that is not logged in."""
         html = self._environment.get_template(template).render(theme="auto", **values)
         return HTMLResponse(html, status_code=status)
+
+
+def _visible(value: object) -> object:
+    """Write out what a browser would obey in any text that a template shows; markup is made of such texts."""
+    return printable(value, keep="\n\t") if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
 def _version() -> str:

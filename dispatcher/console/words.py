@@ -11,6 +11,7 @@ from dispatcher.decisions.states import FailureClass, State
 from dispatcher.lead.phone import mask_numbers, mask_phone
 from dispatcher.moments import ago, clock, span
 from dispatcher.operator.record import MASKED
+from dispatcher.printable import printable, printable_json
 
 _REASONS: Final[Mapping[str, str]] = {
     Reason.PAUSED: "paused by a person",
@@ -98,8 +99,8 @@ def phone(value: str, shown: bool) -> str:  # noqa: FBT001  (a template's filter
 
 def foreign(text: str | None, shown: bool) -> str:  # noqa: FBT001  (as above)
     """Return foreign text with possible phone numbers masked unless revealed, and control characters made visible."""
-    printable = "".join(one if one.isprintable() or one in "\n\t" else f"\\x{ord(one):02x}" for one in text or "")
-    return printable if shown else mask_numbers(printable)
+    visible = printable(text or "", keep="\n\t")
+    return visible if shown else mask_numbers(visible)
 
 
 def variables(values: Mapping[str, Any], shown: bool) -> str:  # noqa: FBT001  (as above)
@@ -109,7 +110,7 @@ def variables(values: Mapping[str, Any], shown: bool) -> str:  # noqa: FBT001  (
 
 def pretty(value: object) -> str:
     """Return indented JSON."""
-    return json.dumps(value, ensure_ascii=False, indent=2, default=str)
+    return printable_json(json.dumps(value, ensure_ascii=False, indent=2, default=str))
 
 
 def evidence(value: object, shown: bool) -> str:  # noqa: FBT001  (as above)

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from dispatcher.lead.phone import mask_phone
+from dispatcher.printable import printable
 
 HIDDEN: Final = "•••"
 
@@ -32,23 +33,6 @@ _HEADER: Final = re.compile(
 )
 _PASSWORD_IN_URL: Final = re.compile(r"(?<=://)([^\s:/@]*):[^\s@/]+@")
 
-_INVISIBLE: Final = {
-    code: f"\\u{code:04x}"
-    for code in (
-        *range(0x80, 0xA0),  # C1 controls: some terminals execute them
-        0x061C,
-        0x200B,
-        0x200E,
-        0x200F,
-        *range(0x2028, 0x202F),  # line separators and bidirectional marks
-        *range(0x2066, 0x206A),
-        0xFEFF,
-    )
-}
-_CONTROLS: Final = {code: f"\\x{code:02x}" for code in (*range(0x20), 0x7F)} | _INVISIBLE
-_ONE_LINE: Final = _CONTROLS | {0x0A: "\\n", 0x0D: "\\r", 0x09: "\\t"}
-_LINES: Final = {code: text for code, text in _CONTROLS.items() if code not in (0x09, 0x0A)}
-
 
 def redact(text: str, secrets: Iterable[str] = ()) -> str:
     """Return `text` without phone numbers, credentials and the given secrets. Ids, times and IP addresses remain."""
@@ -63,12 +47,12 @@ def redact(text: str, secrets: Iterable[str] = ()) -> str:
 
 def one_line(text: str) -> str:
     r"""Return `text` with every control character written out, as `\n` or `\x1b`."""
-    return text if text.isprintable() and text.isascii() else text.translate(_ONE_LINE)
+    return printable(text)
 
 
 def indented(text: str) -> str:
     """Indent each line of a text, e.g. a traceback, and write all other control characters out."""
-    return "\n".join("    " + line for line in text.translate(_LINES).split("\n"))
+    return "\n".join("    " + line for line in printable(text, keep="\n\t").split("\n"))
 
 
 def _masked(found: re.Match[str]) -> str:

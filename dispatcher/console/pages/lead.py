@@ -10,6 +10,7 @@ from starlette.responses import Response
 from dispatcher.console.export import curl
 from dispatcher.console.request import BadRequest, PageRequest, identifier, start_of, whole
 from dispatcher.console.timeline import timeline
+from dispatcher.console.words import pretty
 from dispatcher.decisions.states import State
 from dispatcher.errors import InvalidLead, NotAllowed, NotConfigured
 from dispatcher.operator import audit_log, corrections, lead_facts, lead_search
@@ -119,7 +120,7 @@ def correction(request: PageRequest) -> Response:
     fields = {
         "phone_number": record.phone_number if request.shows_numbers else "",
         "campaign_id": str(record.campaign_id),
-        "variables": json.dumps(dict(record.variables), ensure_ascii=False, indent=2) if request.shows_numbers else "",
+        "variables": pretty(dict(record.variables)) if request.shows_numbers else "",
         "note": "",
     }
     return _correction(request, record, fields)
