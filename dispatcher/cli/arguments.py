@@ -13,6 +13,7 @@ import typer
 
 from dispatcher import moments
 from dispatcher.cli import screen
+from dispatcher.errors import DispatcherError
 from dispatcher.lead.lead import MAX_CAMPAIGN_ID
 
 if TYPE_CHECKING:
@@ -107,6 +108,19 @@ def ending(text: str) -> str:
 
     with _misuse("--phone"):
         return ending_of(text)
+
+
+def note_person_looked_up(dispatcher: "Dispatcher", number: str | None) -> None:
+    """Write to the audit log that somebody was looked for by the number; a few last digits name nobody."""
+    from dispatcher.operator import person_lookups
+    from dispatcher.store.trouble import StatementRefused
+
+    if number is None or not person_lookups.names_a_person(number):
+        return
+    try:
+        dispatcher.database.again(person_lookups.note, actor(), number)
+    except (DispatcherError, StatementRefused):  # a reading role writes nothing
+        screen.warn(("! ", "yellow"), "This look-up of a person could not be written to the audit log.")
 
 
 @contextmanager

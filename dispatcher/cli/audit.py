@@ -35,7 +35,7 @@ def incidents(
         mark = ("! ", "bold red") if one.seen_at is None else ("  ", "")
         about = "" if one.lead_id is None else f"  lead {one.lead_id}"
         screen.say(mark, f"{one.id}  {one.kind}{about}  ", (moments.clock(one.at), "dim"))
-        screen.indented(one.message)
+        screen.indented(mask_numbers(one.message))
     if not found:
         screen.say(("✓ ", "green"), "Nothing has happened that must not.")
 
@@ -97,9 +97,10 @@ def imports(
         return
     for one in found:
         end = "" if one.finished_at is not None else ", not finished"
+        name = mask_numbers(one.file_name)
         screen.say(
             (str(one.id), "bold"),
-            f"  {one.file_name}: {screen.number(one.submitted)} submitted, {screen.number(one.duplicates)} duplicates,"
+            f"  {name}: {screen.number(one.submitted)} submitted, {screen.number(one.duplicates)} duplicates,"
             f" {screen.number(one.repeated)} repeated, {screen.number(one.rejected)} refused{end}  ",
             (f"by {one.actor} {moments.clock(one.started_at)}", "dim"),
         )

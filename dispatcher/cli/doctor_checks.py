@@ -19,6 +19,7 @@ from dispatcher.decisions.outcome import Reason
 from dispatcher.decisions.reply import Reply
 from dispatcher.errors import DispatcherError, NotConfigured, SchemaOutOfDate
 from dispatcher.lead.options import DEFAULT_ACCOUNT
+from dispatcher.lead.phone import mask_numbers
 from dispatcher.operator import health, overview
 from dispatcher.operator.health import WITHIN_SECONDS, Heartbeat
 from dispatcher.operator.overview import Overview
@@ -239,7 +240,7 @@ def _work(seen: Overview) -> Iterator[Check]:
         good = silent <= WORKER_SILENT_SECONDS
         yield Check("Workers", Verdict.GOOD if good else Verdict.DOUBTFUL, found, "" if good else advice)
     for gate in seen.gates:
-        found = f"{gate.scope}: {gate.reason}" + (f", {gate.note}" if gate.note else "")
+        found = f"{gate.scope}: {gate.reason}" + (f", {mask_numbers(gate.note)}" if gate.note else "")
         paused = gate.reason is Reason.PAUSED
         advice = "`dispatcher resume` lets it flow" + ("." if paused else " at once; else it is tried again by itself.")
         yield Check("Gate", Verdict.DOUBTFUL, found, advice)

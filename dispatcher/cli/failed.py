@@ -13,7 +13,7 @@ from dispatcher import moments
 from dispatcher.cli import arguments, screen
 from dispatcher.cli.arguments import opened
 from dispatcher.decisions.states import FailureClass
-from dispatcher.lead.phone import mask_phone
+from dispatcher.lead.phone import mask_numbers, mask_phone
 
 if TYPE_CHECKING:
     from dispatcher.operator.failures import FailedLead, FailureGroup
@@ -99,6 +99,7 @@ def failed(
     if resolved:
         wanted["resolved"] = True
     with opened() as dispatcher:
+        arguments.note_person_looked_up(dispatcher, wanted.get("phone_number"))
         if group:
             _show_groups(dispatcher.failed_groups(**wanted), json=json, csv=csv)
         else:
@@ -122,7 +123,8 @@ def _show_failed(found: Sequence["FailedLead"], limit: int, *, json: bool, csv: 
         )  # fmt: skip
         status = f" (HTTP {one.http_status})" if one.http_status else ""
         done = f" [{one.resolution} by {one.resolved_by}]" if one.resolution else ""
-        screen.indented(f"{one.failure_class}{status}: {one.message}{done}", columns=2)
+        message = one.message if reveal else mask_numbers(one.message)
+        screen.indented(f"{one.failure_class}{status}: {message}{done}", columns=2)
     if more:
         screen.say((f"There are more: --limit {limit * 10}, or --group for the causes.", "dim"))
     else:
@@ -139,7 +141,7 @@ def _show_groups(groups: Sequence["FailureGroup"], *, json: bool, csv: bool) -> 
     for group in groups:
         status = f" (HTTP {group.http_status})" if group.http_status else ""
         screen.say((screen.plural(group.leads, "lead"), "bold red"), f"  {group.failure_class}{status}")
-        screen.indented(group.message, columns=2)
+        screen.indented(mask_numbers(group.message), columns=2)
         screen.indented(f"→ {group.advice}", "cyan", columns=2)
         where = ", ".join(str(campaign) for campaign in group.campaigns[:8])
         more = " …" if len(group.campaigns) > 8 else ""

@@ -13,7 +13,7 @@ from dispatcher import moments
 from dispatcher.cli import arguments, screen
 from dispatcher.cli.arguments import opened
 from dispatcher.decisions.states import State
-from dispatcher.lead.phone import mask_phone
+from dispatcher.lead.phone import mask_numbers, mask_phone
 from dispatcher.lead.variables import read_json
 from dispatcher.operator.record import MASKED
 
@@ -50,13 +50,13 @@ def _show(record: "LeadRecord", *, reveal: bool) -> None:
             )
         screen.put(contacts)
     for attempt in record.history:
-        _attempt(attempt)
+        _attempt(attempt, reveal=reveal)
     for failure in record.failures:
         screen.say("")
         screen.say(("Failed ", "red"), f"{moments.clock(failure.failed_at)}  {failure.failure_class}")
-        screen.indented(failure.message, columns=2)
+        screen.indented(failure.message if reveal else mask_numbers(failure.message), columns=2)
         if failure.resolution is not None:
-            note = f": {failure.note}" if failure.note else ""
+            note = f": {failure.note if reveal else mask_numbers(failure.note)}" if failure.note else ""
             screen.indented(f"{failure.resolution} by {failure.resolved_by}{note}", "dim", columns=2)
 
 
@@ -78,18 +78,18 @@ def _facts(record: "LeadRecord", *, reveal: bool) -> list[tuple[str, str | Text 
         ("Waits behind", None if record.waits_behind is None else str(record.waits_behind)),
         ("Duplicates", "allowed (allow_dupplicate)" if record.allow_dupplicate else None),
         ("Priority", str(record.priority) if record.priority else None),
-        ("Key", record.idempotency_key),
+        ("Key", record.as_dict(reveal=reveal)["idempotency_key"]),
         ("Batch", None if record.batch_id is None else str(record.batch_id)),
         ("Submitted", moments.clock(record.created_at)),
         ("Due", moments.clock(record.due_at) if record.state in (State.PENDING, State.UNKNOWN) else None),
         ("Expires", moments.clock(record.expires_at) if record.expires_at else None),
         ("Finished", moments.clock(record.finished_at) if record.finished_at else None),
         ("Attempts", str(record.attempts)),
-        ("Last error", record.last_error),
+        ("Last error", record.as_dict(reveal=reveal)["last_error"]),
     ]
 
 
-def _attempt(attempt: "AttemptRecord") -> None:
+def _attempt(attempt: "AttemptRecord", *, reveal: bool) -> None:
     screen.say("")
     took = ""
     if attempt.ended_at is not None:
@@ -98,7 +98,7 @@ def _attempt(attempt: "AttemptRecord") -> None:
     outcome = attempt.outcome.value if attempt.outcome else "on its way"
     screen.say((f"Attempt {attempt.number} ", "bold"), f"{moments.clock(attempt.started_at)}  {outcome}{status}{took}")
     if attempt.error:
-        screen.indented(attempt.error, columns=2)
+        screen.indented(attempt.error if reveal else mask_numbers(attempt.error), columns=2)
     for look in attempt.look_ups:
         fresh = ", list fresh" if look.control else ""
         screen.indented(f"looked up {moments.clock(look.at)}: {look.verdict}{fresh}", columns=2)
@@ -161,6 +161,7 @@ def list_leads(
         created_before=None if before is None else arguments.past(before, now, "--before"),
     )
     with opened() as dispatcher:
+        arguments.note_person_looked_up(dispatcher, phone)
         found = dispatcher.reads.listed(wanted, most=limit + 1)
     shown, more = found[:limit], len(found) > limit
     if screen.emit_list((one.as_dict(reveal=reveal) for one in shown), json=json, csv=csv, more=more):

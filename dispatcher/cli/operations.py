@@ -10,6 +10,7 @@ from dispatcher import moments
 from dispatcher.cli import arguments, screen
 from dispatcher.cli.arguments import opened
 from dispatcher.errors import NotAllowed
+from dispatcher.lead.phone import mask_numbers
 
 if TYPE_CHECKING:
     from dispatcher.operator.operation_work import Operation
@@ -40,7 +41,7 @@ def operations(
                 raise NotAllowed("It is over already; nothing was stopped.")
         one = dispatcher.operations.get(id)
         refusals = dispatcher.operations.refusals(id)
-    told = [{"lead_id": str(lead_id), "reason": reason} for lead_id, reason in refusals]
+    told = [{"lead_id": str(lead_id), "reason": mask_numbers(reason)} for lead_id, reason in refusals]
     if json:
         screen.emit({**one.as_dict(), "refusals": told})
     elif not screen.emit_list(told, json=False, csv=csv):

@@ -158,6 +158,7 @@ def _store(leads: "list[UUID] | FailureFilter", terms: _Terms, *, yes: bool, dry
             per_minute=terms.per_minute,
             spread=terms.spread,
             campaign_id=terms.campaign_id,
+            expected=None if yes else preview.total,
         )
     if json:
         screen.emit(operation.as_dict())

@@ -11,6 +11,7 @@ from dispatcher.cli import screen
 from dispatcher.cli.arguments import opened
 from dispatcher.cli.leads import STYLES
 from dispatcher.decisions.states import State
+from dispatcher.lead.phone import mask_numbers
 
 if TYPE_CHECKING:
     from dispatcher.operator.overview import GateRecord, Overview
@@ -86,7 +87,7 @@ def _gate(gate: "GateRecord", seen: "Overview") -> Text:
         "" if gate.until is None else f", tried again in {moments.span(max(0, (gate.until - seen.at).total_seconds()))}"
     )
     by = f" by {gate.by}" if gate.by else ""
-    note = f": {gate.note}" if gate.note else ""
+    note = f": {mask_numbers(gate.note)}" if gate.note else ""
     since = f" since {moments.span((seen.at - gate.closed_at).total_seconds())}" if gate.closed_at else ""
     state = gate.reason.value if gate.state.value == "closed" else f"probing after {gate.reason}"
     return screen.line((f"{gate.scope} {state}", "bold yellow"), f"{by}{since}{until}{note}")

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.resources import files
 from typing import Final, Literal
 from urllib.parse import urlencode
@@ -15,6 +15,7 @@ from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.routing import Route, Router
 
 from dispatcher.console.auth import Person, Role, Session, Sessions
+from dispatcher.console.export_limit import ExportLimit, TooManyExports
 from dispatcher.console.guard import BODY_MOST, Guard, Origin
 from dispatcher.console.login import Login, LoginRefused
 from dispatcher.console.pages import blocks, bulk, campaigns, failed, lead, overview, records
@@ -92,6 +93,7 @@ class Console:
     sessions: Sessions
     origin: Origin
     renderer: Renderer
+    exports: ExportLimit = field(default_factory=ExportLimit)
 
     @property
     def cookie(self) -> str:
@@ -133,7 +135,9 @@ class Access:
             if route.method == "POST" and not (self._same_site(http) and session.knows(form.get("csrf"))):
                 return PlainTextResponse("This form is not from this console, or too old. Go back and reload.\n", 403)
             console = self._console
-            request = PageRequest(http, session, console.sessions, console.services, form, console.renderer)
+            request = PageRequest(
+                http, session, console.sessions, console.services, form, console.renderer, console.exports
+            )
             if not request.may(route.role):
                 return request.page("error.html", status=403, title="Not for you", sentence=_too_little(route))
             return await run_in_threadpool(_answer, route, request)
@@ -269,6 +273,10 @@ def _answer(route: ConsoleRoute, request: PageRequest) -> Response:
         return route.answer(request)
     except LeadNotFound as error:
         return request.page("error.html", status=404, title="Not found", sentence=str(error))
+    except TooManyExports as error:
+        response = request.page("error.html", status=429, title="Too much at once", sentence=str(error))
+        response.headers["Retry-After"] = str(math.ceil(error.wait_seconds))
+        return response
     except NotAllowed as error:
         return request.page("error.html", status=409, title="Not possible", sentence=str(error))
     except BadRequest as error:

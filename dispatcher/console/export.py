@@ -79,7 +79,8 @@ def response(rows: Sequence[FailedLead], kind: str, *, reveal: bool) -> Response
 def rejected(rows: Sequence[RejectedRow], *, reveal: bool) -> Response:
     """Return the rejected rows of an import as a download."""
     header = ["line", "field", "reason", *(["row"] if reveal else [])]
-    cells = ([row.line, row.field, row.reason, *([row.original] if reveal else [])] for row in rows)
+    names = ["line", "field", "reason", *(["original"] if reveal else [])]
+    cells = ([one[name] for name in names] for one in (row.as_dict(reveal=reveal) for row in rows))
     headers = {"Content-Disposition": 'attachment; filename="rejected-rows.csv"'}
     return StreamingResponse(csv_table(header, cells), media_type="text/csv; charset=utf-8", headers=headers)
 

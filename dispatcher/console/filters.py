@@ -11,9 +11,11 @@ from uuid import UUID
 from dispatcher import moments
 from dispatcher.console.request import BadRequest, whole
 from dispatcher.decisions.states import FailureClass
-from dispatcher.operator.failure_filter import FailureFilter, ending_of, variable_of
+from dispatcher.operator.failure_filter import FailureFilter, MaskedFilter, ending_of, variable_of
+from dispatcher.operator.record import mask_reference
 
 _LONGEST_TEXT: Final = 300
+_SHOWN_DIGITS: Final = 4  # by `mask_phone`, of the longest numbers
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,8 +35,11 @@ class Filters:
         return urlencode({name: value for name, value in {**self.given, **more}.items() if value})
 
 
-def read(query: Mapping[str, str]) -> Filters:
-    """Return the filters of a URL; other parameters are ignored. Raises `BadRequest`."""
+def read(query: Mapping[str, str], *, masked: bool = False) -> Filters:
+    """Return the filters of a URL; other parameters are ignored. Raises `BadRequest`.
+
+    masked   for a user who never sees whole numbers: what only such could find is refused
+    """
     given = {name: query[name].strip() for name in _READERS if query.get(name, "").strip()}
     values: dict[str, Any] = {}
     for name, text in given.items():
@@ -45,7 +50,13 @@ def read(query: Mapping[str, str]) -> Filters:
             raise BadRequest(
                 f"The filter “{name}” cannot be understood; take it away or write it as the form does."
             ) from None
-    return Filters(given, FailureFilter(**values))
+    if not masked:
+        return Filters(given, FailureFilter(**values))
+    if len(values.get("phone_number", "")) > _SHOWN_DIGITS:
+        raise BadRequest(f"Your role sees the last {_SHOWN_DIGITS} digits of a number; filter by no more of them.")
+    if "variable" in values or mask_reference(values.get("idempotency_key", "")) != values.get("idempotency_key", ""):
+        raise BadRequest("Your role sees no variables and no numbers; an operator can filter by them.")
+    return Filters(given, MaskedFilter(**values))
 
 
 def read_text(query: str) -> Filters:

@@ -13,6 +13,8 @@ from starlette.responses import RedirectResponse, Response
 from dispatcher import moments
 from dispatcher.api import lead_id_of
 from dispatcher.console.auth import Person, Role, Session, Sessions
+from dispatcher.console.export_limit import ExportLimit
+from dispatcher.operator import person_lookups
 from dispatcher.wiring import Services
 
 FIELDS_MOST: Final = 2000
@@ -56,6 +58,7 @@ class PageRequest:
     services: Services
     form: Form
     render: Any
+    exports: ExportLimit
 
     @property
     def person(self) -> Person:
@@ -80,6 +83,11 @@ class PageRequest:
     def may(self, role: Role) -> bool:
         """Return whether the user's role includes another."""
         return self.person.role.includes(role)
+
+    def note_person_looked_up(self, number: str) -> None:
+        """Write to the audit log that this user looked for a person by the number; a few last digits name nobody."""
+        if person_lookups.names_a_person(number):
+            self.services.database.again(person_lookups.note, self.actor, number)
 
     def id(self, name: str = "id") -> UUID:
         """Return an id of the path. Raises `LeadNotFound`."""

@@ -4,13 +4,12 @@ import json
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, Final
-from uuid import UUID
 
 from dispatcher.decisions.outcome import Kind, Reason
 from dispatcher.decisions.states import FailureClass, State
 from dispatcher.lead.phone import mask_numbers, mask_phone
 from dispatcher.moments import ago, clock, span
-from dispatcher.operator.record import MASKED
+from dispatcher.operator.record import MASKED, mask_inside, mask_reference
 from dispatcher.printable import printable, printable_json
 
 _REASONS: Final[Mapping[str, str]] = {
@@ -103,6 +102,16 @@ def foreign(text: str | None, shown: bool) -> str:  # noqa: FBT001  (as above)
     return visible if shown else mask_numbers(visible)
 
 
+def inside(value: object, shown: bool) -> Any:  # noqa: ANN401, FBT001  (as above)
+    """Return a value of JSON with possible phone numbers masked unless revealed."""
+    return value if shown else mask_inside(value)
+
+
+def reference(key: str, shown: bool) -> str:  # noqa: FBT001  (as above)
+    """Return an idempotency key with possible phone numbers masked unless revealed."""
+    return key if shown else mask_reference(key)
+
+
 def variables(values: Mapping[str, Any], shown: bool) -> str:  # noqa: FBT001  (as above)
     """Return variables as JSON, their values masked unless revealed."""
     return pretty(dict(values) if shown else dict.fromkeys(values, MASKED))
@@ -115,7 +124,7 @@ def pretty(value: object) -> str:
 
 def evidence(value: object, shown: bool) -> str:  # noqa: FBT001  (as above)
     """Return the evidence of look-ups as indented JSON; times and ids are not masked."""
-    return pretty(value if shown else _masked(value))
+    return pretty(value if shown else mask_inside(value))
 
 
 def body(text: str | None, shown: bool) -> str:  # noqa: FBT001  (as above)
@@ -164,6 +173,7 @@ WORDS: Final[Mapping[str, Any]] = {
     "evidence": evidence,
     "failure_class": failure_class,
     "foreign": foreign,
+    "inside": inside,
     "iso": iso,
     "number": number,
     "outcome": outcome,
@@ -171,31 +181,10 @@ WORDS: Final[Mapping[str, Any]] = {
     "plural": plural,
     "pretty": pretty,
     "reason": reason,
+    "reference": reference,
     "span": span,
     "tone": tone,
     "took": took,
     "utc": utc,
     "variables": variables,
 }
-
-
-def _masked(value: object) -> object:
-    match value:
-        case Mapping():
-            return {name: _masked(one) for name, one in value.items()}
-        case list():
-            return [_masked(one) for one in value]
-        case str() if not _is_time_or_id(value):
-            return mask_numbers(value)
-        case _:
-            return value
-
-
-def _is_time_or_id(text: str) -> bool:
-    for read in (datetime.fromisoformat, UUID):
-        try:
-            read(text)
-        except ValueError:
-            continue
-        return "-" in text
-    return False

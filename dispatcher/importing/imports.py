@@ -10,7 +10,7 @@ from uuid import UUID
 from sqlalchemy import Connection, text
 
 from dispatcher.decisions.storable import storable_text
-from dispatcher.operator.record import MASKED, Record, masked
+from dispatcher.operator.record import FOREIGN_TEXT, MASKED, Record, masked
 from dispatcher.store import counters
 from dispatcher.store.counters import IMPORT_ROWS, Tally
 
@@ -73,7 +73,7 @@ class ImportRecord(Record):
 
     id: int
     batch_id: UUID
-    file_name: str
+    file_name: str = dataclasses.field(metadata=FOREIGN_TEXT)
     account: str
     actor: str
     submitted: int
@@ -91,8 +91,8 @@ class RejectedRow(Record):
     """One fault of one refused row; the row's first has the original. The repr names no person."""
 
     line: int
-    field: str
-    reason: str = dataclasses.field(repr=False)
+    field: str = dataclasses.field(metadata=FOREIGN_TEXT)
+    reason: str = dataclasses.field(repr=False, metadata=FOREIGN_TEXT)
     original: str = dataclasses.field(repr=False, metadata=masked(lambda _: MASKED))
 
 

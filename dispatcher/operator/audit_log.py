@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, text
 
-from dispatcher.operator.record import Record
+from dispatcher.operator.record import FOREIGN_JSON, Record
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +19,7 @@ class AuditRecord(Record):
     actor: str
     action: str
     subject: str
-    detail: Mapping[str, Any] = field(repr=False)
+    detail: Mapping[str, Any] = field(repr=False, metadata=FOREIGN_JSON)
 
 
 _AUDIT = text("""

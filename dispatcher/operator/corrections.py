@@ -13,7 +13,7 @@ from dispatcher.errors import NotAllowed
 from dispatcher.lead.lead import Lead
 from dispatcher.operator import lead_facts
 from dispatcher.operator.lead_facts import LeadFacts
-from dispatcher.operator.record import PHONE, VARIABLES, Record
+from dispatcher.operator.record import FOREIGN_TEXT, PHONE, VARIABLES, Record
 from dispatcher.operator.replay import DEALT_WITH, FORGETS, ReplayTerms, replay_one
 from dispatcher.store import audit
 from dispatcher.store.blocks import NO_KEY, Screening
@@ -61,7 +61,7 @@ class Revision(Record):
     variables: Mapping[str, Any] = field(repr=False, metadata=VARIABLES)
     replaced_at: datetime
     replaced_by: str
-    note: str | None = None
+    note: str | None = field(default=None, metadata=FOREIGN_TEXT)
 
 
 def revisions(connection: Connection, lead_id: UUID) -> tuple[Revision, ...]:

@@ -10,7 +10,7 @@ from sqlalchemy import Connection, text
 
 from dispatcher.operator import retention
 from dispatcher.operator.activity import LONGEST_EXCHANGE
-from dispatcher.operator.record import PHONE, Record
+from dispatcher.operator.record import FOREIGN_TEXT, PHONE, Record
 from dispatcher.store.database import Database
 from dispatcher.store.statement import first_id
 
@@ -29,7 +29,7 @@ class Event(Record):
     key: str
     at: datetime
     what: str
-    detail: str | None
+    detail: str | None = field(metadata=FOREIGN_TEXT)
     lead_id: UUID | None
     account: str | None
     campaign_id: int | None

@@ -12,6 +12,7 @@ from uuid import UUID
 from dispatcher.decisions.gate import GateState
 from dispatcher.decisions.outcome import Kind, Reason
 from dispatcher.decisions.states import FailureClass, State
+from dispatcher.lead.phone import mask_numbers
 from dispatcher.moments import clock, span
 from dispatcher.operator.failures import FailedLead, advice
 from dispatcher.operator.lead_record import AttemptRecord, LeadRecord, LookUp
@@ -161,7 +162,7 @@ def _duplicate(record: LeadRecord, now: datetime) -> Iterator[str]:
 
 def _failed(record: LeadRecord, now: datetime) -> Iterator[str]:
     latest = record.failures[-1] if record.failures else None
-    cause = (latest.message if latest else record.last_error) or "no cause was stored"
+    cause = mask_numbers((latest.message if latest else record.last_error) or "no cause was stored")
     yield f"It failed at {clock(record.finished_at, now)} ({record.failure_class}): {_ended(cause)}"
     if record.failure_class is FailureClass.OUTCOME_UNKNOWN and record.history:
         yield f"What happened: {_tale(record, now)}."
@@ -237,7 +238,7 @@ def _clause(attempt: AttemptRecord) -> str:
 
 
 def _held(gate: GateRecord, now: datetime) -> str:
-    why = f" ({gate.note.rstrip('.')})" if gate.note else ""
+    why = f" ({mask_numbers(gate.note).rstrip('.')})" if gate.note else ""
     if gate.reason is Reason.PAUSED:
         return f"It waits because {gate.by or 'somebody'} paused {gate.scope}{why}; `dispatcher resume` lets it go."
     if gate.state is GateState.PROBING:
@@ -255,7 +256,7 @@ def _said(record: LeadRecord) -> str:
         return _note(latest)
     said = record.history[-1].evidence.get("operator") if record.history else None
     note = said.get("note") if isinstance(said, dict) else None
-    return f": {_ended(str(note))}" if note else "."
+    return f": {_ended(mask_numbers(str(note)))}" if note else "."
 
 
 def _decided(failure: FailedLead | None) -> str:
@@ -263,7 +264,7 @@ def _decided(failure: FailedLead | None) -> str:
 
 
 def _note(failure: FailedLead | None) -> str:
-    return f": {_ended(failure.note)}" if failure is not None and failure.note else "."
+    return f": {_ended(mask_numbers(failure.note))}" if failure is not None and failure.note else "."
 
 
 def _started(record: LeadRecord) -> datetime | None:

@@ -7,7 +7,7 @@ from typing import Any, Final, TypedDict
 from uuid import UUID
 
 from dispatcher.decisions.states import FailureClass
-from dispatcher.lead.phone import mask_phone
+from dispatcher.lead.phone import mask_numbers, mask_phone
 from dispatcher.operator.record import MASKED
 
 MOST_LISTED: Final = 1000
@@ -113,12 +113,24 @@ class FailureFilter:
         """Return the conditions given as JSON takes them, for the audit log; number and variable are masked."""
         given = {name: getattr(self, name) for name in self.names()}
         given["phone_number"] = None if self.phone_number is None else mask_phone(self.phone_number)
+        for name in ("text", "idempotency_key"):
+            given[name] = None if given[name] is None else mask_numbers(given[name])
         given["variable"] = None if self.variable is None else f"{self.variable[0]}={MASKED}"
         return {
             name: value if isinstance(value, str | int | bool) else str(value)
             for name, value in given.items()
             if value is not None
         }
+
+
+class MaskedFilter(FailureFilter):
+    """A filter of somebody who sees numbers masked: it finds no more than what such a reader sees.
+
+    Else the number could be found out digit by digit: an ending that is one digit longer than what is shown, or a
+    message that goes on with a further digit, matches or does not.
+    """
+
+    __slots__ = ()
 
 
 _TIMES: Final = ("submitted_since", "submitted_before", "failed_since", "failed_before")
@@ -174,11 +186,26 @@ _CONDITIONS: Final[Mapping[str, str]] = {
 """One condition for each filter; only these constants ever become SQL."""
 
 
+_MASKED_CONDITIONS: Final[Mapping[str, str]] = {
+    # As many digits as `mask_phone` shows.
+    "phone_number": (
+        "right(failure.phone_number, length(:phone_number)) = :phone_number AND length(:phone_number) <="
+        " CASE WHEN length(failure.phone_number) >= 12 THEN 4 WHEN length(failure.phone_number) >= 10 THEN 3"
+        " WHEN length(failure.phone_number) >= 8 THEN 2 ELSE 0 END"
+    ),
+    # What `mask_numbers` masks does not match.
+    "text": (
+        r"strpos(lower(regexp_replace(failure.message, '\+?\d(?:[ ().\-/]{0,2}\d){6,}', '•', 'g')), lower(:text)) > 0"
+    ),
+}
+
+
 def where_of(wanted: FailureFilter) -> tuple[str, dict[str, Any]]:
     """Return the filter as a condition on `failure`, made of constants, and the values to bind."""
     values = {name: value for name in _CONDITIONS if (value := getattr(wanted, name)) is not None}
     openness = "failure.resolved_at IS NOT NULL" if wanted.resolved else "failure.resolved_at IS NULL"
-    where = " AND ".join([openness, *(_CONDITIONS[name] for name in values)])
+    conditions = _CONDITIONS if not isinstance(wanted, MaskedFilter) else {**_CONDITIONS, **_MASKED_CONDITIONS}
+    where = " AND ".join([openness, *(conditions[name] for name in values)])
     if wanted.variable is not None:
         values["variable_name"], values["variable_value"] = values.pop("variable")
     return where, values

@@ -30,14 +30,14 @@ class FailedLead(Record):
     failure_class: FailureClass
     http_status: int | None
     fingerprint: str
-    message: str
+    message: str = field(metadata=FOREIGN_TEXT)
     response: str | None = field(repr=False, metadata=FOREIGN_TEXT)
     attempts: int
     failed_at: datetime
     resolved_at: datetime | None = None
     resolution: Resolution | None = None
     resolved_by: str | None = None
-    note: str | None = field(default=None, repr=False)
+    note: str | None = field(default=None, repr=False, metadata=FOREIGN_TEXT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +59,7 @@ class FailureGroup(Record):
     fingerprint: str
     failure_class: FailureClass
     http_status: int | None
-    message: str
+    message: str = field(metadata=FOREIGN_TEXT)
     leads: int
     campaigns: tuple[int, ...]
     first_at: datetime

@@ -11,7 +11,7 @@ from uuid import UUID
 
 from sqlalchemy import Connection, text
 
-from dispatcher.operator.record import Record
+from dispatcher.operator.record import FOREIGN_JSON, FOREIGN_TEXT, Record
 from dispatcher.store import audit
 
 
@@ -23,8 +23,8 @@ class IncidentRecord(Record):
     at: datetime
     kind: str
     lead_id: UUID | None
-    message: str
-    evidence: Mapping[str, Any] = field(repr=False)
+    message: str = field(metadata=FOREIGN_TEXT)
+    evidence: Mapping[str, Any] = field(repr=False, metadata=FOREIGN_JSON)
     seen_at: datetime | None = None
     seen_by: str | None = None
 

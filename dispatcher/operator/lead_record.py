@@ -17,7 +17,7 @@ from dispatcher.errors import LeadNotFound
 from dispatcher.lead.phone import mask_phone
 from dispatcher.operator import failures
 from dispatcher.operator.failures import FailedLead
-from dispatcher.operator.record import FOREIGN_TEXT, INTERNAL, PHONE, VARIABLES, Record
+from dispatcher.operator.record import FOREIGN_JSON, FOREIGN_TEXT, INTERNAL, PHONE, REFERENCE, VARIABLES, Record
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,9 +55,9 @@ class AttemptRecord(Record):
     finished_at: datetime | None = None
     outcome: Kind | None = None
     http_status: int | None = None
-    error: str | None = None
+    error: str | None = field(default=None, metadata=FOREIGN_TEXT)
     response: str | None = field(default=None, repr=False, metadata=FOREIGN_TEXT)
-    evidence: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    evidence: Mapping[str, Any] = field(default_factory=dict, repr=False, metadata=FOREIGN_JSON)
     worker: str | None = None
 
     @property
@@ -111,9 +111,9 @@ class LeadRecord(Record):
     place_of: UUID | None = None
     place_to: UUID | None = None
     waits_behind: UUID | None = None
-    idempotency_key: str | None
+    idempotency_key: str | None = field(metadata=REFERENCE)
     batch_id: UUID | None
-    last_error: str | None
+    last_error: str | None = field(metadata=FOREIGN_TEXT)
     created_at: datetime
     updated_at: datetime
     due_at: datetime

@@ -10,7 +10,7 @@ from sqlalchemy import Connection, TextClause, text
 from dispatcher.decisions.states import State
 from dispatcher.errors import FieldError
 from dispatcher.lead.phone import canonical_phone
-from dispatcher.operator.record import Record
+from dispatcher.operator.record import Record, mask_reference
 from dispatcher.store.schema import LIVE_STRICT
 
 _MOST: Final = 50
@@ -60,10 +60,18 @@ LIMIT :most
 """)
 
 
-def search(connection: Connection, query: str) -> list[FoundLead]:
+def phone_in(query: str) -> str | None:
+    """Return the whole phone number that a text is; None if it is none."""
+    phone = canonical_phone(query.strip()[:_LONGEST], "search")
+    return None if isinstance(phone, FieldError) else phone
+
+
+def search(connection: Connection, query: str, *, masked: bool = False) -> list[FoundLead]:
     """Return the leads that a text may name: an id, an idempotency key, Voicery's id, or a whole phone number.
 
     A search by phone number finds live leads and leads that have a failure.
+
+    masked   for a reader who never sees whole numbers: nothing is found by what may be one
     """
     wanted = query.strip()
     if not wanted or len(wanted) > _LONGEST or "\0" in wanted:
@@ -71,9 +79,13 @@ def search(connection: Connection, query: str) -> list[FoundLead]:
     try:
         return _found(connection, _FIND, {"ids": [UUID(wanted)]}, "id")
     except ValueError:
-        found = _found(connection, _BY_REFERENCE, {"reference": wanted, "most": _MOST}, "reference")
-    phone = canonical_phone(wanted, "search")
-    if not isinstance(phone, FieldError):
+        found = []
+        if not masked or mask_reference(wanted) == wanted:
+            found = _found(connection, _BY_REFERENCE, {"reference": wanted, "most": _MOST}, "reference")
+    phone = phone_in(wanted)
+    if phone is not None:
+        if masked:
+            return found
         found += _found(connection, _BY_PHONE, {"phone": phone, "most": _MOST}, "number")
     elif wanted.isascii() and wanted.isdecimal() and int(wanted) < 2**63:
         found += _found(connection, _BY_VOICERY_ID, {"voicery_id": int(wanted), "most": _MOST}, "Voicery's id")

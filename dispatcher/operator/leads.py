@@ -12,7 +12,7 @@ from dispatcher.decisions.states import State
 from dispatcher.operator import campaigns, lead_record, overview
 from dispatcher.operator.explain import explain
 from dispatcher.operator.lead_record import LeadRecord
-from dispatcher.operator.record import PHONE, Record
+from dispatcher.operator.record import FOREIGN_TEXT, PHONE, REFERENCE, Record
 from dispatcher.store.database import Database
 
 
@@ -49,12 +49,12 @@ class ListedLead(Record):
     attempts: int
     voicery_lead_id: int | None
     voicery_status: str | None
-    idempotency_key: str | None = field(repr=False)
+    idempotency_key: str | None = field(repr=False, metadata=REFERENCE)
     batch_id: UUID | None
     created_at: datetime
     due_at: datetime
     finished_at: datetime | None
-    last_error: str | None
+    last_error: str | None = field(metadata=FOREIGN_TEXT)
 
 
 _CONDITIONS: Final[Mapping[str, str]] = {

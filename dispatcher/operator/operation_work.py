@@ -13,7 +13,7 @@ from sqlalchemy import Connection, text
 from dispatcher.lead.options import DEFAULT_ACCOUNT
 from dispatcher.operator import failures
 from dispatcher.operator.failure_filter import FailureFilter
-from dispatcher.operator.record import Record
+from dispatcher.operator.record import FOREIGN_JSON, Record
 from dispatcher.store.statement import START, Start, start_values
 
 
@@ -77,8 +77,8 @@ class Operation(Record):
     started_at: datetime | None = None
     finished_at: datetime | None = None
     stopped_by: str | None = None
-    filters: Mapping[str, Any] = field(default_factory=dict)
-    options: Mapping[str, Any] = field(default_factory=dict)
+    filters: Mapping[str, Any] = field(default_factory=dict, metadata=FOREIGN_JSON)
+    options: Mapping[str, Any] = field(default_factory=dict, metadata=FOREIGN_JSON)
 
     @property
     def left(self) -> int:

@@ -34,6 +34,13 @@ LookUp = Callable[[Sequence[UUID]], Sequence[object]]
 """Looks up the leads that are in doubt, and returns one finding for each of them."""
 
 
+class SelectionChanged(NotAllowed):
+    """Another number of leads is selected than the one that was confirmed; nothing was stored."""
+
+    def __init__(self, *, now: int, confirmed: int) -> None:
+        super().__init__(f"{now} leads are selected now, and {confirmed} were confirmed: look at the figures again.")
+
+
 class Operations:
     """Starts, shows, stops and carries out operations. `actor` is written to the audit log."""
 
@@ -74,6 +81,7 @@ class Operations:
         per_minute: int | None = None,
         spread: timedelta | None = None,
         campaign_id: int | None = None,
+        expected: int | None = None,
     ) -> Operation:
         """Store an operation, which the workers do. A repetition with the same id is the same operation.
 
@@ -81,8 +89,10 @@ class Operations:
         per_minute   the greatest number of leads per minute
         spread       the time over which the leads are spread evenly
         campaign_id  replay the leads in this campaign
+        expected     the number of leads that was confirmed; compared in the transaction that stores them
 
-        Raises `NotAllowed` for a dismissal without a note, for both paces at once, and for a pace of look-ups.
+        Raises `SelectionChanged` if another number is selected; `NotAllowed` for a dismissal without a note, for both
+        paces at once, and for a pace of look-ups.
         """
         if kind is OperationKind.DISMISS and not (note or "").strip():
             raise NotAllowed("A resolution needs a note that says how you know; add one.")
@@ -112,6 +122,8 @@ class Operations:
                 leads=leads,
             )
             operation = _found(connection, operation_id)
+            if created and expected not in (None, operation.total):
+                raise SelectionChanged(now=operation.total, confirmed=int(expected or 0))
             if created:
                 asked: dict[str, Any] = {
                     "kind": kind,

@@ -10,7 +10,7 @@ from sqlalchemy import Connection, text
 from dispatcher.decisions.gate import GateState
 from dispatcher.decisions.outcome import Reason
 from dispatcher.decisions.states import FailureClass, State
-from dispatcher.operator.record import Record
+from dispatcher.operator.record import FOREIGN_TEXT, Record
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,7 @@ class GateRecord(Record):
     closed_at: datetime | None = None
     until: datetime | None = None
     by: str | None = None
-    note: str | None = None
+    note: str | None = field(default=None, metadata=FOREIGN_TEXT)
 
     @property
     def scope(self) -> str:

@@ -54,7 +54,47 @@ INTERNAL: Final = {"internal": True}
 PHONE: Final = masked(mask_phone)
 VARIABLES: Final = masked(mask_variables)
 FOREIGN_TEXT: Final = masked(mask_numbers)
-"""Text of Voicery, which may repeat the person's number."""
+"""Text of Voicery, of an operator or of a file, which may repeat a person's number."""
+
+_LONGEST_ID: Final = 10**9
+
+
+def mask_inside(value: object) -> Any:  # noqa: ANN401 - what JSON takes
+    """Return JSON with the numbers in its texts masked, at any depth, and whole numbers that are long enough to be one.
+
+    Times and ids stay.
+    """
+    match value:
+        case Mapping():
+            return {name: mask_inside(one) for name, one in value.items()}
+        case list() | tuple():
+            return [mask_inside(one) for one in value]
+        case str():
+            return value if is_time_or_id(value) else mask_numbers(value)
+        case int() if abs(value) > _LONGEST_ID:
+            return mask_phone(str(value))
+        case _:
+            return value
+
+
+def mask_reference(key: str) -> str:
+    """Return an idempotency key with what may be a person's number masked; a UUID stays."""
+    return key if is_time_or_id(key) else mask_numbers(key)
+
+
+def is_time_or_id(text: str) -> bool:
+    """Return whether the whole text is a time or a UUID, whose digits are no phone number."""
+    for read in (datetime.fromisoformat, UUID):
+        try:
+            read(text)
+        except ValueError:
+            continue
+        return "-" in text
+    return False
+
+
+FOREIGN_JSON: Final = masked(mask_inside)
+REFERENCE: Final = masked(mask_reference)
 
 
 def _plain(value: Any, mask: Callable[[Any], Any] | None, *, reveal: bool) -> Any:  # noqa: ANN401 - what JSON takes

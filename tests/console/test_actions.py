@@ -568,7 +568,7 @@ def test_incidents_are_marked_as_seen_by_somebody(operator: Browser, rows: Rows)
     assert rows.one("SELECT seen_by FROM dispatcher.incidents").seen_by == "olga@console"
 
 
-def test_a_lead_is_found_by_each_of_its_names(viewer: Browser, rows: Rows) -> None:
+def test_a_lead_is_found_by_each_of_its_names(operator: Browser, rows: Rows) -> None:
     lead = rows.lead("accepted", voicery_lead_id=987654, idempotency_key="crm-17")
     rows.run(
         "INSERT INTO dispatcher.idempotency_keys (account, key, lead_id, payload_hash, state)"
@@ -577,8 +577,8 @@ def test_a_lead_is_found_by_each_of_its_names(viewer: Browser, rows: Rows) -> No
     )
     rows.run("INSERT INTO dispatcher.channels (account, campaign_id) VALUES ('default', 42)")
     for name in (str(lead), "crm-17", "987654", ADA, "+1 (202) 555-0101"):
-        assert viewer.get("/search", params={"q": name}).headers.get("location") == f"/leads/{lead}", name
-    assert "Nothing has that name" in viewer.get("/search", params={"q": "+1 202 555 0199"}).text
+        assert operator.get("/search", params={"q": name}).headers.get("location") == f"/leads/{lead}", name
+    assert "Nothing has that name" in operator.get("/search", params={"q": "+1 202 555 0199"}).text
 
 
 def test_empty_screens_are_kind(admin: Browser) -> None:

@@ -3,7 +3,6 @@
 import io
 import json
 import logging
-from collections.abc import Iterator
 
 import pytest
 from rich.table import Table
@@ -86,10 +85,10 @@ def test_no_log_line_obeys_it(attack: str, as_json: bool) -> None:
 
 
 @pytest.fixture
-def run(environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Line]:
+def run(environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Line:
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
-    yield Line()
+    return Line()
 
 
 EVERYTHING = "".join(attack.replace("\r", "").replace("\x08", "") for attack in ATTACKS.values())

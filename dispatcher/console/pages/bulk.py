@@ -12,18 +12,18 @@ from dispatcher import moments
 from dispatcher.console import export as files
 from dispatcher.console import filters
 from dispatcher.console.auth import Role
+from dispatcher.console.export_limit import MOST_ROWS
 from dispatcher.console.filters import Filters
 from dispatcher.console.request import BadRequest, Form, PageRequest, identifier, start_of, whole
 from dispatcher.errors import NotAllowed
 from dispatcher.operator import failures
 from dispatcher.operator.failure_filter import FailureFilter
 from dispatcher.operator.operation_work import OperationKind
+from dispatcher.operator.operations import SelectionChanged
 from dispatcher.store import audit
 
 TYPED_ABOVE: Final = 100
 """Above this number of leads the user has to type the number to confirm."""
-
-EXPORT_MOST: Final = 100_000
 
 
 def preview(request: PageRequest) -> Response:
@@ -44,7 +44,8 @@ def start(request: PageRequest) -> Response:
     if even_if_called and not request.may(Role.ADMIN):
         raise NotAllowed("Only an admin may take the risk of a second call.")
     expected, typed = request.form.get("total"), request.form.get("typed")
-    if whole(expected, "The preview is incomplete; begin again.") > TYPED_ABOVE and "".join(typed.split()) != expected:
+    total = whole(expected, "The preview is incomplete; begin again.")
+    if total > TYPED_ABOVE and "".join(typed.split()) != expected:
         return _preview(request, kind, asked, leads, fault=f"Type {expected} to confirm.")
     note = request.form.get("note") or None
     if kind is OperationKind.DISMISS and note is None:
@@ -55,25 +56,33 @@ def start(request: PageRequest) -> Response:
         terms = _terms(request.form)
     except BadRequest as fault:
         return _preview(request, kind, asked, leads, fault=str(fault))
-    operation = request.services.operations.start(
-        identifier(request.form.get("action")),
-        kind,
-        leads,
-        actor=request.actor,
-        note=note,
-        even_if_called=even_if_called,
-        **terms,
-    )
+    try:
+        operation = request.services.operations.start(
+            identifier(request.form.get("action")),
+            kind,
+            leads,
+            actor=request.actor,
+            note=note,
+            even_if_called=even_if_called,
+            expected=total,
+            **terms,
+        )
+    except SelectionChanged as changed:
+        return _preview(request, kind, asked, leads, fault=str(changed))
     return request.go(f"/operations/{operation.id}")
 
 
 def export(request: PageRequest) -> Response:
-    """Return the matching failures as a download, masked unless numbers are revealed. Audited."""
+    """Return the matching failures as a download, masked unless numbers are revealed. Limited and audited."""
     asked = filters.read_text(request.form.get("filters"))
     kind = request.form.get("format")
     if kind not in {"csv", "json"}:
         raise BadRequest("Export as csv or json.")
-    found = request.services.database.read(failures.matching, asked.wanted, limit=EXPORT_MOST)
+    place = request.exports.admit(request.person.name)
+    found = request.services.database.read(failures.matching, asked.wanted, limit=MOST_ROWS + 1)
+    place.rows = len(found)
+    if len(found) > MOST_ROWS:
+        raise NotAllowed(f"More than {MOST_ROWS} failures match; narrow the filters, or export on the server.")
     detail = {
         "format": kind,
         "rows": len(found),

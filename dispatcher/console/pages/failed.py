@@ -6,6 +6,8 @@ from typing import Final
 from starlette.responses import Response
 
 from dispatcher.console import filters
+from dispatcher.console.auth import Role
+from dispatcher.console.filters import Filters
 from dispatcher.console.request import NO_PAGE, BadRequest, PageRequest, whole
 from dispatcher.decisions.states import FailureClass
 from dispatcher.operator import failures
@@ -17,7 +19,7 @@ PAGE_ROWS: Final = 50
 
 def causes(request: PageRequest) -> Response:
     """Return one line for each cause."""
-    asked = filters.read(request.query)
+    asked = _asked(request)
     groups = request.services.database.read(failures.groups, asked.wanted)
     return request.page(
         "causes.html",
@@ -30,7 +32,7 @@ def causes(request: PageRequest) -> Response:
 
 def rows(request: PageRequest) -> Response:
     """Return one page of failures, the latest first."""
-    asked = filters.read(request.query)
+    asked = _asked(request)
     after = _cursor(request.query.get("after"))
     found = request.services.database.read(failures.matching, asked.wanted, limit=PAGE_ROWS + 1, after=after)
     page, more = found[:PAGE_ROWS], len(found) > PAGE_ROWS
@@ -46,6 +48,14 @@ def rows(request: PageRequest) -> Response:
         classes=list(FailureClass),
         advice=advice,
     )
+
+
+def _asked(request: PageRequest) -> Filters:
+    """Return the filters of the URL. A filter by a person's number is audited."""
+    asked = filters.read(request.query, masked=not request.may(Role.OPERATOR))
+    if asked.wanted.phone_number is not None:
+        request.note_person_looked_up(asked.wanted.phone_number)
+    return asked
 
 
 def _next(row: FailedLead) -> str:

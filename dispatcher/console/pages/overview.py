@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from starlette.responses import Response
 
+from dispatcher.console.auth import Role
 from dispatcher.console.chart import chart
 from dispatcher.console.request import PageRequest
 from dispatcher.decisions.states import State
@@ -39,7 +40,14 @@ def show(request: PageRequest) -> Response:
 def search(request: PageRequest) -> Response:
     """Return the leads found; redirect to the lead if there is only one."""
     text = request.query.get("q", "")
-    found = request.services.database.read(lead_search.search, text)
+    phone = lead_search.phone_in(text)
+    masked = not request.may(Role.OPERATOR)
+    if phone is not None:
+        if masked:
+            request.say("Your role sees no whole numbers and finds nobody by one; an operator does.", "note")
+        else:
+            request.note_person_looked_up(phone)
+    found = request.services.database.read(lead_search.search, text, masked=masked)
     if len(found) == 1:
         return request.go(f"/leads/{found[0].lead_id}")
     return request.page("search.html", text=text, found=found)
