@@ -183,7 +183,7 @@ def test_no_command_prints_a_number_in_any_free_text_unless_asked(run: Line, row
     commands = [
         ("failed", "--resolved"), ("failed", "--resolved", "--group"), ("list",), ("show", lead), ("explain", lead),
         ("campaigns",), ("status",), ("incidents",), ("audit",), ("imports",), ("imports", number), ("operations",),
-        ("operations", operation), ("tail", "--since", "1h"),
+        ("operations", operation), ("tail", "--no-follow", "--since", "1h"),
     ]  # fmt: skip
     for command in commands:
         for flags in ((), ("--json",), ("--csv",)):
