@@ -35,6 +35,7 @@ from dispatcher.errors import DispatcherError, InvalidLead, interrupt
 from dispatcher.operator import failures
 from dispatcher.operator.failure_filter import FailureFilter
 from dispatcher.sandbox.log import read_log
+from dispatcher.sandbox.options import require_server
 
 _PACKAGE: Final = Path(__file__).parent
 _CONTACT: Final = re.compile(r"contact(\d+)_(.+)")
@@ -139,6 +140,7 @@ def run_demo(
     Raises:
         NotConfigured: the extra `[embedded]` or `[sandbox]` is not installed.
     """
+    require_server()
     store = Path(tempfile.mkdtemp(prefix="dispatcher-demo-"))
     store.chmod(0o755)  # reachable for Postgres' own user if this process is root; the data itself is private
     scratch = store / "tmp"  # a killed worker leaves temporary directories

@@ -26,6 +26,7 @@ from dispatcher.embedded.child import Child, StackError
 from dispatcher.embedded.embedded_server import LOOPBACK, accepts_connections, free_port
 from dispatcher.embedded.stack import Stack
 from dispatcher.errors import NotConfigured
+from dispatcher.sandbox.options import require_server
 
 ROOT: Final = Path(".dispatcher")
 
@@ -93,7 +94,8 @@ def run_up(
         stopping: ends the run when it is set.
 
     Raises:
-        NotConfigured: the extra `[embedded]` is not installed, or a setting is unusable; nothing was started.
+        NotConfigured: the extra `[embedded]` or `[sandbox]` is not installed, or a setting is unusable; nothing was
+            started.
         StackError: something does not start; what had been started is stopped.
     """
     # For every process started here: the memory of a worker holds the token and people's numbers.
@@ -107,6 +109,8 @@ def run_up(
     foreign = () if live else ("VOICERY_", CREDENTIALS)  # the sandbox gets no token
     ours = {name: value for name, value in environment.items() if not name.startswith(foreign)}
     settings = _checked(ours)
+    if not live:
+        require_server()
     store = root / ("live" if live else "sandbox")
     stack = Stack(store, ours)
     with _ended_by_signals(stopping):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from dispatcher.errors import NotConfigured
 from dispatcher.sandbox.fault import rules_from_json
-from dispatcher.sandbox.options import DuplicateForm, SandboxOptions
+from dispatcher.sandbox.options import DuplicateForm, SandboxOptions, require_server
 
 
 def parser() -> argparse.ArgumentParser:
@@ -77,12 +77,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Serve. Return 0 after a stop, 2 with one sentence on standard error if a setting cannot be used."""
     try:
         options = read_options(sys.argv[1:] if arguments is None else arguments)
-        try:
-            from dispatcher.sandbox.server import serve
-        except ModuleNotFoundError as error:
-            if error.name != "aiohttp":
-                raise
-            raise NotConfigured("The sandbox needs aiohttp: pip install 'voicery-dispatcher[sandbox]'.") from error
+        require_server()
+        from dispatcher.sandbox.server import serve
+
         serve(options, on_ready=lambda url: print(url, flush=True))  # noqa: T201 - what it announces is its output
     except NotConfigured as error:
         print(error, file=sys.stderr)  # noqa: T201 - as above

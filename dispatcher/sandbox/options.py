@@ -3,10 +3,17 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from importlib.util import find_spec
 from pathlib import Path
 
 from dispatcher.errors import NotConfigured
 from dispatcher.sandbox.fault import Rule
+
+
+def require_server() -> None:
+    """Raise `NotConfigured` where the extra with the sandbox's server is not installed. Loads nothing."""
+    if find_spec("aiohttp") is None:
+        raise NotConfigured("The sandbox needs aiohttp: pip install 'voicery-dispatcher[sandbox]'.")
 
 
 class DuplicateForm(StrEnum):
