@@ -47,11 +47,20 @@ def audit(
     actor: Annotated[str | None, typer.Option("--actor", help="Who did it.")] = None,
     action: Annotated[str | None, typer.Option("--action", help="What was done, e.g. replay.")] = None,
     since: Annotated[str | None, typer.Option("--since", help=f"At or after, {moments.PAST_HELP}.")] = None,
+    verify: Annotated[bool, typer.Option("--verify", help="Check instead that nobody rewrote it.")] = False,
+    head: Annotated[
+        str | None, typer.Option("--head", help="With --verify: a head noted earlier, which must be in it.")
+    ] = None,
     limit: arguments.Limit = 50,
     json: screen.Json = False,
     csv: screen.Csv = False,
 ) -> None:
-    """List who did what, the newest first."""
+    """List who did what, the newest first; or verify the chain of its hashes, and exit 1 where it is broken."""
+    if head is not None and not verify:
+        raise typer.BadParameter("is what --verify compares with; add --verify.", param_hint="--head")
+    if verify:
+        _verify(head, json=json)
+        return
     from dispatcher.operator import audit_log
 
     earliest = None if since is None else arguments.past(since, datetime.now(UTC), "--since")
@@ -67,9 +76,29 @@ def audit(
             f"  {one.actor}  ",
             (one.action, "bold"),
             f"  {one.subject}  {mask_numbers(detail)}",
+            ("" if one.db_user is None else f"  login {one.db_user}", "dim"),
         )
     if not found:
         screen.say("Nothing matches.")
+
+
+def _verify(head: str | None, *, json: bool) -> None:
+    from dispatcher.operator import audit_chain
+
+    with opened() as dispatcher, dispatcher.database.transaction() as connection:
+        found = audit_chain.verify(connection, head=head)
+    if json:
+        screen.emit(found.as_dict())
+    elif found.whole:
+        erased = f"; of {screen.number(found.erased)} the personal part was erased" if found.erased else ""
+        screen.say(("✓ ", "green"), f"Entries as they were written: {screen.number(found.entries)}{erased}.")
+        screen.say(f"  Head {found.head}: note it elsewhere, and give it to --head the next time.")
+    else:
+        what = "The audit log" if found.broken_at is None else f"Entry {found.broken_at}"
+        screen.say(("✗ ", "bold red"), f"{what}: {found.fault}. As written before it: {screen.number(found.entries)}.")
+        screen.say("  Compare with a backup from before. Only the owner's login or a superuser could do this.")
+    if not found.whole:
+        raise typer.Exit(1)
 
 
 def imports(

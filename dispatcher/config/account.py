@@ -3,8 +3,8 @@
 The token comes from the environment or, so that it can be rotated without a restart, from a file read at each use.
 """
 
-import getpass
 import os
+import pwd
 import re
 import socket
 from contextlib import suppress
@@ -74,11 +74,15 @@ def pinned_url(base_url: str) -> str:
 
 def whoami() -> str:
     """Return the user of this process at this machine, e.g. `ada@ops-1`."""
+    return f"{local_user()}@{socket.gethostname()}"
+
+
+def local_user() -> str:
+    """Return the name of this process's user by its uid. Not by LOGNAME, which everybody sets as they like."""
     try:
-        user = getpass.getuser()
-    except (KeyError, OSError):
-        user = f"uid{os.getuid()}"  # in a container the user often has no name
-    return f"{user}@{socket.gethostname()}"
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        return f"uid{os.getuid()}"  # in a container the user often has no name
 
 
 DEFAULT_BASE_URL: Final = "https://app.voicery.ai/api"

@@ -1,6 +1,5 @@
 """The login: by name and password, or without users by a one-time link."""
 
-import getpass
 import hmac
 import secrets
 import threading
@@ -8,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
+from dispatcher.config.account import local_user
 from dispatcher.console.auth import People, Person, Role
 from dispatcher.console.throttle import Throttle, source_of
 from dispatcher.errors import NotConfigured
@@ -42,7 +42,7 @@ class OneTimeKey:
                 return None
             self._key = secrets.token_urlsafe(24)
         self.print()
-        return Person(_local_name(), Role.ADMIN)
+        return Person(local_user(), Role.ADMIN)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,10 +98,3 @@ class Login:
             return LoginRefused(fault, checked=True, locked_seconds=self.throttle.wait_seconds(source))
         self.throttle.succeeded(source, name)
         return person
-
-
-def _local_name() -> str:
-    try:
-        return getpass.getuser()
-    except (OSError, KeyError):
-        return "local"

@@ -12,7 +12,11 @@ from dispatcher.operator.record import FOREIGN_JSON, Record
 
 @dataclass(frozen=True, slots=True)
 class AuditRecord(Record):
-    """One action. `subject` is a lead's id, or e.g. `account:default/campaign:42`."""
+    """One action. `subject` is a lead's id, or e.g. `account:default/campaign:42`.
+
+    actor     who acted, as the process says: the user of its uid at its machine, or the user of the console
+    db_user   the login to Postgres, as Postgres says
+    """
 
     id: int
     at: datetime
@@ -20,17 +24,18 @@ class AuditRecord(Record):
     action: str
     subject: str
     detail: Mapping[str, Any] = field(repr=False, metadata=FOREIGN_JSON)
+    db_user: str | None = None
 
 
 _AUDIT = text("""
-SELECT id, at, actor, action, subject, detail FROM dispatcher.audit_log
+SELECT id, at, actor, action, subject, detail, db_user FROM dispatcher.audit_log
 WHERE id < :before AND (CAST(:actor AS text) IS NULL OR actor = :actor)
   AND (CAST(:action AS text) IS NULL OR action = :action)
 ORDER BY id DESC LIMIT :most
 """)
 
 _AUDIT_OF = text("""
-SELECT id, at, actor, action, subject, detail FROM dispatcher.audit_log
+SELECT id, at, actor, action, subject, detail, db_user FROM dispatcher.audit_log
 WHERE subject = :subject AND id < :before
 ORDER BY id DESC LIMIT :most
 """)

@@ -126,22 +126,22 @@ _RECORDS: Final = (
     """),
 )
 
-_OLD: Final = {
-    # By the primary key, which ascends with the time: the walk ends at the first row that is not old.
-    table: text(f"""
-    WITH looked AS MATERIALIZED (
-        SELECT id, at FROM dispatcher.{table} WHERE id > :after_id ORDER BY id LIMIT :most
-    ), gone AS (
-        DELETE FROM dispatcher.{table} AS old
-        WHERE old.id = ANY (ARRAY(SELECT id FROM looked WHERE at < :before)) AND old.at < :before
-        RETURNING old.id
-    )
-    SELECT (SELECT count(*) FROM gone) AS pruned,
-        CASE WHEN looked.at < :before THEN count(*) OVER () ELSE 0 END AS looked, looked.id
-    FROM looked ORDER BY looked.id DESC LIMIT 1
-    """)
-    for table in ("audit_log", "incidents")
-}
+_OLD_INCIDENTS = text("""
+-- By the primary key, which ascends with the time: the walk ends at the first row that is not old.
+WITH looked AS MATERIALIZED (
+    SELECT id, at FROM dispatcher.incidents WHERE id > :after_id ORDER BY id LIMIT :most
+), gone AS (
+    DELETE FROM dispatcher.incidents AS old
+    WHERE old.id = ANY (ARRAY(SELECT id FROM looked WHERE at < :before)) AND old.at < :before
+    RETURNING old.id
+)
+SELECT (SELECT count(*) FROM gone) AS pruned,
+    CASE WHEN looked.at < :before THEN count(*) OVER () ELSE 0 END AS looked, looked.id
+FROM looked ORDER BY looked.id DESC LIMIT 1
+""")
+
+_OLD_AUDIT = text("SELECT dispatcher.prune_audit(:before, 'dispatcher', :most)")
+_AUDIT_KEPT: Final = timedelta(days=30)  # at least: the database deletes nothing younger
 
 _NOW = text("SELECT now()")
 
@@ -220,9 +220,15 @@ def prune_keys(connection: Connection, place: Place, before: datetime, *, most: 
     )
 
 
-def prune_old(connection: Connection, place: Place, before: datetime, *, table: str, most: int = SLICE_ROWS) -> Slice:
-    """Delete the entries of `audit_log` or `incidents` from before `before`."""
-    return _slice(connection, _OLD[table], {**place, "before": before}, most, lambda row: {"after_id": row.id})
+def prune_incidents(connection: Connection, place: Place, before: datetime, *, most: int = SLICE_ROWS) -> Slice:
+    """Delete the incidents from before `before`."""
+    return _slice(connection, _OLD_INCIDENTS, {**place, "before": before}, most, lambda row: {"after_id": row.id})
+
+
+def prune_audit(connection: Connection, _place: Place, before: datetime, *, most: int = SLICE_ROWS) -> Slice:
+    """Delete the oldest entries of the audit log, those from before `before`; what is left stays one chain."""
+    pruned = connection.execute(_OLD_AUDIT, {"before": before, "most": most}).scalar_one()
+    return Slice(pruned, _FIRST if pruned == most else None)
 
 
 def prune_records(connection: Connection, before: datetime) -> int:
@@ -312,9 +318,8 @@ class Pruning:
         cleared += yield from self._walk(emptied, _FIRST)
         while forgotten := self._database.again(partial(prune_records, before=today - self._leads)):
             yield forgotten
-        entries = yield from self._walk(partial(prune_old, before=today - self._audit, table="audit_log"), _FIRST)
-        old = partial(prune_old, before=today - self._incidents, table="incidents")
-        entries += yield from self._walk(old, _FIRST)
+        entries = yield from self._walk(partial(prune_audit, before=today - max(self._audit, _AUDIT_KEPT)), _FIRST)
+        entries += yield from self._walk(partial(prune_incidents, before=today - self._incidents), _FIRST)
         self._looked_until = today
         if pruned or cleared or entries:
             events.info("sweep.pruned", leads_and_keys=pruned, responses=cleared, records=entries)

@@ -60,6 +60,7 @@ RIGHTS: Final[Mapping[str, Mapping[Part, str]]] = MappingProxyType(
             Part.WORKER: "SELECT, INSERT, UPDATE, DELETE",
             Part.OPERATOR: "SELECT, INSERT (kind, cause, account, campaign_id, reason, lead_id)",
         },
+        "audit_chain": {**_READS},
         "audit_log": {
             **_READS,
             Part.WORKER: _NOTE,
@@ -114,7 +115,7 @@ RIGHTS: Final[Mapping[str, Mapping[Part, str]]] = MappingProxyType(
             **_READS,
             Part.WORKER: "SELECT, INSERT (kind, lead_id, message, evidence)",
             Part.OPERATOR: "SELECT, INSERT (kind, lead_id, message, evidence), UPDATE (seen_at, seen_by)",
-            Part.RETENTION: "SELECT, UPDATE (message, seen_by, evidence)",
+            Part.RETENTION: "SELECT, UPDATE (message, seen_by, evidence), DELETE",
         },
         "lead_attempts": {
             **_READS,
@@ -174,6 +175,9 @@ RIGHTS: Final[Mapping[str, Mapping[Part, str]]] = MappingProxyType(
     }
 )
 """By table and role: privileges, where they are limited with the columns they are limited to. None: nothing."""
+
+FUNCTIONS: Final[Mapping[str, Part]] = MappingProxyType({"prune_audit(timestamptz, text, int)": Part.RETENTION})
+"""Functions that run with the owner's rights, and who may call each; those that are not here, only triggers call."""
 
 _LEAST_FIRST: Final = (Part.READER, Part.PRODUCER, Part.OPERATOR, Part.WORKER, Part.RETENTION)
 _PRIVILEGE: Final = re.compile(r"(?P<privilege>[A-Z]+)(?: \((?P<columns>[^)]*)\))?")

@@ -11,7 +11,7 @@ from sqlalchemy import Connection, Engine, text
 
 from dispatcher.errors import NotConfigured
 from dispatcher.store.ddl import Tell, under_lock
-from dispatcher.store.rights import Part, quoted, rights_of
+from dispatcher.store.rights import FUNCTIONS, Part, quoted, rights_of
 from dispatcher.store.schema import SCHEMA
 
 Names = Mapping[Part, str]
@@ -138,10 +138,13 @@ def _grant(connection: Connection, names: Names, stale: Iterable[str]) -> None:
     others = [name for part, name in names.items() if part is not Part.OWNER]
     for name in (*stale, *others):
         connection.exec_driver_sql(f"REVOKE ALL ON ALL TABLES IN SCHEMA {SCHEMA} FROM {quoted(name)}")
+        connection.exec_driver_sql(f"REVOKE ALL ON ALL FUNCTIONS IN SCHEMA {SCHEMA} FROM {quoted(name)}")
         connection.exec_driver_sql(f"REVOKE ALL ON SCHEMA {SCHEMA} FROM {quoted(name)}")
     for name in others:
         connection.exec_driver_sql(f"GRANT USAGE ON SCHEMA {SCHEMA} TO {quoted(name)}")
     for right in rights_of(*names):
         connection.exec_driver_sql(right.grant(quoted(names[right.part])))
+    for function, part in FUNCTIONS.items():
+        connection.exec_driver_sql(f"GRANT EXECUTE ON FUNCTION {SCHEMA}.{function} TO {quoted(names[part])}")
     connection.exec_driver_sql(f"DELETE FROM {SCHEMA}.database_roles")
     connection.execute(_REMEMBER, {"parts": list(names), "names": list(names.values())})

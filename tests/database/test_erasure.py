@@ -366,7 +366,7 @@ def test_without_a_privacy_key_it_is_said_which_repetitions_are_not_recognised(
 _NO_TEXT_OF_PEOPLE = {
     "accounts": {"name", "base_url", "terms", "terms_by"},
     "alerts": {"kind", "cause", "account", "reason", "result"},
-    "audit_log": {"action"},
+    "audit_log": {"action", "db_user"},
     "blocks": {"number", "account"},
     "channels": {"account", "rate_limit"},
     "database_roles": {"part", "name"},

@@ -73,6 +73,17 @@ AS $function$
     WHERE block.number IS NULL AND block.digest = hash AND (block.account IS NULL OR block.account = for_account)
       AND (block.until IS NULL OR block.until > now())
 $function$
+CREATE OR REPLACE FUNCTION dispatcher.chain_audit()
+ RETURNS trigger
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog'
+AS $function$
+BEGIN
+    PERFORM dispatcher.seal_audit(NEW.id);
+    RETURN NULL;
+END
+$function$
 CREATE OR REPLACE FUNCTION dispatcher.gates_let_through(for_account text, for_campaign bigint, shut text[])
  RETURNS boolean
  LANGUAGE plpgsql
@@ -83,6 +94,41 @@ BEGIN
         SELECT FROM dispatcher.gates
         WHERE account = for_account AND COALESCE(campaign_id, 0) IN (0, for_campaign) AND state = ANY (shut)
     );
+END
+$function$
+CREATE OR REPLACE FUNCTION dispatcher.keep_audit()
+ RETURNS trigger
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog'
+AS $function$
+DECLARE
+    marks text := '[•"\s,:{}\[\]\\]';
+    had text[] := string_to_array(regexp_replace(concat_ws(chr(31), OLD.actor, OLD.subject, OLD.detail), marks, '', 'g'), NULL);
+    has text[];
+    reached int := 1;
+BEGIN
+    -- Only inside `prune_audit` is the user the owner and the setting on.
+    IF TG_OP = 'DELETE' AND current_setting('dispatcher.audit_pruning', true) = 'on' AND current_user =
+        (SELECT pg_get_userbyid(relowner) FROM pg_class WHERE oid = TG_RELID) THEN
+        RETURN OLD;
+    END IF;
+    IF TG_OP = 'DELETE' OR (NEW.id, NEW.at, NEW.action, NEW.db_user) IS DISTINCT FROM
+        (OLD.id, OLD.at, OLD.action, OLD.db_user) THEN
+        RAISE EXCEPTION 'the audit log is only appended to' USING ERRCODE = 'insufficient_privilege',
+            HINT = 'dispatcher.prune_audit deletes what is old; an erasure takes a number out.';
+    END IF;
+    has := string_to_array(regexp_replace(concat_ws(chr(31), NEW.actor, NEW.subject, NEW.detail), marks, '', 'g'), NULL);
+    FOR place IN 1 .. coalesce(cardinality(has), 0) LOOP
+        WHILE reached <= cardinality(had) AND had[reached] <> has[place] LOOP
+            reached := reached + 1;
+        END LOOP;
+        IF reached > coalesce(cardinality(had), 0) THEN
+            RAISE EXCEPTION 'the audit log is only appended to; an erasure takes away, and adds nothing'
+                USING ERRCODE = 'insufficient_privilege';
+        END IF;
+        reached := reached + 1;
+    END LOOP;
+    RETURN NEW;
 END
 $function$
 CREATE OR REPLACE FUNCTION dispatcher.keep_watermark()
@@ -188,6 +234,51 @@ BEGIN
     );
 END
 $function$
+CREATE OR REPLACE FUNCTION dispatcher.prune_audit(before timestamp with time zone, by text, most integer)
+ RETURNS bigint
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog'
+AS $function$
+DECLARE
+    kept bigint;
+    anchor record;
+    gone bigint;
+BEGIN
+    IF before > now() - interval '30 days' THEN
+        RAISE EXCEPTION 'entries of the last 30 days stay in the audit log' USING ERRCODE = 'insufficient_privilege';
+    END IF;
+    PERFORM pg_advisory_xact_lock(hashtextextended('dispatcher.audit', 0));
+    SELECT min(chain.position) INTO kept FROM dispatcher.audit_chain AS chain
+    JOIN dispatcher.audit_log AS line ON line.id = chain.audit_id WHERE line.at >= before;
+    SELECT position, hash INTO anchor FROM dispatcher.audit_chain
+    WHERE position < coalesce(kept, 9223372036854775807)
+      AND position <= (SELECT min(chain.position) FROM dispatcher.audit_chain AS chain
+                       JOIN dispatcher.audit_log AS line ON line.id = chain.audit_id) + most - 1
+    ORDER BY position DESC LIMIT 1;
+    PERFORM set_config('dispatcher.audit_pruning', 'on', true);
+    DELETE FROM dispatcher.audit_log AS line USING dispatcher.audit_chain AS chain
+    WHERE chain.audit_id = line.id AND chain.position <= anchor.position;
+    GET DIAGNOSTICS gone = ROW_COUNT;
+    PERFORM set_config('dispatcher.audit_pruning', 'off', true);
+    IF gone > 0 THEN
+        DELETE FROM dispatcher.audit_chain WHERE position < anchor.position;
+        UPDATE dispatcher.audit_chain SET salt = NULL WHERE position = anchor.position;
+        INSERT INTO dispatcher.audit_log (actor, action, subject, detail) VALUES (by, 'audit_prune', 'audit_log',
+            jsonb_build_object('entries', gone, 'position', anchor.position, 'hash', encode(anchor.hash, 'hex')));
+    END IF;
+    RETURN gone;
+END
+$function$
+CREATE OR REPLACE FUNCTION dispatcher.refuse_audit_change()
+ RETURNS trigger
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog'
+AS $function$
+BEGIN
+    RAISE EXCEPTION 'the audit log is only appended to' USING ERRCODE = 'insufficient_privilege';
+END
+$function$
 CREATE OR REPLACE FUNCTION dispatcher.refuse_illegal_move()
  RETURNS trigger
  LANGUAGE plpgsql
@@ -195,6 +286,60 @@ AS $function$
 BEGIN
     RAISE EXCEPTION 'a lead may not go from % to %', OLD.state, NEW.state
         USING ERRCODE = 'check_violation', CONSTRAINT = 'leads_legal_moves';
+END
+$function$
+CREATE OR REPLACE FUNCTION dispatcher.seal_audit(entry bigint)
+ RETURNS void
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog'
+AS $function$
+DECLARE
+    line record;
+    before record;
+    salt uuid := gen_random_uuid();
+    digest bytea;
+BEGIN
+    -- Held until the commit that follows at once: this runs as the last thing of a transaction.
+    PERFORM pg_advisory_xact_lock(hashtextextended('dispatcher.audit', 0));
+    SELECT * INTO line FROM dispatcher.audit_log WHERE id = entry
+        AND NOT EXISTS (SELECT FROM dispatcher.audit_chain WHERE audit_id = entry);
+    IF NOT FOUND THEN
+        RETURN;
+    END IF;
+    SELECT position, hash INTO before FROM dispatcher.audit_chain ORDER BY position DESC LIMIT 1;
+    digest := sha256(uuid_send(salt) || sha256(convert_to(line.actor, 'UTF8')) || sha256(convert_to(line.subject, 'UTF8'))
+        || sha256(convert_to(line.detail::text, 'UTF8')));
+    INSERT INTO dispatcher.audit_chain (position, audit_id, salt, digest, hash)
+    VALUES (coalesce(before.position, 0) + 1, entry, salt, digest, sha256(
+        coalesce(before.hash, sha256(''::bytea))
+        || sha256(convert_to(line.id::text, 'UTF8'))
+        || sha256(convert_to((extract(epoch FROM line.at) * 1000000)::bigint::text, 'UTF8'))
+        || sha256(convert_to(line.action, 'UTF8'))
+        || sha256(convert_to(coalesce(line.db_user, ''), 'UTF8'))
+        || digest));
+END
+$function$
+CREATE OR REPLACE FUNCTION dispatcher.stamp_audit()
+ RETURNS trigger
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog'
+AS $function$
+BEGIN
+    NEW.at := clock_timestamp();
+    NEW.db_user := session_user;
+    RETURN NEW;
+END
+$function$
+CREATE OR REPLACE FUNCTION dispatcher.unsalt_audit()
+ RETURNS trigger
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog'
+AS $function$
+BEGIN
+    UPDATE dispatcher.audit_chain SET salt = NULL WHERE audit_id = OLD.id;
+    RETURN NULL;
 END
 $function$
 CREATE OR REPLACE FUNCTION dispatcher.wake_next()
@@ -259,6 +404,17 @@ TABLE alerts WITH ()
     CREATE INDEX alerts_open_cause ON dispatcher.alerts USING btree (cause) WHERE (done_at IS NULL)
     CREATE UNIQUE INDEX alerts_pkey ON dispatcher.alerts USING btree (id)
     CREATE INDEX alerts_sent ON dispatcher.alerts USING btree (cause, done_at) WHERE (result = 'sent'::text)
+TABLE audit_chain WITH ()
+    position bigint NOT NULL
+    audit_id bigint NOT NULL
+    salt uuid
+    digest bytea NOT NULL
+    hash bytea NOT NULL
+    CONSTRAINT audit_chain_audit_id_key UNIQUE (audit_id)
+    CONSTRAINT audit_chain_pkey PRIMARY KEY ("position")
+    CREATE UNIQUE INDEX audit_chain_audit_id_key ON dispatcher.audit_chain USING btree (audit_id)
+    CREATE UNIQUE INDEX audit_chain_pkey ON dispatcher.audit_chain USING btree ("position")
+    CREATE TRIGGER audit_chain_keep_all BEFORE TRUNCATE ON dispatcher.audit_chain FOR EACH STATEMENT EXECUTE FUNCTION dispatcher.refuse_audit_change()
 TABLE audit_log WITH ()
     id bigint NOT NULL GENERATED ALWAYS AS IDENTITY
     at timestamp with time zone NOT NULL DEFAULT now()
@@ -266,9 +422,16 @@ TABLE audit_log WITH ()
     action text NOT NULL
     subject text NOT NULL
     detail jsonb NOT NULL DEFAULT '{}'::jsonb
+    db_user text
+    CONSTRAINT audit_log_chain TRIGGER DEFERRABLE INITIALLY DEFERRED
     CONSTRAINT audit_log_pkey PRIMARY KEY (id)
     CREATE UNIQUE INDEX audit_log_pkey ON dispatcher.audit_log USING btree (id)
     CREATE INDEX audit_log_subject ON dispatcher.audit_log USING btree (subject, id)
+    CREATE CONSTRAINT TRIGGER audit_log_chain AFTER INSERT ON dispatcher.audit_log DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION dispatcher.chain_audit()
+    CREATE TRIGGER audit_log_keep BEFORE DELETE OR UPDATE ON dispatcher.audit_log FOR EACH ROW EXECUTE FUNCTION dispatcher.keep_audit()
+    CREATE TRIGGER audit_log_keep_all BEFORE TRUNCATE ON dispatcher.audit_log FOR EACH STATEMENT EXECUTE FUNCTION dispatcher.refuse_audit_change()
+    CREATE TRIGGER audit_log_stamp BEFORE INSERT ON dispatcher.audit_log FOR EACH ROW EXECUTE FUNCTION dispatcher.stamp_audit()
+    CREATE TRIGGER audit_log_unsalt AFTER UPDATE ON dispatcher.audit_log FOR EACH ROW EXECUTE FUNCTION dispatcher.unsalt_audit()
 TABLE blocks WITH ()
     id bigint NOT NULL GENERATED ALWAYS AS IDENTITY
     number text
