@@ -323,6 +323,17 @@ class Services:
         except LimiterUnavailable:
             return None
 
+    def held_seconds(self) -> float:
+        """Return for how long Redis lets nothing through, of the account where that is longest; 0.0 without Redis."""
+        from dispatcher.broker.limiter import LimiterUnavailable
+
+        if not self.settings.rate_limit or self.settings.redis_url is None:
+            return 0.0
+        try:
+            return max(map(self.limiter.held_seconds, self.settings.accounts), default=0.0)
+        except LimiterUnavailable:
+            return 0.0
+
     # For the worker ---------------------------------------------------------------------------------------------------
 
     def sweep(self, worker: str) -> "Sweep":

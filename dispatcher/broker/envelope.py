@@ -95,6 +95,25 @@ class Channel(kombu_redis.Channel):
             reason = str(error) if isinstance(error, NotADoorbell) else type(error).__name__
             events.warning("message.dropped", reason=reason)
             raise Empty from None
+        except redis.ResponseError as error:
+            # Celery would take it for a fault of the connection, and reconnect for ever to the same key.
+            if not str(error).startswith("WRONGTYPE"):
+                raise
+            self._delete_wrong_types()
+            raise Empty from None
+
+    def _delete_wrong_types(self) -> None:
+        """Delete what stands under one of the broker's keys and is of another type. No lead is in Redis."""
+        kinds = {self.unacked_key: "hash", self.unacked_index_key: "zset", self.unacked_mutex_key: "string"}
+        for queue in self.active_queues:
+            kinds |= {self._q_for_pri(queue, step): "list" for step in self.priority_steps}  # type: ignore[no-untyped-call]
+            kinds[self.keyprefix_queue % queue] = "set"
+        client = redis.Redis(connection_pool=self.pool)  # without kombu's prefix, which it knows of some commands only
+        for name, kind in kinds.items():
+            key = f"{self.global_keyprefix}{name}"
+            if client.type(key) not in (kind, kind.encode(), "none", b"none"):
+                client.delete(key)
+                events.warning("redis.repaired", account=None, keys=1, consequence="the sweep rings again")
 
 
 class Transport(kombu_redis.Transport):

@@ -18,6 +18,7 @@ import redis
 from dispatcher.config.account import RateWindow
 from dispatcher.errors import DispatcherError
 from dispatcher.lead.options import Channel
+from dispatcher.logs import events
 
 MARGIN: Final = 1.02
 """Our windows are this much longer than announced: requests bunch up on their way, and Voicery's clock is not ours."""
@@ -189,7 +190,7 @@ class Limiter:
         if not windows:
             return []
         log = self._log(account) if campaign_id is None else self._log(account, str(campaign_id))
-        _, _, *used = self._ask(account, 0, "", [_Scope(log, _lengths(windows), Channel(account, campaign_id or 0))])
+        _, _, _, *used = self._ask(account, 0, "", [_Scope(log, _lengths(windows), Channel(account, campaign_id or 0))])
         return [WindowUse(w.permits, w.seconds, n) for w, n in zip(windows, used, strict=True)]
 
     def _taken(self, account: str, wanted: int, *scopes: _Scope) -> Permits:
@@ -203,6 +204,8 @@ class Limiter:
             if wait_seconds > 0:
                 return Permits(0, wait_seconds)
             answer = self._ask(account, wanted, name, limited)
+            if answer[0] == _UNKNOWN:  # lost again meanwhile
+                return Permits(0, _GRACE_SECONDS)
         granted, wait, *_ = answer
         return Permits(granted, wait / _MICROSECONDS, name, tuple(scope.log for scope in limited))
 
@@ -249,9 +252,27 @@ class Limiter:
             for permits, seconds in scope.windows:
                 args += (permits, int(seconds * MARGIN * _MICROSECONDS))
         try:
-            return cast(list[int], self._take(keys=keys, args=args))
+            answer = cast(list[int], self._take(keys=keys, args=args))
         except redis.RedisError as error:
             raise _unavailable(error) from error
+        if answer[2]:
+            events.warning("redis.repaired", account=account, keys=answer[2], consequence="what they said is ignored")
+        return answer
+
+    def held_seconds(self, account: str) -> float:
+        """Return for how long an announcement lets nothing through; 0.0 for none. Raises `LimiterUnavailable`."""
+        try:
+            now, microseconds = self._client.time()
+            hold = self._client.hget(self._announced(account), "hold")
+        except redis.ResponseError:  # another type: the next taking deletes it
+            return 0.0
+        except redis.RedisError as error:
+            raise _unavailable(error) from error
+        try:
+            left = float(cast(bytes, hold or b"0")) / _MICROSECONDS - now - microseconds / _MICROSECONDS
+        except ValueError:
+            return 0.0
+        return max(0.0, left)
 
     def _now(self) -> str | int:
         return "" if self._now_microseconds is None else self._now_microseconds()

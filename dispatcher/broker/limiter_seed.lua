@@ -21,9 +21,19 @@ for k = 1, #KEYS do
   local life, pairs = tonumber(ARGV[cursor]), tonumber(ARGV[cursor + 1])
   cursor = cursor + 2
   local due = false
+  local kind = redis.call('TYPE', log).ok
+  if kind ~= 'zset' and kind ~= 'none' then
+    redis.call('DEL', log, log .. ':known')
+  end
   if redis.call('EXISTS', log .. ':known') == 0 then
     redis.call('SET', log .. ':lost', string.format('%.0f', now), 'NX', 'PX', 60000)
-    local since = math.abs(now - redis.call('GET', log .. ':lost'))
+    local lost = redis.call('TYPE', log .. ':lost').ok == 'string' and tonumber(redis.call('GET', log .. ':lost'))
+    if not lost or not (lost <= now) then -- none of ours; NaN compares as false
+      redis.call('DEL', log .. ':lost')
+      redis.call('SET', log .. ':lost', string.format('%.0f', now), 'PX', 60000)
+      lost = now
+    end
+    local since = now - lost
     due = since >= grace
     if not due then
       wait = math.max(wait, grace - since)

@@ -20,9 +20,15 @@ end
 local remaining = tonumber(ARGV[2])
 local until_at = now + ARGV[3]
 
+-- As in `limiter_take.lua`: what is no announcement of ours is deleted.
+local kind = redis.call('TYPE', KEYS[1]).ok
+if kind ~= 'hash' then
+  redis.call('DEL', KEYS[1])
+end
 local announced = redis.call('HMGET', KEYS[1], 'at', 'hold', 'remaining', 'reset')
 local hold, stored, reset = 0, 0, 0
-if announced[1] then
+if tonumber(announced[1] or '') and tonumber(announced[2] or '') and tonumber(announced[3] or '')
+  and tonumber(announced[4] or '') then
   local set_back = math.max(0, announced[1] - now)
   hold = announced[2] - set_back
   stored = tonumber(announced[3])

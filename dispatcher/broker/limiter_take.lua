@@ -6,9 +6,12 @@
 -- ARGV[2]   permits wanted        ARGV[3] the name of this taking, unique
 -- ARGV[4..] per log: the number of its windows, then permits and length in microseconds of each
 --
--- Returns {granted, microseconds until one more is free, permits taken in each window before this call ...}, or {-1} where
--- permits are wanted from a log that this Redis does not know: it was restarted, emptied or promoted. `limiter_seed.lua`
--- makes it known.
+-- Returns {granted, microseconds until one more is free, keys repaired, permits taken in each window before this call ...},
+-- or {-1, 0, keys repaired} where permits are wanted from a log that this Redis does not know: it was restarted, emptied or
+-- promoted. `limiter_seed.lua` makes it known.
+--
+-- Whoever can write to Redis can write anything here. What is of another type, is no number, or holds longer than any
+-- answer of Voicery may, is deleted: it would else hold delivery back for as long as it says, or for ever.
 
 local function stamp(microseconds)
   return string.format('%.0f', microseconds)
@@ -20,10 +23,46 @@ if not now then
   now = time[1] * 1000000 + time[2]
 end
 local granted = tonumber(ARGV[2])
+
+local LONGEST = 3600000000 + 60000000 -- ANNOUNCED_MAX_SECONDS, and a minute for what was on its way
+local repaired = 0
+local function discard(key)
+  redis.call('DEL', key)
+  repaired = repaired + 1
+end
+local function is(key, kind)
+  local found = redis.call('TYPE', key).ok
+  return found == kind or found == 'none'
+end
+for k = 2, #KEYS do
+  if not is(KEYS[k], 'zset') then
+    discard(KEYS[k])
+    redis.call('DEL', KEYS[k] .. ':known')
+  end
+end
+if not is(KEYS[1], 'hash') then
+  discard(KEYS[1])
+end
+local announced = redis.call('HMGET', KEYS[1], 'at', 'hold', 'remaining', 'reset')
+if redis.call('EXISTS', KEYS[1]) == 1 then
+  for field = 1, 4 do
+    announced[field] = tonumber(announced[field] or '')
+  end
+  local at, hold, remaining, reset = announced[1], announced[2], announced[3], announced[4]
+  -- A comparison with NaN is false, so that it is discarded too.
+  local sound = at and hold and remaining and reset and math.abs(at) < 1e17 and math.abs(remaining) < 1e15
+    and hold - math.max(0, at - now) <= now + LONGEST and reset - math.max(0, at - now) <= now + LONGEST
+    and remaining == math.floor(remaining)
+  if not sound then
+    discard(KEYS[1])
+    announced = {false}
+  end
+end
+
 if granted > 0 then
   for k = 2, #KEYS do
     if redis.call('EXISTS', KEYS[k] .. ':known') == 0 then
-      return {-1}
+      return {-1, 0, repaired}
     end
   end
 end
@@ -55,12 +94,11 @@ for k = 2, #KEYS do
   lives[k] = math.ceil(longest / 1000) + 60000
 end
 
-local announced = redis.call('HMGET', KEYS[1], 'at', 'hold', 'remaining', 'reset')
 local hold, remaining, reset
 if announced[1] then
   local set_back = math.max(0, announced[1] - now)
   hold = announced[2] - set_back
-  remaining = tonumber(announced[3])
+  remaining = announced[3]
   reset = announced[4] - set_back
   if set_back > 0 then
     redis.call('HSET', KEYS[1], 'at', stamp(now), 'hold', stamp(hold), 'reset', stamp(reset))
@@ -105,4 +143,4 @@ for _, window in ipairs(windows) do
   end
 end
 
-return {granted, math.ceil(next_at - now), unpack(used_counts)}
+return {granted, math.ceil(next_at - now), repaired, unpack(used_counts)}

@@ -77,7 +77,13 @@ def health(
     services = Services(settings, name="dispatcher-health", connections=1)
     try:
         host = socket.gethostname() if here else None
-        found = probe(services.database, within_seconds=within, host=host, rate_limit=settings.rate_limit)
+        found = probe(
+            services.database,
+            within_seconds=within,
+            host=host,
+            rate_limit=settings.rate_limit,
+            held=services.held_seconds,
+        )
     finally:
         services.close()
     if json:
@@ -110,7 +116,10 @@ def metrics(
     settings.require_database_url()
     configure_from(settings)
     services = Services(settings, name="dispatcher-metrics")
-    pages = Pages(scrape(services).text, lambda: probe(services.database, rate_limit=settings.rate_limit))
+    pages = Pages(
+        scrape(services).text,
+        lambda: probe(services.database, rate_limit=settings.rate_limit, held=services.held_seconds),
+    )
     with MetricsServer(host, port, pages, settings.metrics_token) as server:
         screen.say(f"Figures at http://{host}:{server.server_port}/metrics")
 

@@ -4,7 +4,7 @@ A worker process can run and consume nothing, e.g. after a failed reconnect to R
 its results: delivery runs end, or no lead has been due for long.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -71,12 +71,20 @@ class Health(Record):
         return {"ok": self.ok, "faults": list(self.faults), **reading}
 
 
-def judge(seen: Heartbeat, *, within_seconds: float, host: str | None = None, rate_seconds: float = 0.0) -> Health:
+def judge(
+    seen: Heartbeat,
+    *,
+    within_seconds: float,
+    host: str | None = None,
+    rate_seconds: float = 0.0,
+    held_seconds: float = 0.0,
+) -> Health:
     """Judge one reading: healthy if Postgres accepts writes, a worker and a sweep were seen, and leads are delivered.
 
     within_seconds   the greatest age that counts as current
     host             only workers of this machine count
     rate_seconds     the longest window of a rate limit: a due lead may wait that long without a fault
+    held_seconds     for how long Redis lets nothing through, because Voicery announced it
     """
     faults = []
     if not seen.writable:
@@ -94,6 +102,12 @@ def judge(seen: Heartbeat, *, within_seconds: float, host: str | None = None, ra
         faults.append(
             f"A lead has been due for {seen.due_age:.0f} s and no delivery run came {_since(seen.served_age)}; "
             "restart the workers and see `dispatcher doctor`."
+        )
+    if seen.due_age is not None and held_seconds > within_seconds:
+        faults.append(
+            f"Redis lets nothing through for another {held_seconds:.0f} s: Voicery announced it with Retry-After, or "
+            "somebody wrote it. If Voicery did not, delete the keys dispatcher:announced:* and see who can write "
+            "to Redis."
         )
     if not faults:
         faults.extend(_delivery(seen, within_seconds, max(5 * within_seconds, rate_seconds, seen.limit_seconds)))
@@ -190,11 +204,13 @@ def probe(
     within_seconds: float = WITHIN_SECONDS,
     host: str | None = None,
     rate_limit: Sequence[RateWindow] = (),
+    held: Callable[[], float] = lambda: 0.0,
 ) -> Health:
     """Return the health of the queue. Never raises: an unreachable store, or one with another schema, is unhealthy.
 
     host         a worker of this machine must have been seen
     rate_limit   while it is used up, a due lead may wait without a fault
+    held         returns for how many seconds Redis lets nothing through; must not raise
     """
     try:
         seen = database.read(read, host, within_seconds=within_seconds)
@@ -203,4 +219,4 @@ def probe(
     except (TryAgain, StatementRefused):
         return Health(None, ("Postgres refused the question; see `dispatcher doctor`.",))
     rate_seconds = max((window.seconds for window in rate_limit), default=0.0)
-    return judge(seen, within_seconds=within_seconds, host=host, rate_seconds=rate_seconds)
+    return judge(seen, within_seconds=within_seconds, host=host, rate_seconds=rate_seconds, held_seconds=held())

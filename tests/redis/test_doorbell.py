@@ -134,9 +134,9 @@ def test_sixteen_threads_at_a_frozen_redis_all_return_in_time(server: RedisServe
 
 def test_a_channel_is_not_marked_as_rung_if_its_message_was_not_published(server: RedisServer) -> None:
     with server.client() as client:
-        client.set("dispatcher:dispatcher", "no list")
+        client.config_set("maxmemory", 1)
         assert not Doorbell(server.url).ring(Channel("default", 42))
-        client.delete("dispatcher:dispatcher")
+        client.config_set("maxmemory", 0)
     assert Doorbell(server.url).ring(Channel("default", 42))
     assert len(queue(server)) == 1
 
