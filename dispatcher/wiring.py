@@ -352,6 +352,7 @@ class Services:
             worker=worker,
             settle_seconds=self.settings.settle_seconds,
             interval_seconds=self.settings.sweep_interval_seconds,
+            gate_wait_max_seconds=self.settings.gate_wait_max_seconds,
             alerting=self._alerting(),
         )
 

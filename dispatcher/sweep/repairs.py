@@ -10,6 +10,7 @@ from sqlalchemy import Connection, text
 from dispatcher.lead.options import Channel
 from dispatcher.store.accounts import DUE, LIKELIEST, WAITING_CHANNELS
 from dispatcher.store.proof import doubtful
+from dispatcher.sweep import clocks
 
 BATCH: Final = 500
 STRANDED_SECONDS: Final = 900.0
@@ -17,6 +18,7 @@ STRANDED_SECONDS: Final = 900.0
 
 _TAKE = text("""
 -- One row decides who sweeps; the same statement says which duties have work, so that an idle sweep is this alone.
+WITH before AS (SELECT swept_at FROM dispatcher.sweeps WHERE name = 'sweep')
 UPDATE dispatcher.sweeps
 SET holder = :holder, held_until = now() + make_interval(secs => :hold_seconds), swept_at = now()
 WHERE name = 'sweep' AND (
@@ -32,7 +34,8 @@ RETURNING
     EXISTS (SELECT FROM dispatcher.gates WHERE state <> 'open' AND until <= now()) AS gates,
     EXISTS (SELECT FROM dispatcher.alerts WHERE done_at IS NULL AND due_at <= now()) AS alerts,
     EXISTS (SELECT FROM dispatcher.operations WHERE finished_at IS NULL AND next_at <= now()) AS operations,
-    (pruned_at IS NULL OR pruned_at < now() - interval '1 hour') AS old
+    (pruned_at IS NULL OR pruned_at < now() - interval '1 hour') AS old,
+    coalesce((SELECT swept_at FROM before) > now() + make_interval(secs => :ahead_seconds), false) AS clock_back
 """)
 
 _RELEASE = text("UPDATE dispatcher.sweeps SET held_until = now() WHERE name = 'sweep' AND holder = :holder")
@@ -213,16 +216,14 @@ class Duties:
     alerts: bool
     operations: bool
     old: bool  # something may be older than its retention
+    clock_back: bool  # the last round was dated later than this one
 
 
 def take(connection: Connection, holder: str, *, hold_seconds: float) -> Duties | None:
     """Become, or stay, the one who sweeps for `hold_seconds`. None: another one is."""
-    row = connection.execute(_TAKE, {"holder": holder, "hold_seconds": hold_seconds}).first()
-    return (
-        None
-        if row is None
-        else Duties(row.pending, row.run_out, row.expired, row.unknown, row.gates, row.alerts, row.operations, row.old)
-    )
+    values = {"holder": holder, "hold_seconds": hold_seconds, "ahead_seconds": clocks.AHEAD_SECONDS}
+    row = connection.execute(_TAKE, values).first()
+    return None if row is None else Duties(**row._mapping)  # noqa: SLF001 - SQLAlchemy's name for a public view
 
 
 def release(connection: Connection, holder: str) -> None:

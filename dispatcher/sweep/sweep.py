@@ -24,7 +24,7 @@ from dispatcher.store import counters
 from dispatcher.store.counters import RINGS, SWEEPS, Tally
 from dispatcher.store.database import Database
 from dispatcher.store.trouble import NotPermitted, StatementRefused, TryAgain
-from dispatcher.sweep import repairs
+from dispatcher.sweep import clocks, repairs
 
 HOLD_SECONDS: Final = 5.0
 """A sweeper that dies is replaced after this."""
@@ -62,6 +62,7 @@ class Sweep:
         worker: str,
         settle_seconds: float,
         interval_seconds: float,
+        gate_wait_max_seconds: float = 300.0,
         alerting: AlertThread | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -74,12 +75,14 @@ class Sweep:
         self._worker = worker
         self._settle_seconds = settle_seconds
         self._interval_seconds = interval_seconds
+        self._gate_wait_max_seconds = gate_wait_max_seconds
         self._alerting = alerting
         self._tally = Tally()
         self._clock = clock
         self._seen_at = -WORKER_SEEN_EVERY_SECONDS
         self._passed_on_at = -PASS_ON_EVERY_SECONDS
         self._store_was_away = False
+        self._clock_back = False
 
     def run(self, *, stopping: Callable[[], bool], wait: Callable[[float], None]) -> None:
         """Sweep every interval until `stopping`. Outlives an absent Postgres."""
@@ -111,6 +114,9 @@ class Sweep:
             if self._alerting is not None:
                 self._alerting.stop()
             return False
+        self._clock_back = self._clock_back or duties.clock_back
+        if self._clock_back:
+            self._mend_clocks()
         if duties.run_out:
             self._repair("leases", repairs.leases_run_out, self._end_leases)
         if duties.expired:
@@ -133,6 +139,16 @@ class Sweep:
             self._prune(self._pruning)
         self._tally.add(SWEEPS)
         return True
+
+    def _mend_clocks(self) -> None:
+        """Bound what a clock that was ahead has dated; begun again in the next round where it fails."""
+        rows = self._write(
+            lambda connection: clocks.mend(
+                connection, settle_seconds=self._settle_seconds, gate_wait_max_seconds=self._gate_wait_max_seconds
+            )
+        )
+        self._clock_back = False
+        events.warning("clock.set_back", rows=rows)
 
     # Duties -----------------------------------------------------------------------------------------------------------
 
