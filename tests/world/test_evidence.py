@@ -24,7 +24,6 @@ from dispatcher.operator.corrections import Corrections
 from dispatcher.operator.explain import explain
 from dispatcher.operator.replay import Failures
 from dispatcher.sandbox.fault import FaultName, Rule
-from dispatcher.store.pseudonym import Pseudonyms
 from dispatcher.sweep import repairs
 from dispatcher.sweep.sweep import Sweep
 from tests.database.queue import Queue, accepted, phone, rejected, unknown
@@ -460,7 +459,7 @@ def test_a_duplicate_that_is_committed_after_its_original_ended_takes_its_place(
     original = world.submit(ADA)
     database = world.queue.database
     with database.transaction() as caller:
-        stored = submit(caller, entry(ADA), "another payload", Pseudonyms(None))
+        stored = submit(caller, entry(ADA), "another payload")
         assert stored is not None
         assert stored.duplicate_of == original
         end(world, original)
@@ -477,7 +476,7 @@ def test_a_duplicate_whose_original_ended_while_another_lead_became_live_waits_f
     original = world.submit(ADA)
     database = world.queue.database
     with database.transaction() as caller:
-        stored = submit(caller, entry(ADA), "another payload", Pseudonyms(None))
+        stored = submit(caller, entry(ADA), "another payload")
         assert stored is not None
         end_cancelled(world, original)
         second = world.submit(ADA, payload_hash="second")
