@@ -90,8 +90,9 @@ def test_the_trial_of_a_directory_by_the_servers_user_knows_no_token_either(
 
 def test_up_leaves_no_core_dumps(server_dir: Path, tmp_path: Path) -> None:
     """Of a crashed worker a dump would hold the token and people's numbers."""
+    before = set(psutil.Process().children(recursive=True))  # the servers of other tests
     with up(server_dir / "up-without-cores", {"VOICERY_API_TOKEN": CANARY}, tmp_path / "seen"):
-        children = psutil.Process().children(recursive=True)
+        children = set(psutil.Process().children(recursive=True)) - before
         limits = [Path(f"/proc/{child.pid}/limits").read_text() for child in children]
 
     assert len(limits) > 5
