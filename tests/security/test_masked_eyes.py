@@ -46,7 +46,7 @@ def test_the_filter_by_ending_tells_a_viewer_no_further_digit(seat: Seat, rows: 
     assert SECRET in spelled_out(seat.browser(Role.OPERATOR), lead, "phone", "0123"), "the attack itself works"
 
 
-@pytest.mark.parametrize(("phone", "shown"), [("+447700900123", 4), ("+4612345678", 3), ("+29812345", 2)])
+@pytest.mark.parametrize(("phone", "shown"), [("+447700900123", 4), ("+1202555010", 3), ("+29812345", 2)])
 def test_of_a_short_number_fewer_digits_match(rows: Rows, phone: str, shown: int) -> None:
     rows.failed(phone=phone)
     for length in range(1, 6):
