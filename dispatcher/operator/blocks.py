@@ -29,6 +29,9 @@ MOST_WORDS: Final = 200
 
 _SCOPE: Final = "account IS NOT DISTINCT FROM CAST(:account AS text)"
 
+# One text, which the driver binds ten times as fast as an array of so many.
+_GIVEN: Final = "unnest(string_to_array(CAST(:numbers AS text), ','))"
+
 _UNTIL: Final = "coalesce(CAST(:until_at AS timestamptz), now() + CAST(:until_in AS interval))"
 
 # Only a block that lasts longer than the one that stands takes its place, with its reason.
@@ -39,8 +42,8 @@ WHERE coalesce(excluded.until, 'infinity') > coalesce(block.until, 'infinity')""
 _ADD = text(f"""
 WITH given AS (
     SELECT person.number, {digest_sql("person.number")} AS digest
-    FROM unnest(CAST(:numbers AS text[])) AS person (number)
-)
+    FROM {_GIVEN} AS person (number)
+), stored AS (
 INSERT INTO dispatcher.blocks AS block (number, digest, account, reason, source, who, until)
 SELECT given.number, given.digest, CAST(:account AS text), :reason, :source, :who, {_UNTIL}
 FROM given
@@ -51,24 +54,28 @@ WHERE NOT EXISTS (
 )
 ON CONFLICT (number, COALESCE(account, '')) WHERE number IS NOT NULL {_LONGER}
 RETURNING block.id
+)
+SELECT count(*) AS numbers, min(id) AS id FROM stored
 """)
 
 _LENGTHEN_HASHED = text(f"""
 WITH given AS (
-    SELECT {digest_sql("person.number")} AS digest FROM unnest(CAST(:numbers AS text[])) AS person (number)
-)
+    SELECT {digest_sql("person.number")} AS digest FROM {_GIVEN} AS person (number)
+), stored AS (
 UPDATE dispatcher.blocks AS block
 SET reason = :reason, source = :source, who = :who, created_at = now(), until = {_UNTIL}
 FROM given
 WHERE block.number IS NULL AND block.digest = given.digest AND block.{_SCOPE}
   AND coalesce({_UNTIL}, 'infinity') > coalesce(block.until, 'infinity')
 RETURNING block.id
+)
+SELECT count(*) AS numbers, min(id) AS id FROM stored
 """)
 
 _FORGET_NUMBERS = text(f"""
 WITH taken AS (
     DELETE FROM dispatcher.blocks AS block
-    WHERE number = ANY (CAST(:numbers AS text[])) AND {_SCOPE}
+    WHERE number = ANY (string_to_array(CAST(:numbers AS text), ',')) AND {_SCOPE}
     RETURNING *
 )
 INSERT INTO dispatcher.blocks AS block (digest, account, reason, source, who, created_at, until)
@@ -79,11 +86,14 @@ ON CONFLICT (digest, COALESCE(account, '')) WHERE number IS NULL {_LONGER}
 _SCOPES = text("SELECT account FROM dispatcher.blocks WHERE number = :number ORDER BY account NULLS FIRST")
 
 _ADD_HASHED = text(f"""
+WITH stored AS (
 INSERT INTO dispatcher.blocks AS block (digest, account, reason, source, who, until)
 SELECT {digest_sql("person.number")}, CAST(:account AS text), :reason, :source, :who, {_UNTIL}
-FROM unnest(CAST(:numbers AS text[])) AS person (number)
+FROM {_GIVEN} AS person (number)
 ON CONFLICT (digest, COALESCE(account, '')) WHERE number IS NULL {_LONGER}
 RETURNING block.id
+)
+SELECT count(*) AS numbers, min(id) AS id FROM stored
 """)
 
 # Waits for the claims that have looked already; those that look from now on wait for this commit, and see it.
@@ -262,9 +272,17 @@ def _blocks(rows: Iterable[Mapping[Any, Any]]) -> tuple[Block, ...]:
     return tuple(map(Block.of, rows))
 
 
-def _store(connection: Connection, numbers: Sequence[str], terms: BlockTerms, pseudonyms: Pseudonyms) -> list[int]:
-    """Store blocks of different numbers; return the ids of those that are new or last longer now."""
-    values = {**terms.values(), "numbers": sorted(numbers)}
+@dataclass(frozen=True, slots=True)
+class _Stored:
+    """How many blocks are new or last longer now, and the id of the first."""
+
+    numbers: int = 0
+    id: int | None = None
+
+
+def _store(connection: Connection, numbers: Sequence[str], terms: BlockTerms, pseudonyms: Pseudonyms) -> _Stored:
+    """Store blocks of different numbers."""
+    values = {**terms.values(), "numbers": ",".join(sorted(numbers))}
     fits = pseudonyms.key_id is not None and _keep_key(connection, pseudonyms)
     if terms.hash_only:
         if not fits:
@@ -272,10 +290,11 @@ def _store(connection: Connection, numbers: Sequence[str], terms: BlockTerms, ps
         hashed = {**values, **pseudonyms.pads()}
         forgotten = {name: hashed[name] for name in ("numbers", "account", "inner_pad", "outer_pad")}
         connection.execute(_FORGET_NUMBERS, forgotten)
-        return list(connection.execute(_ADD_HASHED, hashed).scalars())
+        return _Stored(**connection.execute(_ADD_HASHED, hashed).mappings().one())
     values |= pseudonyms.pads() if fits else Pseudonyms(None).pads()
-    longer = list(connection.execute(_LENGTHEN_HASHED, values).scalars()) if fits else []
-    return longer + list(connection.execute(_ADD, values).scalars())
+    longer = _Stored(**connection.execute(_LENGTHEN_HASHED, values).mappings().one()) if fits else _Stored()
+    added = _Stored(**connection.execute(_ADD, values).mappings().one())
+    return _Stored(longer.numbers + added.numbers, added.id or longer.id)
 
 
 def forget_number(connection: Connection, number: str, pseudonyms: Pseudonyms) -> int:
@@ -287,7 +306,7 @@ def forget_number(connection: Connection, number: str, pseudonyms: Pseudonyms) -
     if scopes and not (pseudonyms.key_id is not None and _keep_key(connection, pseudonyms)):
         return len(scopes)
     for account in scopes:
-        connection.execute(_FORGET_NUMBERS, {"numbers": [number], "account": account, **pseudonyms.pads()})
+        connection.execute(_FORGET_NUMBERS, {"numbers": number, "account": account, **pseudonyms.pads()})
     return 0
 
 
@@ -315,7 +334,7 @@ class Blocks:
         to be kept and the key is missing or another one.
         """
         terms, number = self._ready(terms), canonical(phone)
-        return bool(self._database.again(self._add, [number], terms, {}))
+        return self._database.again(self._add, [number], terms, {}) > 0
 
     def add_all(
         self, phones: Iterable[tuple[int, object]], terms: BlockTerms, *, file_name: str | None = None
@@ -341,8 +360,8 @@ class Blocks:
                     numbers[number] = None
                     read += 1
             told = {} if file_name is None else {"file": file_name}
-            added = self._database.again(self._add, list(numbers), terms, told) if numbers else []
-            yield Blocked(len(added), read - len(added), tuple(rejected))
+            added = self._database.again(self._add, list(numbers), terms, told) if numbers else 0
+            yield Blocked(added, read - added, tuple(rejected))
 
     def remove(self, phone: object, *, actor: str, account: str | None = None) -> Unblocked:
         """Remove the block of a number that holds for all accounts, or for this one only.
@@ -398,12 +417,12 @@ class Blocks:
 
     def _add(
         self, connection: Connection, numbers: Sequence[str], terms: BlockTerms, told: Mapping[str, object]
-    ) -> list[int]:
-        ids = _store(connection, numbers, terms, self._pseudonyms)
-        if ids:
-            subject = f"block:{ids[0]}" if len(numbers) == 1 else "blocks"
+    ) -> int:
+        stored = _store(connection, numbers, terms, self._pseudonyms)
+        if stored.numbers:
+            subject = f"block:{stored.id}" if len(numbers) == 1 else "blocks"
             detail = {
-                "numbers": len(ids),
+                "numbers": stored.numbers,
                 "account": terms.account,
                 "reason": terms.reason and mask_numbers(terms.reason),
                 "source": terms.source and mask_numbers(terms.source),
@@ -413,7 +432,7 @@ class Blocks:
             }
             audit.note(connection, terms.actor, "block", subject, detail)
             connection.execute(_BEFORE_CLAIMS)
-        return ids
+        return stored.numbers
 
     def _remove(self, connection: Connection, number: str, account: str | None, actor: str) -> Unblocked:
         values = {"number": number, "account": account, **self._pseudonyms.pads()}
