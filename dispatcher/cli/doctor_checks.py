@@ -11,7 +11,7 @@ from sqlalchemy import Connection
 
 from dispatcher import moments
 from dispatcher.broker.connection import connect, refuse_cluster
-from dispatcher.cli import doctor_rights, screen
+from dispatcher.cli import doctor_rights, doctor_wires, screen
 from dispatcher.cli.doctor import Check, Verdict
 from dispatcher.config.account import pinned_url
 from dispatcher.config.settings import Settings
@@ -48,7 +48,8 @@ def check_everything(*, strict: bool = False, online: bool = False) -> list[Chec
         settings = Settings.from_environment()
     except NotConfigured as error:
         return [Check("Settings", Verdict.BAD, str(error), "docs/settings.md describes every variable.")]
-    checks = [*_settings(settings, strict=strict), *_postgres(settings), *_redis(settings), *_accounts(settings)]
+    checks = [*_settings(settings, strict=strict), *_postgres(settings), *_redis(settings)]
+    checks += [*doctor_wires.wires(settings), *_accounts(settings)]
     return [*checks, *_voicery(settings)] if online else checks
 
 
