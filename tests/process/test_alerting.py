@@ -1,10 +1,11 @@
-"""An alert's whole way, with the rights that docs/operations.md grants: trigger, sweep, webhook."""
+"""An alert's whole way: trigger, sweep, webhook; and a worker with the rights of its roles and the documented ACL."""
 
 import json
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import psycopg
 import pytest
@@ -13,7 +14,11 @@ from sqlalchemy.exc import ProgrammingError
 
 from dispatcher.api import Dispatcher
 from dispatcher.config.settings import Settings
+from dispatcher.config.urls import normal_database_url
 from dispatcher.embedded.redis import EmbeddedRedis
+from dispatcher.store.migration import upgrade
+from dispatcher.store.rights import Part
+from dispatcher.store.roles import names_of
 from tests.process.conftest import StartSandbox
 from tests.process.rig import Rig
 from tests.support.waiting import wait_until
@@ -68,23 +73,23 @@ def test_the_documented_roles_and_acl_suffice(
     address = f"redis://dispatcher:password@{where}"
     with redis.Redis.from_url(address) as client, pytest.raises(redis.ResponseError, match="permissions"):
         client.flushall()
-    grants = PAGE.split("```sql\n")[1].split("```")[0].replace("dispatcher_owner", "CURRENT_USER")
-    roles = ("dispatcher_worker", "dispatcher_producer", "dispatcher_reader")
+    names = names_of(f"{urlsplit(database_url).path[1:]}_")
+    upgrade(normal_database_url(database_url), roles=names)
+    logins = {"worker": (Part.WORKER, Part.RETENTION), "producer": (Part.PRODUCER,)}
     with psycopg.connect(database_url, autocommit=True) as connection:
-        for role in roles:
-            connection.execute(
-                f"DO $$ BEGIN CREATE ROLE {role} LOGIN PASSWORD 'password';"
-                " EXCEPTION WHEN duplicate_object THEN NULL; END $$"
-            )
-        connection.execute(grants)
+        for login, parts in logins.items():
+            connection.execute(f"CREATE ROLE {names[Part.OWNER]}_{login} LOGIN PASSWORD 'password'")
+            for part in parts:
+                connection.execute(f"GRANT {names[part]} TO {names[Part.OWNER]}_{login}")
 
-    def as_role(role: str) -> dict[str, str]:
+    def as_role(login: str) -> dict[str, str]:
         rest = database_url.split("//", 1)[1].rsplit("@", 1)[-1]
-        return {"DATABASE_URL": f"postgresql://{role}:password@{rest}", "REDIS_URL": address}
+        url = f"postgresql://{names[Part.OWNER]}_{login}:password@{rest}"
+        return {"DATABASE_URL": url, "REDIS_URL": address}
 
-    rig = Rig({**environment, **as_role("dispatcher_worker")}, start_sandbox(), worker)  # type: ignore[arg-type]
+    rig = Rig({**environment, **as_role("worker")}, start_sandbox(), worker)  # type: ignore[arg-type]
     rig.start_worker(DISPATCHER_RATE_LIMIT="100/minute")  # the limiter's script needs its rights too
-    producer = Dispatcher(Settings.from_environment({**rig.environment, **as_role("dispatcher_producer")}))
+    producer = Dispatcher(Settings.from_environment({**rig.environment, **as_role("producer")}))
     for number in range(3):
         lead = {"phone_number": f"+1202555010{number}", "campaign_id": 42}
         producer.submit(lead, idempotency_key=f"k{number}")
