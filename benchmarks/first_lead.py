@@ -2,8 +2,8 @@
 
 `python -m benchmarks.first_lead`: the package and the frameworks are installed; Postgres, Redis, a sandbox and a worker
 run, as `dispatcher up` runs them. An example is copied into an empty directory and started as its docstring says; the
-first request is sent as soon as it answers. The clock stops when the lead is accepted. The worker has just been started,
-so the first example waits for it, too.
+first request is sent as soon as it answers. The clock stops when the lead is accepted. The worker was just started, so
+the first example waits for it, too.
 """
 
 import itertools
