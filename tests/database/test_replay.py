@@ -238,6 +238,8 @@ def _every_lead(rows: Rows) -> list[uuid.UUID]:
     leads = [rows.failed(phone=BOB), rows.lead("accepted", phone=BOB), uuid.uuid4()]
     for campaign_id, doubled in itertools.product((42, 43), (False, True)):
         more: dict[str, Any] = {"campaign_id": campaign_id, "allow_dupplicate": doubled}
+        # First, so that no two of a person are on both sides of an operation's batch, where the first is sent already.
+        leads += [rows.failed(phone=ADA, **more) for _ in range(2)]
         leads += [
             rows.lead(one, phone=next(phones), **more) for one in ("pending", "accepted", "duplicate", "cancelled")
         ]
@@ -245,7 +247,6 @@ def _every_lead(rows: Rows) -> list[uuid.UUID]:
         leads += [rows.failed(one, phone=next(phones), **more) for one in FailureClass]
         evidences: tuple[dict[str, Any], ...] = ({}, {"proof": True}, proven)
         leads += [rows.failed_unknown(phone=next(phones), evidence=one, **more) for one in evidences]
-        leads += [rows.failed(phone=ADA, **more) for _ in range(2)]
     return leads
 
 
