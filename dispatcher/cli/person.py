@@ -30,6 +30,7 @@ _NOUNS: Final = {
     "alerts": "alert",
     "operation_leads": "part of an operation",
     "audit_log": "audit entry",
+    "erased_leads": "keyed hash of an erased lead",
     "imports": "imported file",
 }
 
@@ -71,19 +72,26 @@ def person(
 
 def erase(
     phone: Phone = "-",
+    without_proof: Annotated[
+        bool,
+        typer.Option(
+            "--without-proof", help="Also where no key is set: the person, submitted again, is then called again."
+        ),
+    ] = False,
     dry_run: screen.DryRun = False,
     yes: screen.Yes = False,
     json: screen.Json = False,
 ) -> None:
     """Erase a person: every lead, attempt, failure and note with the number, in any form; and name what is left.
 
-    Refused while a lead is on its way. With DISPATCHER_PRIVACY_KEY a keyed hash stays, so that a repeated submission is
-    still recognised and nobody is called again.
+    Refused while a lead is on its way. Under DISPATCHER_PRIVACY_KEY a keyed hash stays, so that a repeated submission
+    is still a duplicate and nobody is called again; without the key, a person who was called is erased with
+    --without-proof only.
     """
     if not dry_run:
         screen.confirm("Erase this person for good?", yes=yes)
     with opened(rehearsing=dry_run) as dispatcher:
-        erased = dispatcher.erasure.erase(_number(phone), actor=arguments.actor())
+        erased = dispatcher.erasure.erase(_number(phone), actor=arguments.actor(), without_proof=without_proof)
     if json:
         screen.emit(
             {

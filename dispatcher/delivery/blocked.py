@@ -7,16 +7,18 @@ from uuid import UUID
 from sqlalchemy import Connection, text
 
 from dispatcher.store.blocks import FINGERPRINT, Screening, sentence, words
+from dispatcher.store.erased import SENTENCE
 from dispatcher.store.proof import doubtful
 
 _END = text(f"""
 WITH met AS MATERIALIZED (
     SELECT DISTINCT ON (met.lead_id) met.lead_id,
-        {sentence(words("block", contact="met.position IS NOT NULL"))} AS message
+        CASE WHEN met.block_id IS NULL THEN '{SENTENCE}'
+            ELSE {sentence(words("block", contact="met.position IS NOT NULL"))} END AS message
     FROM dispatcher.blocks_met(:account, CAST(:ids AS uuid[]), :drops, CAST(:inner_pad AS bytea),
         CAST(:outer_pad AS bytea)) AS met
-    JOIN dispatcher.blocks AS block ON block.id = met.block_id
-    WHERE met.holds
+    LEFT JOIN dispatcher.blocks AS block ON block.id = met.block_id
+    WHERE met.holds AND (block.id IS NOT NULL OR met.block_id IS NULL)
     ORDER BY met.lead_id, met.position NULLS FIRST
 ), picked AS (
     SELECT lead.id, met.message FROM dispatcher.leads AS lead JOIN met ON met.lead_id = lead.id

@@ -3,8 +3,9 @@
 Rows go as one JSON text, which every driver can bind.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
+from types import MappingProxyType
 from typing import Any, Final
 from uuid import UUID
 
@@ -12,6 +13,7 @@ import orjson
 from sqlalchemy import Connection, TextClause, text
 
 from dispatcher.store.blocks import blocked_of
+from dispatcher.store.erased import erased_of
 from dispatcher.store.pseudonym import Pseudonyms
 from dispatcher.store.schema import LIVE_STRICT
 
@@ -26,6 +28,10 @@ CROSS JOIN LATERAL (
     LIMIT 1
 ) AS live
 """)
+
+_ERASED: Final = text(
+    erased_of("jsonb_to_recordset(CAST(:rows AS jsonb)) AS given (campaign_id bigint, phone_number text)")
+)
 
 _BLOCKED: Final = text(blocked_of("jsonb_array_elements_text(CAST(:numbers AS jsonb))"))
 
@@ -51,10 +57,14 @@ def now(connection: Connection) -> Decimal:
     return Decimal(connection.execute(_NOW).scalar_one())
 
 
-def live(connection: Connection, account: str, persons: Iterable[tuple[int, str]]) -> list[tuple[int, str, UUID]]:
-    """Return campaign, number and lead of the persons for whom a lead stands."""
+def live(
+    connection: Connection, account: str, persons: Iterable[tuple[int, str]], pseudonyms: Pseudonyms
+) -> list[tuple[int, str, UUID]]:
+    """Return campaign, number and lead of the persons for whom a lead stands, or stood until it was erased."""
     rows = [{"campaign_id": campaign_id, "phone_number": number} for campaign_id, number in persons]
-    return [(row[0], row[1], _uuid(row[2])) for row in _asked(connection, _LIVE, account, rows)]
+    erased = _asked(connection, _ERASED, account, rows, pseudonyms.pads())
+    found = (*erased, *_asked(connection, _LIVE, account, rows))
+    return [(row[0], row[1], _uuid(row[2])) for row in found]
 
 
 def blocked(
@@ -99,10 +109,16 @@ def insert(connection: Connection, table: str, columns: Sequence[str], rows: Ite
     connection.execute(text(statement), {"rows": orjson.dumps(named).decode()})
 
 
-def _asked(connection: Connection, statement: TextClause, account: str, rows: list[dict[str, Any]]) -> Sequence[Any]:
+def _asked(
+    connection: Connection,
+    statement: TextClause,
+    account: str,
+    rows: list[dict[str, Any]],
+    pads: Mapping[str, bytes | None] = MappingProxyType({}),
+) -> Sequence[Any]:
     if not rows:
         return []
-    return connection.execute(statement, {"rows": orjson.dumps(rows).decode(), "account": account}).all()
+    return connection.execute(statement, {"rows": orjson.dumps(rows).decode(), "account": account, **pads}).all()
 
 
 def _uuid(value: UUID | str) -> UUID:

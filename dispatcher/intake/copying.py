@@ -22,6 +22,7 @@ from sqlalchemy.exc import DBAPIError
 from dispatcher.intake import any_driver
 from dispatcher.lead.candidate import BatchIds, Candidate, Facts, Held, NewLead
 from dispatcher.store.blocks import FINGERPRINT, NO_KEY, Screening, blocked_of
+from dispatcher.store.erased import erased_of
 from dispatcher.store.pseudonym import Pseudonyms
 from dispatcher.store.schema import LIVE_STRICT
 
@@ -62,6 +63,11 @@ SELECT id, CASE WHEN account = %s THEN payload_hash END FROM dispatcher.leads WH
 _SPANS: Final = 20  # from more, each id is asked for by itself
 
 _BLOCKED: Final = re.sub(r":(\w+)", r"%(\1)s", blocked_of("unnest(CAST(:numbers AS text[]))").replace("%", "%%"))
+_ERASED: Final = re.sub(
+    r":(\w+)",
+    r"%(\1)s",
+    erased_of("unnest(CAST(:campaigns AS bigint[]), CAST(:phones AS text[])) AS given (campaign_id, phone_number)"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,16 +156,18 @@ def _read(
     pseudonyms: Pseudonyms,
 ) -> tuple[Any, ...]:
     given_ids, spans = _ids_to_ask(candidates)
-    [(seconds,)], blocked, live, held_keys, *held_ids = _answers(
+    campaigns, phones = [person[0] for person in persons], [person[1] for person in persons]
+    [(seconds,)], blocked, live, erased, held_keys, *held_ids = _answers(
         connection,
         ("SELECT extract(epoch FROM now())",),  # a caller's session may write timestamps as the driver cannot read them
         (_BLOCKED, {"numbers": _numbers(candidates), "account": account, **pseudonyms.pads()}),
-        (_LIVE, [person[0] for person in persons], [person[1] for person in persons], account),
+        (_LIVE, campaigns, phones, account),
+        (_ERASED, {"campaigns": campaigns, "phones": phones, "account": account, **pseudonyms.pads()}),
         (_KEYS, [key for key, _ in keys], [erased for _, erased in keys], account),
         (_IDS, account, given_ids),
         *((_SPAN, account, first, last) for first, last in spans),
     )
-    return seconds, blocked, live, held_keys, chain.from_iterable(held_ids)
+    return seconds, blocked, [*erased, *live], held_keys, chain.from_iterable(held_ids)
 
 
 def _read_by_any_driver(
@@ -173,7 +181,7 @@ def _read_by_any_driver(
     return (
         any_driver.now(connection),
         any_driver.blocked(connection, account, _numbers(candidates), pseudonyms),
-        any_driver.live(connection, account, persons),
+        any_driver.live(connection, account, persons, pseudonyms),
         any_driver.keys(connection, account, keys),
         any_driver.ids(connection, account, (candidate.id for candidate in candidates)),
     )

@@ -21,6 +21,7 @@ from dispatcher.lead.options import Channel, Submission, SubmitOptions, check_ac
 from dispatcher.logs.tracing import submitting
 from dispatcher.store.blocks import FINGERPRINT, NO_KEY, Screening, hash_of, sentence, words
 from dispatcher.store.database import Database, translated
+from dispatcher.store.erased import OF_SUBMISSION
 from dispatcher.store.migration import check
 from dispatcher.store.pseudonym import Pseudonyms
 from dispatcher.store.schema import LIVE_STRICT
@@ -31,6 +32,7 @@ _LIVE: Final = f"""
     SELECT id FROM dispatcher.leads
     WHERE NOT :allow_dupplicate AND account = :account AND campaign_id = :campaign_id AND phone_number = :phone_number
       AND {LIVE_STRICT}
+    UNION ALL {OF_SUBMISSION}
     LIMIT 1
 """
 

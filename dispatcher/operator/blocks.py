@@ -283,7 +283,7 @@ class _Stored:
 def _store(connection: Connection, numbers: Sequence[str], terms: BlockTerms, pseudonyms: Pseudonyms) -> _Stored:
     """Store blocks of different numbers."""
     values = {**terms.values(), "numbers": ",".join(sorted(numbers))}
-    fits = pseudonyms.key_id is not None and _keep_key(connection, pseudonyms)
+    fits = pseudonyms.key_id is not None and keep_key(connection, pseudonyms)
     if terms.hash_only:
         if not fits:
             raise NotConfigured(OTHER_KEY)
@@ -303,14 +303,14 @@ def forget_number(connection: Connection, number: str, pseudonyms: Pseudonyms) -
     The blocks hold as before: who asked not to be called did not ask to be called again.
     """
     scopes = list(connection.execute(_SCOPES, {"number": number}).scalars())
-    if scopes and not (pseudonyms.key_id is not None and _keep_key(connection, pseudonyms)):
+    if scopes and not (pseudonyms.key_id is not None and keep_key(connection, pseudonyms)):
         return len(scopes)
     for account in scopes:
         connection.execute(_FORGET_NUMBERS, {"numbers": number, "account": account, **pseudonyms.pads()})
     return 0
 
 
-def _keep_key(connection: Connection, pseudonyms: Pseudonyms) -> bool:
+def keep_key(connection: Connection, pseudonyms: Pseudonyms) -> bool:
     """Store the id of the key at its first use; return whether the stored one is this one."""
     connection.execute(_KEEP_KEY, {"key_id": pseudonyms.key_id})
     return connection.execute(_KEY).scalar() == pseudonyms.key_id

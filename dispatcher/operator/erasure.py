@@ -12,13 +12,13 @@ from uuid import UUID
 
 from sqlalchemy import Connection, text
 
-from dispatcher.errors import FieldError, InvalidLead, NotAllowed
+from dispatcher.errors import FieldError, InvalidLead, NotAllowed, NotConfigured
 from dispatcher.lead.number_forms import REMOVED, NumberForms
 from dispatcher.lead.phone import canonical_phone
 from dispatcher.operator import blocks, mentions, person
 from dispatcher.operator.mentions import Mention
 from dispatcher.operator.person import Known, Left
-from dispatcher.store import audit
+from dispatcher.store import audit, erased
 from dispatcher.store.database import Database
 from dispatcher.store.pseudonym import Pseudonyms
 
@@ -69,6 +69,20 @@ _FORGET_KEY = text("DELETE FROM dispatcher.idempotency_keys WHERE account = :acc
 
 _ON_ITS_WAY: Final = frozenset({"sending", "unknown"})
 
+_NEEDS_KEY: Final = (
+    "This person was called, and without DISPATCHER_PRIVACY_KEY nothing may be kept that recognises a repetition: a "
+    "lead submitted again would be called again. Give every process the key (`openssl rand -hex 32` makes one), or "
+    "erase with --without-proof."
+)
+
+_OTHER_KEY: Final = "Persons are kept by hash under another DISPATCHER_PRIVACY_KEY than this process has; set that one."
+
+_UNPROVEN: Final = Left(
+    "a lead of this person, submitted again, is called again",
+    "without DISPATCHER_PRIVACY_KEY no keyed hash of the number and its idempotency keys can be kept",
+    "keep producers from submitting the person again",
+)
+
 _KEYS: Final = mentions.BY_TABLE["idempotency_keys"]
 
 
@@ -100,22 +114,26 @@ class Erasure:
         self._database = database
         self._pseudonyms = pseudonyms or Pseudonyms(None)
 
-    def erase(self, phone: str, *, actor: str) -> Erased:
+    def erase(self, phone: str, *, actor: str, without_proof: bool = False) -> Erased:
         """Erase the person of this number, in one transaction. `actor` is written to the audit log.
 
-        Raises `InvalidLead` for an invalid number, and `NotAllowed` while a lead that names it is being sent or in
-        doubt: its id at Voicery would never be known, so that it could not be deleted there.
+        without_proof   also where no key is set, so that the person, submitted again, would be called again
+
+        Raises `InvalidLead` for an invalid number; `NotAllowed` while a lead that names it is being sent or in doubt:
+        its id at Voicery would never be known, so that it could not be deleted there; and `NotConfigured` where what
+        stops a second call could not be kept, for want of the key, or because another one is in use.
         """
         number = canonical_phone(phone, "phone_number")
         if isinstance(number, FieldError):
             raise InvalidLead([number])
-        return self._database.again(_Erasing(number, self._pseudonyms, actor).run)
+        return self._database.again(_Erasing(number, self._pseudonyms, actor, without_proof=without_proof).run)
 
 
 class _Erasing:
     """One erasure; each transaction of it begins anew."""
 
-    def __init__(self, phone: str, pseudonyms: Pseudonyms, actor: str) -> None:
+    def __init__(self, phone: str, pseudonyms: Pseudonyms, actor: str, *, without_proof: bool) -> None:
+        self._without_proof = without_proof
         self._phone = phone
         self._forms = NumberForms(phone)
         self._pseudonyms = pseudonyms
@@ -132,9 +150,12 @@ class _Erasing:
         _refuse_on_its_way(_of_others(connection, found, leads))
         files = person.files(connection, leads, found)
         beside = sorted({one.id for one in known.beside} | set(_lead_ids(found, leads)))
+        unproven = self._keep_proof(connection, leads)
         self._seal(connection, "idempotency_keys", [*leads, *beside])
         lost_keys = self._replace_keys(connection, found)
         numbered = blocks.forget_number(connection, self._phone, self._pseudonyms)
+        if (unproven or lost_keys) and not self._without_proof:
+            raise NotConfigured(_NEEDS_KEY)
         self._delete(connection, leads, beside)
         for table in ("leads", "lead_revisions"):
             self._seal(connection, table, beside)
@@ -144,11 +165,20 @@ class _Erasing:
         detail = {"leads": [str(one) for one in leads], "beside": [str(one) for one in beside], "rows": self._rows}
         audit.note(connection, self._actor, "erase", "person", detail)
         left = person.outside(known, self._forms.removed_from(files))
-        if lost_keys:
-            left = (_lost(lost_keys), *left)
         if numbered:
             left = (_still_blocked(numbered), *left)
+        if unproven or lost_keys:
+            left = (_UNPROVEN, *left)
         return Erased(tuple(leads), tuple(beside), self._rows, known.voicery_ids, left)
+
+    def _keep_proof(self, connection: Connection, leads: Sequence[UUID]) -> bool:
+        """Keep what makes a repetition a duplicate; return whether it is needed and cannot be kept."""
+        if self._pseudonyms.key_id is None:
+            return erased.called(connection, leads) > 0
+        if not blocks.keep_key(connection, self._pseudonyms):
+            raise NotConfigured(_OTHER_KEY)
+        self._count("erased_leads", erased.keep(connection, leads, self._pseudonyms))
+        return False
 
     def _mentions(self, connection: Connection, but_of: Iterable[UUID]) -> list[Mention]:
         """Return the rows that mention the number, but those of these leads."""
@@ -219,12 +249,4 @@ def _still_blocked(kept: int) -> Left:
         f"{kept} blocks keep the number, so that nobody calls it",
         "without the DISPATCHER_PRIVACY_KEY of this database no keyed hash can stand for it",
         "set that key and erase again; or remove the block with `dispatcher unblock`",
-    )
-
-
-def _lost(keys: int) -> Left:
-    return Left(
-        f"{keys} idempotency keys that contained the number are forgotten",
-        "without DISPATCHER_PRIVACY_KEY no keyed hash of them can be kept",
-        "keep producers from submitting the person again: under these keys it would be a new lead",
     )

@@ -43,12 +43,12 @@ PLACES: Final = (
     Place("failed_leads", ("id",), ("message", "response", "note", "resolved_by"), lead="lead_id"),
     Place("incidents", ("id",), ("message", "seen_by"), ("evidence",)),
     Place("audit_log", ("id",), ("actor", "subject"), ("detail",)),
-    Place("blocks", ("id",), ("reason", "source", "who")),
     Place("operations", ("id",), ("actor", "stopped_by"), ("filters", "options")),
     Place("operation_leads", ("operation_id", "position"), ("reason",)),
     Place("gates", ("id",), ("note", "by", "refusal")),
     Place("imports", ("id",), ("file_name", "actor")),
     Place("import_rejections", ("id",), ("field", "reason", "original"), whole=("original",)),
+    Place("blocks", ("id",), ("reason", "source", "who")),
     Place("idempotency_keys", ("account", "key"), ("key",)),
 )
 

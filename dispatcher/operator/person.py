@@ -64,6 +64,7 @@ HELD: Final = {
     "alerts": _OF_A_LEAD,
     "operation_leads": _OF_A_LEAD,
     "audit_log": "subject = ANY (CAST(CAST(:leads AS uuid[]) AS text[]))",
+    "erased_leads": f"person = {digest_sql('CAST(:phone AS text)')}",
     "imports": "batch_id IN (SELECT batch_id FROM dispatcher.leads WHERE id = ANY (CAST(:leads AS uuid[])))",
 }
 """The tables with rows of a person or of a person's leads, and the condition for them."""
@@ -192,7 +193,10 @@ class Dossier:
 
 
 class People:
-    """Reads what is held of people."""
+    """Reads what is held of people.
+
+    pseudonyms   under whose key persons are known whose number is not kept
+    """
 
     def __init__(self, database: Database, pseudonyms: Pseudonyms | None = None) -> None:
         self._database = database

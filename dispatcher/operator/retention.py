@@ -11,7 +11,7 @@ from sqlalchemy import Connection, Row, TextClause, text
 
 from dispatcher.config.settings import Settings
 from dispatcher.logs import events
-from dispatcher.store import audit
+from dispatcher.store import audit, erased
 from dispatcher.store.database import Database
 from dispatcher.store.statement import first_id
 from dispatcher.store.trouble import NotPermitted, StatementRefused
@@ -310,6 +310,8 @@ class Pruning:
         pruned = yield from self._walk(ended, since(_BEGINNING))
         failed = partial(prune_leads, before=today - self._failed, failed=True)
         pruned += yield from self._walk(failed, since(_BEGINNING))
+        while forgotten := self._database.again(erased.prune, today - max(self._keys, self._leads), most=SLICE_ROWS):
+            yield forgotten
         old_keys = partial(prune_keys, before=today - max(self._keys, self._leads))
         pruned += yield from self._walk(old_keys, keys_since(_BEGINNING))
         emptied = partial(prune_responses, before=today - self._responses)

@@ -12,6 +12,7 @@ from dispatcher.config.agreement import drift
 from dispatcher.config.settings import Settings
 from dispatcher.errors import StoreUnavailable
 from dispatcher.lead.options import Channel
+from dispatcher.store.blocks import NEEDS_KEY
 from dispatcher.store.database import Database
 from dispatcher.store.statement import HotStatement, first_id
 from dispatcher.store.trouble import StatementRefused, TryAgain
@@ -59,11 +60,11 @@ LIKELIEST: Final = """
 a lead is accepted: open ones before those that probe, then those with acceptances, the fewest failures since, and the
 latest acceptance."""
 
-_READ = HotStatement("""
+_READ = HotStatement(f"""
 SELECT account.base_url, coalesce(account.watermark_off, false) AS watermark_off, account.terms, account.terms_by,
     CASE WHEN account.list_off_until > now() THEN account.list_off_until END AS list_off_until,
     (SELECT rate_limit FROM dispatcher.channels WHERE account = :name AND campaign_id = :campaign_id) AS rate_limit,
-    (SELECT id FROM dispatcher.privacy_key WHERE EXISTS (SELECT FROM dispatcher.blocks WHERE number IS NULL)) AS key_id
+    (SELECT id FROM dispatcher.privacy_key WHERE {NEEDS_KEY}) AS key_id
 FROM (SELECT 1) AS one LEFT JOIN dispatcher.accounts AS account ON account.name = :name
 """)
 

@@ -12,9 +12,14 @@ from dispatcher.store.pseudonym import Pseudonyms, digest_sql
 
 FINGERPRINT: Final = "blocked"
 
-KEY_FITS: Final = """(
+NEEDS_KEY: Final = """(
+    EXISTS (SELECT FROM dispatcher.blocks WHERE number IS NULL) OR EXISTS (SELECT FROM dispatcher.erased_leads)
+)"""
+"""The condition that somebody must not be called whose number is not kept."""
+
+KEY_FITS: Final = f"""(
     NOT EXISTS (SELECT FROM dispatcher.privacy_key WHERE id IS DISTINCT FROM CAST(:key_id AS text))
-    OR NOT EXISTS (SELECT FROM dispatcher.blocks WHERE number IS NULL)
+    OR NOT {NEEDS_KEY}
 )"""
 """The condition that this process can check every block, also those whose number is not kept."""
 

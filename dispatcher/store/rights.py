@@ -80,6 +80,11 @@ RIGHTS: Final[Mapping[str, Mapping[Part, str]]] = MappingProxyType(
             Part.OPERATOR: "SELECT, INSERT, UPDATE",
         },
         "database_roles": {**_READS, Part.PRODUCER: "SELECT"},
+        "erased_leads": {
+            **_READS,
+            Part.PRODUCER: "SELECT",
+            Part.RETENTION: "SELECT, INSERT (account, campaign_id, person, lead_id), UPDATE (erased_at), DELETE",
+        },
         "failed_leads": {
             **_READS,
             Part.PRODUCER: "INSERT (lead_id, account, campaign_id, phone_number, failure_class, fingerprint, message,"

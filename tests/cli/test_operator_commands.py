@@ -271,7 +271,7 @@ def test_erasing_asks_names_what_voicery_keeps_and_prints_no_number(run: Line, r
     rows.lead("accepted", voicery_lead_id=77)
 
     assert run("erase", "-", stdin=f"{ADA}\n").exit_code == 2  # nobody to ask
-    shown = run.ok("erase", "-", "--yes", stdin=f"{ADA}\n")
+    shown = run.ok("erase", "-", "--yes", "--without-proof", stdin=f"{ADA}\n")
 
     assert "77" in shown
     assert "DELETE /user/leads/" in shown

@@ -3,12 +3,15 @@
 import json
 import re
 import uuid
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import create_engine, make_url, text
 
 from dispatcher.config.urls import normal_database_url
+from dispatcher.delivery.claims import Claimer
+from dispatcher.delivery.recorder import Recorder
 from dispatcher.errors import IdempotencyConflict, InvalidLead, NotAllowed, NotConfigured
 from dispatcher.intake.bulk import Bulk
 from dispatcher.intake.submit import Intake
@@ -20,10 +23,12 @@ from dispatcher.operator.failure_filter import FailureFilter
 from dispatcher.operator.mentions import PLACES
 from dispatcher.operator.person import People
 from dispatcher.store import audit
+from dispatcher.store import erased as erased_hashes
 from dispatcher.store.blocks import Screening
 from dispatcher.store.database import Database, Rehearsal
+from dispatcher.store.erased import SENTENCE
 from dispatcher.store.pseudonym import Pseudonyms
-from tests.database.queue import Queue, accepted, phone, rejected, unknown
+from tests.database.queue import CHANNEL, SETTINGS, Queue, accepted, ids, phone, rejected, unknown
 from tests.support.doubles import Bell
 
 ADA, BOB = phone(1), phone(2)
@@ -33,7 +38,7 @@ _ALL = "SELECT coalesce(CAST(json_agg(t) AS text), '') FROM dispatcher.{table} A
 
 @pytest.fixture
 def erasure(database: Database) -> Erasure:
-    return Erasure(database)
+    return Erasure(database, KEYED)
 
 
 def everything(database: Database) -> str:
@@ -106,12 +111,12 @@ def test_a_waiting_lead_is_erased_and_so_never_sent(queue: Queue, erasure: Erasu
     assert queue.claim().opened == ()
 
 
-def test_a_late_repetition_under_an_erased_key_is_refused(queue: Queue, database: Database, erasure: Erasure) -> None:
+def test_without_a_privacy_key_a_late_repetition_is_refused(queue: Queue, database: Database) -> None:
     intake = Intake(database, Bell())
     lead = {"phone_number": ADA, "campaign_id": 42}
     intake.submit(lead, {"idempotency_key": "crm-17"}, account="default")
 
-    erasure.erase(ADA, actor="bob")
+    Erasure(database).erase(ADA, actor="bob")
 
     with pytest.raises(IdempotencyConflict):
         intake.submit(lead, {"idempotency_key": "crm-17"}, account="default")
@@ -160,6 +165,7 @@ def test_a_rehearsal_says_what_would_happen_and_changes_nothing(queue: Queue, da
 
 
 KEYED = Pseudonyms("a key of the tests, outside of the database")
+SCREENING = Screening(KEYED)
 FORMS = (
     "+1 202 555 0101",
     "(202) 555-0101",
@@ -350,24 +356,128 @@ def test_a_key_from_before_there_was_a_privacy_key_still_compares(queue: Queue, 
             Intake(database, Bell(), screening=Screening(other)).submit(lead, options, account="default")
 
 
-def test_without_a_privacy_key_it_is_said_which_repetitions_are_not_recognised(
-    queue: Queue, database: Database, erasure: Erasure
-) -> None:
+def test_without_a_privacy_key_who_was_called_is_erased_only_on_purpose(queue: Queue, database: Database) -> None:
+    """Nothing may be kept then that recognises a repetition: not of the person, nor of a key with the number."""
+    queue.record(accepted(queue.claimed(1), 7))
+    without = Erasure(database)
+
+    with pytest.raises(NotConfigured, match=r"openssl rand .* or erase with --without-proof"):
+        without.erase(ADA, actor="bob")
+    assert queue.states() == {"accepted": 1}
+    erased = without.erase(ADA, actor="bob", without_proof=True)
+
+    assert erased.left[0].what == "a lead of this person, submitted again, is called again"
+    assert names_ada(database) == []
     Intake(database, Bell()).submit(
-        {"phone_number": ADA, "campaign_id": 42}, {"idempotency_key": f"crm-{ADA}"}, account="default"
+        {"phone_number": BOB, "campaign_id": 42}, {"idempotency_key": f"crm-{BOB}"}, account="default"
+    )
+    with pytest.raises(NotConfigured, match="--without-proof"):
+        without.erase(BOB, actor="bob")
+
+
+# A repetition of what was erased --------------------------------------------------------------------------------------
+
+LEAD = {"phone_number": ADA, "campaign_id": 42}
+
+
+def erased_lead(queue: Queue, database: Database) -> uuid.UUID:
+    """Ada was called, and then erased."""
+    claimed = queue.claimed(1)
+    queue.record(accepted(claimed, 7))
+    Erasure(database, KEYED).erase(ADA, actor="bob")
+    return claimed.lead_id
+
+
+def test_the_same_person_in_the_same_campaign_is_a_duplicate_as_before(queue: Queue, database: Database) -> None:
+    erased = erased_lead(queue, database)
+    intake = Intake(database, Bell(), SCREENING)
+
+    plain = intake.submit(LEAD, {}, account="default")
+    keyed = intake.submit(LEAD, {"idempotency_key": "another"}, account="default")
+
+    assert [(one.state, one.duplicate_of) for one in (plain, keyed)] == [("duplicate", erased)] * 2
+    again = intake.submit(LEAD, {"idempotency_key": "another"}, account="default")
+    assert (again.id, again.state, again.created, again.duplicate_of) == (keyed.id, "duplicate", False, erased)
+    assert queue.claim().opened == ()
+
+
+def test_a_batch_finds_the_same_by_any_driver(queue: Queue, database: Database, database_url: str) -> None:
+    erased_lead(queue, database)
+    bulk = Bulk(database, Bell(), SCREENING)
+
+    assert bulk.submit_many([LEAD, {**LEAD, "campaign_id": 43}], account="default").duplicates == 1
+    engine = create_engine(make_url(database_url).set(drivername="postgresql+psycopg2"))
+    with engine.begin() as session:
+        assert bulk.submit_many([LEAD], account="default", session=session).duplicates == 1
+    engine.dispose()
+    assert queue.states() == {"duplicate": 2, "pending": 1}
+
+
+def test_what_would_have_been_allowed_before_still_is(queue: Queue, database: Database) -> None:
+    queue.record(rejected(queue.claimed(3)))
+    Erasure(database, KEYED).erase(phone(3), actor="bob")
+    erased_lead(queue, database)
+    intake = Intake(database, Bell(), SCREENING)
+
+    for lead in (
+        {**LEAD, "campaign_id": 43},
+        {**LEAD, "allow_dupplicate": True},
+        {**LEAD, "phone_number": BOB},
+        {**LEAD, "phone_number": phone(3)},
+    ):
+        assert intake.submit(lead, {}, account="default").state == "pending"
+    assert intake.submit(LEAD, {}, account="other").state == "pending"
+
+
+def test_what_a_producer_without_the_key_submits_the_claim_does_not_send(queue: Queue, database: Database) -> None:
+    erased_lead(queue, database)
+    lead_id = Intake(database, Bell()).submit(LEAD, {}, account="default").id
+    other = Intake(database, Bell()).submit({**LEAD, "allow_dupplicate": True}, {}, account="default").id
+    recorder = Recorder(
+        database, CHANNEL, SETTINGS, worker="test:1", uniform=lambda a, _: a, clock=lambda: 0.0, screening=SCREENING
     )
 
-    erased = erasure.erase(ADA, actor="bob")
+    opened = recorder.turn((), ids(2)).opened
 
-    assert any("DISPATCHER_PRIVACY_KEY" in one.why for one in erased.left)
-    assert names_ada(database) == []
+    assert [one.lead_id for one in opened] == [other]
+    row = queue.lead(lead_id)
+    assert (row.state, row.failure_class, row.attempts) == ("failed", "blocked", 0)
+    assert row.last_error == SENTENCE
+    assert not queue.rows("SELECT FROM dispatcher.lead_attempts WHERE lead_id = :id", id=lead_id)
+
+
+def test_a_worker_without_the_key_sends_nothing_once_somebody_was_erased(queue: Queue, database: Database) -> None:
+    erased_lead(queue, database)
+    queue.put(2)
+
+    assert queue.claim().opened == ()
+    with database.transaction() as connection:
+        claim = Claimer(CHANNEL, SETTINGS, "test:1", screening=SCREENING).claim(connection, ids(1))
+    assert len(claim.opened) == 1
+
+
+def test_another_key_than_the_first_one_is_refused(queue: Queue, database: Database) -> None:
+    erased_lead(queue, database)
+    queue.put(2)
+
+    with pytest.raises(NotConfigured, match="another DISPATCHER_PRIVACY_KEY"):
+        Erasure(database, Pseudonyms("another key of the tests, which is not it")).erase(BOB, actor="bob")
+    assert queue.states() == {"pending": 1}
+
+
+def test_the_hashes_go_when_keys_go(queue: Queue, database: Database) -> None:
+    erased_lead(queue, database)
+    with database.transaction() as connection:
+        assert erased_hashes.prune(connection, datetime.now(UTC) - timedelta(days=1), most=9) == 0
+        assert erased_hashes.prune(connection, datetime.now(UTC) + timedelta(days=1), most=9) == 1
 
 
 _NO_TEXT_OF_PEOPLE = {
     "accounts": {"name", "base_url", "terms", "terms_by"},
+    "erased_leads": {"account"},
     "alerts": {"kind", "cause", "account", "reason", "result"},
     "audit_log": {"action", "db_user"},
-    "blocks": {"number", "account"},
+    "blocks": {"account"},
     "channels": {"account", "rate_limit"},
     "database_roles": {"part", "name"},
     "failed_leads": {"account", "failure_class", "fingerprint", "resolution"},
@@ -422,7 +532,7 @@ def test_every_column_of_the_schema_is_either_searched_or_known_to_hold_no_text_
         assert {*place.texts, *place.jsons} <= columns[place.table]
         columns[place.table] -= {*place.texts, *place.jsons}
     for names in columns.values():
-        names.discard("phone_number")
+        names -= {"phone_number", "number"}
     del columns["alembic_version"]
     known = {table: names for table, names in _NO_TEXT_OF_PEOPLE.items() if names}
     assert {table: names for table, names in columns.items() if names} == known

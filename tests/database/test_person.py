@@ -42,7 +42,8 @@ def test_everything_of_the_person_is_told_and_no_number_of_others(queue: Queue, 
     counts = {table: len(rows) for table, rows in told["held"].items()}
     assert counts == {
         "leads": 1, "lead_contacts": 2, "lead_revisions": 0, "lead_attempts": 1, "failed_leads": 1,
-        "idempotency_keys": 1, "incidents": 1, "alerts": 1, "operation_leads": 0, "audit_log": 1, "imports": 0,
+        "idempotency_keys": 1, "incidents": 1, "alerts": 1, "operation_leads": 0, "audit_log": 1,
+        "imports": 0, "blocks": 0, "erased_leads": 0,
     }  # fmt: skip
     assert {(one["table"], one["where"]) for one in told["mentioned"]} == {
         ("leads", "variables.partner.mobile"),

@@ -37,6 +37,14 @@ CREATE OR REPLACE FUNCTION dispatcher.blocks_met(for_account text, lead_ids uuid
 AS $function$
 BEGIN
     PERFORM pg_advisory_xact_lock_shared(hashtextextended('dispatcher.blocks', 0));
+    IF EXISTS (SELECT FROM dispatcher.erased_leads) THEN
+        RETURN QUERY
+            SELECT lead.id, CAST(NULL AS smallint), CAST(NULL AS bigint), true
+            FROM dispatcher.leads AS lead
+            WHERE lead.id = ANY (lead_ids) AND NOT lead.allow_dupplicate AND EXISTS (
+                SELECT FROM dispatcher.erased_of(lead.account, lead.campaign_id, lead.phone_number, inner_pad, outer_pad)
+            );
+    END IF;
     IF NOT EXISTS (SELECT FROM dispatcher.blocks) THEN
         RETURN;
     END IF;
@@ -83,6 +91,16 @@ BEGIN
     PERFORM dispatcher.seal_audit(NEW.id);
     RETURN NULL;
 END
+$function$
+CREATE OR REPLACE FUNCTION dispatcher.erased_of(for_account text, for_campaign bigint, phone text, inner_pad bytea, outer_pad bytea)
+ RETURNS SETOF dispatcher.erased_leads
+ LANGUAGE sql
+ STABLE
+AS $function$
+    SELECT * FROM dispatcher.erased_leads AS erased
+    WHERE erased.account = for_account AND erased.campaign_id = for_campaign
+      AND erased.person = CASE WHEN EXISTS (SELECT FROM dispatcher.erased_leads)
+          THEN sha256(outer_pad || sha256(inner_pad || convert_to(phone, 'UTF8'))) END
 $function$
 CREATE OR REPLACE FUNCTION dispatcher.gates_let_through(for_account text, for_campaign bigint, shut text[])
  RETURNS boolean
@@ -463,6 +481,15 @@ TABLE database_roles WITH ()
     CONSTRAINT database_roles_pkey PRIMARY KEY (part)
     CREATE UNIQUE INDEX database_roles_name_key ON dispatcher.database_roles USING btree (name)
     CREATE UNIQUE INDEX database_roles_pkey ON dispatcher.database_roles USING btree (part)
+TABLE erased_leads WITH ()
+    account text NOT NULL
+    campaign_id bigint NOT NULL
+    person bytea NOT NULL
+    lead_id uuid NOT NULL
+    erased_at timestamp with time zone NOT NULL DEFAULT now()
+    CONSTRAINT erased_leads_person_check CHECK ((octet_length(person) = 32))
+    CONSTRAINT erased_leads_pkey PRIMARY KEY (account, campaign_id, person)
+    CREATE UNIQUE INDEX erased_leads_pkey ON dispatcher.erased_leads USING btree (account, campaign_id, person)
 TABLE failed_leads WITH ()
     id bigint NOT NULL GENERATED ALWAYS AS IDENTITY
     lead_id uuid NOT NULL
