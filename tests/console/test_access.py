@@ -130,7 +130,7 @@ def test_an_error_shows_a_number_and_nothing_else(closed_seat: Seat, monkeypatch
     def fail(*_: object) -> None:
         raise RuntimeError("+12025550101 and the password")
 
-    monkeypatch.setattr(type(closed_seat.console.services.reads), "overview", fail)
+    monkeypatch.setattr(type(closed_seat.console.services), "overview", fail)
     answer = closed_seat.browser(Role.ADMIN).get("/")
     assert answer.status_code == 500
     assert "5550101" not in answer.text

@@ -602,7 +602,7 @@ def test_postgres_away_is_a_page_and_no_trace(
     def away(*_: object) -> None:
         raise StoreUnavailable("Postgres cannot be reached.")
 
-    monkeypatch.setattr(type(seat.console.services.reads), "overview", away)
+    monkeypatch.setattr(type(seat.console.services), "overview", away)
     answer = admin.get("/")
     assert answer.status_code == 503
     assert "Postgres is away" in answer.text

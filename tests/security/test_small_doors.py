@@ -86,7 +86,7 @@ def test_a_page_that_fails_carries_the_id_of_its_log_line(
     def fail(*_: object, **__: object) -> None:
         raise RuntimeError("+12025550101 and the password")
 
-    monkeypatch.setattr(type(closed_seat.console.services.reads), "overview", fail)
+    monkeypatch.setattr(type(closed_seat.console.services), "overview", fail)
     monkeypatch.setattr(type(closed_seat.console.renderer), "bare", fail)
     browser = closed_seat.browser(Role.ADMIN if path == "/" else None)
     answer = browser.get(path)
