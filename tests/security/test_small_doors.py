@@ -27,6 +27,7 @@ from dispatcher.voicery.client import VoiceryClient
 from tests.console.conftest import Seat
 from tests.console.test_access import ask, path_of
 from tests.support.rows import Rows
+from tests.voicery.conftest import CLOCKS
 from tests.voicery.peer import Call, Peer
 
 # Certificates ---------------------------------------------------------------------------------------------------------
@@ -65,7 +66,7 @@ def test_a_certificate_that_names_its_host_in_the_common_name_alone_is_refused(t
 
     with Peer(script, tls) as peer:
         client = VoiceryClient(
-            base_url=f"https://localhost:{peer.port}/api", token=Secret("a-token"), ca_bundle=str(chain)
+            base_url=f"https://localhost:{peer.port}/api", token=Secret("a-token"), ca_bundle=str(chain), **CLOCKS
         )
         reply = client.create_lead(b"{}")
         client.close()
