@@ -18,7 +18,7 @@ from dispatcher.console.auth import Person, Role, Session, Sessions
 from dispatcher.console.export_limit import ExportLimit, TooManyExports
 from dispatcher.console.guard import BODY_MOST, Guard, Origin
 from dispatcher.console.login import Login, LoginRefused
-from dispatcher.console.pages import blocks, bulk, campaigns, failed, lead, overview, records
+from dispatcher.console.pages import bulk, campaigns, do_not_call, failed, lead, overview, records
 from dispatcher.console.rendering import Renderer
 from dispatcher.console.request import BadRequest, Form, PageRequest, local
 from dispatcher.errors import DispatcherError, LeadNotFound, NotAllowed, NotConfigured, StoreUnavailable
@@ -58,10 +58,10 @@ ROUTES: Final = (
     ConsoleRoute("POST", "/campaigns/{account}/{campaign}/limit", Role.ADMIN, campaigns.limit),
     ConsoleRoute("POST", "/accounts/{account}/pause", Role.ADMIN, campaigns.pause_account),
     ConsoleRoute("POST", "/accounts/{account}/resume", Role.ADMIN, campaigns.resume_account),
-    ConsoleRoute("GET", "/blocked", Role.VIEWER, blocks.show),
-    ConsoleRoute("POST", "/blocked", Role.OPERATOR, blocks.add),
-    ConsoleRoute("POST", "/blocked/{number}/remove", Role.OPERATOR, blocks.remove),
-    ConsoleRoute("POST", "/leads/{id}/block", Role.OPERATOR, blocks.add_person),
+    ConsoleRoute("GET", "/blocked", Role.VIEWER, do_not_call.show),
+    ConsoleRoute("POST", "/blocked", Role.OPERATOR, do_not_call.add),
+    ConsoleRoute("POST", "/blocked/{number}/remove", Role.OPERATOR, do_not_call.remove),
+    ConsoleRoute("POST", "/leads/{id}/block", Role.OPERATOR, do_not_call.add_person),
     ConsoleRoute("GET", "/operations", Role.VIEWER, records.show_all),
     ConsoleRoute("POST", "/operations", Role.OPERATOR, bulk.start),
     ConsoleRoute("GET", "/operations/{id}", Role.VIEWER, records.show),
