@@ -89,7 +89,7 @@ HEAVY = {
     "aiohttp", "alembic", "amqp", "billiard", "celery", "jinja2", "kombu", "mako", "prometheus_client", "psycopg",
     "redis", "requests", "sqlalchemy", "starlette", "structlog", "urllib3", "uvicorn", "vine",
 }  # fmt: skip
-OF_A_HELP = {"cli", "decisions", "errors", "lead", "moments", "operator", "spreadsheet"}
+OF_A_HELP = {"cli", "decisions", "errors", "lead", "moments", "operator", "printable", "spreadsheet"}
 
 
 def loaded_by(*lines: str, environment: Mapping[str, str] | None = None) -> dict[str, Any]:

@@ -182,7 +182,7 @@ def test_an_erasure_leaves_the_chain_whole_and_no_digest_of_the_number(world_as:
     log.write("filters", action="export", filters={"phone": NUMBER, "as a number": 12025550109, "note": "of Ada"})
     before = log.verify().erased
 
-    world_as(Part.RETENTION).dispatcher.erasure.erase(NUMBER, actor="ada@ops-1")
+    world_as(Part.RETENTION).dispatcher.erasure.erase(NUMBER, actor="ada@ops-1", without_proof=True)
 
     found = log.verify()
     assert found.whole
