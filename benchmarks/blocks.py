@@ -23,7 +23,8 @@ from dispatcher.delivery.claims import Claimer
 from dispatcher.embedded.postgres import EmbeddedPostgres
 from dispatcher.lead.options import Channel
 from dispatcher.lead.phone import canonical_phone
-from dispatcher.operator.blocks import Blocks, BlockTerms
+from dispatcher.operator.block_list import BlockTerms
+from dispatcher.operator.blocks import Blocks
 from dispatcher.store.blocks import Screening
 from dispatcher.store.database import Database
 from dispatcher.store.migration import upgrade

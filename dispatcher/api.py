@@ -538,7 +538,7 @@ class Dispatcher(AsyncProducer):
             >>> refused.state, dispatcher.get(refused.id).failure_class.value
             ('failed', 'blocked')
         """
-        from dispatcher.operator.blocks import BlockTerms
+        from dispatcher.operator.block_list import BlockTerms
 
         terms = BlockTerms(actor or whoami(), reason, source, account, until, hash_only)
         return self._services.blocks.add(phone_number, terms)

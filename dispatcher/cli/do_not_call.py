@@ -14,7 +14,8 @@ from dispatcher.cli import arguments, screen
 from dispatcher.cli.arguments import opened
 
 if TYPE_CHECKING:
-    from dispatcher.operator.blocks import Block, Blocked, BlockTerms
+    from dispatcher.operator.block_list import Block, BlockTerms
+    from dispatcher.operator.blocks import Blocked
 
 _LONGEST_LINE: Final = 4096
 _MOST_FAULTS: Final = 20
@@ -53,7 +54,7 @@ def block(
     json: screen.Json = False,
 ) -> None:
     """Have nobody call a number, or those of a list, whatever is submitted or replayed. Effective at the next claim."""
-    from dispatcher.operator.blocks import BlockTerms
+    from dispatcher.operator.block_list import BlockTerms
 
     if (number is None) == (file is None):
         raise typer.BadParameter("give a NUMBER, or - for standard input, or --file FILE", param_hint="NUMBER")
@@ -93,7 +94,7 @@ def unblock(
         return
     screen.say(("✓ ", "green"), "The block was removed.")
     if done.left:
-        from dispatcher.operator.blocks import scope_of
+        from dispatcher.operator.block_list import scope_of
 
         screen.say(("! ", "yellow"), f"The number stays blocked for {', '.join(map(scope_of, done.left))}.")
     if done.replayable:

@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict
 
+from dispatcher.config.secret_files import secret_in
 from dispatcher.config.setting import Secret
 from dispatcher.config.urls import check_base_url, is_loopback
 from dispatcher.errors import FieldError, NotConfigured
@@ -89,7 +90,6 @@ DEFAULT_BASE_URL: Final = "https://app.voicery.ai/api"
 
 _PRINTABLE: Final = re.compile(r"[!-~]{1,4096}")  # what can stand in a header without ending it
 _NOT_ONE: Final = "is not a token: it is empty, or has spaces, line breaks or characters beyond ASCII"
-_TOKEN_FILE_BYTES: Final = 8192
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,12 +155,7 @@ class AccountSettings(BaseModel):
 
     @staticmethod
     def _token_of(path: Path, variable: str) -> str:
-        try:
-            with path.open("rb") as file:
-                token = file.read(_TOKEN_FILE_BYTES).decode("ascii", "replace").strip()
-        except OSError as error:
-            why = error.strerror or type(error).__name__
-            raise NotConfigured(f"{variable}: the file cannot be read ({why}); mount it or correct the path.") from None
+        token = secret_in(path, variable)
         if _PRINTABLE.fullmatch(token) is None:
             token = ""  # tracebacks show local variables
             raise NotConfigured(f"{variable}: what the file holds {_NOT_ONE}; write the token into it, and only that.")

@@ -13,7 +13,7 @@ from typing import Final, get_args
 from pydantic.fields import FieldInfo
 
 from dispatcher.config.setting import Secret
-from dispatcher.errors import FieldError
+from dispatcher.errors import FieldError, NotConfigured
 
 CREDENTIALS: Final = "CREDENTIALS_DIRECTORY"
 """The variable that names systemd's directory of credentials (systemd.exec, `LoadCredential=`)."""
@@ -54,6 +54,27 @@ def with_secret_files(
     return result
 
 
+def secret_in(path: Path, variable: str) -> str:
+    """Return what a file holds that is read at each use; empty if that is no text, or too long a one.
+
+    Raises `NotConfigured`, which names the variable, if the file cannot be read.
+    """
+    try:
+        return _text_of(path)
+    except OSError as error:
+        why = error.strerror or type(error).__name__
+        raise NotConfigured(f"{variable}: the file cannot be read ({why}); mount it or correct the path.") from None
+
+
+def _text_of(path: Path) -> str:
+    with path.open("rb") as file:
+        content = file.read(_MOST_BYTES + 1)
+    try:
+        return content.decode("utf-8").strip() if len(content) <= _MOST_BYTES else ""
+    except UnicodeDecodeError:
+        return ""
+
+
 def _is_set(environ: Mapping[str, str], name: str, suffix: str) -> bool:
     taken = {f"{name}{suffix}".upper(), f"{name}{_FILE}{suffix}".upper()}
     return any(known.upper() in taken and text.strip() for known, text in environ.items())
@@ -71,17 +92,12 @@ def _credentials(environ: Mapping[str, str]) -> Iterator[Path]:
 def _content(path: Path, told: str, faults: list[FieldError]) -> str:
     way_out = "mount it, correct the path, or let this user read it"
     try:
-        with path.open("rb") as file:
-            content = file.read(_MOST_BYTES + 1)
+        text = _text_of(path)
     except OSError as error:
         why = errno.errorcode.get(error.errno or 0, "") and os.strerror(error.errno or 0)
         faults.append(FieldError(told, f"names a file that cannot be read ({why or type(error).__name__})", way_out))
         return ""
-    try:
-        text = content.decode("utf-8").strip()
-    except UnicodeDecodeError:
-        text = ""
-    if not text or len(content) > _MOST_BYTES:
+    if not text:
         faults.append(FieldError(told, "names a file without a text, or with too long a one", "write the secret there"))
         return ""
     return text

@@ -8,7 +8,7 @@ from sqlalchemy import Connection, text
 
 from dispatcher.store.blocks import FINGERPRINT, Screening, sentence, words
 from dispatcher.store.erased import SENTENCE
-from dispatcher.store.proof import doubtful
+from dispatcher.store.proof import end_unsent
 
 _END = text(f"""
 WITH met AS MATERIALIZED (
@@ -25,30 +25,7 @@ WITH met AS MATERIALIZED (
     WHERE lead.id = ANY (ARRAY(SELECT lead_id FROM met)) AND lead.state = 'pending'
     ORDER BY lead.id
     FOR UPDATE OF lead SKIP LOCKED
-), judged AS (
-    -- Sent before and pending again without a proof that holds: it stays a lead in doubt.
-    SELECT picked.id, picked.message, EXISTS (
-        SELECT FROM dispatcher.lead_attempts AS past WHERE past.lead_id = picked.id AND {doubtful("past")}
-    ) AS in_doubt
-    FROM picked
-), moved AS (
-    UPDATE dispatcher.leads AS lead
-    SET state = 'failed', failure_class = CASE WHEN judged.in_doubt THEN 'outcome_unknown' ELSE 'blocked' END,
-        last_error = CASE WHEN judged.in_doubt THEN :doubtful ELSE judged.message END, finished_at = now(),
-        updated_at = now()
-    FROM judged WHERE lead.id = judged.id AND lead.state || '' = 'pending'
-    RETURNING lead.id, lead.account, lead.campaign_id, lead.phone_number, lead.attempts, lead.failure_class,
-        lead.last_error
-), failed AS (
-    INSERT INTO dispatcher.failed_leads
-        (lead_id, account, campaign_id, phone_number, failure_class, fingerprint, message, attempts)
-    SELECT id, account, campaign_id, phone_number, failure_class,
-        CASE failure_class WHEN 'blocked' THEN '{FINGERPRINT}' ELSE 'outcome_unknown:{FINGERPRINT}' END, last_error,
-        attempts
-    FROM moved
-)
-SELECT id FROM moved
-""")
+), {end_unsent("blocked", FINGERPRINT)}""")
 
 DOUBTFUL_MESSAGE: Final = (
     "The person is on the list of those who must not be called, and an earlier POST of this lead may have worked; look "

@@ -13,7 +13,7 @@ from dispatcher.decisions.gate import GateState
 from dispatcher.decisions.outcome import Kind, Outcome
 from dispatcher.decisions.policy import NO_PAST, Past, Standing, Uniform, after_attempt
 from dispatcher.decisions.states import FailureClass, State
-from dispatcher.delivery import claims, gates, results
+from dispatcher.delivery import claims, gates, late_answers, results
 from dispatcher.delivery.blocked import end_held
 from dispatcher.delivery.claims import Claim, Claimed, Claimer
 from dispatcher.delivery.results import Finished, Recorded, Result
@@ -345,8 +345,8 @@ class Recorder:
             known = results.already_recorded(connection, missing)
             for row in missing:
                 if row.claimed.attempt_id not in known:
-                    adopted = results.use_late(connection, row)
-                    notes.append(partial(results.log_late, row, adopted=adopted))
+                    adopted = late_answers.use(connection, row)
+                    notes.append(partial(late_answers.log, row, adopted=adopted))
         notes.extend(partial(results.log_attempt, row) for row in rows)
         return notes
 

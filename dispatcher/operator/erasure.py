@@ -15,7 +15,7 @@ from sqlalchemy import Connection, text
 from dispatcher.errors import FieldError, InvalidLead, NotAllowed, NotConfigured
 from dispatcher.lead.number_forms import REMOVED, NumberForms
 from dispatcher.lead.phone import canonical_phone
-from dispatcher.operator import blocks, mentions, person
+from dispatcher.operator import block_list, mentions, person
 from dispatcher.operator.mentions import Mention
 from dispatcher.operator.person import Known, Left
 from dispatcher.store import audit, erased
@@ -153,7 +153,7 @@ class _Erasing:
         unproven = self._keep_proof(connection, leads)
         self._seal(connection, "idempotency_keys", [*leads, *beside])
         lost_keys = self._replace_keys(connection, found)
-        numbered = blocks.forget_number(connection, self._phone, self._pseudonyms)
+        numbered = block_list.forget_number(connection, self._phone, self._pseudonyms)
         if (unproven or lost_keys) and not self._without_proof:
             raise NotConfigured(_NEEDS_KEY)
         self._delete(connection, leads, beside)
@@ -175,7 +175,7 @@ class _Erasing:
         """Keep what makes a repetition a duplicate; return whether it is needed and cannot be kept."""
         if self._pseudonyms.key_id is None:
             return erased.called(connection, leads) > 0
-        if not blocks.keep_key(connection, self._pseudonyms):
+        if not block_list.keep_key(connection, self._pseudonyms):
             raise NotConfigured(_OTHER_KEY)
         self._count("erased_leads", erased.keep(connection, leads, self._pseudonyms))
         return False

@@ -32,6 +32,37 @@ def doubtful(attempt: str) -> str:
     return f"({_ANSWER_LOST} AND NOT ({_PROVEN} AND {fresh}))".format(attempt=attempt)
 
 
+def end_unsent(failure_class: str, fingerprint: str) -> str:
+    """Return the rest of a statement that ends pending leads, as failed, without a POST. It returns their ids.
+
+    It follows the CTE `picked`: the `id` of each, locked, and the `message` of its failure. A lead whose earlier POST
+    may have worked ends in doubt instead, with `:doubtful` as its message: it goes on standing for its person.
+    """
+    return f"""judged AS (
+    SELECT picked.id, picked.message, EXISTS (
+        SELECT FROM dispatcher.lead_attempts AS past WHERE past.lead_id = picked.id AND {doubtful("past")}
+    ) AS in_doubt
+    FROM picked
+), moved AS (
+    UPDATE dispatcher.leads AS lead
+    SET state = 'failed', failure_class = CASE WHEN judged.in_doubt THEN 'outcome_unknown' ELSE '{failure_class}' END,
+        last_error = CASE WHEN judged.in_doubt THEN :doubtful ELSE judged.message END, finished_at = now(),
+        updated_at = now()
+    FROM judged WHERE lead.id = judged.id AND lead.state || '' = 'pending'
+    RETURNING lead.id, lead.account, lead.campaign_id, lead.phone_number, lead.attempts, lead.failure_class,
+        lead.last_error
+), failed AS (
+    INSERT INTO dispatcher.failed_leads
+        (lead_id, account, campaign_id, phone_number, failure_class, fingerprint, message, attempts)
+    SELECT id, account, campaign_id, phone_number, failure_class,
+        CASE failure_class WHEN '{failure_class}' THEN '{fingerprint}' ELSE 'outcome_unknown:{fingerprint}' END,
+        last_error, attempts
+    FROM moved
+)
+SELECT id FROM moved
+"""
+
+
 _RULE: Final = f"""(
     -- The time of the latest POST of `lead` that may have worked; NULL if none may have.
     SELECT max({{attempt}}.started_at) FROM dispatcher.lead_attempts AS {{attempt}}

@@ -9,6 +9,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Final
 
+from dispatcher.config.secret_files import secret_in
 from dispatcher.config.settings import Settings
 from dispatcher.errors import NotConfigured
 
@@ -19,7 +20,6 @@ _SEALED: Final = "k1:"  # the first form; a later one must compare with this too
 _BLOCK_BYTES: Final = 64  # of SHA-256, in RFC 2104
 _INNER: Final = bytes(byte ^ 0x36 for byte in range(256))
 _OUTER: Final = bytes(byte ^ 0x5C for byte in range(256))
-_FILE_BYTES: Final = 8192
 _MAKE_ONE: Final = (
     "make one with `openssl rand -hex 32`, keep a copy outside the database, and give it to every process"
 )
@@ -113,13 +113,8 @@ def same(one: bytes, other: bytes) -> bool:
 
 def _key_in(path: Path) -> str:
     variable = "DISPATCHER_PRIVACY_KEY_FILE"
-    try:
-        with path.open("rb") as file:
-            key = file.read(_FILE_BYTES).decode("utf-8", "replace").strip()
-    except OSError as error:
-        why = error.strerror or type(error).__name__
-        raise NotConfigured(f"{variable}: the file cannot be read ({why}); mount it or correct the path.") from None
-    if len(key) < LEAST_KEY_CHARACTERS or "\ufffd" in key:
+    key = secret_in(path, variable)
+    if len(key) < LEAST_KEY_CHARACTERS:
         key = ""  # tracebacks show local variables
         raise NotConfigured(
             f"{variable}: the file holds no text of at least {LEAST_KEY_CHARACTERS} characters; {_MAKE_ONE}."

@@ -9,7 +9,7 @@ from sqlalchemy import Connection, text
 
 from dispatcher.lead.options import Channel
 from dispatcher.store.accounts import DUE, LIKELIEST, WAITING_CHANNELS
-from dispatcher.store.proof import doubtful
+from dispatcher.store.proof import end_unsent
 from dispatcher.sweep import clocks
 
 BATCH: Final = 500
@@ -145,33 +145,11 @@ SELECT id FROM dispatcher.leads WHERE state = 'pending' AND expires_at <= now() 
 
 _EXPIRE = text(f"""
 WITH picked AS (
-    SELECT id FROM dispatcher.leads
+    SELECT id, CAST(:message AS text) AS message FROM dispatcher.leads
     WHERE id = ANY (CAST(:ids AS uuid[])) AND state = 'pending' AND expires_at <= now()
     ORDER BY id
     FOR UPDATE SKIP LOCKED
-), judged AS (
-    -- Sent before and pending again without a proof that holds: it stays a lead in doubt.
-    SELECT picked.id, EXISTS (
-        SELECT FROM dispatcher.lead_attempts AS past
-        WHERE past.lead_id = picked.id AND {doubtful("past")}
-    ) AS in_doubt
-    FROM picked
-), moved AS (
-    UPDATE dispatcher.leads AS lead
-    SET state = 'failed', failure_class = CASE WHEN judged.in_doubt THEN 'outcome_unknown' ELSE 'expired' END,
-        last_error = CASE WHEN judged.in_doubt THEN :doubtful ELSE :message END, finished_at = now(), updated_at = now()
-    FROM judged WHERE lead.id = judged.id AND lead.state || '' = 'pending'
-    RETURNING lead.id, lead.account, lead.campaign_id, lead.phone_number, lead.attempts, lead.failure_class,
-        lead.last_error
-), failed AS (
-    INSERT INTO dispatcher.failed_leads
-        (lead_id, account, campaign_id, phone_number, failure_class, fingerprint, message, attempts)
-    SELECT id, account, campaign_id, phone_number, failure_class,
-        CASE failure_class WHEN 'expired' THEN 'expired' ELSE 'outcome_unknown:expired' END, last_error, attempts
-    FROM moved
-)
-SELECT id FROM moved
-""")
+), {end_unsent("expired", "expired")}""")
 
 _REOPEN_THROTTLED = text("""
 UPDATE dispatcher.gates

@@ -4,32 +4,14 @@ import csv
 import json
 import stat
 import uuid
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from typer.testing import Result
 
-from dispatcher.config.urls import normal_database_url
 from dispatcher.errors import DispatcherError
-from dispatcher.store.database import Database
 from tests.support.doubles import Line
 from tests.support.rows import ADA, BOB, Rows
-
-
-@pytest.fixture
-def run(environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Line:
-    for name, value in environment.items():
-        monkeypatch.setenv(name, value)
-    return Line()
-
-
-@pytest.fixture
-def rows(database_url: str) -> Iterator[Rows]:
-    database = Database(normal_database_url(database_url))
-    yield Rows(database)
-    database.close()
-
 
 # Giving leads ---------------------------------------------------------------------------------------------------------
 

@@ -1,31 +1,14 @@
 """`block`, `unblock` and `blocked` on real Postgres, and what `import` says of blocked persons."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from dispatcher.config.urls import normal_database_url
-from dispatcher.store.database import Database
 from tests.support.doubles import Line
 from tests.support.rows import ADA, BOB, Rows
 
 KEY = "0123456789abcdef0123456789abcdef"
-
-
-@pytest.fixture
-def run(environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Line:
-    for name, value in environment.items():
-        monkeypatch.setenv(name, value)
-    return Line()
-
-
-@pytest.fixture
-def rows(database_url: str) -> Iterator[Rows]:
-    database = Database(normal_database_url(database_url))
-    yield Rows(database)
-    database.close()
 
 
 def test_a_number_is_blocked_asked_for_and_unblocked(run: Line, rows: Rows) -> None:

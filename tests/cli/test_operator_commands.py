@@ -2,7 +2,6 @@
 
 import json
 import uuid
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -11,27 +10,11 @@ from sqlalchemy import text
 from typer.testing import Result
 
 from dispatcher.cli import failed as cli_filters
-from dispatcher.config.urls import normal_database_url
 from dispatcher.console import filters as console_filters
 from dispatcher.errors import DispatcherError, NotAllowed
 from dispatcher.operator.failure_filter import FailureFilter
-from dispatcher.store.database import Database
 from tests.support.doubles import Line
 from tests.support.rows import ADA, BOB, Rows
-
-
-@pytest.fixture
-def run(environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Line:
-    for name, value in environment.items():
-        monkeypatch.setenv(name, value)
-    return Line()
-
-
-@pytest.fixture
-def rows(database_url: str) -> Iterator[Rows]:
-    database = Database(normal_database_url(database_url))
-    yield Rows(database)
-    database.close()
 
 
 def everything(rows: Rows) -> dict[str, Any]:

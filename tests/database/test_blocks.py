@@ -22,7 +22,8 @@ from dispatcher.errors import InvalidLead, NotAllowed, NotConfigured
 from dispatcher.intake.bulk import Bulk
 from dispatcher.intake.submit import Intake
 from dispatcher.lead.options import Channel, Submission
-from dispatcher.operator.blocks import Blocks, BlockTerms
+from dispatcher.operator.block_list import BlockTerms
+from dispatcher.operator.blocks import Blocks
 from dispatcher.operator.corrections import Corrections
 from dispatcher.operator.operation_work import OperationKind
 from dispatcher.operator.operations import Operations

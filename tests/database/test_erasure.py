@@ -17,7 +17,8 @@ from dispatcher.intake.bulk import Bulk
 from dispatcher.intake.submit import Intake
 from dispatcher.lead.lead import Lead
 from dispatcher.lead.number_forms import REMOVED, NumberForms
-from dispatcher.operator.blocks import Blocks, BlockTerms
+from dispatcher.operator.block_list import BlockTerms
+from dispatcher.operator.blocks import Blocks
 from dispatcher.operator.erasure import Erasure
 from dispatcher.operator.failure_filter import FailureFilter
 from dispatcher.operator.mentions import PLACES

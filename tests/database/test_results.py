@@ -9,7 +9,7 @@ from dispatcher.decisions.outcome import Kind
 from dispatcher.decisions.policy import Past
 from dispatcher.decisions.reply import CreatedContact
 from dispatcher.decisions.states import FailureClass, State
-from dispatcher.delivery import results
+from dispatcher.delivery import late_answers, results
 from dispatcher.delivery.claims import Claimed
 from dispatcher.delivery.results import Result
 from dispatcher.store.trouble import StatementRefused
@@ -276,7 +276,7 @@ def test_the_past_is_what_other_attempts_left_behind(queue: Queue) -> None:
 
 def used(queue: Queue, row: Result) -> bool:
     with queue.database.transaction() as connection:
-        return results.use_late(connection, row)
+        return late_answers.use(connection, row)
 
 
 def incidents(queue: Queue) -> list[str]:

@@ -17,7 +17,7 @@ from sqlalchemy import text
 
 from dispatcher.decisions.outcome import Kind
 from dispatcher.decisions.states import State
-from dispatcher.delivery import results
+from dispatcher.delivery import late_answers, results
 from dispatcher.delivery.claims import Claimed
 from dispatcher.lookup import doubts
 from dispatcher.operator.replay import ReplayTerms, replay_each
@@ -77,7 +77,7 @@ class StoreMachine(RuleBasedStateMachine):
                 row = result(claimed, State.DUPLICATE, Kind.DUPLICATE)
         with self.queue.database.transaction() as connection:
             if row.claimed.attempt_id not in results.record(connection, [row]).attempt_ids:
-                results.use_late(connection, row)
+                late_answers.use(connection, row)
 
     @rule()
     def end_leases(self) -> None:

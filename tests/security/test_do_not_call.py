@@ -12,7 +12,8 @@ from dispatcher.decisions.reply import Reply
 from dispatcher.errors import DispatcherError
 from dispatcher.intake.bulk import Bulk
 from dispatcher.intake.submit import Intake
-from dispatcher.operator.blocks import Blocks, BlockTerms
+from dispatcher.operator.block_list import BlockTerms
+from dispatcher.operator.blocks import Blocks
 from dispatcher.operator.corrections import Corrections
 from dispatcher.operator.operation_work import OperationKind
 from dispatcher.operator.operations import Operations

@@ -13,7 +13,7 @@ import uuid_utils.compat
 from sqlalchemy import text
 
 from dispatcher.decisions.verdict import OnUnknown
-from dispatcher.delivery import results
+from dispatcher.delivery import late_answers
 from dispatcher.delivery.claims import Claimed
 from dispatcher.errors import NotAllowed
 from dispatcher.intake.submit import Entry, submit
@@ -356,7 +356,7 @@ def test_a_late_answer_to_a_lead_that_a_person_resolved_leaves_its_id_and_no_inc
     world.queue.record(unknown(claimed))
     with world.queue.database.transaction() as connection:
         resolve.resolve(connection, claimed.lead_id, "accepted", note="seen there", actor="ada")
-        assert results.use_late(connection, accepted(claimed, 77))
+        assert late_answers.use(connection, accepted(claimed, 77))
     lead = world.queue.lead(claimed.lead_id)
     assert (lead.state, lead.voicery_lead_id) == ("accepted", 77)
     assert world.queue.rows("SELECT kind FROM dispatcher.incidents") == []
@@ -370,7 +370,7 @@ def test_a_late_answer_whose_id_is_taken_meanwhile_leaves_nothing_half(
     attempt = world.queue.rows("SELECT attempt_id FROM dispatcher.leads WHERE id = :id", id=lead_id)[0].attempt_id
     claimed = Claimed(lead_id, attempt, "default", CAMPAIGN, phone(ADA), "{}", False, (), 1, 0.0)
     monkeypatch.setattr(
-        results,
+        late_answers,
         "_ADOPT",
         text(
             "SELECT CAST(:lead_id AS uuid) FROM dispatcher.leads WHERE false"
@@ -378,7 +378,7 @@ def test_a_late_answer_whose_id_is_taken_meanwhile_leaves_nothing_half(
         ),
     )
     with world.queue.database.transaction() as connection:
-        assert not results.use_late(connection, accepted(claimed, 77))
+        assert not late_answers.use(connection, accepted(claimed, 77))
     assert world.queue.lead(lead_id).state == "pending"
 
 

@@ -4,7 +4,7 @@ from starlette.responses import Response
 
 from dispatcher.console.request import NO_PAGE, BadRequest, PageRequest, start_of, whole
 from dispatcher.errors import InvalidLead, NotAllowed, NotConfigured
-from dispatcher.operator.blocks import BlockTerms
+from dispatcher.operator.block_list import BlockTerms
 
 ON_A_PAGE = 100
 
