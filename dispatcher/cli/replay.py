@@ -77,7 +77,7 @@ def replay(
         campaign_id=to_campaign,
     )
     if background or terms.paced or to_campaign is not None:
-        from dispatcher.api import lead_id_of
+        from dispatcher.operating import lead_id_of
         from dispatcher.operator.failure_filter import FailureFilter
 
         leads = list(map(lead_id_of, ids)) if ids else FailureFilter.parse(wanted)

@@ -11,9 +11,9 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
 from dispatcher import moments
-from dispatcher.api import lead_id_of
 from dispatcher.console.auth import Person, Role, Session, Sessions
 from dispatcher.console.export_limit import ExportLimit
+from dispatcher.operating import lead_id_of
 from dispatcher.operator import person_lookups
 from dispatcher.wiring import Services
 

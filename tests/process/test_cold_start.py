@@ -45,6 +45,7 @@ OURS = {
     "intake",
     "lead",
     "logs",
+    "operating",
     "operator",
     "store",
     "wiring",
