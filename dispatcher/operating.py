@@ -14,10 +14,7 @@ from dispatcher.config.account import whoami
 from dispatcher.errors import LeadNotFound
 from dispatcher.lead.options import DEFAULT_ACCOUNT
 from dispatcher.lead.phone import mask_numbers
-from dispatcher.operator import failures
 from dispatcher.operator.failure_filter import MOST_LISTED, FailureFilter, FailureFilters
-from dispatcher.operator.failures import FailedLead
-from dispatcher.operator.lead_record import LeadRecord
 from dispatcher.wiring import Services, worker_name
 
 if TYPE_CHECKING:
@@ -26,7 +23,8 @@ if TYPE_CHECKING:
     from dispatcher.operator.campaigns import Campaigns
     from dispatcher.operator.corrections import Corrections
     from dispatcher.operator.erasure import Erasure
-    from dispatcher.operator.failures import FailureGroup
+    from dispatcher.operator.failures import FailedLead, FailureGroup
+    from dispatcher.operator.lead_record import LeadRecord
     from dispatcher.operator.leads import Reads
     from dispatcher.operator.operations import Operations
     from dispatcher.operator.overview import Overview, RateUse
@@ -57,7 +55,7 @@ class Operating:
 
     _services: Services
 
-    def get(self, id: UUID | str) -> LeadRecord:
+    def get(self, id: UUID | str) -> "LeadRecord":
         """Return everything known about one lead: its contacts, attempts and failures.
 
         Args:
@@ -108,7 +106,7 @@ class Operating:
         return self._services.overview()
 
     @_names_filters
-    def failed(self, *, limit: int = MOST_LISTED, **filters: Unpack[FailureFilters]) -> list[FailedLead]:
+    def failed(self, *, limit: int = MOST_LISTED, **filters: Unpack[FailureFilters]) -> "list[FailedLead]":
         """Return failures, the latest first. Every filter that is given must hold.
 
         Args:
@@ -140,6 +138,8 @@ class Operating:
             ...     print(failure.http_status, failure.message)
             422 Voicery refused the lead.
         """
+        from dispatcher.operator import failures
+
         return self._services.database.read(failures.matching, FailureFilter.parse(filters), limit=limit)
 
     @_names_filters
@@ -156,6 +156,8 @@ class Operating:
             ...     print(group.leads, group.message, group.campaigns)
             1 Voicery refused the lead. (7,)
         """
+        from dispatcher.operator import failures
+
         return self._services.database.read(failures.groups, FailureFilter.parse(filters))
 
     @_names_filters
@@ -173,6 +175,8 @@ class Operating:
             >>> len(queue.failed_ids(campaign_id=7))
             1
         """
+        from dispatcher.operator import failures
+
         return self._services.database.read(failures.leads_matching, FailureFilter.parse(filters))
 
     def replay(

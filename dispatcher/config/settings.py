@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from pydantic import (
     BaseModel,
@@ -38,11 +38,13 @@ from dispatcher.config.environment import (
 from dispatcher.config.secret_files import secrets, with_secret_files
 from dispatcher.config.setting import DAY_SECONDS, Secret, count, days, seconds, setting
 from dispatcher.config.urls import Network, check_webhook_url, networks, normal_database_url, normal_redis_url
-from dispatcher.decisions.gate import GateLimits
-from dispatcher.decisions.outcome import Rules
-from dispatcher.decisions.policy import Budget
 from dispatcher.errors import FieldError, NotConfigured
 from dispatcher.lead.options import DEFAULT_ACCOUNT
+
+if TYPE_CHECKING:  # loaded by who uses them: a producer does not
+    from dispatcher.decisions.gate import GateLimits
+    from dispatcher.decisions.outcome import Rules
+    from dispatcher.decisions.policy import Budget
 
 
 class Settings(BaseModel):
@@ -316,18 +318,24 @@ class Settings(BaseModel):
         return self.redis_url.reveal()
 
     @property
-    def budget(self) -> Budget:
+    def budget(self) -> "Budget":
         """How often and how long a lead is tried."""
+        from dispatcher.decisions.policy import Budget
+
         return Budget(self.max_attempts, self.retry_for_seconds, self.backoff_base_seconds, self.backoff_max_seconds)
 
     @property
-    def gate_limits(self) -> GateLimits:
+    def gate_limits(self) -> "GateLimits":
         """What closes a gate, and for how long."""
+        from dispatcher.decisions.gate import GateLimits
+
         return GateLimits(self.gate_wait_seconds, self.gate_wait_max_seconds, self.outage_after, self.rejecting_after)
 
     @property
-    def rules(self) -> Rules:
+    def rules(self) -> "Rules":
         """How answers are classified."""
+        from dispatcher.decisions.outcome import Rules
+
         return Rules(self.duplicate_rule, self.safe_statuses, self.balance_rule)
 
     def account(self, name: str) -> AccountSettings:

@@ -64,6 +64,10 @@ def test_a_producer_loads_only_what_a_submit_needs(environment: Mapping[str, str
 
     assert set(loaded["packages"]) == PACKAGES
     assert {name.split(".")[1] for name in loaded["ours"]} == OURS
+    of_workers = {name for name in loaded["ours"] if name.startswith(("dispatcher.decisions.", "dispatcher.operator."))}
+    assert of_workers == {
+        f"dispatcher.{name}" for name in ("decisions.states", "operator.failure_filter", "operator.record")
+    }
 
 
 COMMANDS = """
