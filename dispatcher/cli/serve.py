@@ -46,8 +46,8 @@ def console(
     """Serve the web console. Without users it opens by a one-time link, printed here, and to this machine alone."""
     with _extra("The console", "console"):
         from dispatcher.console.auth import Role, hash_password
-        from dispatcher.console.guard import Certificate
-        from dispatcher.console.serve import Address, serve
+        from dispatcher.console.serve import serve
+        from dispatcher.web.server import Address, Certificate
     from dispatcher.config.settings import Settings
 
     if hash is not None:

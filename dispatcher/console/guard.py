@@ -3,7 +3,6 @@
 import secrets
 from collections.abc import Mapping, MutableMapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -14,6 +13,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from dispatcher.config.urls import is_loopback
 from dispatcher.errors import NotConfigured
 from dispatcher.logs import events
+from dispatcher.logs.redaction import where_raised
+from dispatcher.web.server import Certificate
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,14 +26,6 @@ class Origin:
     secure: bool
     public: str
     """The origin to print."""
-
-
-@dataclass(frozen=True, slots=True)
-class Certificate:
-    """A certificate chain and its key, both PEM files."""
-
-    chain: Path
-    key: Path
 
 
 def reached_at(
@@ -124,7 +117,7 @@ class Guard:
             await (refusal or self._app)(scope, receive, sending)
         except Exception as error:  # noqa: BLE001 - the error goes to the log, never to the page
             number = secrets.token_hex(4)
-            events.error("console.error", report=number, error=_where(error))
+            events.error("console.error", report=number, error=where_raised(error))
             if not begun:
                 await PlainTextResponse(
                     f"Something went wrong here; the console's log has more under {number}.\n", status_code=500
@@ -150,14 +143,3 @@ class Guard:
             headers.setdefault(name, value)
         if self._origin.secure:
             headers["Strict-Transport-Security"] = "max-age=31536000"
-
-
-def _where(error: BaseException) -> str:
-    """Return the type of the error and our innermost line; its text may contain personal data."""
-    place, trace = "", error.__traceback__
-    while trace is not None:
-        module = trace.tb_frame.f_globals.get("__name__", "")
-        if module.startswith("dispatcher"):
-            place = f" in {module}:{trace.tb_lineno}"
-        trace = trace.tb_next
-    return type(error).__name__ + place

@@ -9,8 +9,8 @@ from typing import Final
 
 from dispatcher.config.account import local_user
 from dispatcher.console.auth import People, Person, Role
-from dispatcher.console.throttle import Throttle, source_of
 from dispatcher.errors import NotConfigured
+from dispatcher.web.throttle import Throttle, source_of
 
 TOO_MANY: Final = "Too many failed logins. Wait {seconds:.0f} s and try again."
 WRONG: Final = "Name or password is wrong."

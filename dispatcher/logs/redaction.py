@@ -45,6 +45,17 @@ def redact(text: str, secrets: Iterable[str] = ()) -> str:
     return _KEPT_OR_NUMBER.sub(_masked, text)
 
 
+def where_raised(error: BaseException) -> str:
+    """Return the type of the error and our innermost line; its text may contain personal data."""
+    place, trace = "", error.__traceback__
+    while trace is not None:
+        module = trace.tb_frame.f_globals.get("__name__", "")
+        if module.startswith("dispatcher"):
+            place = f" in {module}:{trace.tb_lineno}"
+        trace = trace.tb_next
+    return type(error).__name__ + place
+
+
 def one_line(text: str) -> str:
     r"""Return `text` with every control character written out, as `\n` or `\x1b`."""
     return printable(text)

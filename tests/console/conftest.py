@@ -17,8 +17,8 @@ from dispatcher.console.auth import People, Person, Role, Session, Sessions, has
 from dispatcher.console.guard import Guard, Origin, reached_at
 from dispatcher.console.login import Login, OneTimeKey
 from dispatcher.console.rendering import Renderer
-from dispatcher.console.throttle import Throttle
 from dispatcher.store.database import Database
+from dispatcher.web.throttle import Throttle
 from dispatcher.wiring import Services
 from tests.support.doubles import Clock
 from tests.support.rows import Rows

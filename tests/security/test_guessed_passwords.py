@@ -11,9 +11,9 @@ from dispatcher.config.setting import Secret
 from dispatcher.config.urls import networks
 from dispatcher.console.auth import People, Person, Role, Sessions, hash_password
 from dispatcher.console.login import Login, LoginRefused
-from dispatcher.console.serve import behind
-from dispatcher.console.throttle import NAME, SOURCE, Throttle, source_of
 from dispatcher.errors import NotConfigured
+from dispatcher.web.server import behind
+from dispatcher.web.throttle import NAME, SOURCE, Throttle, source_of
 from tests.console.conftest import PASSWORD, Seat
 from tests.support.doubles import Clock
 from tests.support.rows import Rows

@@ -10,10 +10,10 @@ import pytest
 import uvicorn
 
 from dispatcher.config.urls import networks
-from dispatcher.console.connections import Limits, bounded
 from dispatcher.console.guard import reached_at
 from dispatcher.metrics.server import MetricsServer, Pages
 from dispatcher.operator.health import Health
+from dispatcher.web.connections import Limits, bounded
 from tests.console.conftest import Seat
 from tests.support.waiting import wait_until
 

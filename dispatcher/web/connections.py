@@ -1,4 +1,4 @@
-"""The console's connections: deadlines for what a client sends and takes, and a limit for each source.
+"""The connections of a server: deadlines for what a client sends and takes, and a limit for each source.
 
 uvicorn counts a connection as soon as it is open and waits without end for the rest of a request: some two hundred
 half-sent ones kept everybody else out.
@@ -14,10 +14,10 @@ import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
 
 from dispatcher.config.urls import Network
-from dispatcher.console.throttle import source_of
+from dispatcher.web.throttle import source_of
 
 CONNECTIONS: Final = 400
-"""Open connections of the whole console; above it requests are answered with 503."""
+"""Open connections of a whole server; above it requests are answered with 503."""
 
 
 @dataclass(frozen=True, slots=True)

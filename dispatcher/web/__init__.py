@@ -1,0 +1,1 @@
+"""What our servers of HTTP share: how they listen, what bounds a connection, what bounds guesses."""

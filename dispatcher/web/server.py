@@ -1,0 +1,60 @@
+"""A server: where it listens, which proxies it believes, and how uvicorn runs it."""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import uvicorn
+from starlette.types import ASGIApp
+from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
+
+from dispatcher.config.urls import Network
+from dispatcher.web.connections import Limits, bounded
+
+
+@dataclass(frozen=True, slots=True)
+class Certificate:
+    """A certificate chain and its key, both PEM files."""
+
+    chain: Path
+    key: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """The address to listen on."""
+
+    host: str
+    port: int
+    certificate: Certificate | None = None
+
+
+def behind(app: ASGIApp, proxies: Sequence[Network]) -> ASGIApp:
+    """Let the application see the client that these proxies name in `X-Forwarded-For`; no other sender is believed."""
+    if not proxies:
+        return app
+    return ProxyHeadersMiddleware(app, trusted_hosts=list(map(str, proxies)))  # type: ignore[arg-type,return-value]  # the same protocol, typed by each itself
+
+
+def run(app: ASGIApp, address: Address, limits: Limits, *, connections: int | None) -> None:
+    """Serve until SIGTERM or SIGINT.
+
+    connections   above so many open ones, requests are answered with 503; None: the application says when
+    """
+    certificate = address.certificate
+    uvicorn.run(
+        app,
+        host=address.host,
+        port=address.port,
+        ssl_certfile=str(certificate.chain) if certificate else None,
+        ssl_keyfile=str(certificate.key) if certificate else None,
+        access_log=False,  # URLs contain searched phone numbers, or the secret of a hook
+        server_header=False,
+        proxy_headers=False,  # `behind` believes the configured proxies alone
+        log_level=logging.WARNING,
+        timeout_keep_alive=15,
+        timeout_graceful_shutdown=10,
+        limit_concurrency=connections,
+        http=bounded(limits),
+    )
