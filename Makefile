@@ -93,7 +93,7 @@ mutants: $(INSTALLED) ## Change the decision tables one thing at a time: does a 
 	$(BIN)/python scripts/mutants.py
 
 locks: $(INSTALLED) $(TOOLS_INSTALLED) ## Renew locks/ after a change of pyproject.toml (UPGRADE=--upgrade: to the newest versions)
-	$(COMPILE) --output-file locks/dev.txt --extra dev pyproject.toml
+	$(COMPILE) --output-file locks/dev.txt --all-extras --group dev pyproject.toml
 	$(COMPILE) --output-file locks/runtime.txt --constraint locks/dev.txt pyproject.toml
 	$(COMPILE) --output-file locks/sandbox.txt --constraint locks/dev.txt --extra sandbox pyproject.toml
 	$(COMPILE) --output-file locks/build.txt --constraint locks/dev.txt locks/build.in

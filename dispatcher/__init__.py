@@ -37,6 +37,8 @@ if TYPE_CHECKING:
     from dispatcher.operator.failures import FailedLead
     from dispatcher.operator.lead_record import LeadRecord
 
+    __version__: str
+
     _any = Dispatcher(Settings())  # never made: the types of its methods are those of the functions
     asubmit = _any.asubmit
     asubmit_many = _any.asubmit_many
@@ -107,6 +109,8 @@ _default: "Dispatcher | None" = None
 
 def __getattr__(name: str) -> Any:  # noqa: ANN401 - as a module has it
     """Import a name at its first use: the command line and a producer load only what they need."""
+    if name == "__version__":
+        return globals().setdefault(name, _installed_version())
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     if name in {"asubmit", "asubmit_many"}:  # loads nothing else here, because this may be the thread of an event loop
@@ -116,6 +120,15 @@ def __getattr__(name: str) -> Any:  # noqa: ANN401 - as a module has it
     else:
         found = getattr(importlib.import_module(f"dispatcher.{_MODULES.get(name, 'errors')}"), name)
     return globals().setdefault(name, found)
+
+
+def _installed_version() -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("voicery-dispatcher")
+    except PackageNotFoundError:
+        return "0+unknown"  # a checkout on the path that is not installed
 
 
 def __dir__() -> list[str]:

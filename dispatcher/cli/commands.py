@@ -13,6 +13,8 @@ from typing import Annotated, Any, Final
 import typer
 from typer.core import TyperCommand, TyperGroup
 
+import dispatcher
+
 
 @dataclass(frozen=True, slots=True)
 class Entry:
@@ -158,12 +160,7 @@ app = typer.Typer(
 
 def _show_version(wanted: bool) -> None:  # noqa: FBT001 - as typer calls it
     if wanted:
-        from importlib.metadata import PackageNotFoundError, version
-
-        try:
-            typer.echo(f"voicery-dispatcher {version('voicery-dispatcher')}")
-        except PackageNotFoundError:
-            typer.echo("voicery-dispatcher, not installed: it runs from a checkout")
+        typer.echo(f"voicery-dispatcher {dispatcher.__version__}")
         raise typer.Exit
 
 

@@ -1,16 +1,10 @@
-"""What is installed is what was locked; what is published can be built again, byte for byte, and says what it needs."""
+"""What is installed is what was locked, and the bill of materials lists it."""
 
-import hashlib
 import json
-import os
 import re
 import runpy
-import shutil
-import subprocess
 import sys
-import tarfile
 import tomllib
-import zipfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -23,21 +17,19 @@ from packaging.version import Version
 from tests.deployment.files import ROOT, dockerfile, pins, requirements
 
 LOCKS = sorted(path.stem for path in (ROOT / "locks").glob("*.txt"))
-PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+PROJECT = PYPROJECT["project"]
+DEVELOPMENT = PYPROJECT["dependency-groups"]["dev"]
 BILL = ROOT / "locks" / "voicery-dispatcher.cdx.json"
-MADE_OF = ("dispatcher", "migrations", "examples", "tests", "locks")
 
 
 # The locks ------------------------------------------------------------------------------------------------------------
 
 
 def wanted(*extras: str) -> list[Requirement]:
-    """What `pip install '.[extras]'` asks for, our own extras resolved."""
-    found = [Requirement(line) for line in PROJECT["dependencies"]]
-    for extra in extras:
-        for requirement in map(Requirement, PROJECT["optional-dependencies"][extra]):
-            found += wanted(*requirement.extras) if requirement.name == PROJECT["name"] else [requirement]
-    return found
+    """What `pip install '.[extras]'` asks for."""
+    asked = [*PROJECT["dependencies"], *(line for extra in extras for line in PROJECT["optional-dependencies"][extra])]
+    return [Requirement(line) for line in asked]
 
 
 def unmet(asked: Iterable[Requirement], lock: str) -> list[str]:
@@ -50,9 +42,14 @@ def unmet(asked: Iterable[Requirement], lock: str) -> list[str]:
     ]
 
 
-@pytest.mark.parametrize(("lock", "extras"), [("runtime", ()), ("sandbox", ("sandbox",)), ("dev", ("dev",))])
+@pytest.mark.parametrize(("lock", "extras"), [("runtime", ()), ("sandbox", ("sandbox",))])
 def test_a_lock_holds_all_that_the_project_asks_for(lock: str, extras: tuple[str, ...]) -> None:
     assert unmet(wanted(*extras), lock) == [], "run `make locks`"
+
+
+def test_the_lock_of_development_holds_every_extra_and_the_group_of_development() -> None:
+    asked = [*wanted(*PROJECT["optional-dependencies"]), *(Requirement(line) for line in DEVELOPMENT)]  # PEP 735
+    assert unmet(asked, "dev") == [], "run `make locks`"
 
 
 @pytest.mark.parametrize("lock", ["build", "tools"])
@@ -119,77 +116,6 @@ def test_the_bill_of_materials_lists_the_locked_versions_and_who_needs_them() ->
     needs = {one["ref"]: one["dependsOn"] for one in bill["dependencies"]}
     assert len(needs[bill["metadata"]["component"]["bom-ref"]]) >= len(PROJECT["dependencies"])
     assert {ref for refs in needs.values() for ref in refs} == {one["bom-ref"] for one in bill["components"]}
-
-
-# The wheel and the sdist ----------------------------------------------------------------------------------------------
-
-
-def source(directory: Path, mode: int) -> Path:
-    """A copy of what is published, its files with other times and modes than here."""
-    for name in MADE_OF:
-        ignored = shutil.ignore_patterns("__pycache__", "*.pyc", ".pytest_cache")
-        shutil.copytree(ROOT / name, directory / name, ignore=ignored)
-    for name in ("README.md", "CHANGELOG.md", "LICENSE", "SECURITY.md", "pyproject.toml"):
-        shutil.copy(ROOT / name, directory / name)
-    for number, path in enumerate(sorted(directory.rglob("*"), reverse=mode == 0o600)):
-        os.utime(path, (1_000_000_000 + number, 1_000_000_000 + number))
-        if path.is_file():
-            path.chmod(mode)
-    return directory
-
-
-def build(where: Path, *targets: str, **environment: str) -> dict[str, bytes]:
-    command = [sys.executable, "-m", "hatchling", "build", "--directory", str(where / "dist")]
-    options = [part for target in targets for part in ("--target", target)]
-    surroundings = {"PATH": os.environ["PATH"], **environment}
-    subprocess.run([*command, *options], check=True, cwd=where, env=surroundings, capture_output=True, timeout=120)
-    return {path.name: path.read_bytes() for path in (where / "dist").iterdir()}
-
-
-@pytest.fixture(scope="module")
-def built(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
-    pytest.importorskip("hatchling", reason="the environment is older than locks/dev.txt: `make setup`")
-    return build(source(tmp_path_factory.mktemp("first") / "src", 0o644), "sdist", "wheel")
-
-
-def digests(files: dict[str, bytes]) -> dict[str, str]:
-    return {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
-
-
-def test_built_twice_the_bytes_are_the_same(built: dict[str, bytes], tmp_path: Path) -> None:
-    again = build(source(tmp_path / "elsewhere", 0o600), "sdist", "wheel", TZ="Asia/Tokyo", PYTHONHASHSEED="7")
-    assert digests(again) == digests(built)
-    assert {name.rpartition(".")[2] for name in built} == {"whl", "gz"}
-
-
-def test_the_wheel_of_the_sdist_is_the_wheel(built: dict[str, bytes], tmp_path: Path) -> None:
-    [(name, content)] = [(name, content) for name, content in built.items() if name.endswith(".tar.gz")]
-    (tmp_path / name).write_bytes(content)
-    with tarfile.open(tmp_path / name) as archive:
-        if hasattr(tarfile, "data_filter"):  # not before Python 3.11.4
-            archive.extraction_filter = tarfile.data_filter
-        archive.extractall(tmp_path)  # noqa: S202 - what this test has built
-    wheel = build(tmp_path / name.removesuffix(".tar.gz"), "wheel")
-    assert digests(wheel).items() <= digests(built).items()
-
-
-def test_a_release_may_set_its_date(built: dict[str, bytes], tmp_path: Path) -> None:
-    dated = build(source(tmp_path / "src", 0o644), "wheel", SOURCE_DATE_EPOCH="1764288000")
-    [(name, content)] = dated.items()
-    assert content != built[name]
-    (tmp_path / name).write_bytes(content)
-    with zipfile.ZipFile(tmp_path / name) as wheel:
-        assert {one.date_time[:3] for one in wheel.infolist()} == {(2025, 11, 28)}
-
-
-def test_the_wheel_brings_its_bill_of_materials_and_no_test(built: dict[str, bytes], tmp_path: Path) -> None:
-    [(name, content)] = [(name, content) for name, content in built.items() if name.endswith(".whl")]
-    (tmp_path / name).write_bytes(content)
-    with zipfile.ZipFile(tmp_path / name) as wheel:
-        names = wheel.namelist()
-        [bill] = [one for one in names if ".dist-info/sboms/" in one]  # PEP 770
-        assert wheel.read(bill) == BILL.read_bytes()
-    assert not [one for one in names if one.startswith(("tests/", "locks/"))]
 
 
 # make audit -----------------------------------------------------------------------------------------------------------
