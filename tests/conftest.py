@@ -22,7 +22,7 @@ from dispatcher.config.urls import normal_database_url
 from dispatcher.embedded.postgres import EmbeddedPostgres
 from dispatcher.embedded.redis import EmbeddedRedis
 from dispatcher.store.migration import upgrade
-from tests.support.databases import Databases
+from tests.support.databases import Databases, quick_directory
 from tests.support.environment import clean_environment
 from tests.support.worker_process import WorkerProcess
 
@@ -59,7 +59,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session")
 def server_dir() -> Iterator[Path]:
     """Where the session's servers live: reachable for the user that Postgres runs as, unlike pytest's own."""
-    directory = Path(tempfile.mkdtemp(prefix="dispatcher-tests-"))
+    directory = Path(tempfile.mkdtemp(prefix="dispatcher-tests-", dir=quick_directory()))
     directory.chmod(0o755)
     yield directory
     shutil.rmtree(directory)
