@@ -62,6 +62,7 @@ def audit(
         _verify(head, json=json)
         return
     from dispatcher.operator import audit_log
+    from dispatcher.operator.record import in_words, mask_inside
 
     earliest = None if since is None else arguments.past(since, datetime.now(UTC), "--since")
     with opened() as dispatcher:
@@ -70,12 +71,11 @@ def audit(
     if screen.emit_list((one.as_dict() for one in found), json=json, csv=csv):
         return
     for one in found:
-        detail = ", ".join(f"{name}={value}" for name, value in one.detail.items() if value not in (None, "", {}, []))
         screen.say(
             (moments.clock(one.at), "dim"),
             f"  {one.actor}  ",
             (one.action, "bold"),
-            f"  {one.subject}  {mask_numbers(detail)}",
+            f"  {one.subject}  {in_words(mask_inside(one.detail))}",
             ("" if one.db_user is None else f"  login {one.db_user}", "dim"),
         )
     if not found:

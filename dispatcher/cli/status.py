@@ -62,7 +62,8 @@ def _remark(seen: "Overview", state: State) -> str:
     count = seen.counts[state].value
     match state:
         case State.PENDING if seen.oldest_waiting_seconds is not None:
-            return f"{screen.number(seen.due)} due, the oldest for {moments.span(seen.oldest_waiting_seconds)}"
+            held = f", {screen.number(seen.held)} of them held back" if seen.held else ""
+            return f"{screen.number(seen.due)} due{held}, the oldest for {moments.span(seen.oldest_waiting_seconds)}"
         case State.PENDING if seen.next_due_at is not None:
             return f"the next in {moments.span((seen.next_due_at - seen.at).total_seconds())}"
         case State.UNKNOWN if count:
@@ -123,7 +124,8 @@ def _workers(seen: "Overview") -> Text:
     shown = [
         screen.line(
             one.name,
-            (f"  seen {moments.ago(one.seen_at, seen.at)}, {screen.plural(one.claims, 'lead')} claimed", "dim"),
+            ("  silent, last seen" if one.silent else "  seen", "yellow" if one.silent else "dim"),
+            (f" {moments.ago(one.seen_at, seen.at)}, {screen.plural(one.claims, 'lead')} claimed", "dim"),
         )
         for one in seen.workers[:WORKERS_SHOWN]
     ]

@@ -13,10 +13,11 @@ from starlette.middleware.exceptions import ExceptionMiddleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.routing import Route, Router
+from starlette.types import Receive, Scope, Send
 
 from dispatcher.console.auth import Person, Role, Session, Sessions
 from dispatcher.console.export_limit import ExportLimit, TooManyExports
-from dispatcher.console.guard import BODY_MOST, Guard, Origin
+from dispatcher.console.guard import BODY_MOST, Guard, Origin, report
 from dispatcher.console.login import Login, LoginRefused
 from dispatcher.console.pages import bulk, campaigns, do_not_call, failed, lead, overview, records
 from dispatcher.console.rendering import Renderer
@@ -110,9 +111,24 @@ def build(console: Console) -> Guard:
         Route("/logout", access.logout, methods=["POST"]),
         Route("/static/{name}", _static, methods=["GET"]),
         *(Route(route.path, access.endpoint_of(route), methods=[route.method]) for route in ROUTES),
+        *(
+            Route(path, access.wrong_method(allowed), methods=sorted(METHODS - allowed))
+            for path, allowed in _allowed().items()
+        ),
     ]
     # Not `Starlette`: its own answer to an exception comes before that of `Guard`, and has no id.
-    return Guard(ExceptionMiddleware(Router(routes=routes)), console.origin)
+    return Guard(ExceptionMiddleware(Router(routes=routes, default=access.not_found)), console.origin)
+
+
+METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"})
+
+
+def _allowed() -> dict[str, frozenset[str]]:
+    """Return the methods of each path."""
+    found = {"/login": {"GET", "HEAD", "POST"}, "/logout": {"POST"}}
+    for route in ROUTES:
+        found.setdefault(route.path, set()).update({"GET", "HEAD"} if route.method == "GET" else {route.method})
+    return {path: frozenset(methods) for path, methods in found.items()}
 
 
 class Access:
@@ -131,18 +147,33 @@ class Access:
             try:
                 form = await self._form(http) if route.method == "POST" else Form()
             except BadRequest as fault:
-                return PlainTextResponse(f"{fault}\n", status_code=400)
+                return self._fault(http, 400, "Not understood", str(fault))
             if route.method == "POST" and not (self._same_site(http) and session.knows(form.get("csrf"))):
-                return PlainTextResponse("This form is not from this console, or too old. Go back and reload.\n", 403)
-            console = self._console
-            request = PageRequest(
-                http, session, console.sessions, console.services, form, console.renderer, console.exports
-            )
+                return self._fault(http, 403, "Not accepted", _FORGED)
+            request = self._request(http, session, form)
             if not request.may(route.role):
                 return request.page("error.html", status=403, title="Not for you", sentence=_too_little(route))
-            return await run_in_threadpool(_answer, route, request)
+            try:
+                return await run_in_threadpool(_answer, route, request)
+            except Exception as error:  # noqa: BLE001 - the error goes to the log, never to the page
+                return request.page("error.html", status=500, title="Something went wrong", sentence=report(error))
 
         return endpoint
+
+    def wrong_method(self, allowed: frozenset[str]) -> Endpoint:
+        """Return the endpoint for the other methods of a path, e.g. for a form's address that was reloaded."""
+
+        async def endpoint(http: Request) -> Response:
+            response = self._fault(http, 405, "Nothing to see at this address", _WRONG_METHOD)
+            response.headers["Allow"] = ", ".join(sorted(allowed))
+            return response
+
+        return endpoint
+
+    async def not_found(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer at an address that the console does not have."""
+        response = self._fault(Request(scope), 404, "There is no such page", _NO_PAGE)
+        await response(scope, receive, send)
 
     async def login_page(self, http: Request) -> Response:
         """Return the login page. A key in the URL is only copied into the form, because a GET changes nothing."""
@@ -153,11 +184,11 @@ class Access:
     async def login(self, http: Request) -> Response:
         """Begin a session if name and password, or the key, are right."""
         if not self._same_site(http):
-            return PlainTextResponse("This form is not from this console. Go back and reload.\n", status_code=403)
+            return self._fault(http, 403, "Not accepted", _FORGED)
         try:
             form = await self._form(http)
         except BadRequest as fault:
-            return PlainTextResponse(f"{fault}\n", status_code=400)
+            return self._fault(http, 400, "Not understood", str(fault))
         source = http.client.host if http.client else "unknown"
         key = form.get("key")
         who = await run_in_threadpool(self._who, form, key, source)
@@ -179,9 +210,9 @@ class Access:
         try:
             form = await self._form(http)
         except BadRequest as fault:
-            return PlainTextResponse(f"{fault}\n", status_code=400)
+            return self._fault(http, 400, "Not understood", str(fault))
         if not (self._same_site(http) and session.knows(form.get("csrf"))):
-            return PlainTextResponse("This form is not from this console. Go back and reload.\n", status_code=403)
+            return self._fault(http, 403, "Not accepted", _FORGED)
         self._console.sessions.end(http.cookies.get(self._console.cookie))
         response = RedirectResponse("/login", status_code=303)
         response.delete_cookie(
@@ -247,6 +278,18 @@ class Access:
             raise BadRequest("The form did not arrive whole.") from None
         return Form.parse(bytes(body))
 
+    def _request(self, http: Request, session: Session, form: Form) -> PageRequest:
+        console = self._console
+        return PageRequest(http, session, console.sessions, console.services, form, console.renderer, console.exports)
+
+    def _fault(self, http: Request, status: int, title: str, sentence: str) -> Response:
+        """Return a page that says what is wrong: in the frame for who is logged in, else alone."""
+        session = self._session(http)
+        if session is None:
+            return self._console.renderer.bare("fault.html", status=status, title=title, sentence=sentence)
+        request = self._request(http, session, Form())
+        return request.page("error.html", status=status, title=title, sentence=sentence)
+
     def _turned_away(self, http: Request) -> Response:
         if http.method != "GET":
             return self._login(fault="Your session has ended; nothing was done. Log in again.", status=401)
@@ -285,6 +328,13 @@ def _answer(route: ConsoleRoute, request: PageRequest) -> Response:
         return request.page("error.html", status=503, title="Postgres is away", sentence=str(error))
     except DispatcherError as error:
         return request.page("error.html", status=400, title="Refused", sentence=str(error))
+
+
+_FORGED: Final = "This form is not from this console, or too old; nothing was done. Go back and reload."
+_NO_PAGE: Final = "The address is mistyped, or of another version of the console. The screens are in the navigation."
+_WRONG_METHOD: Final = (
+    "It only takes a form, and nothing was done. Go back to the page with the form, and send it again."
+)
 
 
 def _too_little(route: ConsoleRoute) -> str:

@@ -116,12 +116,9 @@ class Guard:
             refusal = self._refusal(Headers(scope=scope))
             await (refusal or self._app)(scope, receive, sending)
         except Exception as error:  # noqa: BLE001 - the error goes to the log, never to the page
-            number = secrets.token_hex(4)
-            events.error("console.error", report=number, error=where_raised(error))
+            sentence = report(error)
             if not begun:
-                await PlainTextResponse(
-                    f"Something went wrong here; the console's log has more under {number}.\n", status_code=500
-                )(scope, receive, sending)
+                await PlainTextResponse(f"{sentence}\n", status_code=500)(scope, receive, sending)
 
     def _refusal(self, headers: Headers) -> PlainTextResponse | None:
         if (
@@ -143,3 +140,10 @@ class Guard:
             headers.setdefault(name, value)
         if self._origin.secure:
             headers["Strict-Transport-Security"] = "max-age=31536000"
+
+
+def report(error: Exception) -> str:
+    """Write an error to the log, and return the sentence that tells the user under which number it is there."""
+    number = secrets.token_hex(4)
+    events.error("console.error", report=number, error=where_raised(error))
+    return f"Something went wrong here; the console's log has more under {number}."

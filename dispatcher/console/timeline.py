@@ -7,7 +7,7 @@ from typing import Final
 
 from dispatcher.console.words import failure_class, outcome, took
 from dispatcher.decisions.outcome import Kind
-from dispatcher.decisions.states import State
+from dispatcher.decisions.states import FailureClass, State
 from dispatcher.operator.audit_log import AuditRecord
 from dispatcher.operator.lead_record import AttemptRecord, LeadRecord
 
@@ -38,7 +38,10 @@ def timeline(record: LeadRecord, audit: Sequence[AuditRecord]) -> list[Moment]:
     for attempt in record.history:
         moments += _attempt(attempt)
     for failure in record.failures:
-        moments.append(Moment(failure.failed_at, failure_class(failure.failure_class), failure.message, "bad"))
+        # What was in doubt then, and no longer is, is not told as if it were.
+        cleared = record.absence_proven and failure.failure_class is FailureClass.OUTCOME_UNKNOWN
+        what = "Outcome unknown" if cleared else failure_class(failure.failure_class)
+        moments.append(Moment(failure.failed_at, what, failure.message, "bad"))
         if failure.resolved_at is not None:
             who = f"by {failure.resolved_by}" if failure.resolved_by else ""
             moments.append(Moment(failure.resolved_at, f"Failure {failure.resolution}", _joined(who, failure.note)))

@@ -9,7 +9,7 @@ from dispatcher.decisions.outcome import Kind, Reason
 from dispatcher.decisions.states import FailureClass, State
 from dispatcher.lead.phone import mask_numbers, mask_phone
 from dispatcher.moments import ago, clock, span
-from dispatcher.operator.record import MASKED, mask_inside, mask_reference
+from dispatcher.operator.record import MASKED, in_words, mask_inside, mask_reference
 from dispatcher.printable import printable, printable_json
 
 _REASONS: Final[Mapping[str, str]] = {
@@ -117,6 +117,11 @@ def variables(values: Mapping[str, Any], shown: bool) -> str:  # noqa: FBT001  (
     return pretty(dict(values) if shown else dict.fromkeys(values, MASKED))
 
 
+def told(value: object, shown: bool) -> str:  # noqa: FBT001  (as above)
+    """Return a value of JSON in words, with possible phone numbers masked unless revealed."""
+    return in_words(inside(value, shown))
+
+
 def pretty(value: object) -> str:
     """Return indented JSON."""
     return printable_json(json.dumps(value, ensure_ascii=False, indent=2, default=str))
@@ -184,6 +189,7 @@ WORDS: Final[Mapping[str, Any]] = {
     "reference": reference,
     "span": span,
     "tone": tone,
+    "told": told,
     "took": took,
     "utc": utc,
     "variables": variables,

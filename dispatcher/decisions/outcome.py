@@ -52,6 +52,8 @@ class Kind(StrEnum):
 IN_DOUBT: Final = frozenset({Kind.UNKNOWN, Kind.CREATED_ID_UNKNOWN})
 """After these the person may have been called."""
 
+MAY_HAVE_BEEN_CALLED: Final = "; the person may have been called"
+
 
 class Reason(StrEnum):
     """Why a gate is closed."""
@@ -207,7 +209,7 @@ def _in_doubt(reply: Reply, sentence: str, signal: Signal = _CHANNEL_OUTAGE) -> 
     words = refusal.said(refusal.told(reply))
     return Outcome(
         kind=Kind.UNKNOWN,
-        message=f"{sentence}, after the lead had been sent; the person may have been called."
+        message=f"{sentence}, after the lead had been sent{MAY_HAVE_BEEN_CALLED}."
         + (f" It said: {words}" if words else ""),
         http_status=reply.status,
         counts=True,

@@ -70,7 +70,13 @@ def _plan(country_code: str) -> _Plan | None:
     return _Plan(frozenset(metadata.general_desc.possible_length), re.compile(prefix) if prefix else None)
 
 
-_NUMBER_IN_TEXT = re.compile(r"\+?\d(?:[ ().\-/]{0,2}\d){6,}")
+_NUMBER_IN_TEXT = re.compile(
+    # An id or a time is taken whole first: its digits are no number.
+    r"(?P<plain>(?<![\w-])[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}(?![\w-])"
+    r"|(?<![\w-])\d{4}-[01]\d-[0-3]\d[ T][0-2]\d:[0-5]\d(?::[0-5]\d(?:\.\d+)?)?(?!\d))"
+    r"|\+?\d(?:[ ().\-/]{0,2}\d){6,}",
+    re.IGNORECASE,
+)
 _NAME_LENGTH = 40
 _DIGITS_OF_A_PERSON = 7
 
@@ -94,8 +100,11 @@ def mask_phone(number: str) -> str:
 
 
 def mask_numbers(text: str) -> str:
-    """Mask whatever looks like a phone number (7 digits and more, separators allowed) inside a foreign text."""
-    return _NUMBER_IN_TEXT.sub(lambda found: mask_phone(found.group()), text)
+    """Mask whatever looks like a phone number (7 digits and more, separators allowed) inside a foreign text.
+
+    UUIDs and times of day with their date stay.
+    """
+    return _NUMBER_IN_TEXT.sub(lambda found: found["plain"] or mask_phone(found.group()), text)
 
 
 def safe_name(name: object, position: int) -> str:

@@ -40,6 +40,11 @@ _SINCE: Final = {
 }
 """What became of the lead that a duplicate was a duplicate of."""
 
+ABSENCE_PROVEN: Final = (
+    "A look-up has just proven that it had no effect: nobody was called. Replay it within 10 minutes of that, while the"
+    " proof holds."
+)
+
 
 def explain(record: LeadRecord, gates: Sequence[GateRecord] = (), rate_limit: str | None = None) -> str:
     """Return one short paragraph.
@@ -169,7 +174,8 @@ def _failed(record: LeadRecord, now: datetime) -> Iterator[str]:
     if record.resolved_at is not None:
         yield f"{_decided(latest)} at {clock(record.resolved_at, now)}{_note(latest)} Nothing more happens."
     else:
-        yield f"{advice(record.failure_class) if record.failure_class else ''} Nothing happens by itself.".lstrip()
+        told = ABSENCE_PROVEN if record.absence_proven else advice(record.failure_class) if record.failure_class else ""
+        yield f"{told} Nothing happens by itself.".lstrip()
 
 
 # What happened --------------------------------------------------------------------------------------------------------

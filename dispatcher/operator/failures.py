@@ -12,6 +12,7 @@ from dispatcher.decisions.states import FailureClass, Resolution, State
 from dispatcher.operator.failure_filter import MOST_LISTED, FailureFilter, where_of
 from dispatcher.operator.overview import Count
 from dispatcher.operator.record import FOREIGN_TEXT, PHONE, Record
+from dispatcher.store.proof import IN_DOUBT_SINCE
 
 MOST_COUNTED: Final = 1_000_000
 MOST_READ: Final = 10_000
@@ -42,7 +43,10 @@ class FailedLead(Record):
 
 @dataclass(frozen=True, slots=True)
 class FailureGroup(Record):
-    """All failures of one cause among those that a filter matches. `message` is that of the latest."""
+    """All failures of one cause among those that a filter matches. `message` is that of the latest.
+
+    http_status   what Voicery answered to each of them; None if answers differ, or one had none
+    """
 
     JSON: ClassVar = (
         "fingerprint",
@@ -82,6 +86,7 @@ class LeadSummary(Record):
     voicery_lead_id: int | None
     batch_id: UUID | None
     touched_by: str | None  # the actor of the latest line in the audit log
+    in_doubt: bool  # an earlier POST may have reached the person
 
 
 def advice(failure_class: FailureClass) -> str:
@@ -111,10 +116,10 @@ _COLUMNS: Final = (
 
 _OF_LEAD = text(f"SELECT {_COLUMNS} FROM dispatcher.failed_leads AS failure WHERE lead_id = :lead_id ORDER BY id")
 
-_SUMMARIES = text("""
+_SUMMARIES = text(f"""
 SELECT lead.id AS lead_id, lead.state, lead.created_at, lead.idempotency_key, lead.voicery_lead_id, lead.batch_id,
     (SELECT actor FROM dispatcher.audit_log WHERE subject = CAST(lead.id AS text) ORDER BY id DESC LIMIT 1)
-        AS touched_by
+        AS touched_by, {IN_DOUBT_SINCE} IS NOT NULL AS in_doubt
 FROM dispatcher.leads AS lead WHERE lead.id = ANY (CAST(:ids AS uuid[]))
 """)
 
@@ -206,12 +211,16 @@ def _grouped(where: str) -> TextClause:
     return text(f"""
         WITH cause AS MATERIALIZED (
             SELECT failure.fingerprint, failure.failure_class, failure.campaign_id,
-                max(failure.http_status) AS http_status, count(*) AS leads, min(failure.failed_at) AS first_at,
-                max(failure.failed_at) AS last_at, max(failure.id) AS latest
+                min(failure.http_status) AS least_status, max(failure.http_status) AS most_status,
+                count(failure.http_status) AS answered, count(*) AS leads,
+                min(failure.failed_at) AS first_at, max(failure.failed_at) AS last_at, max(failure.id) AS latest
             FROM dispatcher.failed_leads AS failure WHERE {where}
             GROUP BY failure.fingerprint, failure.failure_class, failure.campaign_id
         ), grouped AS (
-            SELECT fingerprint, failure_class, max(http_status) AS http_status, CAST(sum(leads) AS bigint) AS leads,
+            SELECT fingerprint, failure_class,
+                CASE WHEN min(least_status) = max(most_status) AND sum(answered) = sum(leads) THEN max(most_status) END
+                    AS http_status,
+                CAST(sum(leads) AS bigint) AS leads,
                 array_agg(DISTINCT campaign_id) AS campaigns, min(first_at) AS first_at, max(last_at) AS last_at,
                 max(latest) AS latest
             FROM cause GROUP BY fingerprint, failure_class

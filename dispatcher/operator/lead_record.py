@@ -11,13 +11,14 @@ from uuid import UUID
 
 from sqlalchemy import Connection, text
 
-from dispatcher.decisions.outcome import IN_DOUBT, Kind
+from dispatcher.decisions.outcome import IN_DOUBT, MAY_HAVE_BEEN_CALLED, Kind
 from dispatcher.decisions.states import FailureClass, State
 from dispatcher.errors import LeadNotFound
 from dispatcher.lead.phone import mask_phone
 from dispatcher.operator import failures
 from dispatcher.operator.failures import FailedLead
 from dispatcher.operator.record import FOREIGN_JSON, FOREIGN_TEXT, INTERNAL, PHONE, REFERENCE, VARIABLES, Record
+from dispatcher.store.proof import IN_DOUBT_SINCE
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +72,11 @@ class AttemptRecord(Record):
         return self.evidence.get("proof") is True
 
     @property
+    def cause(self) -> str | None:
+        """The error, without a doubt that look-ups have cleared."""
+        return self.error.replace(MAY_HAVE_BEEN_CALLED, "") if self.error and self.proven_absent else self.error
+
+    @property
     def look_ups(self) -> tuple[LookUp, ...]:
         """The look-ups made for it, the earliest first; entries that cannot be read are left out."""
         given = self.evidence.get("lookups")
@@ -91,6 +97,7 @@ class LeadRecord(Record):
     place_of            the lead whose place this one took: it was its duplicate, and that lead ended without a call
     place_to            the duplicate of this lead that took its place
     waits_behind        another lead of the same person and campaign, which is on its way, so that this one has to wait
+    in_doubt_since      when its latest POST that may have reached the person was made; None if none may have
     """
 
     id: UUID
@@ -121,6 +128,7 @@ class LeadRecord(Record):
     lease_until: datetime | None
     finished_at: datetime | None
     resolved_at: datetime | None
+    in_doubt_since: datetime | None = None
     attempt_id: UUID | None = field(metadata=INTERNAL)
     read_at: datetime = field(metadata=INTERNAL)
     contacts: tuple[ContactRecord, ...] = ()
@@ -132,6 +140,15 @@ class LeadRecord(Record):
         """Its failure that has not been resolved."""
         return next((one for one in reversed(self.failures) if one.resolved_at is None), None)
 
+    @property
+    def absence_proven(self) -> bool:
+        """Whether it failed because its outcome was unknown, and a proof that still holds says that nobody was called.
+
+        Such a lead may be replayed.
+        """
+        proven = bool(self.history) and self.history[-1].proven_absent
+        return self.failure_class is FailureClass.OUTCOME_UNKNOWN and proven and self.in_doubt_since is None
+
     def __repr__(self) -> str:
         return (
             f"LeadRecord(id={self.id}, state={self.state.value!r}, phone_number={mask_phone(self.phone_number)!r}, "
@@ -139,11 +156,12 @@ class LeadRecord(Record):
         )
 
 
-_READ = text("""
+_READ = text(f"""
 SELECT lead.id, lead.account, lead.campaign_id, lead.phone_number, lead.variables, lead.allow_dupplicate, lead.state,
     lead.failure_class, lead.priority, lead.due_at, lead.expires_at, lead.attempts, lead.resends, lead.lease_until,
     lead.attempt_id, lead.voicery_lead_id, lead.voicery_status, lead.duplicate_of, lead.idempotency_key, lead.batch_id,
     lead.last_error, lead.created_at, lead.updated_at, lead.finished_at, lead.resolved_at, now() AS read_at,
+    {IN_DOUBT_SINCE} AS in_doubt_since,
     (SELECT original.state FROM dispatcher.leads AS original WHERE original.id = lead.duplicate_of)
         AS duplicate_of_state,
     (SELECT CAST(place.detail ->> 'of' AS uuid) FROM dispatcher.audit_log AS place

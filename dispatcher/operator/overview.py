@@ -54,11 +54,15 @@ class ChannelWaiting(Record):
 
 @dataclass(frozen=True, slots=True)
 class WorkerSeen(Record):
-    """A worker, when it was last seen, and the number of leads that it has claimed since it started."""
+    """A worker, when it was last seen, and the number of leads that it has claimed since it started.
+
+    silent   it has not been heard of for 30 seconds, three times as long as a living worker is ever silent
+    """
 
     name: str
     seen_at: datetime
     claims: int
+    silent: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +80,8 @@ class Overview(Record):
     """The queue at the instant `at` (the database's clock).
 
     counts                   leads by state; `failed` counts the open failures
-    due                      pending leads that could go now
+    due                      pending leads whose time has come
+    held                     those of them that a gate holds back, e.g. because their campaign is paused
     oldest_due_at            when the first of these became due
     next_due_at              when the next scheduled lead becomes due
     accepted_today           since midnight UTC
@@ -90,6 +95,7 @@ class Overview(Record):
         "leads",
         "approximate",
         "due",
+        "held",
         "oldest_waiting_seconds",
         "next_due_at",
         "accepted_today",
@@ -105,6 +111,7 @@ class Overview(Record):
     at: datetime
     counts: Mapping[State, Count]
     due: int = 0
+    held: int = 0
     oldest_due_at: datetime | None = None
     next_due_at: datetime | None = None
     accepted_today: int = 0
@@ -121,6 +128,16 @@ class Overview(Record):
     def oldest_waiting_seconds(self) -> float | None:
         """The time since the longest waiting lead became due; None if none is due."""
         return None if self.oldest_due_at is None else max(0.0, (self.at - self.oldest_due_at).total_seconds())
+
+    @property
+    def moving(self) -> int:
+        """The number of due leads that nothing but workers and the rate limit makes wait."""
+        return self.due - self.held
+
+    @property
+    def living(self) -> int:
+        """The number of workers that are not silent."""
+        return sum(not worker.silent for worker in self.workers)
 
     @property
     def leads(self) -> Mapping[State, int]:
@@ -191,7 +208,10 @@ WHERE state <> 'open' AND account = :account AND COALESCE(campaign_id, 0) IN (0,
 ORDER BY COALESCE(campaign_id, 0)
 """)
 
-_WORKERS = text("SELECT name, seen_at, claims FROM dispatcher.workers ORDER BY seen_at DESC, name")
+_WORKERS = text("""
+SELECT name, seen_at, claims, seen_at < now() - interval '30 s' AS silent
+FROM dispatcher.workers ORDER BY seen_at DESC, name
+""")
 
 _SWEEP = text("SELECT swept_at, holder FROM dispatcher.sweeps WHERE name = 'sweep'")
 
@@ -202,6 +222,8 @@ def read(connection: Connection) -> Overview:
     counts = connection.execute(_COUNTS).one()
     failures = {FailureClass(row.failure_class): row.leads for row in connection.execute(_FAILURES)}
     sweep = connection.execute(_SWEEP).first()
+    shut = gates(connection)
+    scopes = {(gate.account, gate.campaign_id) for gate in shut}
     return Overview(
         at=counts.at,
         counts={
@@ -212,13 +234,14 @@ def read(connection: Connection) -> Overview:
             **_finished(connection, exact=counts.bytes <= _SMALL_BYTES),
         },
         due=sum(row["due"] for row in waiting),
+        held=sum(row["due"] for row in waiting if scopes & _gates_over(row["account"], row["campaign_id"])),
         oldest_due_at=min((row["oldest_due_at"] for row in waiting if row["oldest_due_at"]), default=None),
         next_due_at=min((row["next_due_at"] for row in waiting if row["next_due_at"]), default=None),
         accepted_today=counts.accepted_today,
         failures=failures,
         incidents=counts.incidents,
         channels=tuple(ChannelWaiting.of(row) for row in waiting),
-        gates=tuple(map(GateRecord.of, connection.execute(_GATES).mappings())),
+        gates=shut,
         workers=tuple(map(WorkerSeen.of, connection.execute(_WORKERS).mappings())),
         swept_at=None if sweep is None else sweep.swept_at,
         sweeper=None if sweep is None else sweep.holder,
@@ -247,6 +270,10 @@ def gates_of(connection: Connection, account: str, campaign_id: int) -> tuple[Ga
     """Return the gates that hold a channel back, its account's first."""
     rows = connection.execute(_GATES_OF, {"account": account, "campaign_id": campaign_id})
     return tuple(map(GateRecord.of, rows.mappings()))
+
+
+def _gates_over(account: str, campaign_id: int) -> set[tuple[str, int | None]]:
+    return {(account, None), (account, campaign_id)}
 
 
 def _finished(connection: Connection, *, exact: bool) -> Mapping[State, Count]:

@@ -57,6 +57,8 @@ FOREIGN_TEXT: Final = masked(mask_numbers)
 """Text of Voicery, of an operator or of a file, which may repeat a person's number."""
 
 _LONGEST_ID: Final = 10**9
+_IDS_OF_OURS: Final = frozenset({"voicery_lead_id", "voicery_lead_ids", "watermark"})
+"""Names under which the dispatcher itself writes Voicery's ids, which may have as many digits as a number."""
 
 
 def mask_inside(value: object) -> Any:  # noqa: ANN401 - what JSON takes
@@ -66,7 +68,7 @@ def mask_inside(value: object) -> Any:  # noqa: ANN401 - what JSON takes
     """
     match value:
         case Mapping():
-            return {name: mask_inside(one) for name, one in value.items()}
+            return {name: one if _is_id(name, one) else mask_inside(one) for name, one in value.items()}
         case list() | tuple():
             return [mask_inside(one) for one in value]
         case str():
@@ -75,6 +77,27 @@ def mask_inside(value: object) -> Any:  # noqa: ANN401 - what JSON takes
             return mask_phone(str(value))
         case _:
             return value
+
+
+def _is_id(name: object, value: object) -> bool:
+    several = value if isinstance(value, list | tuple) else [value]
+    return name in _IDS_OF_OURS and all(isinstance(one, int) for one in several)
+
+
+def in_words(value: object) -> str:
+    """Return JSON for a reader: `yes`, `one, two`, `name: value; other name: value`; what is empty is left out."""
+    match value:
+        case None:
+            return "none"
+        case bool():
+            return "yes" if value else "no"
+        case Mapping():
+            given = {name: one for name, one in value.items() if one not in (None, "", {}, [])}
+            return "; ".join(f"{str(name).replace('_', ' ')}: {in_words(one)}" for name, one in given.items())
+        case list() | tuple():
+            return ", ".join(map(in_words, value))
+        case _:
+            return str(value)
 
 
 def mask_reference(key: str) -> str:

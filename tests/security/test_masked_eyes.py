@@ -215,6 +215,8 @@ def test_a_look_up_of_a_person_is_audited_and_one_by_four_digits_is_none(
     [
         ({"a": [SPOKEN, {"b": f"x {NUMBER}"}]}, {"a": ["+•••0123", {"b": "x +•••0123"}]}),
         ({"campaign_id": 447700900123}, {"campaign_id": "+•••0123"}),
+        ({"voicery_lead_id": 447700900123, "why": {"voicery_lead_ids": [447700900123]}}, None),
+        ({"voicery_lead_id": NUMBER}, {"voicery_lead_id": "+•••0123"}),
         ({"id": 1234567, "ok": True, "at": "2026-11-23T07:21:31+00:00"}, None),
         ({"lead": "00000000-0000-4000-8000-000000000000"}, None),
     ],

@@ -115,6 +115,13 @@ def test_a_mask_hides_most_of_a_number(number: str) -> None:
         ("The lead +1 (202) 555-0100 exists.", "The lead +•••0100 exists."),
         ("12025550100,12025550101", "+•••0100,+•••0101"),
         ("HTTP 422 for campaign 42", "HTTP 422 for campaign 42"),
+        ("Lead fa54fd8e-644c-88e5-aff3-e20000000257 stands", "Lead fa54fd8e-644c-88e5-aff3-e20000000257 stands"),
+        ("the POST of 2026-11-28 09:15:02 UTC", "the POST of 2026-11-28 09:15:02 UTC"),
+        ("at 2026-11-28T09:15:02.123456+00:00", "at 2026-11-28T09:15:02.123456+00:00"),
+        # What only resembles an id or a time is masked.
+        ("2026-11-28 0915", "+•••0915"),
+        ("x-12025550-1000-4000-8000-120255501000", "x-+•••1000"),
+        ("12025550-1000-4000-8000-1202555010001", "+•••0001"),
     ],
 )
 def test_numbers_in_foreign_texts_are_masked(text: str, masked: str) -> None:

@@ -16,10 +16,14 @@ from dispatcher.operator.overview import Overview, RateUse
 
 @dataclass(frozen=True, slots=True)
 class Drain:
-    """The time until no due lead waits, in seconds. None: neither a pace nor a rate limit is known."""
+    """The time until no due lead waits but those that a gate holds back, in seconds.
+
+    seconds    None: neither a pace nor a rate limit is known
+    measured   at the pace of the last minutes; otherwise at the allowed rate
+    """
 
     seconds: float | None
-    measured: bool  # at the pace of the last minutes; otherwise at the allowed rate
+    measured: bool
 
 
 def show(request: PageRequest) -> Response:
@@ -56,11 +60,11 @@ def search(request: PageRequest) -> Response:
 def _drain(overview: Overview, activity: Activity) -> Drain:
     pace = activity.accepted_per_minute
     if pace > 0:
-        return Drain(60.0 * overview.due / pace, measured=True)
+        return Drain(60.0 * overview.moving / pace, measured=True)
     allowed = [use.permits / use.seconds for use in overview.rate or ()]
     if not allowed:
         return Drain(None, measured=False)
-    return Drain(overview.due / min(allowed), measured=False)
+    return Drain(overview.moving / min(allowed), measured=False)
 
 
 def _tightest(rate: tuple[RateUse, ...] | None) -> RateUse | None:

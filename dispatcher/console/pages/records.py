@@ -1,6 +1,5 @@
 """The pages of incidents, workers, operations, imports and the audit log."""
 
-from datetime import timedelta
 from typing import Final
 
 from starlette.responses import Response
@@ -41,7 +40,6 @@ def stop(request: PageRequest) -> Response:
 
 PAGE_ROWS: Final = 100
 SHOWN_REJECTIONS: Final = 200
-_STALE: Final = timedelta(seconds=30)  # a worker's sweep reports every 10 s
 
 
 def incidents(request: PageRequest) -> Response:
@@ -59,7 +57,7 @@ def seen(request: PageRequest) -> Response:
 
 def workers(request: PageRequest) -> Response:
     """Return the workers, and when each was last seen."""
-    return request.page("workers.html", overview=request.services.database.read(overview.workers), stale=_STALE)
+    return request.page("workers.html", overview=request.services.database.read(overview.workers))
 
 
 def imports(request: PageRequest) -> Response:
