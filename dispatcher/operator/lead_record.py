@@ -128,7 +128,7 @@ class LeadRecord(Record):
     lease_until: datetime | None
     finished_at: datetime | None
     resolved_at: datetime | None
-    in_doubt_since: datetime | None = None
+    in_doubt_since: datetime | None = field(default=None, metadata=INTERNAL)
     attempt_id: UUID | None = field(metadata=INTERNAL)
     read_at: datetime = field(metadata=INTERNAL)
     contacts: tuple[ContactRecord, ...] = ()
