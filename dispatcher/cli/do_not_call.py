@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from io import TextIOWrapper
+from io import BufferedReader, TextIOWrapper
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, BinaryIO, Final
 
@@ -35,7 +35,9 @@ def block(
     ] = None,
     file: Annotated[
         Path | None,
-        typer.Option("--file", "-f", help="A list: a number a line, or in the first column.", show_default=False),
+        typer.Option(
+            "--file", "-f", help="A list: a number a line, or in the first column; a workbook too.", show_default=False
+        ),
     ] = None,
     reason: Annotated[
         str | None, typer.Option("--reason", help="Why; its leads' failures show it.", show_default=False)
@@ -62,9 +64,10 @@ def block(
     terms = BlockTerms(arguments.actor(), reason, source, account, ends, hash_only)
     if file is not None:
         with _readable(file) as lines:
-            _block_all(lines, file.name, terms, dry_run=dry_run, json=json)
+            listed = _in_workbook(lines, file.name) if lines.peek(4).startswith(b"PK\x03\x04") else _numbers(lines)
+            _block_all(listed, file.name, terms, dry_run=dry_run, json=json)
     elif number == "-":
-        _block_all(sys.stdin.buffer, None, terms, dry_run=dry_run, json=json)
+        _block_all(_numbers(sys.stdin.buffer), None, terms, dry_run=dry_run, json=json)
     else:
         with opened(rehearsing=dry_run) as dispatcher:
             added = dispatcher.blocks.add(number, terms)
@@ -154,12 +157,14 @@ def _show(found: "list[Block]", *, reveal: bool) -> None:
     screen.put(table)
 
 
-def _block_all(lines: BinaryIO, file_name: str | None, terms: "BlockTerms", *, dry_run: bool, json: bool) -> None:
+def _block_all(
+    listed: Iterator[tuple[int, str]], file_name: str | None, terms: "BlockTerms", *, dry_run: bool, json: bool
+) -> None:
     from dispatcher.operator.blocks import Blocked
 
     done = Blocked()
     with opened(rehearsing=dry_run) as dispatcher:
-        for chunk in dispatcher.blocks.add_all(_numbers(lines), terms, file_name=file_name):
+        for chunk in dispatcher.blocks.add_all(listed, terms, file_name=file_name):
             done += chunk
     if json:
         rejected = [{"line": line, "reason": fault.fault, "remedy": fault.remedy} for line, fault in done.rejected]
@@ -181,7 +186,7 @@ def _tell_rejected(done: "Blocked") -> None:
     screen.warn("These are not blocked. Correct them and block the list again: what is blocked already stays so.")
 
 
-def _readable(file: Path) -> BinaryIO:
+def _readable(file: Path) -> BufferedReader:
     try:
         return file.open("rb")
     except OSError as error:
@@ -209,6 +214,19 @@ def _numbers(lines: BinaryIO) -> Iterator[tuple[int, str]]:
             yield place, cell
     finally:
         text.detach()  # whoever opened it closes it
+
+
+def _in_workbook(file: BinaryIO, name: str) -> Iterator[tuple[int, str]]:
+    """Yield the first cell of each row of a workbook's sheet with the row's number; a header is left out."""
+    from dispatcher.importing.source import source_of
+
+    with source_of(name, file) as source:
+        if source.sheet is None:
+            return
+        if any(map(str.isdigit, source.sheet.header[0])):
+            yield source.sheet.first, source.sheet.header[0]
+        for row in source.sheet.all_rows():
+            yield row.line, row.cells[0] if row.cells else ""
 
 
 def _given(number: str) -> str:

@@ -149,7 +149,7 @@ def _show_stored(result: "ImportResult") -> None:
 
 
 def _show_form(form: str, encoding: "Encoding", notes: tuple[str, ...], *, reveal: bool) -> None:
-    left_out = " Empty cells are variables left out." if form.startswith("table") else ""
+    left_out = " Empty cells are variables left out." if form != "JSON lines" else ""
     screen.say(f"Read as {form}, {encoding.name}.{left_out}")
     if encoding.guessed:
         screen.warn(("! ", "yellow"), _guess(encoding, reveal=reveal))
@@ -180,8 +180,8 @@ def import_file(
     file: Annotated[
         str,
         typer.Argument(
-            help="CSV or TSV with a header phone_number,campaign_id,<variables…>, or JSON Lines with the keys of a "
-            "lead and of its options; gzip is fine; - is standard input.",
+            help="CSV, TSV or a workbook (.xlsx, .ods) with a header phone_number,campaign_id,<variables…>, or JSON "
+            "Lines with the keys of a lead and of its options; gzip is fine; - is standard input.",
             show_default=False,
         ),
     ],
@@ -221,6 +221,10 @@ def import_file(
             help="Encoding of the file, where it is not UTF-8 and the guess is wrong.",
             show_default=False,
         ),
+    ] = None,
+    sheet: Annotated[
+        str | None,
+        typer.Option("--sheet", metavar="NAME", help="Which sheet of a workbook with several.", show_default=False),
     ] = None,
     account: arguments.Account = DEFAULT_ACCOUNT,
     rejected: Annotated[
@@ -267,7 +271,7 @@ def import_file(
         actor=arguments.actor(),
         workers=workers,
     )
-    with opened() as dispatcher, _surveyed(file, _encoding(encoding)) as source:
+    with opened() as dispatcher, _surveyed(file, _encoding(encoding), sheet) as source:
         importer = dispatcher.importer()
         if plan:
             planned = importer.plan(source, options, batch)
@@ -290,12 +294,12 @@ def import_file(
 
 
 @contextmanager
-def _surveyed(file: str, encoding: str | None) -> Iterator["Source"]:
+def _surveyed(file: str, encoding: str | None, sheet: str | None) -> Iterator["Source"]:
     from dispatcher.importing.source import open_source
 
     with ExitStack() as stack:
         try:
-            source = stack.enter_context(open_source(file, encoding=encoding))
+            source = stack.enter_context(open_source(file, encoding=encoding, sheet=sheet))
         except KeyboardInterrupt:
             screen.warn("Stopped. No row was done.")
             raise typer.Exit(_BY_CTRL_C) from None

@@ -1,7 +1,7 @@
 """A file of leads: its rows, how one becomes a lead, and the id that makes importing it twice harmless."""
 
 import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from hashlib import sha256
@@ -75,20 +75,36 @@ class LeadFile:
 def open_leads(source: Source, options: ImportOptions, batch_id: UUID | None = None) -> Iterator[LeadFile]:
     """Open the rows of the source, by default in the batch of its content. Raises `UnreadableFile`."""
     ids = RowIds(options.account, batch_id or _batch_id(source, options))
+    if source.sheet is not None:
+        sheet = source.sheet
+        yield _of_table(sheet.header, lambda _: sheet.all_rows(), sheet.form, sheet.notes, options, ids)
+        return
     encoding = source.encoding.name
     with source.text() as text:
         lines, is_json = _peeked(source.name, text)
-        read: Columns | JsonLeads
         if is_json:
             first, rows = _first(json_rows(lines, encoding))
-            read, form = json_leads(options), "JSON lines"
-        else:
-            table = read_header(lines, encoding)
-            phone = columns_of(table.header, options).fields["phone_number"]
-            first, rows = _first(table.rows(lines, phone))
-            read = columns_of(table.header, options, first)
-            form = f"table parted by {'tab' if table.delimiter == chr(9) else f'“{table.delimiter}”'}"
-        yield LeadFile(rows, read, form, ids, (*read.notes, *_other_campaigns(first, read, options)))
+            read = json_leads(options)
+            yield LeadFile(rows, read, "JSON lines", ids, (*read.notes, *_other_campaigns(first, read, options)))
+            return
+        table = read_header(lines, encoding)
+        form = f"table parted by {'tab' if table.delimiter == chr(9) else f'“{table.delimiter}”'}"
+        yield _of_table(table.header, lambda phone: table.rows(lines, phone), form, (), options, ids)
+
+
+def _of_table(
+    header: tuple[str, ...],
+    rows_of: Callable[[int], Iterator[Row]],
+    form: str,
+    notes: tuple[str, ...],
+    options: ImportOptions,
+    ids: RowIds,
+) -> LeadFile:
+    """Return the leads of a table; `rows_of` returns its rows by the position of the phone number."""
+    phone = columns_of(header, options).fields["phone_number"]
+    first, rows = _first(rows_of(phone))
+    read = columns_of(header, options, first)
+    return LeadFile(rows, read, form, ids, (*notes, *read.notes, *_other_campaigns(first, read, options)))
 
 
 def _first(rows: Iterator[Row]) -> tuple[list[Row], Iterator[Row]]:

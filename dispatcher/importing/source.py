@@ -1,4 +1,4 @@
-"""The bytes of an import: a file or standard input, gzip or not, in the encoding that they turn out to have.
+"""The bytes of an import: a file or standard input, gzip or not, a workbook or a text in the encoding that it has.
 
 A file is read twice: once for its digest and its encoding, once for its rows. What comes from a pipe is kept in a
 temporary file of ours, without a name, in between.
@@ -16,10 +16,13 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
-from typing import IO, Final, cast
+from typing import IO, TYPE_CHECKING, Final, cast
 
 from dispatcher.errors import DispatcherError
 from dispatcher.importing.encoding import KEEP_BROKEN, Encoding, Survey, encoding_of_start
+
+if TYPE_CHECKING:
+    from dispatcher.importing.sheet import Sheet
 
 
 class UnreadableFile(DispatcherError):
@@ -38,11 +41,13 @@ STDIN: Final = "-"
 
 _BLOCK: Final = 1 << 18
 _GZIP: Final = b"\x1f\x8b"
-_SAVE: Final = "open it, save it as CSV (UTF-8), and import that"
+_ZIP: Final = b"PK\x03\x04"
+_OLE: Final = b"\xd0\xcf\x11\xe0"
+_SAVE: Final = "open it, save it as CSV (UTF-8) or as .xlsx, and import that"
 _OTHER_KINDS: Final = (
-    (b"PK\x03\x04", "an Excel or OpenDocument workbook, or another archive", _SAVE),
-    (b"\xd0\xcf\x11\xe0", "an old Excel workbook", _SAVE),
-    (b"%PDF", "a PDF", _SAVE),
+    (b"PK\x05\x06", "an empty zip archive", "get it again from where it came"),
+    (b"%PDF", "a PDF", "export its table as .xlsx or as CSV (UTF-8), and import that"),
+    *((mark, "a web page", _SAVE) for mark in (b"<html", b"<!doct", b"<table", b"<?xml ")),
     (b"7z\xbc\xaf", "a 7z archive", "unpack it, and import what is in it"),
     (b"\xfd7zXZ", "packed by xz", "unpack it on the way: xz -dc FILE | dispatcher import -"),
     (b"\x28\xb5\x2f\xfd", "packed by zstd", "unpack it on the way: zstd -dc FILE | dispatcher import -"),
@@ -65,6 +70,7 @@ class Source:
 
     digest     SHA-256 in hex of the uncompressed bytes: the same file again has the same
     lines      about how many there are
+    sheet      the sheet to import, where it is a workbook and no text
     """
 
     name: str
@@ -72,6 +78,7 @@ class Source:
     encoding: Encoding
     lines: int
     _bytes: IO[bytes]
+    sheet: "Sheet | None" = None
 
     @contextmanager
     def text(self) -> Iterator[Iterator[str]]:
@@ -106,24 +113,66 @@ class Source:
 
 
 @contextmanager
-def open_source(path: str, stdin: IO[bytes] | None = None, *, encoding: str | None = None) -> Iterator[Source]:
+def open_source(
+    path: str, stdin: IO[bytes] | None = None, *, encoding: str | None = None, sheet: str | None = None
+) -> Iterator[Source]:
     """Open the file at `path`, or standard input for `-`. Raises `UnreadableFile`.
 
-    encoding   how it is read, as `check_encoding` returns it; None: as the file shows
+    encoding   how a text is read, as `check_encoding` returns it; None: as the file shows
+    sheet      which sheet of a workbook; None: the only one that has a value
     """
     name = "stdin" if path == STDIN else Path(path).name or path
     with ExitStack() as stack:
         try:
             raw = stack.enter_context(_seekable(path, stdin))
+        except OSError as error:
+            raise _unreadable(name, error) from None
+        yield stack.enter_context(source_of(name, raw, encoding=encoding, sheet=sheet))
+
+
+@contextmanager
+def source_of(name: str, raw: IO[bytes], *, encoding: str | None = None, sheet: str | None = None) -> Iterator[Source]:
+    """Return the source that an open, seekable file is; its kind is told by its content. Otherwise as `open_source`."""
+    with ExitStack() as stack:
+        try:
+            raw.seek(0)
             packed = raw.read(2) == _GZIP
             raw.seek(0)
             unpacked = cast("IO[bytes]", gzip.GzipFile(fileobj=raw)) if packed else raw
-            _refuse_other_kinds(name, unpacked)
-            most = max(_SMALL, os.fstat(raw.fileno()).st_size * MAX_EXPANSION) if packed else sys.maxsize
-            source = _surveyed(name, unpacked, most, encoding)
+            most = max(_SMALL, os.fstat(raw.fileno()).st_size * MAX_EXPANSION)
+            begins = unpacked.read(16)
+            unpacked.seek(0)
+            if begins.startswith(_ZIP):
+                source = stack.enter_context(_workbook(name, unpacked, packed=packed, most=most, sheet=sheet))
+            elif sheet is not None:
+                raise UnreadableFile(f"{name} is a text, and has no sheets; leave out --sheet.")
+            else:
+                _refuse_other_kinds(name, begins, unpacked)
+                source = _surveyed(name, unpacked, most if packed else sys.maxsize, encoding)
         except (OSError, EOFError, zlib.error) as error:
             raise _unreadable(name, error) from None
         yield source  # outside of that: what fails while it is used is not the file's fault
+
+
+@contextmanager
+def _workbook(name: str, file: IO[bytes], *, packed: bool, most: int, sheet: str | None) -> Iterator[Source]:
+    from dispatcher.importing.workbook import open_sheet  # a text needs none of it
+
+    with ExitStack() as stack:
+        seekable = stack.enter_context(_kept(name, file, most)) if packed else file
+        read = stack.enter_context(open_sheet(name, seekable, most, sheet))
+        yield Source(name, read.digest, Encoding("utf-8"), read.rows, file, read)
+
+
+@contextmanager
+def _kept(name: str, file: IO[bytes], most: int) -> Iterator[IO[bytes]]:
+    """Return a temporary file with what this one unpacks to."""
+    with tempfile.TemporaryFile() as kept:
+        while block := file.read(_BLOCK):
+            if kept.tell() + len(block) > most:
+                raise _too_large(name)
+            kept.write(block)
+        yield kept
 
 
 @contextmanager
@@ -138,12 +187,24 @@ def _seekable(path: str, stdin: IO[bytes] | None) -> Iterator[IO[bytes]]:
         yield kept
 
 
-def _refuse_other_kinds(name: str, file: IO[bytes]) -> None:
-    begins = file.read(8)
-    file.seek(0)
+def _refuse_other_kinds(name: str, begins: bytes, file: IO[bytes]) -> None:
+    if begins.startswith(_OLE):
+        if _occurs("EncryptedPackage".encode("utf-16-le"), file):
+            raise UnreadableFile(f"{name} is protected by a password; save it without one, and import that.")
+        raise UnreadableFile(f"{name} is an old Excel workbook (.xls) or another old Office file; {_SAVE}.")
+    shown = begins.removeprefix(b"\xef\xbb\xbf").lower()
     for mark, kind, way_out in _OTHER_KINDS:
-        if begins.startswith(mark):
+        if begins.startswith(mark) or shown.startswith(mark):
             raise UnreadableFile(f"{name} is {kind}; {way_out}.")
+
+
+def _occurs(text: bytes, file: IO[bytes]) -> bool:
+    kept = b""
+    while block := file.read(_BLOCK):
+        if text in kept + block:
+            return True
+        kept = block[-len(text) :]
+    return False
 
 
 def _surveyed(name: str, file: IO[bytes], most: int, encoding: str | None) -> Source:
@@ -154,10 +215,7 @@ def _surveyed(name: str, file: IO[bytes], most: int, encoding: str | None) -> So
     while block := file.read(_BLOCK):
         size += len(block)
         if size > most:
-            raise UnreadableFile(
-                f"{name} is unpacked to more than {MAX_EXPANSION} times its size; if that is right, unpack it first: "
-                "gzip -dc FILE | dispatcher import -"
-            )
+            raise _too_large(name)
         digest.update(block)
         lines += block.count(b"\n") or block.count(b"\r")
         start = start or block[:_START]
@@ -168,6 +226,13 @@ def _surveyed(name: str, file: IO[bytes], most: int, encoding: str | None) -> So
     if found is None:
         raise UnreadableFile(f"{name} is not UTF-8, nor is its encoding clear; name it, e.g. --encoding shift_jis.")
     return Source(name, digest.hexdigest(), found, lines, file)
+
+
+def _too_large(name: str) -> UnreadableFile:
+    return UnreadableFile(
+        f"{name} is unpacked to more than {MAX_EXPANSION} times its size; if that is right, unpack it first: "
+        "gzip -dc FILE | dispatcher import -"
+    )
 
 
 def _unreadable(name: str, error: Exception) -> UnreadableFile:

@@ -12,6 +12,7 @@ from typer.testing import Result
 from dispatcher.errors import DispatcherError
 from tests.support.doubles import Line
 from tests.support.rows import ADA, BOB, Rows
+from tests.support.workbooks import excel, ods
 
 # Giving leads ---------------------------------------------------------------------------------------------------------
 
@@ -147,6 +148,29 @@ def test_a_file_that_is_none_is_refused_as_a_whole(run: Line, tmp_path: Path, co
 
     with pytest.raises(DispatcherError, match=words):
         _raised(run("import", str(file)))
+
+
+def test_a_workbook_is_imported_once_whoever_saved_it(run: Line, rows: Rows, tmp_path: Path) -> None:
+    leads = [("phone", "name"), (ADA, "Ada"), (12025550103.0, "float"), (BOB, (' t="e"><v>#REF!</v>',))]
+    named = tmp_path / "leads.csv"  # the content tells its kind
+    named.write_bytes(excel(leads, [("Notes",)], names=["Leads", "Notes"]))
+    with pytest.raises(DispatcherError, match="“Leads”, “Notes”"):
+        _raised(run("import", str(named), "--campaign", "42"))
+
+    given = ("import", str(named), "--campaign", "42", "--sheet", "leads", "--country", "US", "--json")
+    first = json.loads(run(*given).stdout)
+    assert first["form"] == "sheet “Leads” of an Excel workbook"
+    assert (first["submitted"], first["rejected"]) == (2, 1)
+    by_number = "SELECT variables FROM dispatcher.leads WHERE phone_number = '+12025550103'"
+    assert rows.one(by_number)[0] == {"name": "float"}
+    with (tmp_path / "leads.csv.rejected.csv").open(newline="", encoding="utf-8-sig") as opened:
+        [told] = csv.DictReader(opened)
+    assert (told["line"], told["reason"]) == ("4", "is the error #REF!")
+
+    again = tmp_path / "again.ods"
+    again.write_bytes(ods([*leads[:3], (BOB, "Bob")]))
+    second = run.json("import", str(again), "--campaign", "42", "--country", "US", "--batch", first["batch_id"])
+    assert (second["submitted"], second["repeated"]) == (1, 2)
 
 
 def test_a_column_that_is_mapped_twice_is_a_misuse(run: Line, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import pytest
 
 from tests.support.doubles import Line
 from tests.support.rows import ADA, BOB, Rows
+from tests.support.workbooks import excel
 
 KEY = "0123456789abcdef0123456789abcdef"
 
@@ -54,6 +55,17 @@ def test_a_list_is_blocked_but_for_its_bad_lines_which_are_told_by_their_place(
     assert "nobody" not in first.output
     told = json.loads(again.stdout)
     assert (told["added"], told["known"], [one["line"] for one in told["rejected"]]) == (0, 2, [5])
+    assert {row.number for row in rows.rows("SELECT number FROM dispatcher.blocks")} == {ADA, BOB}
+
+
+@pytest.mark.parametrize("header", [True, False])
+def test_a_list_may_be_a_workbook(run: Line, rows: Rows, tmp_path: Path, *, header: bool) -> None:
+    file = tmp_path / "list.xlsx"
+    file.write_bytes(excel([*([("Phone", "Name")] if header else []), (ADA, "Ada"), ("nobody-12", "x"), (BOB,)]))
+
+    told = json.loads(run("block", "--file", str(file), "--json").stdout)
+
+    assert (told["added"], [one["line"] for one in told["rejected"]]) == (2, [3 if header else 2])
     assert {row.number for row in rows.rows("SELECT number FROM dispatcher.blocks")} == {ADA, BOB}
 
 

@@ -325,7 +325,7 @@ def test_a_cell_without_an_end_is_not_read_into_memory() -> None:
 @pytest.mark.parametrize(
     ("raw", "name", "words"),
     [
-        (b"PK\x03\x04\x14\x00\x06\x00[Content_Types].xml", "leads.xlsx", "workbook.*save it as CSV"),
+        (b"PK\x03\x04\x14\x00\x06\x00[Content_Types].xml", "leads.xlsx", "is damaged or cut off"),
         (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "leads.csv", "workbook.*save it as CSV"),
         (b"%PDF-1.7\n", "leads.pdf", "PDF.*as CSV"),
         (b'[{"phone_number": "+12025550101"}]', "leads.json", "one object a line.*jq"),
