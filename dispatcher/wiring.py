@@ -359,11 +359,16 @@ class Services:
     def _alerting(self) -> "AlertThread | None":
         """Return what sends alerts; None without a webhook."""
         from dispatcher.alerts.alerting import AlertThread, Webhook
+        from dispatcher.alerts.signing import Signing
 
         settings = self.settings
         if settings.alert_webhook_url is None:
             return None
-        webhook = Webhook(settings.alert_webhook_url, settings.alert_webhook_secret)
+        secrets = (settings.alert_webhook_secret, settings.alert_webhook_secret_next)
+        signing = Signing(
+            tuple(secret for secret in secrets if secret is not None), former=settings.alert_headers == "both"
+        )
+        webhook = Webhook(settings.alert_webhook_url, signing)
         return AlertThread(self.database, webhook, quiet_seconds=settings.alert_quiet_seconds)
 
     def close(self) -> None:

@@ -9,7 +9,8 @@ from urllib.parse import urlsplit
 import requests
 
 from dispatcher.alerts import alerts
-from dispatcher.alerts.alerts import ID_HEADER, SIGNATURE_HEADER, Alert, signature
+from dispatcher.alerts.alerts import Alert
+from dispatcher.alerts.signing import Signing
 from dispatcher.config.setting import Secret
 from dispatcher.errors import DispatcherError
 from dispatcher.logs import events
@@ -38,14 +39,14 @@ class Webhook:
     def __init__(
         self,
         url: Secret,
-        secret: Secret | None,
+        signing: Signing,
         *,
         deadline_seconds: float = DEADLINE_SECONDS,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """`deadline_seconds`: for one POST as a whole. `clock`: seconds since 1970, for the signature."""
+        """`deadline_seconds`: for one POST as a whole. `clock`: seconds since 1970, for the signatures."""
         self._url = url
-        self._secret = secret
+        self._signing = signing
         self._deadline_seconds = deadline_seconds
         self._clock = clock
         # No connection is kept: alerts are rare, and receivers close idle ones at their own time.
@@ -68,10 +69,8 @@ class Webhook:
             "Host": urlsplit(url).netloc,
             "User-Agent": "voicery-dispatcher",
             "Content-Type": "application/json",
-            ID_HEADER: alert_id,
+            **self._signing.headers(alert_id, int(self._clock()), body),
         }
-        if self._secret is not None:
-            headers[SIGNATURE_HEADER] = signature(self._secret.reveal(), int(self._clock()), body)
         request = LeanRequest()
         request.prepare("POST", url, headers=headers, data=body)
         now = steady_clock()

@@ -3,8 +3,6 @@
 Rows of one cause leave together, as one alert, and at most one of a cause is on its way at a time.
 """
 
-import hashlib
-import hmac
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -14,8 +12,6 @@ from uuid import UUID
 import orjson
 from sqlalchemy import Connection, Row, text
 
-SIGNATURE_HEADER: Final = "Dispatcher-Signature"
-ID_HEADER: Final = "Dispatcher-Alert-Id"
 VERSION: Final = 1
 
 
@@ -64,10 +60,12 @@ class Alert:
                 assert_never(self.kind)
 
     def body(self) -> bytes:
-        """Return the request's body as JSON. Receivers like Slack read `text` alone."""
+        """Return the request's body as JSON; `type` and `timestamp` are of Standard Webhooks, `text` is for Slack."""
         return orjson.dumps(
             {
                 "version": VERSION,
+                "type": f"dispatcher.{self.kind}",
+                "timestamp": self.last_at.isoformat(),
                 "id": str(self.id),
                 "kind": self.kind,
                 "text": self.text,
@@ -80,15 +78,6 @@ class Alert:
                 "last_at": self.last_at.isoformat(),
             }
         )
-
-
-def signature(secret: str, timestamp: int, body: bytes) -> str:
-    """The value of `Dispatcher-Signature`: `t=<unix seconds>,v1=<hex>`, HMAC-SHA256 over `<t>.<body>`.
-
-    A receiver recomputes it, compares in constant time, and refuses a `t` that is minutes old.
-    """
-    mac = hmac.new(secret.encode(), f"{timestamp}.".encode() + body, hashlib.sha256)
-    return f"t={timestamp},v1={mac.hexdigest()}"
 
 
 _KEPT: Final = "30 days"

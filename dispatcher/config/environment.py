@@ -120,6 +120,12 @@ _RULES: Final = (
         "is set without DISPATCHER_ALERT_WEBHOOK_URL",
         "set the address too, or unset it",
     ),
+    _Rule(
+        ("alert_webhook_secret_next", "alert_webhook_secret"),
+        lambda coming, secret: coming is None or secret is not None,
+        "is set without DISPATCHER_ALERT_WEBHOOK_SECRET",
+        "set it as DISPATCHER_ALERT_WEBHOOK_SECRET",
+    ),
 )
 
 

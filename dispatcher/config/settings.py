@@ -36,7 +36,7 @@ from dispatcher.config.environment import (
     variable,
 )
 from dispatcher.config.secret_files import secrets, with_secret_files
-from dispatcher.config.setting import DAY_SECONDS, Secret, count, days, seconds, setting
+from dispatcher.config.setting import DAY_SECONDS, Secret, count, days, seconds, setting, signing_key
 from dispatcher.config.urls import Network, check_webhook_url, networks, normal_database_url, normal_redis_url
 from dispatcher.errors import FieldError, NotConfigured
 from dispatcher.lead.options import DEFAULT_ACCOUNT
@@ -256,7 +256,15 @@ class Settings(BaseModel):
         "Its operator learns how many leads of which campaign are in trouble; never a number or a variable.",
     )
     alert_webhook_secret: Secret | None = setting(
-        None, "any text", "Signs these POSTs, so that the receiver can tell them from forged ones."
+        None,
+        "whsec_ and a key in base64 (`openssl rand -base64 32`), or any text",
+        "Signs these POSTs, so that the receiver can tell them from forged ones.",
+    )
+    alert_webhook_secret_next: Secret | None = setting(
+        None, "as DISPATCHER_ALERT_WEBHOOK_SECRET", "Signs them too, while receivers change over to it."
+    )
+    alert_headers: Literal["both", "standard"] = setting(
+        "both", "both or standard", "`standard` sends the headers of Standard Webhooks without the Dispatcher-… ones."
     )
     alert_quiet_seconds: float = seconds(
         600,
@@ -374,6 +382,13 @@ class Settings(BaseModel):
     def _http(cls, value: Secret | None) -> Secret | None:
         if value is not None and re.fullmatch(r"https?://[!-~]+", value.reveal()) is None:
             raise ValueError("is not an address that begins with https:// or http://")
+        return value
+
+    @field_validator("alert_webhook_secret", "alert_webhook_secret_next")
+    @classmethod
+    def _a_key(cls, value: Secret | None) -> Secret | None:
+        if value is not None:
+            signing_key(value.reveal())
         return value
 
     @field_validator("accounts")

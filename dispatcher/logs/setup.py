@@ -19,6 +19,7 @@ import orjson
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
+from dispatcher.config.setting import Secret
 from dispatcher.config.settings import Settings
 from dispatcher.logs.redaction import SHORTEST_SECRET, indented, one_line, redact
 
@@ -77,9 +78,9 @@ def configure_from(settings: Settings, level: int | str | None = None, *, logfil
 
 
 def secrets_of(settings: Settings) -> list[str]:
-    """Return the tokens and the passwords of addresses, for redaction."""
+    """Return the tokens, the secret settings and the passwords of addresses, for redaction."""
     held = [token for account in settings.accounts.values() for token in (account.token, account.next_token)]
-    held += [settings.alert_webhook_url, settings.alert_webhook_secret, settings.metrics_token]
+    held += [value for _, value in settings if isinstance(value, Secret)]
     found = [secret.reveal() for secret in held if secret is not None]
     for address in (settings.database_url, settings.redis_url, settings.proxy):
         if address is not None:

@@ -14,6 +14,7 @@ from sqlalchemy import text
 from dispatcher.alerts import alerts
 from dispatcher.alerts.alerting import GIVE_UP_AFTER, Alerting, Webhook
 from dispatcher.alerts.alerts import Alert
+from dispatcher.alerts.signing import Signing
 from dispatcher.config.setting import Secret
 from dispatcher.decisions.gate import Gate, GateLimits, closed
 from dispatcher.decisions.outcome import Reason
@@ -76,7 +77,7 @@ def hook() -> Iterator[Hook]:
 
 
 def send(database: Database, hook: Hook, *, quiet_seconds: float = 600.0) -> int:
-    webhook = Webhook(Secret(hook.url), Secret(SECRET))
+    webhook = Webhook(Secret(hook.url), Signing((Secret(SECRET),)))
     return Alerting(database, webhook, quiet_seconds=quiet_seconds, stopping=lambda: False).run()
 
 
@@ -221,7 +222,7 @@ def test_an_absent_receiver_is_no_exception_and_its_address_is_in_no_log(
     database: Database, queue: Queue, caplog: pytest.LogCaptureFixture
 ) -> None:
     incident(database)
-    webhook = Webhook(Secret("http://127.0.0.1:9/hook?token=hidden-in-the-address"), None)
+    webhook = Webhook(Secret("http://127.0.0.1:9/hook?token=hidden-in-the-address"), Signing(()))
     assert Alerting(database, webhook, quiet_seconds=600, stopping=lambda: False).run() == 0
     assert "alert.not_sent" in caplog.text
     assert "hidden-in-the-address" not in caplog.text

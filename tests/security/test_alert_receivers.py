@@ -8,6 +8,7 @@ import pytest
 
 from dispatcher.alerts.alerting import AlertThread, Webhook
 from dispatcher.alerts.alerts import Alert, AlertKind
+from dispatcher.alerts.signing import Signing
 from dispatcher.broker.doorbell import Ring
 from dispatcher.broker.envelope import NotADoorbell, read_ring
 from dispatcher.config.setting import Secret
@@ -36,7 +37,7 @@ def drip(head: bytes) -> Callable[[Call], None]:
 
 def posted_to(script: Callable[[Call], None]) -> tuple[str | None, Peer]:
     with Peer(script) as peer:
-        return Webhook(Secret(peer.url), None, deadline_seconds=0.4).post(ALERT), peer
+        return Webhook(Secret(peer.url), Signing(()), deadline_seconds=0.4).post(ALERT), peer
 
 
 def test_a_status_line_that_drips_ends_at_the_deadline_of_the_whole() -> None:
@@ -77,7 +78,10 @@ def test_the_request_is_one_whole_post_to_the_address_as_written() -> None:
         call.send(b"HTTP/1.1 204 No Content\r\n\r\n")
 
     with Peer(script) as peer:
-        assert Webhook(Secret(f"{peer.url}?key=a%20b"), Secret("s" * 20), deadline_seconds=5).post(ALERT) is None
+        assert (
+            Webhook(Secret(f"{peer.url}?key=a%20b"), Signing((Secret("s" * 20),)), deadline_seconds=5).post(ALERT)
+            is None
+        )
     (request,) = peer.requests
     head, _, body = request.partition(b"\r\n\r\n")
     assert head.startswith(b"POST /api?key=a%20b HTTP/1.1\r\n")

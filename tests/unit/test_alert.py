@@ -1,15 +1,23 @@
 """An alert: what it says, what it never says, and how its receiver can trust it."""
 
+import base64
 import hashlib
 import hmac
 import json
+import re
+import time
+from collections.abc import Mapping
 from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
 from uuid import UUID
 
 import pytest
 
 from dispatcher.alerts.alerting import wait_seconds
-from dispatcher.alerts.alerts import Alert, AlertKind, signature
+from dispatcher.alerts.alerts import Alert, AlertKind
+from dispatcher.alerts.signing import Signing
+from dispatcher.config.setting import Secret
 from dispatcher.config.settings import Settings
 from dispatcher.config.urls import check_webhook_url
 from dispatcher.errors import NotConfigured
@@ -41,14 +49,57 @@ def test_it_is_one_plain_sentence_that_names_a_command(one: Alert, said: str) ->
 def test_its_body_is_json_with_fixed_keys() -> None:
     body = json.loads(alert(AlertKind.GATE_CLOSED).body())
     assert body.keys() == {
-        "version", "id", "kind", "text", "account", "campaign_id", "reason", "lead_id", "count", "first_at", "last_at",
+        "version", "type", "timestamp",
+        "id", "kind", "text", "account", "campaign_id", "reason", "lead_id", "count", "first_at", "last_at",
     }  # fmt: skip
+    assert (body["type"], body["timestamp"]) == ("dispatcher.gate_closed", body["last_at"])
     assert (body["id"], body["kind"], body["first_at"]) == ("7", "gate_closed", "2026-01-02T03:04:05+00:00")
 
 
-def test_the_signature_is_hmac_sha256_over_time_and_body() -> None:
+KEY = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
+SIGNED = "v1,9o7UeFkn1GjVbcY4emAJruJCYqgH2EIf8u/slvVRBZI="  # by the specification's own library for the message below
+
+
+def test_the_headers_are_those_of_standard_webhooks() -> None:
+    headers = Signing((Secret(KEY),), former=False).headers("msg_1", 1614265330, b'{"test": 2432232314}')
+    assert headers == {
+        "webhook-id": "msg_1",
+        "webhook-timestamp": "1614265330",
+        "webhook-signature": SIGNED,
+    }
+
+
+def test_two_secrets_make_two_signatures_and_either_is_checked_alone() -> None:
+    both = Signing((Secret("any text"), Secret(KEY)), former=False).headers(
+        "msg_1", 1614265330, b'{"test": 2432232314}'
+    )
+    alone = Signing((Secret("any text"),), former=False).headers("msg_1", 1614265330, b'{"test": 2432232314}')
+    assert both["webhook-signature"] == f"{alone['webhook-signature']} {SIGNED}"
+
+
+def test_the_former_headers_stay_until_they_are_turned_off() -> None:
     mac = hmac.new(b"secret", b'1700000000.{"a":1}', hashlib.sha256).hexdigest()
-    assert signature("secret", 1700000000, b'{"a":1}') == f"t=1700000000,v1={mac}"
+    headers = Signing((Secret("secret"), Secret(KEY))).headers("7", 1700000000, b'{"a":1}')
+    assert headers["Dispatcher-Signature"] == f"t=1700000000,v1={mac}", "by the current secret alone"
+    assert headers["Dispatcher-Alert-Id"] == headers["webhook-id"] == "7"
+
+
+def test_without_a_secret_nothing_is_signed() -> None:
+    assert not [name for name in Signing(()).headers("7", 1700000000, b"{}") if "signature" in name.lower()]
+
+
+@pytest.mark.parametrize("broken", ["whsec_", "whsec_not base64!", "whsec_abc"])
+def test_a_key_that_is_none_is_refused_by_name_and_not_shown(broken: str) -> None:
+    given = {"DISPATCHER_ALERT_WEBHOOK_URL": "https://h/hook", "DISPATCHER_ALERT_WEBHOOK_SECRET": broken}
+    with pytest.raises(NotConfigured, match="DISPATCHER_ALERT_WEBHOOK_SECRET: begins with whsec_") as caught:
+        Settings.from_environment(given)
+    assert "not base64!" not in str(caught.value)
+
+
+def test_the_next_secret_alone_is_refused() -> None:
+    given = {"DISPATCHER_ALERT_WEBHOOK_URL": "https://h/hook", "DISPATCHER_ALERT_WEBHOOK_SECRET_NEXT": "x"}
+    with pytest.raises(NotConfigured, match="SECRET_NEXT: is set without DISPATCHER_ALERT_WEBHOOK_SECRET"):
+        Settings.from_environment(given)
 
 
 def test_tries_wait_longer_and_longer_up_to_an_hour() -> None:
@@ -82,3 +133,22 @@ def test_any_other_address_is_refused_before_a_worker_starts_and_never_repeated(
         Settings.from_environment({"DISPATCHER_ALERT_WEBHOOK_URL": url})
     assert "DISPATCHER_ALERT_WEBHOOK_URL" in str(refused.value)
     assert url not in str(refused.value)
+
+
+def test_the_check_that_the_page_shows_knows_a_forgery_and_an_old_message() -> None:
+    page = Path(__file__).parents[2]
+    shown = re.search(r"```python\n(def genuine.*?)```", (page / "docs" / "operations.md").read_text(), re.DOTALL)
+    assert shown is not None
+    scope: dict[str, Any] = {"base64": base64, "hmac": hmac, "time": time, "Mapping": Mapping}
+    exec(shown[1], scope)  # noqa: S102 - the code that the page shows
+    genuine = scope["genuine"]
+
+    now = int(time.time())
+    for secret in ("any text", KEY):
+        headers = Signing((Secret(secret), Secret("whsec_AAAA"))).headers("7", now, b"{}")
+        assert genuine(secret, headers, b"{}")
+        assert genuine("whsec_AAAA", headers, b"{}"), "the next secret"
+        assert not genuine(secret, headers, b"{ }")
+        assert not genuine("another", headers, b"{}")
+        assert not genuine(secret, {**headers, "webhook-id": "8"}, b"{}")
+        assert not genuine(secret, Signing((Secret(secret),)).headers("7", now - 301, b"{}"), b"{}")

@@ -172,12 +172,14 @@ def test_the_secrets_are_all_tokens_and_passwords() -> None:
             "VOICERY_API_TOKEN__OTHER": "token-two",
             "DISPATCHER_ALERT_WEBHOOK_URL": "https://h/hook",
             "DISPATCHER_ALERT_WEBHOOK_SECRET": "hook-secret",
+            "DISPATCHER_ALERT_WEBHOOK_SECRET_NEXT": "next-hook-secret",
             "DISPATCHER_METRICS_TOKEN": "metrics-token",
+            "DISPATCHER_PRIVACY_KEY": "k" * 32,
         }
     )
     assert {
         "token-one", "token-two", "pass%2Dword", "pass-word", "redis-pass", "https://h/hook", "hook-secret",
-        "metrics-token",
+        "metrics-token", "next-hook-secret", "k" * 32,
     } <= set(logs.secrets_of(settings))  # fmt: skip
 
 
