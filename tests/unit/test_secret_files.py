@@ -17,7 +17,13 @@ VALUES = {
 }
 READ_NOW = sorted(name for name, has_setting in secrets(Settings.model_fields).items() if not has_setting)
 READ_LATER = sorted(name for name, has_setting in secrets(Settings.model_fields).items() if has_setting)
-NEEDED = {"alert_webhook_secret": {"DISPATCHER_ALERT_WEBHOOK_URL": VALUES["alert_webhook_url"]}}
+NEEDED = {
+    "alert_webhook_secret": {"DISPATCHER_ALERT_WEBHOOK_URL": VALUES["alert_webhook_url"]},
+    "alert_webhook_secret_next": {
+        "DISPATCHER_ALERT_WEBHOOK_URL": VALUES["alert_webhook_url"],
+        "DISPATCHER_ALERT_WEBHOOK_SECRET": "another",
+    },
+}
 
 
 def value_of(name: str) -> str:
