@@ -146,7 +146,7 @@ def list_leads(
     reveal: screen.Reveal = False,
 ) -> None:
     """List leads, the newest first."""
-    from dispatcher.operator.leads import LeadFilter
+    from dispatcher.operator.lead_filter import LeadFilter
 
     now = datetime.now(UTC)
     wanted = LeadFilter(

@@ -59,7 +59,7 @@ def _warn_of_drift(dispatcher: "Dispatcher") -> None:
 
 
 def _show_in_doubt(ids: list[str] | None, *, json: bool) -> None:
-    from dispatcher.operator.leads import LeadFilter
+    from dispatcher.operator.lead_filter import LeadFilter
 
     wanted = LeadFilter(states=(State.UNKNOWN,))
     with opened() as dispatcher:

@@ -19,7 +19,7 @@ from dispatcher.console.auth import Person, Role, Session, Sessions
 from dispatcher.console.export_limit import ExportLimit, TooManyExports
 from dispatcher.console.guard import BODY_MOST, Guard, Origin, report
 from dispatcher.console.login import Login, LoginRefused
-from dispatcher.console.pages import bulk, campaigns, do_not_call, failed, lead, overview, records
+from dispatcher.console.pages import bulk, campaigns, do_not_call, failed, lead, leads, overview, records
 from dispatcher.console.rendering import Renderer
 from dispatcher.console.request import BadRequest, Form, PageRequest, local
 from dispatcher.errors import DispatcherError, LeadNotFound, NotAllowed, NotConfigured, StoreUnavailable
@@ -45,6 +45,7 @@ ROUTES: Final = (
     ConsoleRoute("GET", "/failed/rows", Role.VIEWER, failed.rows),
     ConsoleRoute("POST", "/failed/preview", Role.OPERATOR, bulk.preview),
     ConsoleRoute("POST", "/failed/export", Role.OPERATOR, bulk.export),
+    ConsoleRoute("GET", "/leads", Role.VIEWER, leads.show),
     ConsoleRoute("GET", "/leads/{id}", Role.VIEWER, lead.show),
     ConsoleRoute("GET", "/leads/{id}/correct", Role.OPERATOR, lead.correction),
     ConsoleRoute("POST", "/leads/{id}/correct", Role.OPERATOR, lead.correct),

@@ -18,6 +18,7 @@ from dispatcher.printable import printable
 NAVIGATION: Final = (
     # path, name, key: `g` and this key open the page
     ("/", "Overview", "o"),
+    ("/leads", "Leads", "l"),
     ("/failed", "Failed leads", "f"),
     ("/campaigns", "Campaigns", "c"),
     ("/blocked", "Must not be called", "b"),

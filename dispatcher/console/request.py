@@ -117,12 +117,12 @@ def whole(text: str, fault: str, *, least: int = 0, most: int = 2**63 - 1) -> in
     return int(text)
 
 
-def identifier(text: str) -> UUID:
-    """Parse a UUID. Raises `BadRequest`."""
+def identifier(text: str, fault: str = "That is not an id; go back and reload.") -> UUID:
+    """Parse a UUID. Raises `BadRequest` with `fault`."""
     try:
         return UUID(text)
     except ValueError:
-        raise BadRequest("That is not an id; go back and reload.") from None
+        raise BadRequest(fault) from None
 
 
 def start_of(text: str) -> datetime | timedelta:

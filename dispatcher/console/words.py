@@ -141,6 +141,11 @@ def body(text: str | None, shown: bool) -> str:  # noqa: FBT001  (as above)
     return foreign(laid_out, shown)
 
 
+def short(lead_id: object) -> str:
+    """Return the end of an id: the ids of one import differ there alone."""
+    return "…" + str(lead_id)[-12:]
+
+
 def cut(text: str, most: int = 200) -> str:
     """Cut a text to a number of characters."""
     return text if len(text) <= most else text[: most - 1].rstrip() + "…"
@@ -187,6 +192,7 @@ WORDS: Final[Mapping[str, Any]] = {
     "pretty": pretty,
     "reason": reason,
     "reference": reference,
+    "short": short,
     "span": span,
     "tone": tone,
     "told": told,

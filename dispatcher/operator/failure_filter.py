@@ -7,8 +7,7 @@ from typing import Any, Final, TypedDict
 from uuid import UUID
 
 from dispatcher.decisions.states import FailureClass
-from dispatcher.lead.phone import mask_numbers, mask_phone
-from dispatcher.operator.record import MASKED
+from dispatcher.operator.record import for_audit
 
 MOST_LISTED: Final = 1000
 """Failures that are listed unless a limit is given."""
@@ -111,16 +110,7 @@ class FailureFilter:
 
     def as_dict(self) -> dict[str, Any]:
         """Return the conditions given as JSON takes them, for the audit log; number and variable are masked."""
-        given = {name: getattr(self, name) for name in self.names()}
-        given["phone_number"] = None if self.phone_number is None else mask_phone(self.phone_number)
-        for name in ("text", "idempotency_key"):
-            given[name] = None if given[name] is None else mask_numbers(given[name])
-        given["variable"] = None if self.variable is None else f"{self.variable[0]}={MASKED}"
-        return {
-            name: value if isinstance(value, str | int | bool) else str(value)
-            for name, value in given.items()
-            if value is not None
-        }
+        return for_audit(self)
 
 
 class MaskedFilter(FailureFilter):
@@ -186,17 +176,18 @@ _CONDITIONS: Final[Mapping[str, str]] = {
 """One condition for each filter; only these constants ever become SQL."""
 
 
+SHOWN_ENDING: Final = (
+    "right({phone}, length({ending})) = {ending} AND length({ending}) <= CASE WHEN length({phone}) >= 12 THEN 4"
+    " WHEN length({phone}) >= 10 THEN 3 WHEN length({phone}) >= 8 THEN 2 ELSE 0 END"
+)
+"""The condition that a number ends so, with as many digits as `mask_phone` shows at most."""
+
+WITHOUT_NUMBERS: Final = r"regexp_replace({text}, '\+?\d(?:[ ().\-/]{{0,2}}\d){{6,}}', '•', 'g')"
+"""A text without what `mask_numbers` masks, and some more."""
+
 _MASKED_CONDITIONS: Final[Mapping[str, str]] = {
-    # As many digits as `mask_phone` shows.
-    "phone_number": (
-        "right(failure.phone_number, length(:phone_number)) = :phone_number AND length(:phone_number) <="
-        " CASE WHEN length(failure.phone_number) >= 12 THEN 4 WHEN length(failure.phone_number) >= 10 THEN 3"
-        " WHEN length(failure.phone_number) >= 8 THEN 2 ELSE 0 END"
-    ),
-    # What `mask_numbers` masks does not match.
-    "text": (
-        r"strpos(lower(regexp_replace(failure.message, '\+?\d(?:[ ().\-/]{0,2}\d){6,}', '•', 'g')), lower(:text)) > 0"
-    ),
+    "phone_number": SHOWN_ENDING.format(phone="failure.phone_number", ending=":phone_number"),
+    "text": f"strpos(lower({WITHOUT_NUMBERS.format(text='failure.message')}), lower(:text)) > 0",
 }
 
 

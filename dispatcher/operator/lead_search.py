@@ -1,6 +1,8 @@
 """The search for a lead by any of its names: id, idempotency key, Voicery's id, phone number."""
 
+import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
 from uuid import UUID
@@ -10,6 +12,9 @@ from sqlalchemy import Connection, TextClause, text
 from dispatcher.decisions.states import State
 from dispatcher.errors import FieldError
 from dispatcher.lead.phone import canonical_phone
+from dispatcher.operator import leads
+from dispatcher.operator.failure_filter import ending_of
+from dispatcher.operator.lead_filter import LeadFilter, MaskedLeadFilter
 from dispatcher.operator.record import Record, mask_reference
 from dispatcher.store.schema import LIVE_STRICT
 
@@ -25,6 +30,10 @@ class FoundLead(Record):
     state: State
     campaign_id: int
     by: str
+
+
+PART_OF_ID: Final = re.compile(r"[0-9a-f-]{4,36}", re.IGNORECASE)
+_ENDING: Final = re.compile(r"[+0-9 ().\-/]{4,30}")
 
 
 _FIND = text("SELECT id AS lead_id, state, campaign_id FROM dispatcher.leads WHERE id = ANY (CAST(:ids AS uuid[]))")
@@ -66,10 +75,19 @@ def phone_in(query: str) -> str | None:
     return None if isinstance(phone, FieldError) else phone
 
 
-def search(connection: Connection, query: str, *, masked: bool = False) -> list[FoundLead]:
-    """Return the leads that a text may name: an id, an idempotency key, Voicery's id, or a whole phone number.
+def ending_in(query: str) -> str | None:
+    """Return the end of a phone number that a text may be; None if it is none."""
+    with suppress(ValueError):
+        if _ENDING.fullmatch(query.strip()):
+            return ending_of(query)
+    return None
 
-    A search by phone number finds live leads and leads that have a failure.
+
+def search(connection: Connection, query: str, *, masked: bool = False) -> list[FoundLead]:
+    """Return the leads that a text may name: an id, an idempotency key, Voicery's id, or a phone number.
+
+    A search by a whole phone number finds live leads and leads that have a failure. What names none is looked for as a
+    part of an id and as the end of a number, in the first leads by id (`leads.MOST_READ`).
 
     masked   for a reader who never sees whole numbers: nothing is found by what may be one
     """
@@ -89,7 +107,24 @@ def search(connection: Connection, query: str, *, masked: bool = False) -> list[
         found += _found(connection, _BY_PHONE, {"phone": phone, "most": _MOST}, "number")
     elif wanted.isascii() and wanted.isdecimal() and int(wanted) < 2**63:
         found += _found(connection, _BY_VOICERY_ID, {"voicery_id": int(wanted), "most": _MOST}, "Voicery's id")
-    return found
+    return found or _by_part(connection, wanted, masked=masked)
+
+
+def _by_part(connection: Connection, wanted: str, *, masked: bool) -> list[FoundLead]:
+    """Return the leads of whose number this is the end, and those of whose id it is a part."""
+    kind = MaskedLeadFilter if masked else LeadFilter
+    asked: dict[str, LeadFilter] = {}
+    ending = ending_in(wanted)
+    if ending is not None:
+        asked["the end of its number"] = kind(phone_number=ending)
+    part = wanted.strip("…")
+    if PART_OF_ID.fullmatch(part):
+        asked["a part of its id"] = kind(id_part=part)
+    found: dict[UUID, FoundLead] = {}
+    for by, one in asked.items():
+        for lead in leads.page(connection, one, most=_MOST).leads:
+            found.setdefault(lead.id, FoundLead(lead.id, lead.state, lead.campaign_id, by))
+    return list(found.values())[:_MOST]
 
 
 def _found(connection: Connection, statement: TextClause, values: Mapping[str, Any], by: str) -> list[FoundLead]:

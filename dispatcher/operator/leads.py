@@ -1,6 +1,5 @@
 """The leads, read: lists by any filter, and `Reads`, which answers all questions about one lead or the whole queue."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final
@@ -11,28 +10,11 @@ from sqlalchemy import Connection, text
 from dispatcher.decisions.states import State
 from dispatcher.operator import campaigns, lead_record, overview
 from dispatcher.operator.explain import explain
+from dispatcher.operator.lead_filter import LeadFilter, conditions_of
 from dispatcher.operator.lead_record import LeadRecord
+from dispatcher.operator.overview import Count
 from dispatcher.operator.record import FOREIGN_TEXT, PHONE, REFERENCE, Record
 from dispatcher.store.database import Database
-
-
-@dataclass(frozen=True, slots=True)
-class LeadFilter:
-    """A filter of leads: all conditions given must hold. Times are aware.
-
-    created_since, created_before   when it was submitted; the first is included, the second is not
-    phone_number   how the number ends: all of it, or the last digits
-    """
-
-    states: tuple[State, ...] = ()
-    account: str | None = None
-    campaign_id: int | None = None
-    batch_id: UUID | None = None
-    idempotency_key: str | None = None
-    voicery_lead_id: int | None = None
-    phone_number: str | None = None
-    created_since: datetime | None = None
-    created_before: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,33 +39,107 @@ class ListedLead(Record):
     last_error: str | None = field(metadata=FOREIGN_TEXT)
 
 
-_CONDITIONS: Final[Mapping[str, str]] = {
-    "states": "state = ANY (CAST(:states AS text[]))",
-    "account": "account = :account",
-    "campaign_id": "campaign_id = :campaign_id",
-    "batch_id": "batch_id = :batch_id",
-    "idempotency_key": "id IN (SELECT lead_id FROM dispatcher.idempotency_keys WHERE key = :idempotency_key)",
-    "voicery_lead_id": "voicery_lead_id = :voicery_lead_id",
-    "phone_number": "right(phone_number, length(:phone_number)) = :phone_number",
-    "created_since": "created_at >= :created_since",
-    "created_before": "created_at < :created_before",
-}
-"""One condition for each filter; only these constants ever become SQL."""
+_COLUMNS: Final = (
+    "id, state, failure_class, account, campaign_id, phone_number, priority, attempts, voicery_lead_id,"
+    " voicery_status, idempotency_key, batch_id, created_at, due_at, finished_at, last_error"
+)
+
+MOST_READ: Final = 200_000
+"""The most leads that are read for one page, where no index answers the filter: a tenth of a second."""
+
+MOST_COUNTED: Final = 100_000
+"""Above it a list says that there are more, and does not count them."""
+
+
+@dataclass(frozen=True, slots=True)
+class LeadPage:
+    """One page of a list.
+
+    more        whether further leads match
+    read_until  where reading ended, because `MOST_READ` leads had been read; None: all that there are were read.
+                Leads below this id may match too
+    """
+
+    leads: tuple[ListedLead, ...]
+    more: bool
+    read_until: UUID | None = None
 
 
 def matching(connection: Connection, wanted: LeadFilter, *, most: int) -> list[ListedLead]:
-    """Return the leads that the filter matches, the newest first (their ids grow with time), at most `most`."""
-    given = {name: getattr(wanted, name) for name in _CONDITIONS}
-    values: dict[str, Any] = {name: value for name, value in given.items() if value not in (None, ())}
-    if "states" in values:
-        values["states"] = [state.value for state in wanted.states]
-    where = " AND ".join(_CONDITIONS[name] for name in values) or "true"
-    statement = text(f"""
-        SELECT id, state, failure_class, account, campaign_id, phone_number, priority, attempts, voicery_lead_id,
-            voicery_status, idempotency_key, batch_id, created_at, due_at, finished_at, last_error
-        FROM dispatcher.leads WHERE {where} ORDER BY id DESC LIMIT :most
-    """)
-    return list(map(ListedLead.of, connection.execute(statement, {**values, "most": most}).mappings()))
+    """Return all leads that the filter matches, the highest id first, at most `most`. May read every lead there is."""
+    statement, values = _listed(wanted, bound=None)
+    return list(map(ListedLead.of, connection.execute(text(statement), {**values, "most": most}).mappings()))
+
+
+def page(connection: Connection, wanted: LeadFilter, *, most: int, after: UUID | None = None) -> LeadPage:
+    """Return the leads that the filter matches, the highest id first, at most `most`; reads `MOST_READ` at most.
+
+    after   the last id of the page before
+    """
+    bound = MOST_READ if wanted.reads_each else None
+    statement, values = _listed(wanted, bound=bound, after=after)
+    rows = connection.execute(text(statement), {**values, "most": most + 1}).mappings()
+    found = tuple(map(ListedLead.of, rows))
+    if len(found) > most:
+        return LeadPage(found[:most], more=True)
+    return LeadPage(found, more=False, read_until=None if bound is None else _read_until(connection, wanted, after))
+
+
+def count_matching(connection: Connection, wanted: LeadFilter) -> Count:
+    """Return the number of leads that match; not exact above `MOST_COUNTED`, or where `MOST_READ` were read."""
+    bound = MOST_READ if wanted.reads_each else None
+    source, values = _source(wanted, bound=bound)
+    statement = text(f"SELECT count(*) FROM (SELECT FROM {source} LIMIT :most) AS counted")
+    count = int(connection.execute(statement, {**values, "most": MOST_COUNTED}).scalar() or 0)
+    whole = bound is None or _read_until(connection, wanted, None) is None
+    return Count(count, exact=whole and count < MOST_COUNTED)
+
+
+def name_pending(connection: Connection, operation_id: UUID, wanted: LeadFilter) -> None:
+    """Make the pending leads that match those of an operation, the lowest id first."""
+    source, values = _source(wanted, bound=None)
+    statement = text(
+        "INSERT INTO dispatcher.operation_leads (operation_id, position, lead_id)"
+        f" SELECT :operation_id, row_number() OVER (ORDER BY id), id FROM {source} AND state = 'pending'"
+    )
+    given: dict[str, Any] = {**values, "operation_id": operation_id}
+    connection.execute(statement, given)
+
+
+def _listed(wanted: LeadFilter, *, bound: int | None, after: UUID | None = None) -> tuple[str, dict[str, Any]]:
+    source, values = _source(wanted, bound=bound, after=after)
+    return f"SELECT {_COLUMNS} FROM {source} ORDER BY id DESC LIMIT :most", values
+
+
+def _source(wanted: LeadFilter, *, bound: int | None, after: UUID | None = None) -> tuple[str, dict[str, Any]]:
+    """Return what stands between FROM and ORDER BY: `… WHERE …`. With a bound so many leads are read at most."""
+    conditions = conditions_of(wanted)
+    values = {**conditions.values} | ({} if after is None else {"after": after})
+    first = conditions.indexed + ("" if after is None else " AND id < :after")
+    if bound is None:
+        return f"dispatcher.leads WHERE {first} AND {conditions.read}", values
+    order = "finished_at" if wanted.ended else "id"
+    values["bound"] = bound
+    # A query of its own, which is not merged with what is around it: an index is read backwards, up to the bound.
+    return (
+        f"(SELECT * FROM dispatcher.leads WHERE {first} ORDER BY {order} DESC LIMIT :bound) AS lead"
+        f" WHERE {conditions.read}"
+    ), values
+
+
+def _read_until(connection: Connection, wanted: LeadFilter, after: UUID | None) -> UUID | None:
+    conditions = conditions_of(wanted)
+    values = {**conditions.values, "after": after, "skipped": MOST_READ - 1}
+    below = "" if after is None else " AND id < :after"
+    order = "finished_at" if wanted.ended else "id"
+    found = connection.execute(
+        text(
+            f"SELECT id FROM dispatcher.leads WHERE {conditions.indexed}{below}"
+            f" ORDER BY {order} DESC OFFSET :skipped LIMIT 1"
+        ),
+        values,
+    ).scalar()
+    return found if isinstance(found, UUID) else None
 
 
 class Reads:
@@ -97,7 +153,7 @@ class Reads:
         return self._database.again(lead_record.read, lead_id)
 
     def listed(self, wanted: LeadFilter, *, most: int) -> list[ListedLead]:
-        """Return the leads that the filter matches, the newest first, at most `most`."""
+        """Return the leads that the filter matches, the highest id first, at most `most`."""
         return self._database.again(matching, wanted, most=most)
 
     def explain(self, lead_id: UUID) -> str:

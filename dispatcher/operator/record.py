@@ -105,6 +105,23 @@ def mask_reference(key: str) -> str:
     return key if is_time_or_id(key) else mask_numbers(key)
 
 
+def for_audit(wanted: object) -> dict[str, Any]:
+    """Return the conditions given of a filter of leads as JSON takes them; number and variable are masked."""
+    given = {one.name: getattr(wanted, one.name) for one in fields(wanted)}  # type: ignore[arg-type]  # a dataclass
+    for name, mask in (("phone_number", mask_phone), ("text", mask_numbers), ("idempotency_key", mask_numbers)):
+        given[name] = None if given[name] is None else mask(given[name])
+    given["variable"] = None if given["variable"] is None else f"{given['variable'][0]}={MASKED}"
+    return {
+        name: value if isinstance(value, str | int | bool) else _condition(value)
+        for name, value in given.items()
+        if value is not None and value != ()
+    }
+
+
+def _condition(value: object) -> object:
+    return list(value) if isinstance(value, tuple) else str(value)
+
+
 def is_time_or_id(text: str) -> bool:
     """Return whether the whole text is a time or a UUID, whose digits are no phone number."""
     for read in (datetime.fromisoformat, UUID):

@@ -20,6 +20,9 @@ WHOLE = {
     "leads_due", "leads_unknown", "leads_leased", "failed_leads_open", "failed_leads_open_cause",
     "failed_leads_one_open", "failed_leads_resolved", "audit_log_pkey",
 }  # fmt: skip
+BOUNDED = {"leads_pkey", "leads_finished"}
+"""Read backwards by a list of leads, up to `leads.MOST_READ`, or up to its LIMIT where it has no filter at all."""
+UP_TO_A_BOUND = re.compile(r"LIMIT %\(bound\)s|OFFSET %\(skipped\)s|WHERE true AND true (ORDER BY id DESC )?LIMIT")
 COUNTS_A_SMALL_TABLE = "WHERE state IN ('accepted', 'duplicate', 'cancelled')"  # only below 64 MB; estimated above
 
 
@@ -48,7 +51,11 @@ def test_every_page_is_served_by_indexes(seat: Seat, database: Database, rows: R
         "/failed/rows?variable=plan%3Dpro&submitted_since=2w&submitted_before=today&replayed_before=yes",
         "/failed?variable=plan%3Dpro&replayed_before=no",
         "/failed/rows?reference=crm-1", "/failed/rows?batch=00000000-0000-4000-8000-000000000000", f"/leads/{lead}",
-        f"/leads/{lead}/correct", "/campaigns", "/blocked", "/operations", f"/operations/{operation}", "/imports",
+        f"/leads/{lead}/correct", "/leads", "/leads?state=accepted&campaign=42", "/leads?due=yes&campaign=42",
+        "/leads?id=abc&phone=01&text=x&variable=a%3Db&attempts=1&since=2d&before=1h",
+        "/leads?ended_since=today&state=failed", "/leads?batch=00000000-0000-4000-8000-000000000000&state=failed",
+        "/leads?reference=x", "/leads?voicery_id=5", "/search?q=abcd", "/search?q=0101",
+        "/campaigns", "/blocked", "/operations", f"/operations/{operation}", "/imports",
         f"/imports/{number}",
         "/incidents", "/workers", "/audit", "/audit?actor=ada&action=replay", f"/audit?subject={lead}",
         f"/search?q={lead}", "/search?q=crm-1", "/search?q=123456", "/search?q=%2B12025550101",
@@ -70,7 +77,8 @@ def test_every_page_is_served_by_indexes(seat: Seat, database: Database, rows: R
                 continue
             ((plan,),) = connection.exec_driver_sql(f"EXPLAIN (FORMAT JSON) {statement}", parameters)
             for node in nodes(plan[0]["Plan"]):
-                assert not reads_all(node), f"{node} in\n{statement}"
+                if node.get("Index Name") not in BOUNDED or not UP_TO_A_BOUND.search(statement):
+                    assert not reads_all(node), f"{node} in\n{statement}"
 
 
 def nodes(node: dict[str, Any]) -> Iterator[dict[str, Any]]:

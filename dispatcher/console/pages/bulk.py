@@ -94,7 +94,12 @@ def export(request: PageRequest) -> Response:
 
 
 def _preview(
-    request: PageRequest, kind: OperationKind, asked: Filters, leads: Sequence[UUID] | FailureFilter, *, fault: str = ""
+    request: PageRequest,
+    kind: OperationKind,
+    asked: Filters[FailureFilter],
+    leads: Sequence[UUID] | FailureFilter,
+    *,
+    fault: str = "",
 ) -> Response:
     campaign_id = _campaign(request.form.get("campaign_id"))
     seen = request.services.operations.preview(kind, leads, campaign_id=campaign_id)
@@ -114,7 +119,7 @@ def _preview(
     )
 
 
-def _meant(request: PageRequest) -> tuple[Filters, Sequence[UUID] | FailureFilter]:
+def _meant(request: PageRequest) -> tuple[Filters[FailureFilter], Sequence[UUID] | FailureFilter]:
     """Return the selected leads; for all that match, those that match now, not later ones."""
     asked = filters.read_text(request.form.get("filters"))
     if request.form.get("scope") != "all":
@@ -128,7 +133,7 @@ def _meant(request: PageRequest) -> tuple[Filters, Sequence[UUID] | FailureFilte
     return asked, asked.wanted
 
 
-def _back(asked: Filters) -> str:
+def _back(asked: Filters[FailureFilter]) -> str:
     query = asked.with_(before="") if "T" in asked.given.get("before", "") else asked.query
     return f"/failed/rows?{query}" if query else "/failed/rows"
 

@@ -11,6 +11,7 @@ from dispatcher.console.filters import Filters
 from dispatcher.console.request import NO_PAGE, BadRequest, PageRequest, whole
 from dispatcher.decisions.states import FailureClass
 from dispatcher.operator import failures
+from dispatcher.operator.failure_filter import FailureFilter
 from dispatcher.operator.failures import FailedLead, advice
 from dispatcher.operator.overview import Count
 
@@ -50,7 +51,7 @@ def rows(request: PageRequest) -> Response:
     )
 
 
-def _asked(request: PageRequest) -> Filters:
+def _asked(request: PageRequest) -> Filters[FailureFilter]:
     """Return the filters of the URL. A filter by a person's number is audited."""
     asked = filters.read(request.query, masked=not request.may(Role.OPERATOR))
     if asked.wanted.phone_number is not None:

@@ -51,6 +51,8 @@ def search(request: PageRequest) -> Response:
             request.say("Your role sees no whole numbers and finds nobody by one; an operator does.", "note")
         else:
             request.note_person_looked_up(phone)
+    elif not masked and lead_search.ending_in(text) is not None:
+        request.note_person_looked_up(lead_search.ending_in(text) or "")
     found = request.services.database.read(lead_search.search, text, masked=masked)
     if len(found) == 1:
         return request.go(f"/leads/{found[0].lead_id}")

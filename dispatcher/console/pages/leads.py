@@ -1,0 +1,35 @@
+"""The page of leads in any state, by filters."""
+
+from typing import Final
+
+from starlette.responses import Response
+
+from dispatcher.console import filters
+from dispatcher.console.auth import Role
+from dispatcher.console.request import NO_PAGE, PageRequest, identifier
+from dispatcher.decisions.states import State
+from dispatcher.operator import leads
+from dispatcher.operator.overview import Count
+
+PAGE_ROWS: Final = 50
+
+
+def show(request: PageRequest) -> Response:
+    """Return one page of leads. A filter by a person's number is audited."""
+    asked = filters.read_leads(request.query, masked=not request.may(Role.OPERATOR))
+    if asked.wanted.phone_number is not None:
+        request.note_person_looked_up(asked.wanted.phone_number)
+    given = request.query.get("after")
+    after = identifier(given, NO_PAGE) if given else None
+    database = request.services.database
+    page = database.read(leads.page, asked.wanted, most=PAGE_ROWS, after=after)
+    alone = after is None and not page.more and page.read_until is None
+    return request.page(
+        "leads.html",
+        asked=asked,
+        page=page,
+        total=Count(len(page.leads)) if alone else database.read(leads.count_matching, asked.wanted),
+        first=after is None,
+        states=list(State),
+        cancellable=asked.wanted.in_flight or not asked.wanted.states or State.PENDING in asked.wanted.states,
+    )
