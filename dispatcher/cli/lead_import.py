@@ -1,178 +1,28 @@
-"""What `import` prints: the plan, and the account of every row."""
+"""`import`: a file of leads, planned or stored."""
 
 import signal
 import sys
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Final
 from uuid import UUID
 
 import typer
 
-from dispatcher import moments
 from dispatcher.cli import arguments, screen
 from dispatcher.cli.arguments import opened
+from dispatcher.cli.import_account import plan_dict, result_dict, show_plan, show_result
 from dispatcher.lead.options import DEFAULT_ACCOUNT
 from dispatcher.lead.phone import Country, safe_name
 
 if TYPE_CHECKING:
     from dispatcher.importing.columns import ImportOptions
-    from dispatcher.importing.encoding import Encoding
     from dispatcher.importing.importer import Importer, ImportResult
-    from dispatcher.importing.plan import Forecast, Plan
     from dispatcher.importing.source import Source
 
 
-def plan_dict(plan: "Plan", *, reveal: bool) -> dict[str, Any]:
-    """The plan as JSON takes it."""
-    return {
-        "batch_id": str(plan.batch_id),
-        "form": plan.form,
-        **_encoding_dict(plan.encoding, reveal=reveal),
-        "notes": list(plan.notes),
-        "rows": plan.rows,
-        "submitted": plan.submitted,
-        "duplicates_in_file": plan.duplicates_in_file,
-        "duplicates_in_store": plan.duplicates_in_store,
-        "repeated": plan.repeated,
-        "rejected": plan.rejected,
-        "blocked": plan.blocked,
-        "waiting": plan.forecast.waiting,
-        "finish_in_seconds": plan.forecast.finish_in_seconds,
-        "paused": list(plan.forecast.paused),
-        "campaigns": {str(campaign_id): count for campaign_id, count in sorted(plan.campaigns.items())},
-        "completed": sum(plan.completed.values()),
-        "completed_by_country_code": {str(code): count for code, count in sorted(plan.completed.items())},
-        "completions": [completion.as_dict(reveal=reveal) for completion in plan.completions],
-        "samples": [sample.as_dict(reveal=reveal) for sample in plan.samples],
-        "refusals": [
-            {"line": line, "field": fault.field, "reason": fault.fault, "remedy": fault.remedy}
-            for line, faults in plan.refusals
-            for fault in faults
-        ],
-    }
-
-
-def show_plan(plan: "Plan", *, reveal: bool) -> None:
-    """Print the plan."""
-    _show_form(plan.form, plan.encoding, plan.notes, reveal=reveal)
-    screen.say(f"{screen.plural(plan.rows, 'row')}, of which the import would")
-    screen.say(("  deliver ", "green"), screen.plural(plan.submitted, "lead"))
-    screen.say(("  not call ", "magenta"), screen.plural(plan.duplicates_in_file, "duplicate"), " within the file")
-    screen.say(("  not call ", "magenta"), screen.plural(plan.duplicates_in_store, "duplicate"), " of leads we have")
-    if plan.blocked:
-        screen.say(("  not call ", "magenta"), screen.plural(plan.blocked, "lead"), " of persons who are blocked")
-    screen.say(("  skip ", "cyan"), screen.plural(plan.repeated, "row"), " imported before")
-    screen.say(("  refuse ", "red"), screen.plural(plan.rejected, "row"))
-    for line, faults in plan.refusals:
-        for fault in faults:
-            screen.say(f"    line {line}: {fault}")
-    if plan.completed:
-        _show_completed(plan, reveal=reveal)
-    if len(plan.campaigns) > 1:
-        largest = sorted(plan.campaigns.items(), key=lambda one: -one[1])[:_MOST_CAMPAIGNS]
-        more = ", …" if len(plan.campaigns) > _MOST_CAMPAIGNS else ""
-        screen.say("By campaign: " + ", ".join(f"{count:,} into {campaign}" for campaign, count in largest) + more)
-    if plan.submitted:
-        _show_forecast(plan.forecast)
-    for sample in plan.samples:
-        shown = sample.as_dict(reveal=reveal)
-        screen.say(f"  line {shown.pop('line')} → {screen.as_json(shown)}")
-    screen.say("Nothing was stored. Leave out --plan to import it.")
-
-
-def _show_completed(plan: "Plan", *, reveal: bool) -> None:
-    counts = ", ".join(f"{count:,} as +{code}" for code, count in sorted(plan.completed.items()))
-    numbers = screen.plural(sum(plan.completed.values()), "number")
-    screen.say(f"--country completed {numbers} written without +: {counts}.")
-    for completion in plan.completions:
-        shown = completion.as_dict(reveal=reveal)
-        number = f"{shown['phone_number']} (+{completion.country_code})"
-        screen.say(f"    line {completion.line}: {shown['written']} → {number}")
-
-
-def _show_forecast(seen: "Forecast") -> None:
-    if seen.finish_in_seconds is not None:
-        finish = datetime.now(UTC) + timedelta(seconds=seen.finish_in_seconds)
-        waiting = f"; {screen.plural(seen.waiting, 'lead')} of the account wait already" if seen.waiting else ""
-        screen.say(
-            f"At the rate limits the last is sent in about {moments.span(seen.finish_in_seconds)}, at "
-            f"{moments.clock(finish)} UTC (if campaigns take turns and nothing else comes{waiting})."
-        )
-    for name in seen.paused:
-        screen.warn(
-            ("! ", "yellow"), f"The {name} is paused: nothing of it is sent, nor its time begins, until resumed."
-        )
-
-
-def result_dict(result: "ImportResult", rejected_path: Path) -> dict[str, Any]:
-    """The account of an import as JSON takes it."""
-    return {
-        "batch_id": str(result.batch_id),
-        "form": result.form,
-        **_encoding_dict(result.encoding, reveal=False),
-        "notes": list(result.notes),
-        "rows": result.rows,
-        "submitted": result.submitted,
-        "duplicates": result.duplicates,
-        "repeated": result.repeated,
-        "rejected": result.rejected,
-        "blocked": result.blocked,
-        "rejected_file": str(rejected_path) if result.rejected else None,
-        "seconds": round(result.seconds, 3),
-    }
-
-
-def show_result(result: "ImportResult", rejected_path: Path) -> None:
-    """Print the account of an import; what was refused goes to standard error."""
-    with screen.reader_may_leave():
-        _show_stored(result)
-    if result.rejected:
-        count = screen.plural(result.rejected, "row")
-        screen.warn(("✗ ", "red"), f"{count} refused: {rejected_path} has each with its reason.")
-
-
-def _show_stored(result: "ImportResult") -> None:
-    _show_form(result.form, result.encoding, result.notes, reveal=False)
-    speed = f"{result.rows_per_second:,.0f} rows/s, batch {result.batch_id}"
-    screen.say(("✓ ", "green"), f"{screen.plural(result.submitted, 'lead')} stored ({speed}).")
-    if result.duplicates:
-        screen.say(("= ", "magenta"), f"{screen.plural(result.duplicates, 'duplicate')}: nobody is called for these.")
-    if result.blocked:
-        blocked = screen.plural(result.blocked, "lead")
-        screen.say(("= ", "magenta"), f"{blocked} of persons who must not be called: failed as blocked.")
-    if result.repeated:
-        screen.say(("= ", "cyan"), f"{screen.plural(result.repeated, 'row')} had been imported before.")
-
-
-def _show_form(form: str, encoding: "Encoding", notes: tuple[str, ...], *, reveal: bool) -> None:
-    left_out = " Empty cells are variables left out." if form != "JSON lines" else ""
-    screen.say(f"Read as {form}, {encoding.name}.{left_out}")
-    if encoding.guessed:
-        screen.warn(("! ", "yellow"), _guess(encoding, reveal=reveal))
-    for note in notes:
-        screen.warn(("! ", "yellow"), note)
-
-
-def _guess(encoding: "Encoding", *, reveal: bool) -> str:
-    return (
-        f"The encoding is a guess: the file is not UTF-8, and as {encoding.name} it has e.g. "
-        f"“{encoding.shown(reveal=reveal)}”. If that is wrong, name the right one: --encoding cp1250."
-    )
-
-
-def _encoding_dict(encoding: "Encoding", *, reveal: bool) -> dict[str, Any]:
-    return {
-        "encoding": encoding.name,
-        "encoding_guessed": encoding.guessed,
-        "encoding_example": encoding.shown(reveal=reveal) or None,
-    }
-
-
-_MOST_CAMPAIGNS: Final = 10
 _BY_CTRL_C: Final = 130  # 128 and the number of the signal, as shells count
 
 

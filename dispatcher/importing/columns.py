@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from dispatcher.errors import FieldError, InvalidLead
+from dispatcher.importing.guess import like_campaigns, like_phones
 from dispatcher.importing.row import Row, all_of, moment_of_cell, whole_of_cell
 from dispatcher.importing.source import UnreadableFile
 from dispatcher.lead.options import DEFAULT_ACCOUNT
@@ -41,6 +42,7 @@ class ImportOptions:
     campaign_id  of rows that name none; None: every row must
     country      completes numbers that are written without a country code; None: such numbers are refused
     columns      what a column means, by its header: `{"Mobile": "phone_number", "First name": "customer_name"}`
+    guess        take the column that sounds like a needed one that is missing: for a plan, which shows it
     again        import rows once more that an earlier import of this file took in
     actor        who imports, for the record
     workers      processes that read and validate, beside this one; 0: none
@@ -50,6 +52,7 @@ class ImportOptions:
     campaign_id: int | None = None
     country: Country | None = None
     columns: Mapping[str, str] = field(default_factory=dict)
+    guess: bool = False
     again: bool = False
     actor: str = ""
     workers: int = 0
@@ -68,10 +71,23 @@ _LEAD_AD_PREFIX: Final = {
     **dict.fromkeys(("zip", "zip_code", "post_code", "postal_code"), "z:"),
 }
 
-_SOUNDS_LIKE_PHONE: Final = re.compile(r"phone|mobil|\btel|cell|handy|msisdn|gsm|num(ber|mer|ero)", re.IGNORECASE)
 _TIMES: Final = ("not_before", "expires_at")
 _YES: Final = frozenset({"true", "t", "yes", "y", "1"})
 _NO: Final = frozenset({"false", "f", "no", "n", "0"})
+
+
+@dataclass(frozen=True, slots=True)
+class Meaning:
+    """What one column means: `field` is one of a lead, an option, or the name of a variable after `variables.`.
+
+    column    its name, as it may be shown
+    position  from 0
+    """
+
+    column: str
+    position: int
+    field: str
+    guessed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +105,7 @@ class Columns:
 
     prefixes   by position, what the exporter of lead ads put before each value
     notes      what a person should know before the import, in whole sentences
+    meanings   each column that has a name, with what it means
     """
 
     fields: Mapping[str, int]
@@ -100,6 +117,7 @@ class Columns:
     country: Country | None
     prefixes: Mapping[int, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    meanings: tuple[Meaning, ...] = ()
 
     def __call__(self, row: Row) -> tuple[dict[str, Any], dict[str, Any]]:
         """Return the row as (lead, options) for `submit_many`. Raises `InvalidLead` with the faults of a table."""
@@ -190,11 +208,14 @@ def columns_of(header: tuple[str, ...], options: ImportOptions, first_rows: Sequ
             continue
         meanings[position] = field_name
         taken.add(field_name)
-    _refuse_missing(header, taken, options)
+    guessed = _guessed(header, meanings, taken, options) if options.guess else {}
+    meanings |= guessed
+    _refuse_missing(header, taken | set(guessed.values()), options)
     _refuse_doubles(header)
     fields: dict[str, int] = {}
     variables: dict[str, int] = {}
     contacts: dict[int, dict[str, int]] = {}
+    shown: list[Meaning] = []
     for position, name in enumerate(header):
         meaning = meanings.get(position, name)
         own = FIELDS.get(meaning.casefold()) if position in meanings else None
@@ -205,6 +226,9 @@ def columns_of(header: tuple[str, ...], options: ImportOptions, first_rows: Sequ
             _once(contacts.setdefault(int(found[1]), {}), found[2], position, header)
         elif meaning:
             _once(variables, meaning, position, header)
+        if meaning:
+            told = own or (meaning if found is not None else f"variables.{safe_name(meaning, position)}")
+            shown.append(Meaning(safe_name(name, position), position, told, guessed=position in guessed))
     return Columns(
         fields=fields,
         variables=tuple(variables.items()),
@@ -215,7 +239,20 @@ def columns_of(header: tuple[str, ...], options: ImportOptions, first_rows: Sequ
         country=options.country,
         prefixes={by_name[name]: prefix for name, prefix in _LEAD_AD_PREFIX.items() if lead_ads and name in by_name},
         notes=tuple(notes),
+        meanings=tuple(shown),
     )
+
+
+def _guessed(
+    header: tuple[str, ...], meanings: Mapping[int, str], taken: AbstractSet[str], options: ImportOptions
+) -> dict[int, str]:
+    """Return the columns that sound like what is needed and missing."""
+    found: dict[int, str] = {}
+    if "phone_number" not in taken and (phones := like_phones(header, meanings)):
+        found[phones[0]] = "phone_number"
+    if "campaign_id" not in taken and options.campaign_id is None:
+        found |= dict.fromkeys(like_campaigns(header, {*meanings, *found})[:1], "campaign_id")
+    return found
 
 
 def _no_campaigns(position: int, rows: Sequence[Row], options: ImportOptions) -> bool:
@@ -270,16 +307,20 @@ def _refuse_missing(header: tuple[str, ...], fields: AbstractSet[str], options: 
             "Put a line of names above it, e.g. phone_number,campaign_id,name."
         )
     if "phone_number" not in fields:
-        likely = next((name for name in header if _SOUNDS_LIKE_PHONE.search(name)), "COLUMN")
+        likely = [safe_name(header[position], position) for position in like_phones(header)] or ["COLUMN"]
+        others = f" (or {', '.join(likely[1:])})" if likely[1:] else ""
         raise UnreadableFile(
-            f"There is no column phone_number; say which one it is, e.g. --map 'phone={safe_name(likely, 0)}'. "
+            f"There is no column phone_number; say which one it is, e.g. --map 'phone={likely[0]}'{others}. "
             f"{_shown(header)}."
         )
     if "campaign_id" not in fields and options.campaign_id is None:
         missing = "There is no column campaign_id"
         if any(FIELDS.get(name.casefold()) == "campaign_id" for name in header):
             missing = "The column campaign_id of an export of lead ads holds the advertising platform's campaigns"
-        raise UnreadableFile(f"{missing}; name Voicery's campaign with --campaign. {_shown(header)}.")
+        way_out = "name Voicery's campaign with --campaign"
+        if likely := [safe_name(header[position], position) for position in like_campaigns(header)]:
+            way_out += f", or say which column it is, e.g. --map 'campaign={likely[0]}'"
+        raise UnreadableFile(f"{missing}; {way_out}. {_shown(header)}.")
 
 
 def _refuse_doubles(header: tuple[str, ...]) -> None:

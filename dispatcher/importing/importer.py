@@ -137,7 +137,11 @@ class Importer:
         self._wait = wait
 
     def plan(self, source: Source, options: ImportOptions, batch_id: UUID | None = None) -> Plan:
-        """Return what an import would do; nothing is stored. `batch_id` as for `run`. Raises `UnreadableFile`."""
+        """Return what an import would do; nothing is stored. `batch_id` as for `run`. Raises `UnreadableFile`.
+
+        A needed column that is missing is guessed by its name: `Plan.columns` says so. `run` never guesses.
+        """
+        options = replace(options, guess=True)
         self._refuse_moved_rows(source, options, batch_id)
         with (
             open_leads(source, options, batch_id) as file,
@@ -163,6 +167,7 @@ class Importer:
         before every row.
         """
         began = self._clock()
+        options = replace(options, guess=False)
         self._refuse_moved_rows(source, options, batch_id, stopping)
         with open_leads(source, options, batch_id) as file, closing(Rejects(rejected_path, source)) as rejects:
             record = RunningImport(self._database, file.ids.batch_id, source.name, options, self._clock, self._wait)

@@ -12,7 +12,7 @@ from uuid import UUID
 
 from dispatcher.config.account import RateWindow, parse_rate_limit
 from dispatcher.errors import FieldError
-from dispatcher.importing.columns import ImportOptions
+from dispatcher.importing.columns import Columns, ImportOptions, Meaning
 from dispatcher.importing.encoding import Encoding
 from dispatcher.importing.lead_file import LeadFile
 from dispatcher.importing.rejects import in_file_words
@@ -238,6 +238,7 @@ class Plan:
     completed             numbers that were written without their country code, by the code they were read with
     completions           the first of these of each code
     notes                 what a person should know before the import
+    columns               what each column of a table means
     """
 
     batch_id: UUID
@@ -257,6 +258,12 @@ class Plan:
     completed: Mapping[int, int] = field(default_factory=dict)
     completions: tuple[Completion, ...] = ()
     notes: tuple[str, ...] = ()
+    columns: tuple[Meaning, ...] = ()
+
+    @property
+    def guesses(self) -> tuple[Meaning, ...]:
+        """Columns that the import takes only where it is told."""
+        return tuple(one for one in self.columns if one.guessed)
 
 
 class Planner:
@@ -307,6 +314,7 @@ class Planner:
             completed=dict(self._completed),
             completions=tuple(self._completions),
             notes=file.notes,
+            columns=file.read.meanings if isinstance(file.read, Columns) else (),
         )
 
     def close(self) -> None:

@@ -173,6 +173,25 @@ def test_a_workbook_is_imported_once_whoever_saved_it(run: Line, rows: Rows, tmp
     assert (second["submitted"], second["repeated"]) == (1, 2)
 
 
+def test_a_plan_guesses_a_missing_column_shows_it_and_says_how_to_confirm_it(run: Line, tmp_path: Path) -> None:
+    file = tmp_path / "leads.csv"
+    file.write_text(f"Teléfono;Campaña;nombre\n{ADA};42;Ada\n{BOB};42;Bob\n", encoding="utf-8")
+
+    result = run("import", str(file), "--plan")
+
+    assert result.exit_code == 0, result.output
+    for told in ("Teléfono → phone_number (a guess)", "nombre → the variable nombre", "deliver 2 leads"):
+        assert told in result.stdout
+    assert "--map 'phone=Teléfono' --map 'campaign=Campaña'" in " ".join(result.stderr.split())
+    assert ADA[-6:] not in result.output
+    assert "Ada" not in result.output
+    with pytest.raises(DispatcherError, match="--map 'phone=Teléfono'"):
+        _raised(run("import", str(file)))
+    maps = run.json("import", str(file), "--plan")["map"]
+    confirmed = run.json("import", str(file), *(word for one in maps for word in ("--map", one)))
+    assert confirmed["submitted"] == 2
+
+
 def test_a_column_that_is_mapped_twice_is_a_misuse(run: Line, tmp_path: Path) -> None:
     result = run("import", str(tmp_path / "leads.csv"), "--map", "phone=x", "--map", "name= x")
 

@@ -19,7 +19,8 @@ from typing import Any
 import pytest
 
 from dispatcher.errors import FieldError, InvalidLead
-from dispatcher.importing.columns import ImportOptions
+from dispatcher.importing.columns import ImportOptions, columns_of
+from dispatcher.importing.guess import like_phones
 from dispatcher.importing.lead_file import open_leads
 from dispatcher.importing.rejects import in_file_words
 from dispatcher.importing.row import all_of
@@ -357,13 +358,79 @@ def test_a_file_of_another_kind_is_named_with_the_way_out(raw: bytes, name: str,
         ("Mobile,campaign_id,order\n", "--map 'phone=Mobile'"),
         ("order,campaign_id,Telefonnummer\n", "--map 'phone=Telefonnummer'"),
         ("order,campaign_id,name\n", "--map 'phone=COLUMN'"),
+        ("Nr,campaign_id,Tel. privat,Móvil\n", r"--map 'phone=Móvil' \(or Tel. privat, Nr\)\."),
         ("phone_number,name\n", "--campaign"),
+        ("phone_number,name,Kampagne\n", "--campaign, or say which column it is, e.g. --map 'campaign=Kampagne'"),
         ("phone_number,phone_number2,campaign_id,contact1_phone,contact1_phone_number\n", "contact1_phone"),
     ],
 )
 def test_a_header_that_cannot_work_refuses_the_file(content: str, words: str) -> None:
     with pytest.raises(UnreadableFile, match=words):
         read(content)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "Telefon",
+        "Telefonnummer",
+        "teléfono",
+        "Teléfono móvil",
+        "telefone",
+        "telefono",
+        "Téléphone",
+        "tel",
+        "Tel.",
+        "TEL_NR",
+        "mobile",
+        "mobilePhone",
+        "Mobilnummer",
+        "Handy",
+        "Handynummer",
+        "celular",
+        "cellulare",
+        "Portable",
+        "telefoon",
+        "puhelin",
+        "Телефон",
+        "Мобильный",
+        "电话",
+        "携帯番号",
+        "전화번호",
+        "WhatsApp",
+        "Rufnummer",
+        "Number",
+        "Phone 2",
+    ],
+)
+def test_a_phone_number_is_guessed_by_its_name_in_the_languages_of_users(name: str) -> None:
+    others = [
+        "Fax",
+        "Telefax",
+        "order number",
+        "Kundennummer",
+        "Immobilie",
+        "cancelled",
+        "Handyman",
+        "Telegram",
+        "name",
+    ]
+    assert like_phones([*others, name]) == [len(others)]
+
+
+def test_the_likelier_of_two_is_guessed_and_a_guess_is_only_of_what_is_missing() -> None:
+    header = ("Telefon", "Mobil", "Kampagne", "name")
+    guessed = columns_of(header, ImportOptions(guess=True))
+    assert [(one.column, one.field, one.guessed) for one in guessed.meanings] == [
+        ("Telefon", "variables.Telefon", False),
+        ("Mobil", "phone_number", True),
+        ("Kampagne", "campaign_id", True),
+        ("name", "variables.name", False),
+    ]
+    told = columns_of(header, ImportOptions(guess=True, campaign_id=42, columns={"Telefon": "phone"}))
+    assert not any(one.guessed for one in told.meanings)
+    with pytest.raises(UnreadableFile, match="phone=Mobil"):
+        columns_of(header, ImportOptions())
 
 
 def test_a_file_without_a_header_shows_nobodys_number() -> None:
