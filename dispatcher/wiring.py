@@ -338,6 +338,7 @@ class Services:
 
     def sweep(self, worker: str) -> "Sweep":
         """Return the sweep of a worker, which this process does."""
+        from dispatcher.intake.inbox import InboxThread, Taking
         from dispatcher.operator.retention import Pruning
         from dispatcher.sweep.sweep import Sweep
 
@@ -354,6 +355,7 @@ class Services:
             interval_seconds=self.settings.sweep_interval_seconds,
             gate_wait_max_seconds=self.settings.gate_wait_max_seconds,
             alerting=self._alerting(),
+            inbox=InboxThread(Taking(self.database, self.bell, lambda: self.screening)),
         )
 
     def _alerting(self) -> "AlertThread | None":

@@ -25,7 +25,8 @@ ORDER BY wanted.number
 
 _NAMES: Final = text("SELECT part, name FROM dispatcher.database_roles")
 _LISTED: Final = 8
-_PARTS: Final = [part for part in Part if part is not Part.OWNER]
+_PARTS: Final = [part for part in Part if part not in {Part.OWNER, Part.SUBMITTER}]
+"""Those that a process of the dispatcher may log in as. A submitter is an application's own login."""
 
 
 @dataclass(frozen=True, slots=True)

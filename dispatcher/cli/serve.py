@@ -229,7 +229,7 @@ def sweep(
         die_with(parent)
     settings = Settings.from_environment()
     configure_from(settings)
-    services = Services(settings, name="dispatcher-sweep", connections=1)
+    services = Services(settings, name="dispatcher-sweep", connections=2)
     sweeper = services.sweep(worker_name(parent or os.getpid()))
     if once:
         swept = sweeper.once()

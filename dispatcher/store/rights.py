@@ -16,6 +16,7 @@ class Part(StrEnum):
 
     OWNER = "owner"
     PRODUCER = "producer"
+    SUBMITTER = "submitter"
     WORKER = "worker"
     OPERATOR = "operator"
     READER = "reader"
@@ -26,6 +27,7 @@ VERBS: Final[Mapping[Part, str]] = MappingProxyType(
     {
         Part.OWNER: "migrate",
         Part.PRODUCER: "submit",
+        Part.SUBMITTER: "submit by SQL",
         Part.WORKER: "deliver",
         Part.OPERATOR: "act on leads",
         Part.READER: "read",
@@ -44,6 +46,8 @@ _LEADS_BORN: Final = (
     "INSERT (id, account, campaign_id, phone_number, variables, allow_dupplicate, state, failure_class, last_error,"
     " priority, due_at, expires_at, duplicate_of, idempotency_key, payload_hash, batch_id, finished_at)"
 )
+_KEYS_BORN: Final = "INSERT (account, key, lead_id, payload_hash, state, duplicate_of)"
+_CONTACTS_BORN: Final = "INSERT (lead_id, position, account, phone_number, variables)"
 _COUNTS: Final = "submitted, duplicates, repeated, rejected, blocked"
 _NOTE: Final = "SELECT, INSERT (actor, action, subject, detail)"
 
@@ -102,7 +106,8 @@ RIGHTS: Final[Mapping[str, Mapping[Part, str]]] = MappingProxyType(
         },
         "idempotency_keys": {
             **_READS,
-            Part.PRODUCER: "SELECT, INSERT (account, key, lead_id, payload_hash, state, duplicate_of)",
+            Part.PRODUCER: f"SELECT, {_KEYS_BORN}",
+            Part.WORKER: f"SELECT, {_KEYS_BORN}",
             Part.RETENTION: "SELECT, UPDATE (key, payload_hash), DELETE",
         },
         "import_rejections": {
@@ -115,6 +120,12 @@ RIGHTS: Final[Mapping[str, Mapping[Part, str]]] = MappingProxyType(
             Part.PRODUCER: f"SELECT (id, {_COUNTS}), INSERT (batch_id, file_name, account, actor),"
             f" UPDATE ({_COUNTS}, updated_at, finished_at)",
             Part.RETENTION: "SELECT, UPDATE (file_name, actor), DELETE",
+        },
+        "inbox": {
+            **_READS,
+            Part.WORKER: "SELECT, UPDATE, DELETE",
+            Part.OPERATOR: "SELECT, UPDATE (state, ended_at, reasons), DELETE",
+            Part.RETENTION: "SELECT, UPDATE (lead, idempotency_key, caller, reasons), DELETE",
         },
         "incidents": {
             **_READS,
@@ -130,8 +141,8 @@ RIGHTS: Final[Mapping[str, Mapping[Part, str]]] = MappingProxyType(
         },
         "lead_contacts": {
             **_READS,
-            Part.PRODUCER: "INSERT (lead_id, position, account, phone_number, variables)",
-            Part.WORKER: "SELECT, UPDATE (voicery_lead_id, voicery_status, dropped_at)",
+            Part.PRODUCER: _CONTACTS_BORN,
+            Part.WORKER: f"SELECT, {_CONTACTS_BORN}, UPDATE (voicery_lead_id, voicery_status, dropped_at)",
             Part.RETENTION: "SELECT, UPDATE (voicery_status, variables), DELETE",
         },
         "lead_revisions": {
@@ -144,7 +155,7 @@ RIGHTS: Final[Mapping[str, Mapping[Part, str]]] = MappingProxyType(
         "leads": {
             **_READS,
             Part.PRODUCER: f"{_LEADS_SEEN}, {_LEADS_BORN}",
-            Part.WORKER: "SELECT, UPDATE",
+            Part.WORKER: f"SELECT, {_LEADS_BORN}, UPDATE",
             Part.OPERATOR: "SELECT, UPDATE",
             Part.RETENTION: "SELECT, DELETE,"
             " UPDATE (last_error, idempotency_key, voicery_status, variables, payload_hash)",
@@ -166,6 +177,7 @@ RIGHTS: Final[Mapping[str, Mapping[Part, str]]] = MappingProxyType(
             Part.OPERATOR: "SELECT, INSERT (id)",
             Part.RETENTION: "SELECT, INSERT (id)",
         },
+        "submissions": {**_READS, Part.PRODUCER: "SELECT", Part.SUBMITTER: "SELECT"},
         "sweeps": {
             **_READS,
             Part.WORKER: "SELECT, UPDATE",
@@ -179,12 +191,17 @@ RIGHTS: Final[Mapping[str, Mapping[Part, str]]] = MappingProxyType(
         "workers": {**_READS, Part.WORKER: "SELECT, INSERT, UPDATE, DELETE"},
     }
 )
-"""By table and role: privileges, where they are limited with the columns they are limited to. None: nothing."""
+"""By table or view, and role: privileges, where they are limited with the columns they are limited to. None: nothing."""
 
-FUNCTIONS: Final[Mapping[str, Part]] = MappingProxyType({"prune_audit(timestamptz, text, int)": Part.RETENTION})
+FUNCTIONS: Final[Mapping[str, tuple[Part, ...]]] = MappingProxyType(
+    {
+        "prune_audit(timestamptz, text, int)": (Part.RETENTION,),
+        "submit_lead(jsonb, text, text, int, timestamptz, timestamptz)": (Part.SUBMITTER, Part.PRODUCER),
+    }
+)
 """Functions that run with the owner's rights, and who may call each; those that are not here, only triggers call."""
 
-_LEAST_FIRST: Final = (Part.READER, Part.PRODUCER, Part.OPERATOR, Part.WORKER, Part.RETENTION)
+_LEAST_FIRST: Final = (Part.SUBMITTER, Part.READER, Part.PRODUCER, Part.OPERATOR, Part.WORKER, Part.RETENTION)
 _PRIVILEGE: Final = re.compile(r"(?P<privilege>[A-Z]+)(?: \((?P<columns>[^)]*)\))?")
 _WRITES: Final = {
     "INSERT": r"(?:INSERT INTO|COPY) dispatcher\.{table}\b",

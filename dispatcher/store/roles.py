@@ -144,7 +144,8 @@ def _grant(connection: Connection, names: Names, stale: Iterable[str]) -> None:
         connection.exec_driver_sql(f"GRANT USAGE ON SCHEMA {SCHEMA} TO {quoted(name)}")
     for right in rights_of(*names):
         connection.exec_driver_sql(right.grant(quoted(names[right.part])))
-    for function, part in FUNCTIONS.items():
-        connection.exec_driver_sql(f"GRANT EXECUTE ON FUNCTION {SCHEMA}.{function} TO {quoted(names[part])}")
+    for function, parts in FUNCTIONS.items():
+        for part in names.keys() & parts:
+            connection.exec_driver_sql(f"GRANT EXECUTE ON FUNCTION {SCHEMA}.{function} TO {quoted(names[part])}")
     connection.exec_driver_sql(f"DELETE FROM {SCHEMA}.database_roles")
     connection.execute(_REMEMBER, {"parts": list(names), "names": list(names.values())})

@@ -9,6 +9,7 @@ from sqlalchemy import Connection, text
 
 from dispatcher.lead.options import Channel
 from dispatcher.store.accounts import DUE, LIKELIEST, WAITING_CHANNELS
+from dispatcher.store import inbox
 from dispatcher.store.proof import end_unsent
 from dispatcher.sweep import clocks
 
@@ -16,7 +17,7 @@ BATCH: Final = 500
 STRANDED_SECONDS: Final = 900.0
 """So long after the end of a lead a duplicate that was submitted before it may be committed, and still be noticed."""
 
-_TAKE = text("""
+_TAKE = text(f"""
 -- One row decides who sweeps; the same statement says which duties have work, so that an idle sweep is this alone.
 WITH before AS (SELECT swept_at FROM dispatcher.sweeps WHERE name = 'sweep')
 UPDATE dispatcher.sweeps
@@ -34,6 +35,7 @@ RETURNING
     EXISTS (SELECT FROM dispatcher.gates WHERE state <> 'open' AND until <= now()) AS gates,
     EXISTS (SELECT FROM dispatcher.alerts WHERE done_at IS NULL AND due_at <= now()) AS alerts,
     EXISTS (SELECT FROM dispatcher.operations WHERE finished_at IS NULL AND next_at <= now()) AS operations,
+    {inbox.WAITS} AS inbox,
     (pruned_at IS NULL OR pruned_at < now() - interval '1 hour') AS old,
     coalesce((SELECT swept_at FROM before) > now() + make_interval(secs => :ahead_seconds), false) AS clock_back
 """)
@@ -193,6 +195,7 @@ class Duties:
     gates: bool
     alerts: bool
     operations: bool
+    inbox: bool  # leads that were submitted by SQL wait
     old: bool  # something may be older than its retention
     clock_back: bool  # the last round was dated later than this one
 

@@ -17,6 +17,7 @@ from dispatcher.broker.doorbell import Bell
 from dispatcher.broker.limiter import LimiterUnavailable, Rate
 from dispatcher.errors import StoreUnavailable
 from dispatcher.failpoint import reach
+from dispatcher.intake.inbox import InboxThread
 from dispatcher.logs import events
 from dispatcher.operator.operations import Operations
 from dispatcher.operator.retention import Pruning
@@ -48,6 +49,7 @@ class Sweep:
     name        of this sweep
     worker      the worker that this sweep belongs to
     alerting    what sends the alerts that are due; None: no webhook is set
+    inbox       what turns leads that were submitted by SQL into leads; None: nothing does
     """
 
     def __init__(
@@ -64,6 +66,7 @@ class Sweep:
         interval_seconds: float,
         gate_wait_max_seconds: float = 300.0,
         alerting: AlertThread | None = None,
+        inbox: InboxThread | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._database = database
@@ -77,6 +80,7 @@ class Sweep:
         self._interval_seconds = interval_seconds
         self._gate_wait_max_seconds = gate_wait_max_seconds
         self._alerting = alerting
+        self._inbox = inbox
         self._tally = Tally()
         self._clock = clock
         self._seen_at = -WORKER_SEEN_EVERY_SECONDS
@@ -111,9 +115,10 @@ class Sweep:
         with self._database.autocommit() as connection:
             duties = repairs.take(connection, self._name, hold_seconds=hold_seconds)
         if duties is None:
-            if self._alerting is not None:
-                self._alerting.stop()
+            self._stop_threads()
             return False
+        if duties.inbox and self._inbox is not None:
+            self._inbox.start()
         self._clock_back = self._clock_back or duties.clock_back
         if self._clock_back:
             self._mend_clocks()
@@ -237,13 +242,19 @@ class Sweep:
         alerts.prune(connection)
 
     def finish(self) -> None:
-        """Wait for the alerts that are being sent; at most as long as `AlertThread.finish`."""
+        """Wait for the leads that are being stored and the alerts that are being sent, as long as `AlertThread.finish`."""
+        if self._inbox is not None:
+            self._inbox.finish()
         if self._alerting is not None:
             self._alerting.finish()
 
+    def _stop_threads(self) -> None:
+        for thread in (self._alerting, self._inbox):
+            if thread is not None:
+                thread.stop()
+
     def _release(self) -> None:
-        if self._alerting is not None:
-            self._alerting.stop()
+        self._stop_threads()
         try:
             self._write(lambda connection: repairs.release(connection, self._name))
         except StoreUnavailable:

@@ -85,7 +85,7 @@ CREATE OR REPLACE FUNCTION dispatcher.chain_audit()
  RETURNS trigger
  LANGUAGE plpgsql
  SECURITY DEFINER
- SET search_path TO 'pg_catalog'
+ SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
 BEGIN
     PERFORM dispatcher.seal_audit(NEW.id);
@@ -256,7 +256,7 @@ CREATE OR REPLACE FUNCTION dispatcher.prune_audit(before timestamp with time zon
  RETURNS bigint
  LANGUAGE plpgsql
  SECURITY DEFINER
- SET search_path TO 'pg_catalog'
+ SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
 DECLARE
     kept bigint;
@@ -310,7 +310,7 @@ CREATE OR REPLACE FUNCTION dispatcher.seal_audit(entry bigint)
  RETURNS void
  LANGUAGE plpgsql
  SECURITY DEFINER
- SET search_path TO 'pg_catalog'
+ SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
 DECLARE
     line record;
@@ -349,11 +349,69 @@ BEGIN
     RETURN NEW;
 END
 $function$
+CREATE OR REPLACE FUNCTION dispatcher.submit_lead(lead jsonb, key text DEFAULT NULL::text, account text DEFAULT 'default'::text, priority integer DEFAULT 0, not_before timestamp with time zone DEFAULT NULL::timestamp with time zone, expires_at timestamp with time zone DEFAULT NULL::timestamp with time zone)
+ RETURNS uuid
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+DECLARE
+    kind text := coalesce(jsonb_typeof(submit_lead.lead), 'null');
+    size integer := coalesce(octet_length(submit_lead.lead::text), 0);
+    faults text[] := ARRAY[]::text[];
+    microseconds bigint := (extract(epoch FROM clock_timestamp()) * 1000000)::bigint;
+    made uuid;
+BEGIN
+    IF kind <> 'object' THEN
+        faults := faults || format('lead: is %s, not a JSON object; pass jsonb with phone_number and campaign_id',
+            CASE kind WHEN 'null' THEN 'null' WHEN 'array' THEN 'an array' ELSE 'a ' || kind END);
+    ELSE
+        IF coalesce(jsonb_typeof(submit_lead.lead -> 'phone_number'), 'null') = 'null' THEN
+            faults := faults || 'phone_number: is missing; write it in E.164 form, e.g. +14155550100'::text;
+        END IF;
+        IF coalesce(jsonb_typeof(submit_lead.lead -> 'campaign_id'), 'null') = 'null' THEN
+            faults := faults || 'campaign_id: is missing; pass the campaign''s id as Voicery shows it, e.g. 42'::text;
+        END IF;
+    END IF;
+    IF size > 262144 THEN
+        faults := faults || 'lead: is larger than 256 KiB as JSON; send less, or a reference to data kept elsewhere'::text;
+    END IF;
+    IF coalesce(submit_lead.account, '') !~ '^[a-z0-9_]{1,40}$' THEN
+        faults := faults || 'account: is not a name of an account; use 1 to 40 of a-z, 0-9 and _'::text;
+    END IF;
+    IF length(submit_lead.key) > 200 THEN
+        faults := faults || ('idempotency_key: is longer than 200 characters; pass the id that your system gave this '
+            || 'submission');
+    END IF;
+    IF submit_lead.not_before < make_timestamptz(2000, 1, 1, 0, 0, 0, 'UTC')
+        OR submit_lead.not_before >= make_timestamptz(9999, 1, 1, 0, 0, 0, 'UTC') THEN
+        faults := faults || 'not_before: is not in a year from 2000 to 9998; pass e.g. now() + interval ''1 hour'''::text;
+    END IF;
+    IF submit_lead.expires_at < make_timestamptz(2000, 1, 1, 0, 0, 0, 'UTC')
+        OR submit_lead.expires_at >= make_timestamptz(9999, 1, 1, 0, 0, 0, 'UTC') THEN
+        faults := faults || 'expires_at: is not in a year from 2000 to 9998; pass e.g. now() + interval ''1 day'''::text;
+    END IF;
+    IF cardinality(faults) > 0 THEN
+        RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value',
+            MESSAGE = 'The lead was refused, nothing was stored: ' || array_to_string(faults, ' · ');
+    END IF;
+    made := encode(
+        substring(int8send(microseconds / 1000) FROM 3)
+        || int2send((28672 + microseconds % 1000 * 4096 / 1000)::smallint)
+        || substring(uuid_send(gen_random_uuid()) FROM 9),
+        'hex')::uuid;
+    INSERT INTO dispatcher.inbox
+        (id, account, lead, idempotency_key, priority, not_before, expires_at, bytes, caller)
+    VALUES (made, submit_lead.account, submit_lead.lead, submit_lead.key, submit_lead.priority, submit_lead.not_before,
+        submit_lead.expires_at, size, session_user);
+    RETURN made;
+END
+$function$
 CREATE OR REPLACE FUNCTION dispatcher.unsalt_audit()
  RETURNS trigger
  LANGUAGE plpgsql
  SECURITY DEFINER
- SET search_path TO 'pg_catalog'
+ SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
 BEGIN
     UPDATE dispatcher.audit_chain SET salt = NULL WHERE audit_id = OLD.id;
@@ -384,6 +442,7 @@ SEQUENCE failed_leads_id_seq bigint INCREMENT 1 CACHE 1
 SEQUENCE gates_id_seq bigint INCREMENT 1 CACHE 1
 SEQUENCE import_rejections_id_seq bigint INCREMENT 1 CACHE 1
 SEQUENCE imports_id_seq bigint INCREMENT 1 CACHE 1
+SEQUENCE inbox_position_seq bigint INCREMENT 1 CACHE 1
 SEQUENCE incidents_id_seq bigint INCREMENT 1 CACHE 1
 TABLE accounts WITH ()
     name text NOT NULL
@@ -584,6 +643,32 @@ TABLE imports WITH ()
     CONSTRAINT imports_pkey PRIMARY KEY (id)
     CREATE INDEX imports_batch ON dispatcher.imports USING btree (batch_id)
     CREATE UNIQUE INDEX imports_pkey ON dispatcher.imports USING btree (id)
+TABLE inbox WITH (autovacuum_analyze_scale_factor=0.02, autovacuum_vacuum_cost_delay=0, autovacuum_vacuum_scale_factor=0.01, autovacuum_vacuum_threshold=1000)
+    id uuid NOT NULL
+    position bigint NOT NULL GENERATED ALWAYS AS IDENTITY
+    state text NOT NULL DEFAULT 'waiting'::text
+    account text NOT NULL
+    lead jsonb
+    idempotency_key text
+    priority integer
+    not_before timestamp with time zone
+    expires_at timestamp with time zone
+    bytes integer NOT NULL
+    caller text NOT NULL
+    created_at timestamp with time zone NOT NULL DEFAULT clock_timestamp()
+    postponed_until timestamp with time zone
+    ended_at timestamp with time zone
+    reasons jsonb
+    lead_id uuid
+    CONSTRAINT inbox_ended_check CHECK (((state = 'waiting'::text) = (ended_at IS NULL)))
+    CONSTRAINT inbox_lead_check CHECK (((state = 'repeated'::text) OR (lead IS NOT NULL)))
+    CONSTRAINT inbox_pkey PRIMARY KEY (id)
+    CONSTRAINT inbox_rejected_has_reasons_check CHECK (((state = 'rejected'::text) = (reasons IS NOT NULL)))
+    CONSTRAINT inbox_repeated_has_lead_check CHECK (((state = 'repeated'::text) = (lead_id IS NOT NULL)))
+    CONSTRAINT inbox_state_check CHECK ((state = ANY (ARRAY['waiting'::text, 'rejected'::text, 'repeated'::text])))
+    CREATE INDEX inbox_ended ON dispatcher.inbox USING btree (ended_at, id) WHERE (ended_at IS NOT NULL)
+    CREATE UNIQUE INDEX inbox_pkey ON dispatcher.inbox USING btree (id)
+    CREATE INDEX inbox_waiting ON dispatcher.inbox USING btree ("position") WHERE (state = 'waiting'::text)
 TABLE incidents WITH ()
     id bigint NOT NULL GENERATED ALWAYS AS IDENTITY
     at timestamp with time zone NOT NULL DEFAULT now()
@@ -750,6 +835,43 @@ TABLE privacy_key WITH ()
     CONSTRAINT privacy_key_one_check CHECK (one)
     CONSTRAINT privacy_key_pkey PRIMARY KEY (one)
     CREATE UNIQUE INDEX privacy_key_pkey ON dispatcher.privacy_key USING btree (one)
+VIEW submissions WITH () AS  SELECT lead.id,
+    lead.state,
+    lead.id AS lead_id,
+    NULL::jsonb AS reasons,
+    lead.account,
+    lead.failure_class,
+    lead.duplicate_of,
+    lead.created_at,
+    lead.finished_at AS ended_at
+   FROM dispatcher.leads lead
+UNION ALL
+ SELECT inbox.id,
+        CASE inbox.state
+            WHEN 'repeated'::text THEN COALESCE(first.state, 'deleted'::text)
+            ELSE inbox.state
+        END AS state,
+    inbox.lead_id,
+    inbox.reasons,
+    inbox.account,
+    first.failure_class,
+    first.duplicate_of,
+    inbox.created_at,
+        CASE inbox.state
+            WHEN 'repeated'::text THEN first.finished_at
+            ELSE inbox.ended_at
+        END AS ended_at
+   FROM (dispatcher.inbox inbox
+     LEFT JOIN dispatcher.leads first ON ((first.id = inbox.lead_id)));
+    id uuid
+    state text
+    lead_id uuid
+    reasons jsonb
+    account text
+    failure_class text
+    duplicate_of uuid
+    created_at timestamp with time zone
+    ended_at timestamp with time zone
 TABLE sweeps WITH ()
     name text NOT NULL
     holder text

@@ -1,0 +1,305 @@
+"""Turn what was submitted by SQL into leads, by the rules of `submit_many`: the inbox' use case.
+
+The lead and the end of its row are one transaction, so that a process killed anywhere neither loses nor doubles one.
+Nothing is listened for: a session that listens needs a connection of its own and no pooler, and a NOTIFY would make
+callers wait for each other's commits (`docs/decisions/072-an-inbox-that-is-asked.md`).
+"""
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from itertools import groupby
+from operator import attrgetter
+from typing import Any, Final, NoReturn
+from uuid import UUID
+
+from sqlalchemy import Connection
+
+from dispatcher.broker.doorbell import Bell
+from dispatcher.errors import DispatcherError, FieldError, InvalidLead
+from dispatcher.failpoint import reach
+from dispatcher.intake import copying
+from dispatcher.lead.candidate import Candidate, Rejection, decide, read_items
+from dispatcher.lead.options import Channel
+from dispatcher.lead.variables import read_json
+from dispatcher.logs import events
+from dispatcher.store import inbox
+from dispatcher.store.blocks import Screening
+from dispatcher.store.database import Database, translated
+from dispatcher.store.inbox import Waiting
+from dispatcher.store.trouble import StatementRefused, TryAgain
+
+_TRIES: Final = 2
+_UNIQUE_VIOLATION: Final = "23505"
+_POSTPONED_EVERY_SECONDS: Final = 1.0
+_ENDS: Final = ("stored", "repeated", "rejected", "postponed")
+_TELL: Final = "tell the maintainers; `dispatcher inbox retry` takes it again after an update"
+
+
+@dataclass(slots=True)
+class Taken:
+    """What became of the rows of one transaction. `channels` have work by it."""
+
+    stored: list[UUID] = field(default_factory=list)
+    repeated: dict[UUID, UUID] = field(default_factory=dict)
+    rejected: dict[UUID, Sequence[FieldError]] = field(default_factory=dict)
+    postponed: list[UUID] = field(default_factory=list)
+    channels: set[Channel] = field(default_factory=set)
+
+    @property
+    def rows(self) -> int:
+        """The number of all rows."""
+        return len(self.stored) + len(self.repeated) + len(self.rejected) + len(self.postponed)
+
+    def add(self, other: "Taken") -> None:
+        """Add the rows of another transaction."""
+        self.stored += other.stored
+        self.repeated |= other.repeated
+        self.rejected |= other.rejected
+        self.postponed += other.postponed
+        self.channels |= other.channels
+
+
+class Taking:
+    """Takes rows of the inbox and stores their leads. Several processes may: one at a time does.
+
+    screening   returns how it is checked who must not be called; called once for each transaction
+    clock       monotonic, counts seconds
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        bell: Bell,
+        screening: Callable[[], Screening],
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._database = database
+        self._bell = bell
+        self._screening = screening
+        self._clock = clock
+        self._looked_at = -_POSTPONED_EVERY_SECONDS
+        self._one_by_one = 0
+
+    def waits(self) -> bool:
+        """Return whether there is a row to take now. One statement."""
+        return self._database.read(inbox.waits)
+
+    def step(self) -> Taken:
+        """Take the rows that came first, and now and then some that were postponed; store their leads and ring.
+
+        Raises `StoreUnavailable` or `TryAgain` if Postgres is away or refuses a lock: nothing was done. After any
+        other exception the same rows are taken one by one, and one that raises again is rejected.
+        """
+        taken = self._in_one_transaction(self._first)
+        now = self._clock()
+        if not taken.rows or now - self._looked_at >= _POSTPONED_EVERY_SECONDS:
+            self._looked_at = now
+            taken.add(self._in_one_transaction(inbox.take_postponed, apart=True))
+        return taken
+
+    def _first(self, connection: Connection) -> list[Waiting]:
+        return inbox.take(connection, most_rows=1 if self._one_by_one else inbox.MOST_ROWS)
+
+    def _in_one_transaction(self, take: Callable[[Connection], list[Waiting]], *, apart: bool = False) -> Taken:
+        """Take rows, store their leads, end the rows, and ring. `apart`: each by itself, since they met a lock before."""
+        taken = Taken()
+        rows: Sequence[Waiting] = ()
+        try:
+            with self._database.transaction() as connection:
+                if inbox.alone(connection) and (rows := take(connection)):
+                    reach("inbox.taken")
+                    self._store(connection, [[row] for row in rows] if apart else [rows], taken)
+                    reach("inbox.before_commit")
+        except (DispatcherError, TryAgain):
+            raise
+        except Exception as error:  # a bug, or a row that Postgres refuses: it must not hold the others up
+            if len(rows) != 1:
+                self._one_by_one = len(rows)
+                raise
+            taken = self._give_up(rows[0], error)
+        self._one_by_one = max(0, self._one_by_one - taken.rows)
+        if taken.rows:
+            reach("inbox.after_commit")
+            for channel in sorted(taken.channels):
+                self._bell.ring(channel)
+            tell = events.warning if taken.rejected or taken.postponed else events.info
+            tell("inbox.taken", **{name: len(getattr(taken, name)) for name in _ENDS})
+        return taken
+
+    def _store(self, connection: Connection, parts: Sequence[Sequence[Waiting]], taken: Taken) -> None:
+        screening = self._screening()
+        for part in parts:
+            # Each account by itself; the rows of one stay in their order.
+            ordered = sorted(part, key=attrgetter("account"))
+            for account, rows in groupby(ordered, key=attrgetter("account")):
+                _admit(connection, account, list(rows), screening, taken)
+        inbox.stored(connection, taken.stored)
+        inbox.repeated(connection, taken.repeated)
+        inbox.rejected(connection, taken.rejected)
+        inbox.postponed(connection, taken.postponed)
+
+    def _give_up(self, row: Waiting, error: Exception) -> Taken:
+        events.exception("inbox.bad_row", id=str(row.id), consequence="it is rejected; the others go on")
+        fault = FieldError("lead", f"could not be stored ({type(error).__name__})", _TELL)
+        taken = Taken(rejected={row.id: (fault,)})
+        self._database.again(inbox.rejected, taken.rejected)
+        return taken
+
+
+def _admit(
+    connection: Connection, account: str, rows: Sequence[Waiting], screening: Screening, taken: Taken
+) -> None:
+    """Validate the rows of one account, and store those that are leads."""
+    candidates, rejections = _read(rows)
+    taken.rejected.update({rows[index].id: faults for index, faults in rejections})
+    if candidates:
+        _insert(connection, account, rows, candidates, screening, taken)
+
+
+def _insert(
+    connection: Connection,
+    account: str,
+    rows: Sequence[Waiting],
+    candidates: Sequence[Candidate],
+    screening: Screening,
+    taken: Taken,
+) -> None:
+    """Store candidates; where that is refused, each half by itself, so that one stops no other."""
+    refusal: StatementRefused | TryAgain | None = None
+    for _ in range(_TRIES if len(candidates) > 1 else 1):
+        try:
+            with _savepoint(connection):
+                facts = copying.facts(connection, account, candidates, screening)
+                admission = decide(candidates, facts)
+                copying.insert(connection, account, None, facts.now, admission.new_leads, screening)
+        except (StatementRefused, TryAgain) as error:
+            refusal = error
+            continue
+        new = {new_lead.candidate.id for new_lead in admission.new_leads}
+        refused = {rows[index].id: faults for index, faults in admission.rejections}
+        others = [one.id for one in candidates if one.id not in new and one.id not in refused]
+        taken.stored += new
+        taken.rejected.update(refused)
+        taken.repeated.update(zip(others, admission.repeated, strict=True))  # `decide` keeps the order
+        taken.channels |= {Channel(account, campaign_id) for campaign_id in admission.campaign_ids}
+        return
+    if len(candidates) > 1:
+        middle = len(candidates) // 2
+        for half in (candidates[:middle], candidates[middle:]):
+            _insert(connection, account, rows, half, screening, taken)
+    elif isinstance(refusal, StatementRefused) and refusal.sqlstate != _UNIQUE_VIOLATION:
+        taken.rejected[candidates[0].id] = (FieldError("lead", str(refusal), _TELL),)
+    else:
+        taken.postponed.append(candidates[0].id)
+
+
+@contextmanager
+def _savepoint(connection: Connection) -> Iterator[None]:
+    with translated(), connection.begin_nested():
+        yield
+
+
+def _read(rows: Sequence[Waiting]) -> tuple[list[Candidate], list[Rejection]]:
+    """Validate rows, whose indexes name them; one that cannot even be read is rejected."""
+    try:
+        return read_items(rows, 0, _no_id, read=_item)
+    except Exception:  # noqa: BLE001 - a bug: one row must not hold the others up
+        candidates: list[Candidate] = []
+        rejections: list[Rejection] = []
+        for index, row in enumerate(rows):
+            try:
+                valid, invalid = read_items([row], index, _no_id, read=_item)
+            except Exception as error:
+                events.exception("inbox.bad_row", id=str(row.id), consequence="it is rejected; the others go on")
+                fault = FieldError("lead", f"could not be validated ({type(error).__name__})", _TELL)
+                invalid = [(index, (fault,))]
+                valid = []
+            candidates += valid
+            rejections += invalid
+        return candidates, rejections
+
+
+def _item(row: Waiting) -> tuple[Any, Any]:
+    """Return the row as an item of `submit_many`."""
+    try:
+        return read_json(row.lead), row.options
+    except (ValueError, RecursionError):
+        fault = "is nested too deeply, or has a number of too many digits"
+        raise InvalidLead([FieldError("lead", fault, "flatten it, and send long numbers as text")]) from None
+
+
+def _no_id(_index: int, _campaign_id: int) -> NoReturn:
+    raise AssertionError("each row names its id")
+
+
+POLL_SECONDS: Final = 0.2
+"""How often the inbox is asked after a row has come."""
+
+LINGER_SECONDS: Final = 300.0
+"""How long after the last one; from then on the sweep's own statement asks, once a round."""
+
+
+class InboxThread:
+    """Takes rows in a thread, from when the sweep has seen one. No duty of the sweep waits for it."""
+
+    def __init__(
+        self,
+        taking: Taking,
+        *,
+        poll_seconds: float = POLL_SECONDS,
+        linger_seconds: float = LINGER_SECONDS,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._taking = taking
+        self._poll_seconds = poll_seconds
+        self._linger_seconds = linger_seconds
+        self._clock = clock
+        self._stopping = threading.Event()
+        self._finishing = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._told = ""
+
+    def start(self) -> bool:
+        """Begin to take rows and return at once. Return False if it is at it already."""
+        if self._thread is not None and self._thread.is_alive():
+            return False
+        self._stopping.clear()
+        self._finishing.clear()
+        self._thread = threading.Thread(target=self._run, name="dispatcher-inbox", daemon=True)
+        self._thread.start()
+        return True
+
+    def stop(self) -> None:
+        """Let it begin no further transaction, and return at once."""
+        self._stopping.set()
+        self._finishing.set()
+
+    def finish(self) -> None:
+        """Take what waits, if it was started, then end; return when it has ended."""
+        self._finishing.set()
+        if self._thread is not None:
+            self._thread.join()
+
+    def _run(self) -> None:
+        last = self._clock()
+        while not self._stopping.is_set() and self._clock() - last < self._linger_seconds:
+            try:
+                if self._taking.waits() and self._taking.step().rows:
+                    last = self._clock()
+                    continue
+                self._told = ""
+                if self._finishing.is_set():
+                    return
+            except (DispatcherError, TryAgain) as error:
+                if self._told != str(error):
+                    events.warning("inbox.not_taken", error=type(error).__name__, why=str(error))
+                    self._told = str(error)
+                return  # the next round of the sweep begins again
+            except Exception:  # noqa: BLE001 - a bug
+                events.exception("inbox.failed", consequence="the same rows are taken one by one")
+                return
+            self._finishing.wait(self._poll_seconds)

@@ -1,0 +1,173 @@
+"""The inbox: leads that were submitted by SQL (`dispatcher.submit_lead`) and that no worker has validated yet.
+
+A row whose lead was stored is deleted: the lead has its id. A rejected one stays with its reasons, and the repetition
+of an earlier submission stays with that one's id, without the lead. The function, the table and the view
+`dispatcher.submissions` are in `migrations/versions/0010_inbox.py`.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+from uuid import UUID
+
+import orjson
+from sqlalchemy import Connection, text
+
+from dispatcher.errors import FieldError
+
+MOST_ROWS: Final = 2000
+MOST_BYTES: Final = 8 * 1024 * 1024
+"""Rows, and bytes of their leads, that are taken at once. A row has at most 256 KiB."""
+
+_MOST_POSTPONED: Final = 5
+_POSTPONE_SECONDS: Final = 10.0
+_LOCK_WAIT: Final = "300ms"
+
+WAITS: Final = (
+    "EXISTS (SELECT FROM dispatcher.inbox WHERE state = 'waiting'"
+    " AND (postponed_until IS NULL OR postponed_until <= now()))"
+)
+"""The condition that there is a row to take now."""
+
+_WAITS = text(f"SELECT {WAITS}")
+
+_ALONE = text("""
+-- One at a time, so that the order of the calls is kept. Whoever waits for a lock of a caller's holds up the others.
+SELECT pg_try_advisory_xact_lock(hashtextextended('dispatcher.inbox', 0)), set_config('lock_timeout', :wait, true)
+""")
+
+_COLUMNS: Final = "id, account, CAST(lead AS text) AS lead, idempotency_key, priority, not_before, expires_at"
+
+_TAKE = text(f"""
+WITH first AS MATERIALIZED (
+    SELECT id, position, bytes FROM dispatcher.inbox
+    WHERE state = 'waiting' AND postponed_until IS NULL ORDER BY position LIMIT :most_rows
+), few AS MATERIALIZED (
+    SELECT id FROM (SELECT id, sum(bytes) OVER (ORDER BY position) - bytes AS before FROM first) AS summed
+    WHERE before < :most_bytes
+)
+SELECT {_COLUMNS} FROM dispatcher.inbox
+WHERE id = ANY (ARRAY(SELECT id FROM few)) AND state = 'waiting'
+ORDER BY position
+FOR UPDATE SKIP LOCKED
+""")
+
+_TAKE_POSTPONED = text(f"""
+SELECT {_COLUMNS} FROM dispatcher.inbox WHERE state = 'waiting' AND postponed_until <= now()
+ORDER BY position LIMIT {_MOST_POSTPONED}
+FOR UPDATE SKIP LOCKED
+""")
+
+_STORED = text("DELETE FROM dispatcher.inbox WHERE id = ANY (CAST(:ids AS uuid[]))")
+
+_REPEATED = text("""
+UPDATE dispatcher.inbox AS waiting
+SET state = 'repeated', lead_id = first.lead_id, lead = NULL, idempotency_key = NULL, postponed_until = NULL,
+    ended_at = now()
+FROM unnest(CAST(:ids AS uuid[]), CAST(:lead_ids AS uuid[])) AS first (id, lead_id) WHERE waiting.id = first.id
+""")
+
+_REJECTED = text("""
+UPDATE dispatcher.inbox AS waiting
+SET state = 'rejected', reasons = rejected.reasons, postponed_until = NULL, ended_at = now()
+FROM jsonb_to_recordset(CAST(:rows AS jsonb)) AS rejected (id uuid, reasons jsonb)
+WHERE waiting.id = rejected.id AND waiting.state = 'waiting'
+""")
+
+_POSTPONED = text("""
+UPDATE dispatcher.inbox SET postponed_until = now() + make_interval(secs => :seconds) WHERE id = ANY (CAST(:ids AS uuid[]))
+""")
+
+_PRUNE = text("""
+WITH looked AS MATERIALIZED (
+    SELECT id FROM dispatcher.inbox WHERE ended_at < :before ORDER BY ended_at, id LIMIT :most
+)
+DELETE FROM dispatcher.inbox WHERE id = ANY (ARRAY(SELECT id FROM looked)) AND ended_at < :before
+""")
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """A row that was taken; the repr shows nothing of the person. `lead` is JSON."""
+
+    id: UUID
+    account: str
+    lead: str
+    options: Mapping[str, Any]
+
+    def __repr__(self) -> str:
+        return f"Waiting(id={self.id}, account={self.account!r})"
+
+
+def waits(connection: Connection) -> bool:
+    """Return whether there is a row to take now."""
+    return bool(connection.execute(_WAITS).scalar_one())
+
+
+def alone(connection: Connection) -> bool:
+    """Become the only transaction that takes rows, until it ends; return False if another one is at it."""
+    return bool(connection.execute(_ALONE, {"wait": _LOCK_WAIT}).scalar_one())
+
+
+def take(connection: Connection, *, most_rows: int = MOST_ROWS, most_bytes: int = MOST_BYTES) -> list[Waiting]:
+    """Lock and return the rows that came first, in their order; at least one, whatever its size."""
+    return _rows(connection.execute(_TAKE, {"most_rows": most_rows, "most_bytes": most_bytes}))
+
+
+def take_postponed(connection: Connection) -> list[Waiting]:
+    """Lock and return a few of the rows that were postponed until now."""
+    return _rows(connection.execute(_TAKE_POSTPONED))
+
+
+def stored(connection: Connection, ids: Sequence[UUID]) -> None:
+    """Delete the rows whose leads this transaction stored."""
+    if ids:
+        connection.execute(_STORED, {"ids": list(ids)})
+
+
+def repeated(connection: Connection, first: Mapping[UUID, UUID]) -> None:
+    """Note of rows, by their ids, of which lead they are repetitions; their own leads are emptied."""
+    if first:
+        connection.execute(_REPEATED, {"ids": list(first), "lead_ids": list(first.values())})
+
+
+def rejected(connection: Connection, faults: Mapping[UUID, Sequence[FieldError]]) -> None:
+    """Note why rows, by their ids, are no leads."""
+    if faults:
+        rows = [{"id": id, "reasons": [reason_of(fault) for fault in its]} for id, its in faults.items()]
+        connection.execute(_REJECTED, {"rows": orjson.dumps(rows).decode()})
+
+
+def postponed(connection: Connection, ids: Sequence[UUID]) -> None:
+    """Leave the rows alone for ten seconds: an open transaction of somebody else holds what they need."""
+    if ids:
+        connection.execute(_POSTPONED, {"ids": list(ids), "seconds": _POSTPONE_SECONDS})
+
+
+def prune(connection: Connection, before: datetime, *, most: int) -> int:
+    """Delete at most `most` rows that ended before `before`, rejected ones and repetitions; return their number."""
+    return connection.execute(_PRUNE, {"before": before, "most": most}).rowcount
+
+
+def reason_of(fault: FieldError) -> dict[str, str]:
+    """Return a fault as a row keeps it."""
+    return {"field": fault.field, "fault": fault.fault, "remedy": fault.remedy}
+
+
+def _rows(found: Any) -> list[Waiting]:  # noqa: ANN401 - SQLAlchemy's result
+    return [
+        Waiting(
+            row.id,
+            row.account,
+            row.lead,
+            {
+                "id": row.id,
+                "idempotency_key": row.idempotency_key,
+                "priority": row.priority,
+                "not_before": row.not_before,
+                "expires_at": row.expires_at,
+            },
+        )
+        for row in found
+    ]
