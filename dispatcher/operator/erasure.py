@@ -18,7 +18,7 @@ from dispatcher.lead.phone import canonical_phone
 from dispatcher.operator import block_list, mentions, person
 from dispatcher.operator.mentions import Mention
 from dispatcher.operator.person import Known, Left
-from dispatcher.store import audit, erased
+from dispatcher.store import audit, erased, inbox
 from dispatcher.store.database import Database
 from dispatcher.store.pseudonym import Pseudonyms
 
@@ -143,6 +143,7 @@ class _Erasing:
     def run(self, connection: Connection) -> Erased:
         self._rows = {}
         person.be_patient(connection)
+        self._forget_waiting(connection)  # first: while a worker stores one, this waits, and then finds the lead
         known = person.find(connection, self._phone, lock=True)
         _refuse_on_its_way([*known.leads, *known.beside])
         leads = [one.id for one in known.leads]
@@ -170,6 +171,15 @@ class _Erasing:
         if unproven or lost_keys:
             left = (_UNPROVEN, *left)
         return Erased(tuple(leads), tuple(beside), self._rows, known.voicery_ids, left)
+
+    def _forget_waiting(self, connection: Connection) -> None:
+        """Delete the person's rows of the inbox, and take the person out of the contacts of others."""
+        for id, contacts in mentions.waiting_leads(connection, self._forms, lock=True):
+            if contacts:
+                inbox.drop_contacts(connection, id, contacts)
+            else:
+                inbox.forget(connection, [id])
+            self._count("inbox", 1)
 
     def _keep_proof(self, connection: Connection, leads: Sequence[UUID]) -> bool:
         """Keep what makes a repetition a duplicate; return whether it is needed and cannot be kept."""

@@ -50,6 +50,7 @@ PLACES: Final = (
     Place("import_rejections", ("id",), ("field", "reason", "original"), whole=("original",)),
     Place("blocks", ("id",), ("reason", "source", "who")),
     Place("idempotency_keys", ("account", "key"), ("key",)),
+    Place("inbox", ("id",), ("idempotency_key", "caller"), ("lead", "reasons")),
 )
 
 BY_TABLE: Final = {place.table: place for place in PLACES}
@@ -71,10 +72,37 @@ def find(connection: Connection, forms: NumberForms, place: Place, *, lock: bool
     lock   the rows stay locked until the transaction ends
     """
     for row in connection.execute(_select(place, lock=lock), _digits_of(forms)).mappings():
-        values = {name: row[name] for name in place.texts} | {name: json.loads(row[name]) for name in place.jsons}
+        values = {name: row[name] for name in place.texts} | {
+            name: json.loads(row[name]) for name in place.jsons if row[name] is not None
+        }
         found = {name: value for name, value in values.items() if forms.stands_in(value)}
         if found:
             yield Mention(place, {name: row[name] for name in place.key}, found, row["of_lead"])
+
+
+def waiting_leads(connection: Connection, forms: NumberForms, *, lock: bool = False) -> list[tuple[UUID, list[int]]]:
+    """Return the rows of the inbox whose lead the number is of, or of whose contacts, in whatever form it was submitted.
+
+    Each with the places of these contacts, from 1; without any, the number is the lead's own.
+
+    lock   the rows stay locked until the transaction ends
+    """
+    found = []
+    for mention in find(connection, forms, BY_TABLE["inbox"], lock=lock):
+        lead = mention.values.get("lead")
+        if not isinstance(lead, dict):
+            continue
+        contacts = lead.get("secondary_contacts")
+        named = [
+            place
+            for place, contact in enumerate(contacts if isinstance(contacts, list) else (), 1)
+            if isinstance(contact, dict) and forms.stands_in(contact.get("phone_number"))
+        ]
+        if forms.stands_in(lead.get("phone_number")):
+            found.append((mention.key["id"], []))
+        elif named:
+            found.append((mention.key["id"], named))
+    return found
 
 
 def remove(connection: Connection, forms: NumberForms, mention: Mention) -> None:

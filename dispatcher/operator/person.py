@@ -65,6 +65,7 @@ HELD: Final = {
     "operation_leads": _OF_A_LEAD,
     "audit_log": "subject = ANY (CAST(CAST(:leads AS uuid[]) AS text[]))",
     "erased_leads": f"person = {digest_sql('CAST(:phone AS text)')}",
+    "inbox": "id = ANY (CAST(:waiting AS uuid[])) OR lead_id = ANY (CAST(:leads AS uuid[]))",
     "imports": "batch_id IN (SELECT batch_id FROM dispatcher.leads WHERE id = ANY (CAST(:leads AS uuid[])))",
 }
 """The tables with rows of a person or of a person's leads, and the condition for them."""
@@ -221,7 +222,8 @@ def _read(connection: Connection, phone: str, actor: str, pseudonyms: Pseudonyms
     forms = NumberForms(phone)
     person = find(connection, phone)
     leads = [one.id for one in person.leads]
-    values = {"phone": phone, "leads": leads, **pseudonyms.pads()}
+    waiting = [id for id, contacts in mentions.waiting_leads(connection, forms) if not contacts]
+    values = {"phone": phone, "leads": leads, "waiting": waiting, **pseudonyms.pads()}
     held: dict[str, list[Mapping[str, Any]]] = {}
     for table, condition in HELD.items():
         wanted = {name: value for name, value in values.items() if f":{name}" in condition}

@@ -11,7 +11,7 @@ from sqlalchemy import Connection, Row, TextClause, text
 
 from dispatcher.config.settings import Settings
 from dispatcher.logs import events
-from dispatcher.store import audit, erased
+from dispatcher.store import audit, erased, inbox
 from dispatcher.store.database import Database
 from dispatcher.store.statement import first_id
 from dispatcher.store.trouble import NotPermitted, StatementRefused
@@ -318,6 +318,8 @@ class Pruning:
         cleared = yield from self._walk(emptied, responses_since(_before(looked_from, self._responses)))
         emptied = partial(prune_failure_responses, before=today - self._responses)
         cleared += yield from self._walk(emptied, _FIRST)
+        while forgotten := self._database.again(inbox.prune, today - self._leads, most=SLICE_ROWS):
+            yield forgotten
         while forgotten := self._database.again(partial(prune_records, before=today - self._leads)):
             yield forgotten
         entries = yield from self._walk(partial(prune_audit, before=today - max(self._audit, _AUDIT_KEPT)), _FIRST)

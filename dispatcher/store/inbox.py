@@ -59,7 +59,7 @@ ORDER BY position LIMIT {_MOST_POSTPONED}
 FOR UPDATE SKIP LOCKED
 """)
 
-_STORED = text("DELETE FROM dispatcher.inbox WHERE id = ANY (CAST(:ids AS uuid[]))")
+_FORGET = text("DELETE FROM dispatcher.inbox WHERE id = ANY (CAST(:ids AS uuid[]))")
 
 _REPEATED = text("""
 UPDATE dispatcher.inbox AS waiting
@@ -77,6 +77,16 @@ WHERE waiting.id = rejected.id AND waiting.state = 'waiting'
 
 _POSTPONED = text("""
 UPDATE dispatcher.inbox SET postponed_until = now() + make_interval(secs => :seconds) WHERE id = ANY (CAST(:ids AS uuid[]))
+""")
+
+_DROP_CONTACTS = text("""
+UPDATE dispatcher.inbox
+SET lead = jsonb_set(lead, '{secondary_contacts}', (
+    SELECT coalesce(jsonb_agg(given.contact ORDER BY given.place), '[]')
+    FROM jsonb_array_elements(lead -> 'secondary_contacts') WITH ORDINALITY AS given (contact, place)
+    WHERE NOT given.place = ANY (CAST(:places AS bigint[]))
+))
+WHERE id = :id
 """)
 
 _PRUNE = text("""
@@ -123,7 +133,17 @@ def take_postponed(connection: Connection) -> list[Waiting]:
 def stored(connection: Connection, ids: Sequence[UUID]) -> None:
     """Delete the rows whose leads this transaction stored."""
     if ids:
-        connection.execute(_STORED, {"ids": list(ids)})
+        forget(connection, ids)
+
+
+def forget(connection: Connection, ids: Sequence[UUID]) -> int:
+    """Delete rows and return their number."""
+    return connection.execute(_FORGET, {"ids": list(ids)}).rowcount
+
+
+def drop_contacts(connection: Connection, id: UUID, places: Sequence[int]) -> None:
+    """Take secondary contacts out of a row's lead; their places count from 1."""
+    connection.execute(_DROP_CONTACTS, {"id": id, "places": list(places)})
 
 
 def repeated(connection: Connection, first: Mapping[UUID, UUID]) -> None:

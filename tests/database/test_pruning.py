@@ -187,6 +187,25 @@ def test_a_pass_of_the_sweep_takes_old_entries_too(queue: Queue, database: Datab
     assert not queue.rows("SELECT FROM dispatcher.incidents")
 
 
+def test_what_was_rejected_from_the_inbox_goes_as_ended_leads_do_and_what_waits_stays(
+    queue: Queue, pruner: Pruning
+) -> None:
+    for state, days in (("waiting", None), ("rejected", 89), ("rejected", 91), ("repeated", 91)):
+        queue.run(
+            """
+            INSERT INTO dispatcher.inbox (id, account, lead, bytes, caller, state, ended_at, reasons, lead_id, created_at)
+            VALUES (gen_random_uuid(), 'default', '{}', 2, 'shop', :state,
+                now() - make_interval(days => CAST(:days AS int)), CASE WHEN :state = 'rejected' THEN CAST('[]' AS jsonb) END,
+                CASE WHEN :state = 'repeated' THEN gen_random_uuid() END, now() - interval '2 years')
+            """,
+            state=state,
+            days=days,
+        )
+    pass_over(pruner, queue)
+
+    assert sorted(row.state for row in queue.rows("SELECT state FROM dispatcher.inbox")) == ["rejected", "waiting"]
+
+
 def test_what_waits_or_is_in_doubt_stays_however_old_it_is(queue: Queue, pruner: Pruning) -> None:
     kept = {queue.claimed(1).lead_id, queue.put(2)}
     queue.run(
