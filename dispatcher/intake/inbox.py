@@ -35,7 +35,7 @@ _TRIES: Final = 2
 _UNIQUE_VIOLATION: Final = "23505"
 _POSTPONED_EVERY_SECONDS: Final = 1.0
 _ENDS: Final = ("stored", "repeated", "rejected", "postponed")
-_TELL: Final = "tell the maintainers; `dispatcher inbox retry` takes it again after an update"
+_TELL: Final = "tell the maintainers"
 
 
 @dataclass(slots=True)
@@ -105,7 +105,7 @@ class Taking:
         return inbox.take(connection, most_rows=1 if self._one_by_one else inbox.MOST_ROWS)
 
     def _in_one_transaction(self, take: Callable[[Connection], list[Waiting]], *, apart: bool = False) -> Taken:
-        """Take rows, store their leads, end the rows, and ring. `apart`: each by itself, since they met a lock before."""
+        """Take rows, store their leads, end the rows, and ring. `apart`: each by itself, because they met a lock."""
         taken = Taken()
         rows: Sequence[Waiting] = ()
         try:
@@ -150,9 +150,7 @@ class Taking:
         return taken
 
 
-def _admit(
-    connection: Connection, account: str, rows: Sequence[Waiting], screening: Screening, taken: Taken
-) -> None:
+def _admit(connection: Connection, account: str, rows: Sequence[Waiting], screening: Screening, taken: Taken) -> None:
     """Validate the rows of one account, and store those that are leads."""
     candidates, rejections = _read(rows)
     taken.rejected.update({rows[index].id: faults for index, faults in rejections})
@@ -213,7 +211,7 @@ def _read(rows: Sequence[Waiting]) -> tuple[list[Candidate], list[Rejection]]:
         for index, row in enumerate(rows):
             try:
                 valid, invalid = read_items([row], index, _no_id, read=_item)
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001 - as above
                 events.exception("inbox.bad_row", id=str(row.id), consequence="it is rejected; the others go on")
                 fault = FieldError("lead", f"could not be validated ({type(error).__name__})", _TELL)
                 invalid = [(index, (fault,))]

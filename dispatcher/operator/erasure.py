@@ -174,11 +174,11 @@ class _Erasing:
 
     def _forget_waiting(self, connection: Connection) -> None:
         """Delete the person's rows of the inbox, and take the person out of the contacts of others."""
-        for id, contacts in mentions.waiting_leads(connection, self._forms, lock=True):
+        for waiting, contacts in mentions.waiting_leads(connection, self._forms, lock=True):
             if contacts:
-                inbox.drop_contacts(connection, id, contacts)
+                inbox.drop_contacts(connection, waiting, contacts)
             else:
-                inbox.forget(connection, [id])
+                inbox.forget(connection, [waiting])
             self._count("inbox", 1)
 
     def _keep_proof(self, connection: Connection, leads: Sequence[UUID]) -> bool:

@@ -81,13 +81,13 @@ def find(connection: Connection, forms: NumberForms, place: Place, *, lock: bool
 
 
 def waiting_leads(connection: Connection, forms: NumberForms, *, lock: bool = False) -> list[tuple[UUID, list[int]]]:
-    """Return the rows of the inbox whose lead the number is of, or of whose contacts, in whatever form it was submitted.
+    """Return the rows of the inbox whose lead has the number, or whose contacts have it, in whatever form.
 
     Each with the places of these contacts, from 1; without any, the number is the lead's own.
 
     lock   the rows stay locked until the transaction ends
     """
-    found = []
+    found: list[tuple[UUID, list[int]]] = []
     for mention in find(connection, forms, BY_TABLE["inbox"], lock=lock):
         lead = mention.values.get("lead")
         if not isinstance(lead, dict):

@@ -222,7 +222,7 @@ def _read(connection: Connection, phone: str, actor: str, pseudonyms: Pseudonyms
     forms = NumberForms(phone)
     person = find(connection, phone)
     leads = [one.id for one in person.leads]
-    waiting = [id for id, contacts in mentions.waiting_leads(connection, forms) if not contacts]
+    waiting = [one for one, contacts in mentions.waiting_leads(connection, forms) if not contacts]
     values = {"phone": phone, "leads": leads, "waiting": waiting, **pseudonyms.pads()}
     held: dict[str, list[Mapping[str, Any]]] = {}
     for table, condition in HELD.items():

@@ -76,7 +76,8 @@ WHERE waiting.id = rejected.id AND waiting.state = 'waiting'
 """)
 
 _POSTPONED = text("""
-UPDATE dispatcher.inbox SET postponed_until = now() + make_interval(secs => :seconds) WHERE id = ANY (CAST(:ids AS uuid[]))
+UPDATE dispatcher.inbox SET postponed_until = now() + make_interval(secs => :seconds)
+WHERE id = ANY (CAST(:ids AS uuid[]))
 """)
 
 _DROP_CONTACTS = text("""
@@ -155,7 +156,7 @@ def repeated(connection: Connection, first: Mapping[UUID, UUID]) -> None:
 def rejected(connection: Connection, faults: Mapping[UUID, Sequence[FieldError]]) -> None:
     """Note why rows, by their ids, are no leads."""
     if faults:
-        rows = [{"id": id, "reasons": [reason_of(fault) for fault in its]} for id, its in faults.items()]
+        rows = [{"id": one, "reasons": [reason_of(fault) for fault in its]} for one, its in faults.items()]
         connection.execute(_REJECTED, {"rows": orjson.dumps(rows).decode()})
 
 

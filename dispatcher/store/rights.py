@@ -191,7 +191,7 @@ RIGHTS: Final[Mapping[str, Mapping[Part, str]]] = MappingProxyType(
         "workers": {**_READS, Part.WORKER: "SELECT, INSERT, UPDATE, DELETE"},
     }
 )
-"""By table or view, and role: privileges, where they are limited with the columns they are limited to. None: nothing."""
+"""By table or view, and role: privileges, and the columns they are limited to, where they are. None: nothing."""
 
 FUNCTIONS: Final[Mapping[str, tuple[Part, ...]]] = MappingProxyType(
     {

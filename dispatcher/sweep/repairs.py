@@ -8,8 +8,8 @@ from uuid import UUID
 from sqlalchemy import Connection, text
 
 from dispatcher.lead.options import Channel
-from dispatcher.store.accounts import DUE, LIKELIEST, WAITING_CHANNELS
 from dispatcher.store import inbox
+from dispatcher.store.accounts import DUE, LIKELIEST, WAITING_CHANNELS
 from dispatcher.store.proof import end_unsent
 from dispatcher.sweep import clocks
 

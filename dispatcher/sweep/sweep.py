@@ -242,7 +242,7 @@ class Sweep:
         alerts.prune(connection)
 
     def finish(self) -> None:
-        """Wait for the leads that are being stored and the alerts that are being sent, as long as `AlertThread.finish`."""
+        """Take what waits in the inbox, and wait for the alerts being sent, as long as `AlertThread.finish`."""
         if self._inbox is not None:
             self._inbox.finish()
         if self._alerting is not None:

@@ -244,7 +244,8 @@ def test_no_place_keeps_the_number_in_any_form(queue: Queue, database: Database)
                 INSERT INTO dispatcher.blocks (number, account, reason, source, who)
                 VALUES (:bob, 'a' || :n, :note, :note, :note)
             ), waiting AS (
-                INSERT INTO dispatcher.inbox (id, account, lead, idempotency_key, bytes, caller, state, ended_at, reasons)
+                INSERT INTO dispatcher.inbox
+                    (id, account, lead, idempotency_key, bytes, caller, state, ended_at, reasons)
                 VALUES (gen_random_uuid(), 'default', CAST(:said AS jsonb), 'crm ' || :form, 1, :note, 'rejected',
                     now(), CAST(:said AS jsonb))
             ), nine AS (
@@ -530,7 +531,9 @@ def test_what_was_submitted_by_sql_is_erased_before_it_is_a_lead(
     assert kept.lead == others | {"secondary_contacts": [{"phone_number": phone(3)}]}
     taking.step()
     assert queue.states() == {"pending": 1}
-    queue.run("SELECT dispatcher.submit_lead(CAST(:lead AS jsonb))", lead=json.dumps({"phone_number": ADA, "campaign_id": 7}))
+    queue.run(
+        "SELECT dispatcher.submit_lead(CAST(:lead AS jsonb))", lead=json.dumps({"phone_number": ADA, "campaign_id": 7})
+    )
     taking.step()
     assert queue.states() == {"pending": 2}, "who was never called is not kept from it"
 

@@ -1,25 +1,19 @@
-"""The inbox: what is submitted by SQL becomes a lead exactly as by `submit`, once, in order, and nothing holds it up."""
+"""The inbox: what is submitted by SQL becomes a lead as by `submit`, once, in order, and nothing holds it up."""
 
 import json
 import threading
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
 
 import psycopg
 import pytest
-import uuid_utils.compat
 from psycopg.types.json import Jsonb
-from sqlalchemy import text
 
-from dispatcher.api import Dispatcher
-from dispatcher.config.settings import Settings
 from dispatcher.errors import IdempotencyConflict, InvalidLead, StoreUnavailable
 from dispatcher.intake import copying
 from dispatcher.intake import inbox as intake_inbox
-from dispatcher.intake.bulk import Bulk
 from dispatcher.intake.inbox import InboxThread, Taking
 from dispatcher.intake.submit import Intake
 from dispatcher.operator.block_list import BlockTerms
@@ -79,8 +73,8 @@ def taking(database: Database, bell: Bell) -> Taking:
     return Taking(database, bell, lambda: NO_KEY)
 
 
-def reasons(sql: Sql, id: uuid.UUID) -> list[str]:
-    state, _, told = sql.state(id)
+def reasons(sql: Sql, given_id: uuid.UUID) -> list[str]:
+    state, _, told = sql.state(given_id)
     assert state == "rejected", state
     return [f"{one['field']}: {one['fault']}; {one['remedy']}" for one in told]
 
@@ -91,14 +85,14 @@ def reasons(sql: Sql, id: uuid.UUID) -> list[str]:
 def test_a_lead_that_waits_is_stored_under_the_id_that_was_returned(
     sql: Sql, taking: Taking, queue: Queue, bell: Bell
 ) -> None:
-    id = sql.submit(lead(variables={"name": "Ada", "n": 1.5}))
-    assert sql.state(id) == ("waiting", None, None)
-    assert (id.version, id.variant) == (7, uuid.RFC_4122)
+    given_id = sql.submit(lead(variables={"name": "Ada", "n": 1.5}))
+    assert sql.state(given_id) == ("waiting", None, None)
+    assert (given_id.version, given_id.variant) == (7, uuid.RFC_4122)
 
     assert taking.waits()
-    assert taking.step().stored == [id]
+    assert taking.step().stored == [given_id]
 
-    assert sql.state(id) == ("pending", id, None)
+    assert sql.state(given_id) == ("pending", given_id, None)
     assert [(one.account, one.campaign_id) for one in bell.rung] == [("default", 42)]
     assert not taking.waits()
     assert queue.rows("SELECT id FROM dispatcher.inbox") == []
@@ -114,8 +108,8 @@ def test_the_row_is_the_one_that_submit_stores(sql: Sql, taking: Taking, databas
     Intake(database, bell := Bell()).submit(given, {"idempotency_key": "k\\1", "priority": 7}, account="submit")
     assert bell.rung
 
-    what = """account, phone_number, campaign_id, variables::text, allow_dupplicate, state, priority, due_at = created_at,
-        expires_at, duplicate_of, idempotency_key, payload_hash, finished_at, batch_id"""
+    what = """account, phone_number, campaign_id, variables::text, allow_dupplicate, state, priority,
+        due_at = created_at, expires_at, duplicate_of, idempotency_key, payload_hash, finished_at, batch_id"""
     one, other = queue.rows(f"SELECT {what} FROM dispatcher.leads ORDER BY account")
     assert one[0] == "sql"
     assert one[1:] == other[1:]
@@ -128,13 +122,17 @@ def test_the_row_is_the_one_that_submit_stores(sql: Sql, taking: Taking, databas
 
 
 def test_times_are_those_that_were_given(sql: Sql, taking: Taking, queue: Queue) -> None:
-    (id,) = sql.connection.execute(
-        "SELECT dispatcher.submit_lead(%s, not_before => now() + interval '1 hour', expires_at => now() + interval '2 hours')",
-        (Jsonb(lead()),),
-    ).fetchone() or ()
+    (given_id,) = (
+        sql.connection.execute(
+            "SELECT dispatcher.submit_lead(%s, not_before => now() + interval '1 hour',"
+            " expires_at => now() + interval '2 hours')",
+            (Jsonb(lead()),),
+        ).fetchone()
+        or ()
+    )
     taking.step()
 
-    row = queue.lead(id)
+    row = queue.lead(given_id)
     assert timedelta(minutes=59) < row.due_at - row.created_at < timedelta(minutes=61)
     assert timedelta(minutes=119) < row.expires_at - row.created_at < timedelta(minutes=121)
 
@@ -161,10 +159,10 @@ def test_what_submit_refuses_is_rejected_with_the_very_reasons(
     named = {("idempotency_key" if name == "key" else name): value for name, value in options.items()}
     with pytest.raises(InvalidLead) as refused:
         Intake(database, Bell()).submit({**lead(), **fields}, named, account="default")
-    id = sql.submit({**lead(), **fields}, **options)
+    given_id = sql.submit({**lead(), **fields}, **options)
     assert taking.step().stored == []
 
-    assert reasons(sql, id) == [str(fault) for fault in refused.value.errors]
+    assert reasons(sql, given_id) == [str(fault) for fault in refused.value.errors]
 
 
 def test_duplicates_keys_and_conflicts_are_those_of_submit(
@@ -200,7 +198,7 @@ def test_who_must_not_be_called_is_not(sql: Sql, taking: Taking, database: Datab
     contact = sql.submit(lead(2, secondary_contacts=[{"phone_number": phone(1)}]))
     taking.step()
 
-    assert [queue.lead(id).failure_class for id in (own, contact)] == ["blocked"] * 2
+    assert [queue.lead(given_id).failure_class for given_id in (own, contact)] == ["blocked"] * 2
     dropping = Taking(database, Bell(), lambda: Screening(drops_contacts=True))
     third = sql.submit(lead(3, secondary_contacts=[{"phone_number": phone(1)}]))
     dropping.step()
@@ -259,7 +257,8 @@ BEGIN
         jsonb_build_object('phone_number', NEW.phone, 'campaign_id', 42), key => 'order-' || NEW.id);
     RETURN NULL;
 END $$;
-CREATE TRIGGER call_them AFTER INSERT ON public.orders FOR EACH ROW WHEN (NEW.wants) EXECUTE FUNCTION public.call_them();
+CREATE TRIGGER call_them AFTER INSERT ON public.orders FOR EACH ROW WHEN (NEW.wants)
+    EXECUTE FUNCTION public.call_them();
 """
 STATEMENTS = """
 CREATE TABLE public.orders (id int, phone text, wants boolean DEFAULT true);
@@ -283,7 +282,10 @@ def test_a_trigger_submits_exactly_what_its_transaction_commits(
     sql: Sql, taking: Taking, queue: Queue, trigger: str
 ) -> None:
     sql.connection.execute(trigger)  # type: ignore[call-overload]
-    insert = "INSERT INTO public.orders SELECT n, '+12025550' || (100 + n), n <> 3 FROM generate_series(%s::int, %s::int) AS n"
+    insert = (
+        "INSERT INTO public.orders SELECT n, '+12025550' || (100 + n), n <> 3"
+        " FROM generate_series(%s::int, %s::int) AS n"
+    )
     for end, first in (("ROLLBACK", 1), ("COMMIT", 2)):
         sql.connection.execute("BEGIN")
         sql.connection.execute(insert, (first, first + 2))
@@ -320,15 +322,18 @@ CREATE DOMAIN evil.jsonb AS text;
 def test_an_odd_session_submits_as_any_other(sql: Sql, taking: Taking, queue: Queue, setting: str) -> None:
     sql.connection.execute(EVIL)
     sql.connection.execute(setting)  # type: ignore[call-overload]
-    (id,) = sql.connection.execute(
-        "SELECT dispatcher.submit_lead(pg_catalog.jsonb_build_object('phone_number', %s::pg_catalog.text,"
-        " 'campaign_id', 42, 'variables', pg_catalog.jsonb_build_object('name', 'Zoë'::pg_catalog.text)),"
-        " not_before => pg_catalog.now())",
-        (phone(1),),
-    ).fetchone() or ()
+    (given_id,) = (
+        sql.connection.execute(
+            "SELECT dispatcher.submit_lead(pg_catalog.jsonb_build_object('phone_number', %s::pg_catalog.text,"
+            " 'campaign_id', 42, 'variables', pg_catalog.jsonb_build_object('name', 'Zoë'::pg_catalog.text)),"
+            " not_before => pg_catalog.now())",
+            (phone(1),),
+        ).fetchone()
+        or ()
+    )
 
-    assert taking.step().stored == [id]
-    assert queue.lead(id).variables == {"name": "Zoë"}
+    assert taking.step().stored == [given_id]
+    assert queue.lead(given_id).variables == {"name": "Zoë"}
 
 
 # Order and amounts --------------------------------------------------------------------------------------------------
@@ -363,7 +368,11 @@ def test_the_accounts_of_one_step_are_kept_apart(sql: Sql, taking: Taking, queue
     ids = [sql.submit(lead(1), "k", account) for account in ("b", "a", "b")]
     taking.step()
 
-    assert [sql.state(id)[:2] for id in ids] == [("pending", ids[0]), ("pending", ids[1]), ("pending", ids[0])]
+    assert [sql.state(given_id)[:2] for given_id in ids] == [
+        ("pending", ids[0]),
+        ("pending", ids[1]),
+        ("pending", ids[0]),
+    ]
     assert [channel.account for channel in bell.rung] == ["a", "b"]
 
 
@@ -384,9 +393,7 @@ def with_another(sql: Sql, then: Callable[[], object]) -> None:
         other.rollback()
 
 
-def test_a_person_whom_an_open_transaction_holds_delays_nobody_else(
-    sql: Sql, taking: Taking, queue: Queue
-) -> None:
+def test_a_person_whom_an_open_transaction_holds_delays_nobody_else(sql: Sql, taking: Taking, queue: Queue) -> None:
     ids = [sql.submit(lead(number)) for number in (2, 1, 3)]
 
     def step() -> None:
@@ -430,7 +437,7 @@ def test_a_row_that_meets_a_bug_is_rejected_and_the_others_go_on(
         for _ in range(5):
             taking.step()
 
-    assert [sql.state(id)[0] for id in ids] == ["pending", "pending", "rejected", "pending", "pending"]
+    assert [sql.state(given_id)[0] for given_id in ids] == ["pending", "pending", "rejected", "pending", "pending"]
     (told,) = reasons(sql, ids[2])
     assert "KeyError" in told
     assert "secret" not in told
@@ -441,18 +448,18 @@ def test_a_row_that_postgres_refuses_is_rejected_and_the_others_go_on(sql: Sql, 
     ids = [sql.submit(lead(number, variables={"n": number})) for number in (6, 7, 8)]
     taking.step()
 
-    assert [sql.state(id)[0] for id in ids] == ["pending", "rejected", "pending"]
+    assert [sql.state(given_id)[0] for given_id in ids] == ["pending", "rejected", "pending"]
     assert "no_seven" in reasons(sql, ids[1])[0]
 
 
 @pytest.mark.parametrize("text", ["1" * 5000, "-" + "9" * 5000 + ".5", "[" * 900 + "]" * 900])
 def test_json_that_python_cannot_read_is_rejected(sql: Sql, taking: Taking, text: str) -> None:
     given = f'{{"phone_number": "{phone(1)}", "campaign_id": 42, "variables": {{"n": {text}}}}}'
-    (id,) = sql.connection.execute("SELECT dispatcher.submit_lead(%s::jsonb)", (given,)).fetchone() or ()
+    (given_id,) = sql.connection.execute("SELECT dispatcher.submit_lead(%s::jsonb)", (given,)).fetchone() or ()
     other = sql.submit(lead(2))
     taking.step()
 
-    assert reasons(sql, id)
+    assert reasons(sql, given_id)
     assert sql.state(other)[0] == "pending"
 
 
@@ -504,7 +511,7 @@ def test_a_postgres_that_is_away_ends_the_thread_and_loses_nothing(
     def away(*_: object) -> None:
         raise StoreUnavailable("Postgres is away.")
 
-    id = sql.submit(lead(1))
+    given_id = sql.submit(lead(1))
     with monkeypatch.context() as patch:
         patch.setattr(copying, "insert", away)
         thread = InboxThread(taking)
@@ -512,7 +519,7 @@ def test_a_postgres_that_is_away_ends_the_thread_and_loses_nothing(
             thread.start()
             thread.finish()
     assert [record.message for record in caplog.records].count("inbox.not_taken") == 1
-    assert sql.state(id)[0] == "waiting"
+    assert sql.state(given_id)[0] == "waiting"
     thread.start()
     thread.finish()
-    assert sql.state(id)[0] == "pending"
+    assert sql.state(given_id)[0] == "pending"

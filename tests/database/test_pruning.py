@@ -193,9 +193,11 @@ def test_what_was_rejected_from_the_inbox_goes_as_ended_leads_do_and_what_waits_
     for state, days in (("waiting", None), ("rejected", 89), ("rejected", 91), ("repeated", 91)):
         queue.run(
             """
-            INSERT INTO dispatcher.inbox (id, account, lead, bytes, caller, state, ended_at, reasons, lead_id, created_at)
+            INSERT INTO dispatcher.inbox
+                (id, account, lead, bytes, caller, state, ended_at, reasons, lead_id, created_at)
             VALUES (gen_random_uuid(), 'default', '{}', 2, 'shop', :state,
-                now() - make_interval(days => CAST(:days AS int)), CASE WHEN :state = 'rejected' THEN CAST('[]' AS jsonb) END,
+                now() - make_interval(days => CAST(:days AS int)),
+                CASE WHEN :state = 'rejected' THEN CAST('[]' AS jsonb) END,
                 CASE WHEN :state = 'repeated' THEN gen_random_uuid() END, now() - interval '2 years')
             """,
             state=state,

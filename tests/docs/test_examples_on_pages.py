@@ -1,4 +1,4 @@
-"""The code of docs/python.md and docs/testing.md is that of the examples, which other tests run."""
+"""The code of docs/python.md, docs/testing.md and docs/sql.md is that of the examples, which other tests run."""
 
 import re
 from pathlib import Path
@@ -9,14 +9,18 @@ BLOCKS = [
     for page in ("python.md", "testing.md")
     for block in re.findall(r"(?:<!-- (\S+) -->\n)?```python\n(.*?)```", (ROOT / "docs" / page).read_text(), re.DOTALL)
 ]
+SQL = re.findall(r"<!-- (\S+) -->\n```sql\n(.*?)```", (ROOT / "docs" / "sql.md").read_text(), re.DOTALL)
 
 
 def test_each_block_is_part_of_the_example_that_it_names() -> None:
     assert len(BLOCKS) > 10
-    assert [block for name, block in BLOCKS if not name or block not in (ROOT / name).read_text()] == []
+    assert [block for name, block in (*BLOCKS, *SQL) if not name or block not in (ROOT / name).read_text()] == []
 
 
 def test_each_example_has_its_place_on_the_page() -> None:
     examples = {path.relative_to(ROOT).as_posix() for path in (ROOT / "examples").glob("*/*.py")}
 
     assert {name for name, _ in BLOCKS} == examples
+    assert {name for name, _ in SQL} == {
+        path.relative_to(ROOT).as_posix() for path in (ROOT / "examples").glob("*/*.sql")
+    }

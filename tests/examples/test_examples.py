@@ -7,12 +7,16 @@ import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+import psycopg
 import pytest
 
 from dispatcher.config.urls import normal_database_url
 from dispatcher.embedded.child import Child, Command
+from dispatcher.intake.inbox import Taking
+from dispatcher.store.blocks import NO_KEY
 from dispatcher.store.database import Database
 from tests.database.queue import Queue
+from tests.support.doubles import Bell
 from tests.support.environment import clean_environment
 from tests.support.waiting import wait_until
 
@@ -63,7 +67,7 @@ def leads(queue: Queue) -> list[str]:
 def test_every_example_is_run_here() -> None:
     source = Path(__file__).read_text()
 
-    assert NAMES == ["asyncio", "celery", "django", "fastapi", "flask", "script", "testing"]
+    assert NAMES == ["asyncio", "celery", "django", "fastapi", "flask", "script", "sql", "testing"]
     assert [
         name for name in NAMES if f'example.run("{name}"' not in source and f'EXAMPLES / "{name}"' not in source
     ] == []
@@ -150,6 +154,21 @@ def test_a_task_of_the_applications_own_celery_submits_once(example: Example, qu
         wait_until(lambda: queue.states() == {"pending": 2}, 60, worker.log_tail)
 
     assert leads(queue) == ["+14155550100", "+14155550101"]
+
+
+def test_a_trigger_submits_by_sql_and_the_view_says_what_became_of_it(queue: Queue, database_url: str) -> None:
+    """Its files as psql runs them: several statements, without a transaction around them."""
+    shop, two_orders = ((EXAMPLES / "sql" / name).read_text() for name in ("shop.sql", "orders.sql"))
+    insert, asked = two_orders.split(";\n\n")
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        connection.execute(shop)
+        connection.execute(insert)
+        assert [row[1] for row in connection.execute(asked)] == ["waiting", "waiting"]
+        Taking(queue.database, Bell(), lambda: NO_KEY).step()
+        rows = connection.execute(asked).fetchall()
+
+    assert [(number, state) for number, state, _ in rows] == [(1, "pending"), (2, "rejected")]
+    assert [reason["field"] for reason in rows[1][2]] == ["phone_number"]
 
 
 BRIDGE = """

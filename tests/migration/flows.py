@@ -12,6 +12,7 @@ from datetime import timedelta
 from typing import Any, Final
 
 import pytest
+from sqlalchemy import text
 
 from dispatcher.alerts import alerts
 from dispatcher.api import Dispatcher
@@ -21,6 +22,7 @@ from dispatcher.decisions.reply import CreatedContact
 from dispatcher.decisions.states import FailureClass, State
 from dispatcher.errors import IdempotencyConflict, NotAllowed
 from dispatcher.importing import imports
+from dispatcher.intake.inbox import Taking
 from dispatcher.lookup import doubts
 from dispatcher.metrics.server import scrape
 from dispatcher.operator import activity, audit_log, corrections, incidents, lead_search
@@ -87,6 +89,23 @@ def submit_many(world: World) -> None:
     people = [{"phone_number": f"+120255501{number}", "campaign_id": 42} for number in (80, 81, 82)]
     stored = world.dispatcher.submit_many([*people, {"phone_number": "+12025550109", "campaign_id": 42}])
     assert (stored.submitted, stored.duplicates) == (3, 1)
+
+
+_BY_SQL: Final = text("""
+SELECT dispatcher.submit_lead(jsonb_build_object('phone_number', CAST(:number AS text), 'campaign_id', 42), key => :key)
+""")
+_STATES: Final = text("SELECT state FROM dispatcher.submissions WHERE id = ANY (CAST(:ids AS uuid[])) ORDER BY id")
+
+
+def submit_by_sql(world: World) -> None:
+    given = {"order-90": NEW, "order-1": NEW, "order-91": "+12025550109", "order-92": "12"}
+    with world.dispatcher.database.transaction() as connection:
+        ids = [connection.execute(_BY_SQL, {"number": n, "key": key}).scalar_one() for key, n in given.items()]
+    services = world.services
+    Taking(world.database, Bell(), lambda: services.screening).step()
+    with world.dispatcher.database.transaction() as connection:
+        states = list(connection.execute(_STATES, {"ids": ids}).scalars())
+    assert states == ["pending", "rejected", "duplicate", "rejected"]
 
 
 def claim_and_record(world: World) -> None:
@@ -251,6 +270,7 @@ def scrape_and_probe(world: World) -> None:
 FLOWS: Final = (
     submit,
     submit_many,
+    submit_by_sql,
     claim_and_record,
     record_what_was_claimed_before,
     read_doubts,

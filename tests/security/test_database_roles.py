@@ -31,11 +31,14 @@ ROOT = Path(__file__).parents[2]
 PERSON = {"phone_number": "+12025550190", "campaign_id": 42, "variables": {"customer_name": "Eve"}}
 
 P, W, O, R, E = Part.PRODUCER, Part.WORKER, Part.OPERATOR, Part.READER, Part.RETENTION  # noqa: E741
+S = Part.SUBMITTER
 
 # What a flow does through the `Dispatcher`, and what through the queue.
 FLOWS: list[tuple[Callable[[World], None], Part, Part | None]] = [
     (flows.submit, P, None),
     (flows.submit_many, P, None),
+    (flows.submit_by_sql, P, W),
+    (flows.submit_by_sql, S, W),
     (flows.claim_and_record, P, W),
     (flows.record_what_was_claimed_before, W, None),
     (flows.read_doubts, W, None),
@@ -158,7 +161,7 @@ REFUSED = [
     (P, "INSERT INTO dispatcher.audit_log (actor, action, subject) VALUES ('ada', 'replay', 'x')"),
     (P, "UPDATE dispatcher.idempotency_keys SET lead_id = gen_random_uuid()"),
     (W, "DELETE FROM dispatcher.leads"),
-    (W, "INSERT INTO dispatcher.leads (id) VALUES (gen_random_uuid())"),
+    (W, "INSERT INTO dispatcher.leads (voicery_lead_id) VALUES (1)"),
     (W, "DELETE FROM dispatcher.audit_log"),
     (W, "UPDATE dispatcher.audit_log SET actor = 'eve'"),
     (W, "TRUNCATE dispatcher.audit_log"),
@@ -193,6 +196,26 @@ def test_what_a_role_must_not_do_is_refused(
         execute(installed.url(roles_url, part), statement)
 
     assert refused.value.sqlstate == "42501"
+
+
+def test_a_submitter_calls_one_function_reads_one_view_and_nobody_else_calls_it(
+    installed: Installation, roles_url: str
+) -> None:
+    call = """SELECT dispatcher.submit_lead('{"phone_number": "+12025550190", "campaign_id": 42}')"""
+    others = (
+        "INSERT INTO dispatcher.inbox (id) VALUES (gen_random_uuid())",
+        "SELECT dispatcher.prune_audit(now(), 'eve', 1)",
+    )
+    reads = [f"SELECT FROM dispatcher.{table}" for table in RIGHTS if table != "submissions"]
+    refused = [(S, statement) for statement in (*reads, *others)] + [(part, call) for part in (W, O, R, E)]
+    for part in (S, W, O, R, E):
+        with psycopg.connect(installed.url(roles_url, part), autocommit=True) as connection:
+            for statement in (statement for who, statement in refused if who is part):
+                with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                    connection.execute(statement)  # type: ignore[call-overload]
+            if part is S:
+                connection.execute(call)
+                assert connection.execute("SELECT state FROM dispatcher.submissions WHERE lead_id IS NULL").fetchall()
 
 
 SENTENCES = [
@@ -245,9 +268,8 @@ def test_the_refusal_names_the_login_the_right_and_the_grant(
 
 def test_each_table_of_the_schema_has_its_row_of_rights(database_url: str) -> None:
     """A new table that nobody may use is noticed here, not by a worker."""
-    tables = {
-        row[0] for row in execute(database_url, "SELECT tablename FROM pg_tables WHERE schemaname = 'dispatcher'")
-    }
+    relations = "SELECT relname FROM pg_class WHERE relnamespace = 'dispatcher'::regnamespace AND relkind IN ('r', 'v')"
+    tables = {row[0] for row in execute(database_url, relations)}
 
     assert tables == set(RIGHTS), "dispatcher/store/rights.py needs a row for each table"
     for table, by_part in RIGHTS.items():
@@ -313,6 +335,44 @@ def test_made_again_they_are_the_same_and_a_right_that_was_added_by_hand_is_gone
         (row[0], row[1], set(row[2].strip("{}").split(",") if row[2] else ()), row[3]) for row in before
     ]
     assert {row[1] for row in after} == {installed.names[Part.OWNER]}
+
+
+def test_roles_of_an_earlier_version_are_kept_and_the_new_one_is_made_when_asked_for(
+    installed: Installation, roles_url: str
+) -> None:
+    execute(roles_url, "DELETE FROM dispatcher.database_roles WHERE part = 'submitter'")
+
+    upgrade(normal_database_url(roles_url))
+    submits = "SELECT has_function_privilege(%s, oid, 'EXECUTE') FROM pg_proc WHERE proname = 'submit_lead'"
+    assert execute(roles_url, submits, installed.names[P]) == [(True,)]
+    upgrade(normal_database_url(roles_url), roles=installed.names)
+
+    assert execute(roles_url, submits, installed.names[S]) == [(True,)]
+    assert execute(roles_url, submits, installed.names[R]) == [(False,)]
+
+
+def test_no_temporary_object_of_a_caller_stands_for_one_of_a_function_with_the_owners_rights(
+    installed: Installation, roles_url: str
+) -> None:
+    """Unless pg_temp is named last, a temporary type comes before Postgres' own (CREATE FUNCTION, "Writing …")."""
+    paths = execute(
+        roles_url,
+        "SELECT proname, proconfig FROM pg_proc WHERE pronamespace = 'dispatcher'::regnamespace AND prosecdef",
+    )
+    assert len(paths) == 5
+    assert {tuple(config) for _, config in paths} == {("search_path=pg_catalog, pg_temp",)}
+    spied = """
+        CREATE TABLE pg_temp.seen (who text);
+        CREATE FUNCTION pg_temp.spy(text) RETURNS boolean LANGUAGE plpgsql AS
+            'BEGIN INSERT INTO pg_temp.seen VALUES (current_user); RETURN true; END';
+        CREATE DOMAIN pg_temp.uuid AS pg_catalog.uuid CHECK (pg_temp.spy(value::text));
+        GRANT ALL ON pg_temp.seen TO PUBLIC;
+    """
+    lead = """SELECT dispatcher.submit_lead('{"phone_number": "+12025550190", "campaign_id": 42}')"""
+    with psycopg.connect(installed.url(roles_url, S), autocommit=True) as connection:
+        connection.execute(spied)
+        connection.execute(lead)  # type: ignore[call-overload]
+        assert connection.execute("SELECT who FROM pg_temp.seen").fetchall() == []
 
 
 def test_an_upgrade_gives_the_rights_again_without_being_asked(installed: Installation, roles_url: str) -> None:
