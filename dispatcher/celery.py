@@ -14,9 +14,10 @@ import click
 from celery import Celery, signals
 from celery.app.amqp import AMQP
 from kombu.connection import Connection
+from kombu.entity import Queue
 from redis.connection import parse_url
 
-from dispatcher.broker.connection import PREFIX, QUEUE, REDIS_URL_OPTION
+from dispatcher.broker.connection import ACCEPTING_QUEUE, PREFIX, QUEUE, REDIS_URL_OPTION
 from dispatcher.config.setting import Secret
 from dispatcher.errors import NotConfigured
 from dispatcher.worker.stopping import Stopping
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
 _POOLS: Final = frozenset({"prefork", "processes", "thread", "threads", "solo"})  # names and modules of Celery's
 _THREADS: Final = frozenset({"thread", "threads"})
+_QUEUES: Final = (ACCEPTING_QUEUE, QUEUE)  # Celery takes from them in turn
 _CONNECT_SECONDS: Final = 1.0
 _TIMEOUT_SECONDS: Final = 5.0  # longer than the second that a worker's BRPOP may take
 
@@ -91,6 +93,7 @@ def worker_configuration(redis_url: str) -> Mapping[str, Any]:
         "worker_send_task_events": False,
         "task_send_sent_event": False,
         "task_default_queue": QUEUE,
+        "task_queues": [Queue(queue, routing_key=queue) for queue in _QUEUES],  # type: ignore[no-untyped-call]
         "task_serializer": "json",
         "event_serializer": "json",
         "accept_content": ["json"],
@@ -127,6 +130,15 @@ def _pool_name(pool: object) -> str:
             "use --pool prefork (the default), threads or solo."
         )
     return name
+
+
+def _refuse_other_queues(options: Mapping[str, object]) -> None:
+    """Raise `CannotStart` for a choice of queues: whoever leaves one out starts a worker that some leads wait for."""
+    if options.get("queues") or options.get("exclude_queues"):
+        raise CannotStart(
+            "A worker of the dispatcher takes from its two queues by itself; leave out --queues (-Q) and "
+            "--exclude-queues (-X)."
+        )
 
 
 class DoorbellAMQP(AMQP):  # type: ignore[misc]  # celery ships no types
@@ -194,6 +206,7 @@ class WorkerApp(Celery):  # type: ignore[misc]  # celery ships no types
 
     def Worker(self, **options: object) -> object:  # noqa: N802  # Celery's name for it
         """The worker of `celery worker`, without the three chatty extras that this broker suffers from."""
+        _refuse_other_queues(options)
         if _pool_name(options.get("pool") or options.get("pool_cls") or self.conf.worker_pool) in _THREADS:
             options = {**options, "pool": None, "pool_cls": "dispatcher.worker.process:ThreadPool"}
         self.main_pid = os.getpid()

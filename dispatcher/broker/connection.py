@@ -15,6 +15,9 @@ from dispatcher.errors import NotConfigured
 PREFIX: Final = "dispatcher:"
 """Of every key that we write, so that an ACL can name them and another application's keys stay apart."""
 QUEUE: Final = "dispatcher"
+"""Of the campaigns of which nobody knows that Voicery accepts their leads: new ones, and those that fail."""
+ACCEPTING_QUEUE: Final = "dispatcher.accepting"
+"""Of the campaigns whose last delivery run had an acceptance, and of look-ups. Workers take from both in turn."""
 DELIVER: Final = "dispatcher.deliver"
 LOOKUP: Final = "dispatcher.lookup"
 

@@ -2,7 +2,11 @@
 
 A ring sets the channel's mark and, if it was not set, publishes the Celery message: one script, one round trip. The
 delivery run clears the mark before it looks for leads, so a lead committed before its ring is always seen. A mark
-expires after `MARK_SECONDS`: a lost message delays a channel for no longer, and the sweep rings again anyway.
+expires after `MARK_SECONDS` (and one more for each message before it where these are many): a lost message delays a
+channel for no longer, and the sweep rings again anyway.
+
+There are two queues, and workers take from them in turn: of a campaign whose leads Voicery accepts, and of any other.
+So the runs of many dead campaigns never come between two runs of one that works: one of them does.
 
 `Bell` is the one interface; `Doorbell` rings through Redis, `Ringer` does so in a thread, `NullDoorbell` does nothing.
 """
@@ -22,14 +26,17 @@ from typing import Any, Final, Protocol
 import redis
 from redis.commands.core import Script
 
-from dispatcher.broker.connection import DELIVER, LOOKUP, PREFIX, QUEUE, connect
+from dispatcher.broker.connection import ACCEPTING_QUEUE, DELIVER, LOOKUP, PREFIX, QUEUE, connect
 from dispatcher.failpoint import reach
 from dispatcher.lead.options import Channel
 from dispatcher.logs import events
 
 
 class Bell(Protocol):
-    """Wakes workers. No method raises; a ring returns False where Redis was not reached: the sweep rings within 1 s."""
+    """Wakes workers. No method raises.
+
+    A ring returns False where Redis was not reached or too many messages wait: the sweep rings, mostly within 1 s.
+    """
 
     def ring(self, channel: Channel) -> bool:
         """Wake a worker for the due leads of a channel."""
@@ -37,14 +44,23 @@ class Bell(Protocol):
     def ring_lookup(self, account: str) -> bool:
         """Wake a worker for the due look-ups of an account."""
 
-    def clear(self, channel: Channel) -> None:
-        """Let the channel's next ring publish again. A delivery run calls it before its first claim."""
+    def clear(self, channel: Channel) -> bool:
+        """Let the channel's next ring publish again. A delivery run calls it before its first claim.
+
+        Return whether the last run of the channel had an acceptance (see `served`).
+        """
 
     def clear_lookup(self, account: str) -> None:
         """Let the account's next ring for look-ups publish again. A run of look-ups calls it before the first."""
 
-    def waiting(self) -> bool:
-        """Return whether a message waits for a worker; False if Redis cannot be asked."""
+    def served(self, channel: Channel, *, accepted: bool) -> None:
+        """Note whether a run of the channel had an acceptance: it decides the queue of its next rings."""
+
+    def waiting(self, *, accepting_only: bool = False) -> bool:
+        """Return whether a message waits for a worker; False if Redis cannot be asked.
+
+        accepting_only  count look-ups and campaigns whose leads Voicery accepts, and no others
+        """
 
 
 class Breaker:
@@ -124,6 +140,9 @@ class Ring:
 
 
 MARK_SECONDS: Final = 5
+OTHERS_MOST: Final = 50
+"""So many messages wait at most of campaigns that nobody knows to be accepted; the sweep rings for the rest."""
+_ACCEPTING_SECONDS: Final = 86_400  # so long is an acceptance remembered where no run follows
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,37 +169,55 @@ class Doorbell:
 
     def ring(self, channel: Channel) -> bool:
         """Ring for the due leads of a channel. Return whether the bell is now rung, by this call or an earlier one."""
-        return self._ring(_mark(channel), Ring(DELIVER, (channel.account, channel.campaign_id)))
+        return self._ring(QUEUE, _mark(channel), Ring(DELIVER, (channel.account, channel.campaign_id)))
 
     def ring_lookup(self, account: str) -> bool:
         """Ring for the due look-ups of an account. Return whether the bell is now rung."""
-        return self._ring(f"{account}:lookup", Ring(LOOKUP, (account,)))
+        return self._ring(ACCEPTING_QUEUE, f"{account}:lookup", Ring(LOOKUP, (account,)))
 
-    def clear(self, channel: Channel) -> None:
-        """Delete the channel's mark."""
+    def clear(self, channel: Channel) -> bool:
+        """Delete the channel's mark. Return whether its last run had an acceptance."""
         self._clear(_mark(channel))
+        return bool(self._asked(lambda client: client.exists(self._accepting(_mark(channel)))))
 
     def clear_lookup(self, account: str) -> None:
         """Delete the mark of the account's look-ups."""
         self._clear(f"{account}:lookup")
 
-    def waiting(self) -> bool:
-        """Return whether a message waits for a worker; False if Redis cannot be asked."""
-        return bool(self._asked(lambda client: client.llen(self._prefix + QUEUE)))
+    def served(self, channel: Channel, *, accepted: bool) -> None:
+        """Set the channel's note that its leads are accepted, or delete it."""
+        key = self._accepting(_mark(channel))
+        if accepted:
+            self._asked(lambda client: client.set(key, "1", ex=_ACCEPTING_SECONDS))
+        else:
+            self._asked(lambda client: client.delete(key))
 
-    def _ring(self, mark: str, ring: Ring) -> bool:
+    def waiting(self, *, accepting_only: bool = False) -> bool:
+        """Return whether a message waits for a worker; False if Redis cannot be asked."""
+        queues = (ACCEPTING_QUEUE,) if accepting_only else (ACCEPTING_QUEUE, QUEUE)
+        return bool(self._asked(lambda client: any(client.llen(self._prefix + queue) for queue in queues)))
+
+    def _ring(self, queue: str, mark: str, ring: Ring) -> bool:
         wires = self._current_wires()
         if not wires.breaker.allows():
             return False
         try:
             reach("ring.before")
-            wires.script(keys=[self._key(mark), self._prefix + QUEUE], args=[MARK_SECONDS, json.dumps(ring.message())])
+            rung = wires.script(
+                keys=[
+                    self._key(mark),
+                    self._prefix + queue,
+                    self._prefix + ACCEPTING_QUEUE,
+                    self._accepting(mark),
+                ],
+                args=[MARK_SECONDS, json.dumps(ring.message()), OTHERS_MOST],
+            )
             reach("ring.after")
         except Exception as error:  # noqa: BLE001  # the lead is committed; no fault of the bell may reach the producer
             self._note_failure(wires, error)
             return False
         wires.breaker.succeeded()
-        return True
+        return bool(rung)
 
     def _clear(self, mark: str) -> None:
         self._asked(lambda client: client.delete(self._key(mark)))
@@ -204,6 +241,9 @@ class Doorbell:
 
     def _key(self, mark: str) -> str:
         return f"{self._prefix}bell:{mark}"
+
+    def _accepting(self, mark: str) -> str:
+        return f"{self._prefix}accepting:{mark}"
 
     def _current_wires(self) -> _Wires:
         wires = self._wires
@@ -232,13 +272,17 @@ class NullDoorbell:
         """Return False."""
         return False
 
-    def clear(self, channel: Channel) -> None:
-        """Do nothing."""
+    def clear(self, channel: Channel) -> bool:  # noqa: ARG002 - as above
+        """Return False."""
+        return False
 
     def clear_lookup(self, account: str) -> None:
         """Do nothing."""
 
-    def waiting(self) -> bool:
+    def served(self, channel: Channel, *, accepted: bool) -> None:
+        """Do nothing."""
+
+    def waiting(self, *, accepting_only: bool = False) -> bool:  # noqa: ARG002 - as above
         """Return False."""
         return False
 
@@ -275,17 +319,21 @@ class Ringer:
         """Ring at once."""
         return self._bell.ring_lookup(account)
 
-    def clear(self, channel: Channel) -> None:
+    def clear(self, channel: Channel) -> bool:
         """Clear at once."""
-        self._bell.clear(channel)
+        return self._bell.clear(channel)
 
     def clear_lookup(self, account: str) -> None:
         """Clear at once."""
         self._bell.clear_lookup(account)
 
-    def waiting(self) -> bool:
+    def served(self, channel: Channel, *, accepted: bool) -> None:
+        """Note it at once."""
+        self._bell.served(channel, accepted=accepted)
+
+    def waiting(self, *, accepting_only: bool = False) -> bool:
         """Return whether a message waits for a worker."""
-        return self._bell.waiting()
+        return self._bell.waiting(accepting_only=accepting_only)
 
     def flush(self, timeout_seconds: float = _FLUSH_SECONDS) -> bool:
         """Wait until everything is rung. Return whether it is."""

@@ -89,7 +89,7 @@ LEASE_MARGIN_SECONDS: Final = 1.0
 
 YIELD_AFTER_SECONDS: Final = 1.0
 """A run makes room after this when another doorbell waits; under a limit after its first leads, so that campaigns that
-share one take turns."""
+share one take turns. One whose leads are accepted makes room sooner only for others of that kind."""
 
 KEEP_RESULTS_SECONDS: Final = 600.0
 """So long are results kept and retried while Postgres is away."""
@@ -152,6 +152,7 @@ class DeliveryRun:
         self._drained = False
         self._claims = 0
         self._rang = False
+        self._accepting = False
         self.accepted = False
         """Whether a lead was accepted."""
         self._starved = False
@@ -160,10 +161,12 @@ class DeliveryRun:
 
     def run(self) -> int:
         """Deliver until nothing is due, the time is over, or the process stops. Returns how many leads were claimed."""
-        self._bell.clear(self._channel)
+        self._accepting = self._bell.clear(self._channel)
         reach("deliver.begin")
-        self._ends_at = self._clock() + self._settings.run_for_seconds
-        self._yields_at = self._clock() + (0.0 if self._rate.limited else YIELD_AFTER_SECONDS)
+        begin = self._clock()
+        self._ends_at = begin + self._settings.run_for_seconds
+        self._yields_to_all_at = begin + YIELD_AFTER_SECONDS
+        self._yields_at = begin if self._rate.limited else self._yields_to_all_at
         try:
             while not self._over():
                 finished = self._collect()
@@ -174,6 +177,8 @@ class DeliveryRun:
                 self._slots.start(Job(claimed, asked_at) for claimed in turn.opened)
         finally:
             self._slots.close()
+        if self._claims:
+            self._bell.served(self._channel, accepted=self.accepted)
         if not (self._drained or self._starved):
             self._bell.ring(self._channel)
         return self._claims
@@ -191,7 +196,7 @@ class DeliveryRun:
             return True
         if now >= self._yields_at and self._claims:
             self._yields_at = now + _TURN_SECONDS
-            if self._bell.waiting():
+            if self._bell.waiting(accepting_only=self._accepting and now < self._yields_to_all_at):
                 self._ends_at = now
                 return True
         return False
@@ -204,7 +209,8 @@ class DeliveryRun:
 
     def _count(self, finished: Sequence[Finished]) -> None:
         for one in finished:
-            self.accepted = self.accepted or one.outcome.kind is Kind.ACCEPTED
+            if one.outcome.kind is Kind.ACCEPTED:
+                self.accepted = self._accepting = True
             self.tally.attempt(one.outcome.kind.value, one.ended_at - one.started_at)
 
     def _slow_everyone(self, finished: Sequence[Finished]) -> None:

@@ -21,7 +21,7 @@ import orjson
 import redis
 from sqlalchemy import Connection, text
 
-from dispatcher.broker.connection import PREFIX, QUEUE, connect
+from dispatcher.broker.connection import ACCEPTING_QUEUE, PREFIX, QUEUE, connect
 from dispatcher.config.setting import Secret
 from dispatcher.config.settings import Settings
 from dispatcher.config.urls import is_loopback, names_loopback
@@ -116,7 +116,7 @@ def doorbells_waiting(settings: Settings) -> int | None:
         return None
     try:
         with connect(settings.redis_url.reveal()) as client:
-            return int(client.llen(PREFIX + QUEUE))
+            return sum(int(client.llen(PREFIX + queue)) for queue in (ACCEPTING_QUEUE, QUEUE))
     except redis.RedisError:
         return None
 

@@ -45,7 +45,9 @@ _RELEASE = text("UPDATE dispatcher.sweeps SET held_until = now() WHERE name = 's
 _DUE_CHANNELS = text(f"""
 WITH RECURSIVE {WAITING_CHANNELS}, ready AS (
     SELECT channel.account, channel.campaign_id, served.served_at, of_account.state AS account_state,
-        row_number() OVER (PARTITION BY channel.account ORDER BY {LIKELIEST}) AS likeliest
+        row_number() OVER (PARTITION BY channel.account ORDER BY {LIKELIEST}) AS likeliest,
+        gate.state IS DISTINCT FROM 'probing' AND coalesce(gate.closings, 0) = 0 AND served.accepted_at IS NOT NULL
+            AS accepting
     FROM channel LEFT JOIN dispatcher.channels AS served USING (account, campaign_id)
     LEFT JOIN dispatcher.gates AS gate
         ON gate.account = channel.account AND COALESCE(gate.campaign_id, 0) = channel.campaign_id
@@ -54,7 +56,7 @@ WITH RECURSIVE {WAITING_CHANNELS}, ready AS (
     WHERE gate.state IS DISTINCT FROM 'closed' AND of_account.state IS DISTINCT FROM 'closed' AND {DUE}
 )
 -- While an account probes, only its likeliest channel may claim.
-SELECT account, campaign_id FROM ready WHERE account_state IS DISTINCT FROM 'probing' OR likeliest = 1
+SELECT account, campaign_id, accepting FROM ready WHERE account_state IS DISTINCT FROM 'probing' OR likeliest = 1
 ORDER BY served_at NULLS FIRST, account, campaign_id
 """)
 
@@ -212,9 +214,12 @@ def release(connection: Connection, holder: str) -> None:
     connection.execute(_RELEASE, {"holder": holder})
 
 
-def due_channels(connection: Connection) -> list[Channel]:
-    """Return the channels with leads that may be claimed now, the longest unserved first."""
-    return [Channel(row.account, row.campaign_id) for row in connection.execute(_DUE_CHANNELS)]
+def due_channels(connection: Connection) -> dict[Channel, bool]:
+    """Return the channels with leads that may be claimed now, the longest unserved first.
+
+    Each with whether it is accepting: it had acceptances, and its gate has not closed since.
+    """
+    return {Channel(row.account, row.campaign_id): row.accepting for row in connection.execute(_DUE_CHANNELS)}
 
 
 def due_lookups(connection: Connection) -> list[str]:

@@ -14,7 +14,7 @@ from sqlalchemy import Connection
 from dispatcher.alerts import alerts
 from dispatcher.alerts.alerting import AlertThread
 from dispatcher.broker.doorbell import Bell
-from dispatcher.broker.limiter import LimiterUnavailable, Rate
+from dispatcher.broker.limiter import Rate
 from dispatcher.errors import StoreUnavailable
 from dispatcher.failpoint import reach
 from dispatcher.intake.inbox import InboxThread
@@ -26,6 +26,7 @@ from dispatcher.store.counters import RINGS, SWEEPS, Tally
 from dispatcher.store.database import Database
 from dispatcher.store.trouble import NotPermitted, StatementRefused, TryAgain
 from dispatcher.sweep import clocks, repairs
+from dispatcher.sweep.rings import Rings
 
 HOLD_SECONDS: Final = 5.0
 """A sweeper that dies is replaced after this."""
@@ -71,7 +72,7 @@ class Sweep:
     ) -> None:
         self._database = database
         self._bell = bell
-        self._rate_of = rate_of
+        self._rings = Rings(bell, rate_of)
         self._operations = operations
         self._pruning = pruning
         self._name = name
@@ -212,22 +213,8 @@ class Sweep:
             events.warning("sweep.not_permitted", duty="retention", right=str(refusal))
 
     def _ring_channels(self) -> None:
-        """Ring as many channels of an account as it has permits: more would wake workers that may send nothing."""
-        left: dict[str, float] = {}
-        for channel in self._read(repairs.due_channels):
-            if channel.account not in left:
-                left[channel.account] = self._permits(channel.account)
-            if left[channel.account] > 0 and self._bell.ring(channel):
-                left[channel.account] -= 1
-                self._tally.add(RINGS, "deliver")
-
-    def _permits(self, account: str) -> float:
-        try:
-            available = self._rate_of(account).available()
-        except LimiterUnavailable:
-            # Without Redis neither permits nor doorbells exist: nothing is lost by asking again in the next round.
-            return 0
-        return float("inf") if available is None else available
+        for _ in range(self._rings.ring(self._read(repairs.due_channels))):
+            self._tally.add(RINGS, "deliver")
 
     def _note_worker(self) -> None:
         now = self._clock()

@@ -200,6 +200,34 @@ def test_under_a_limit_a_run_makes_room_after_its_first_leads(queue: Queue, sett
     assert setting.bell.heard[-1] == "ring"
 
 
+@pytest.mark.parametrize("limited", [False, True])
+def test_a_run_without_an_acceptance_notes_that_and_one_that_claimed_nothing_notes_nothing(
+    queue: Queue, setting: Setting, *, limited: bool
+) -> None:
+    setting.rate.limited = limited
+    setting.run()
+    assert setting.bell.notes == []
+
+    queue.put()
+    setting.run()
+    queue.put(1)
+    setting.client = Client(lambda _: Reply(status=404, written=True))
+    setting.run()
+    assert setting.bell.notes == [(CHANNEL, True), (CHANNEL, False)]
+
+
+def test_under_a_limit_an_accepting_campaign_makes_room_at_once_only_for_others_of_that_kind(
+    queue: Queue, setting: Setting
+) -> None:
+    """Otherwise each of two hundred dead campaigns takes a turn between two turns of the healthy one."""
+    filled(queue, 40)
+    setting.rate.limited = True
+    setting.bell.others_wait, setting.bell.accepting_wait = True, False
+    setting.bell.served(CHANNEL, accepted=True)
+
+    assert setting.run() > 2 * setting.slots
+
+
 # The rate -------------------------------------------------------------------------------------------------------------
 
 

@@ -190,13 +190,14 @@ def test_the_sweep_outlives_a_store_that_fails(sweeper: Sweeper, fault: Exceptio
 
 def due(database: Database) -> list[tuple[str, int]]:
     with database.autocommit() as connection:
-        return repairs.due_channels(connection)
+        return list(repairs.due_channels(connection))
 
 
-def served(queue: Queue, campaign_id: int, seconds_ago: int) -> None:
+def served(queue: Queue, campaign_id: int, seconds_ago: int, *, accepted: bool = False) -> None:
     queue.run(
-        "INSERT INTO dispatcher.channels (account, campaign_id, served_at)"
-        " VALUES ('default', :id, now() - make_interval(secs => :ago))",
+        "INSERT INTO dispatcher.channels (account, campaign_id, served_at, accepted_at)"
+        " VALUES ('default', :id, now() - make_interval(secs => :ago), CASE WHEN :accepted THEN now() END)",
+        accepted=accepted,
         id=campaign_id,
         ago=seconds_ago,
     )
@@ -246,6 +247,64 @@ def test_only_as_many_channels_are_rung_as_there_are_permits(
     sweeper(rate=rate).once()
 
     assert bell.rung == [("default", 5), ("default", 6), ("default", 7)][:rung]
+
+
+def test_accepting_campaigns_are_rung_first_and_the_others_by_their_share_of_the_permits(
+    queue: Queue, sweeper: Sweeper, bell: Bell
+) -> None:
+    """Under a limit each dead campaign that is rung takes a permit from a healthy one."""
+    for number in range(20):
+        queue.put(number, campaign_id=1000 + number)
+    queue.put(20, campaign_id=5)
+    served(queue, 5, 0, accepted=True)
+    sweep = sweeper(rate=Rate(8))
+
+    rounds = []
+    for _ in range(5):
+        sweep.once()
+        rounds.append(len(bell.rung))
+        assert bell.rung[0] == ("default", 5)
+        bell.rung.clear()
+
+    assert rounds == [1, 2, 2, 2, 2], "of 8 permits a round, 0.8 for the others"
+
+
+def test_without_an_accepting_campaign_all_permits_are_for_the_others(
+    queue: Queue, sweeper: Sweeper, bell: Bell
+) -> None:
+    for number in range(20):
+        queue.put(number, campaign_id=1000 + number)
+    served(queue, 1000, 0, accepted=True)
+    queue.gate("probing", "misconfigured", 1000)
+
+    sweeper(rate=Rate(8)).once()
+
+    assert len(bell.rung) == 8
+
+
+def test_a_full_queue_is_rung_no_further(queue: Queue, sweeper: Sweeper) -> None:
+    class Full(Bell):
+        def ring(self, channel: Channel) -> bool:
+            super().ring(channel)
+            return channel.campaign_id == 5
+
+    for number in range(20):
+        queue.put(number, campaign_id=1000 + number)
+    queue.put(20, campaign_id=5)
+    served(queue, 5, 0, accepted=True)
+    bell = Full()
+
+    Sweep(
+        queue.database,
+        bell,
+        lambda _: Rate(),
+        name="one",
+        worker="one:1",
+        settle_seconds=120,
+        interval_seconds=1,
+    ).once()
+
+    assert bell.rung == [("default", 5), ("default", 1000)]
 
 
 def test_leases_run_out_though_redis_is_away(queue: Queue, sweeper: Sweeper) -> None:

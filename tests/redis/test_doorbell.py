@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 import pytest
 
-from dispatcher.broker.doorbell import MARK_SECONDS, Doorbell
+from dispatcher.broker.doorbell import MARK_SECONDS, OTHERS_MOST, Doorbell
 from dispatcher.lead.options import Channel
 
 from .conftest import RedisServer
@@ -24,9 +24,13 @@ def doorbell(server: RedisServer) -> Doorbell:
     return Doorbell(server.url)
 
 
-def queue(server: RedisServer) -> list[dict[str, object]]:
+def queue(server: RedisServer, name: str = "dispatcher") -> list[dict[str, object]]:
     with server.client() as client:
-        return [json.loads(raw) for raw in client.lrange("dispatcher:dispatcher", 0, -1)]
+        return [json.loads(raw) for raw in client.lrange(f"dispatcher:{name}", 0, -1)]
+
+
+def accepting(server: RedisServer) -> list[dict[str, object]]:
+    return queue(server, "dispatcher.accepting")
 
 
 def seconds(call: Callable[[], object]) -> float:
@@ -52,8 +56,8 @@ def test_each_channel_and_each_accounts_lookups_have_a_bell_of_their_own(
     doorbell.ring(Channel("default", 43))
     doorbell.ring(Channel("other", 42))
     doorbell.ring_lookup("default")
-    tasks = [message["headers"]["task"] for message in queue(server)]  # type: ignore[index]
-    assert sorted(tasks) == ["dispatcher.deliver"] * 3 + ["dispatcher.lookup"]
+    assert [message["headers"]["task"] for message in queue(server)] == ["dispatcher.deliver"] * 3  # type: ignore[index]
+    assert [message["headers"]["task"] for message in accepting(server)] == ["dispatcher.lookup"]  # type: ignore[index]
 
 
 def test_a_ring_after_the_run_began_is_a_new_message(server: RedisServer, doorbell: Doorbell) -> None:
@@ -63,7 +67,45 @@ def test_a_ring_after_the_run_began_is_a_new_message(server: RedisServer, doorbe
     doorbell.ring_lookup("default")
     doorbell.clear_lookup("default")
     doorbell.ring_lookup("default")
-    assert len(queue(server)) == 4
+    assert len(queue(server)) == len(accepting(server)) == 2
+
+
+def test_a_campaign_whose_leads_are_accepted_has_a_queue_apart_until_a_run_without_an_acceptance(
+    server: RedisServer, doorbell: Doorbell
+) -> None:
+    doorbell.served(Channel("default", 42), accepted=True)
+    doorbell.ring(Channel("default", 42))
+    doorbell.ring(Channel("default", 43))
+    doorbell.ring(Channel("other", 42))
+    assert [len(accepting(server)), len(queue(server))] == [1, 2]
+
+    doorbell.served(Channel("default", 42), accepted=False)
+    doorbell.clear(Channel("default", 42))
+    doorbell.ring(Channel("default", 42))
+    assert [len(accepting(server)), len(queue(server))] == [1, 3]
+
+
+def test_many_other_campaigns_do_not_fill_the_queue_and_the_accepting_ones_are_not_counted(
+    server: RedisServer, doorbell: Doorbell
+) -> None:
+    rung = [doorbell.ring(Channel("default", number)) for number in range(1, OTHERS_MOST + 20)]
+    assert sum(rung) == len(queue(server)) == OTHERS_MOST
+    assert not doorbell.ring(Channel("default", 1000)), "the sweep rings when there is room"
+    assert doorbell.ring(Channel("default", 1)), "its message waits"
+    doorbell.served(Channel("default", 1000), accepted=True)
+    assert doorbell.ring(Channel("default", 1000))
+    assert len(accepting(server)) == 1
+
+    with server.client() as client:
+        client.rpop("dispatcher:dispatcher")
+    assert doorbell.ring(Channel("default", 1001))
+
+
+def test_a_message_behind_many_is_not_doubled_before_its_turn(server: RedisServer, doorbell: Doorbell) -> None:
+    for number in range(1, 21):
+        doorbell.ring(Channel("default", number))
+    with server.client() as client:
+        assert client.pttl("dispatcher:bell:default:20") > (MARK_SECONDS + 18) * 1000
 
 
 def test_a_lost_message_silences_a_channel_for_five_seconds_at_most(server: RedisServer, doorbell: Doorbell) -> None:
@@ -86,6 +128,9 @@ def test_it_knows_whether_another_bell_waits(doorbell: Doorbell) -> None:
     assert not doorbell.waiting()
     doorbell.ring(Channel("default", 42))
     assert doorbell.waiting()
+    assert not doorbell.waiting(accepting_only=True)
+    doorbell.ring_lookup("default")
+    assert doorbell.waiting(accepting_only=True)
 
 
 def test_a_ring_that_finds_the_mark_set_is_one_round_trip(server: RedisServer, doorbell: Doorbell) -> None:

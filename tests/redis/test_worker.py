@@ -107,6 +107,26 @@ def test_forged_messages_neither_kill_nor_loop_the_worker(server: RedisServer, s
     assert not (Path(__file__).parents[2] / "pickle-was-executed").exists()
 
 
+@pytest.mark.parametrize("pool", ["prefork", "threads"])
+def test_one_of_many_other_campaigns_comes_between_two_runs_of_an_accepting_one(
+    server: RedisServer, start_worker: StartWorker, pool: str
+) -> None:
+    """Issue: dead campaigns whose messages came first held a healthy one up until each had been tried."""
+    bell = Doorbell(server.url)
+    for number in range(101, 121):
+        bell.ring(Channel("default", number))
+    for number in range(1, 6):
+        bell.served(Channel("default", number), accepted=True)
+        bell.ring(Channel("default", number))
+
+    worker = start_worker(server, pool=pool)
+    eventually(lambda: sum(note.startswith("deliver") for note in worker.notes()) == 25, 20)
+
+    delivered = [note for note in worker.notes() if note.startswith("deliver")]
+    last = max(place for place, note in enumerate(delivered) if int(note.split(":")[2]) < 100)
+    assert last < 13, "five of them, five others between, and two processes that write as they come"
+
+
 def test_a_unix_socket_is_no_back_door(server: RedisServer, start_worker: StartWorker) -> None:
     url = f"unix://{server.socket}?db=3"
     worker, doorbell = start_worker(server, url=url), Doorbell(url)

@@ -19,11 +19,19 @@ from dispatcher.lead.options import Channel
 class Bell:
     """Records its calls: `heard` names each in order, `rung` and `lookups` say for what. A ring calls `on_ring`."""
 
-    def __init__(self, *, others_wait: bool = False, on_ring: Callable[[Channel], object] = lambda _: None) -> None:
+    def __init__(
+        self,
+        *,
+        others_wait: bool = False,
+        accepting_wait: bool | None = None,  # of those, campaigns that are accepted; as `others_wait` if not said
+        on_ring: Callable[[Channel], object] = lambda _: None,
+    ) -> None:
         self.heard: list[str] = []
         self.rung: list[Channel] = []
         self.lookups: list[str] = []
         self.others_wait = others_wait
+        self.accepting_wait = accepting_wait
+        self.notes: list[tuple[Channel, bool]] = []
         self._on_ring = on_ring
 
     def ring(self, channel: Channel) -> bool:
@@ -37,14 +45,18 @@ class Bell:
         self.lookups.append(account)
         return True
 
-    def clear(self, channel: Channel) -> None:
+    def clear(self, channel: Channel) -> bool:
         self.heard.append("clear")
+        return (channel, True) in self.notes[-1:]
 
     def clear_lookup(self, account: str) -> None:
         self.heard.append("clear_lookup")
 
-    def waiting(self) -> bool:
-        return self.others_wait
+    def served(self, channel: Channel, *, accepted: bool) -> None:
+        self.notes.append((channel, accepted))
+
+    def waiting(self, *, accepting_only: bool = False) -> bool:
+        return self.others_wait if self.accepting_wait is None or not accepting_only else self.accepting_wait
 
 
 class Rate:

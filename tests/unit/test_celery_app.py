@@ -14,6 +14,14 @@ def test_a_pool_that_cannot_work_is_refused_by_name(pool: str) -> None:
         app.Worker(pool_cls=pool)
 
 
+@pytest.mark.parametrize("option", ["queues", "exclude_queues"])
+def test_a_choice_of_queues_is_refused(option: str) -> None:
+    app = WorkerApp(configuration=lambda: {"broker_url": "redis://127.0.0.1:9/0"})
+
+    with pytest.raises(CannotStart, match=r"two queues by itself; leave out --queues"):
+        app.Worker(**{option: ["dispatcher"]})
+
+
 def test_a_pool_of_the_configuration_is_refused_too() -> None:
     app = WorkerApp(configuration=lambda: {"broker_url": "redis://127.0.0.1:9/0", "worker_pool": "gevent"})
 

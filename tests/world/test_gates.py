@@ -240,7 +240,7 @@ def test_while_an_account_probes_the_sweep_rings_its_likeliest_campaign_only(wor
     world.queue.gate("probing", "outage")
 
     with world.database.autocommit() as connection:
-        assert repairs.due_channels(connection) == [("default", HEALTHY)]
+        assert list(repairs.due_channels(connection)) == [("default", HEALTHY)]
 
 
 class List:
