@@ -1,10 +1,15 @@
-"""`dispatcher`, also `python -m dispatcher`: exits with 0 (done), 1 (failed or refused), 2 (misused), 130 (Ctrl-C)."""
+"""`dispatcher`, also `python -m dispatcher`: exits with 0 (done), 1 (failed or refused), 2 (misused), 130 (Ctrl-C).
+
+With `--json` an error is one JSON object on standard error: `error` (`failed`, `misused` or `bug`), `message`,
+`exit_code`.
+"""
 
 import errno
 import gc
 import os
 import signal
 import sys
+from collections.abc import Callable
 from typing import Final, NoReturn
 
 from dispatcher.errors import DispatcherError, interrupt
@@ -26,7 +31,10 @@ def main() -> None:
     try:
         from dispatcher.cli.commands import app
 
-        app(prog_name="dispatcher")
+        if not _wants_json():
+            app(prog_name="dispatcher")
+        else:
+            _run_for_a_program(app)
     except DispatcherError as error:
         _complain(str(error))
     except KeyboardInterrupt:
@@ -47,14 +55,38 @@ def main() -> None:
         gc.freeze()
 
 
+def _wants_json() -> bool:
+    given = sys.argv[1:]
+    return "--json" in (given[: given.index("--")] if "--" in given else given)
+
+
+def _run_for_a_program(app: Callable[..., object]) -> None:
+    """Run the command line, and tell of its misuse in JSON too."""
+    from typer import Abort
+    from typer.exceptions import TyperException
+
+    try:
+        status = app(prog_name="dispatcher", standalone_mode=False)
+    except Abort:
+        _complain("Not confirmed: nothing was done.")
+    except TyperException as misuse:
+        _complain(misuse.format_message(), kind="misused", exit_code=2)
+    sys.exit(status if isinstance(status, int) else 0)
+
+
 def _report(error: Exception) -> NoReturn:
     where = _where(error)
-    _complain(f"This is a bug of the dispatcher: {type(error).__name__} in {where}. Please report it.")
+    _complain(f"This is a bug of the dispatcher: {type(error).__name__} in {where}. Please report it.", kind="bug")
 
 
-def _complain(message: str) -> NoReturn:
-    sys.stderr.write(printable(message.replace("\n", " ")) + "\n")
-    sys.exit(1)
+def _complain(message: str, *, kind: str = "failed", exit_code: int = 1) -> NoReturn:
+    told = " ".join(message.split("\n"))
+    if _wants_json():
+        import json
+
+        told = json.dumps({"error": kind, "message": told, "exit_code": exit_code}, ensure_ascii=False)
+    sys.stderr.write(printable(told) + "\n")
+    sys.exit(exit_code)
 
 
 def _where(error: BaseException) -> str:

@@ -7,11 +7,13 @@ DispatcherError
 ├── NotAllowed
 ├── StoreUnavailable
 ├── NotConfigured
+├── CannotListen
 └── SchemaOutOfDate
 
 Every message says what is wrong and what to do next. None ever carries a phone number, a variable's value or a token.
 """
 
+import errno
 from collections.abc import Iterable
 from dataclasses import dataclass
 from types import FrameType
@@ -75,7 +77,7 @@ class LeadNotFound(DispatcherError):
 
     def __init__(self, lead_id: object) -> None:
         self.lead_id = lead_id
-        super().__init__(f"No lead has the id {lead_id}; `dispatcher status` and `dispatcher failed` list ids.")
+        super().__init__(f"No lead has the id {lead_id}; `dispatcher list` has the ids, by a part of one with --id.")
 
 
 class NotAllowed(DispatcherError):
@@ -96,6 +98,17 @@ class StoreUnavailable(DispatcherError):
 
 class NotConfigured(DispatcherError):
     """A setting is missing or unusable; the message names it."""
+
+
+class CannotListen(DispatcherError):
+    """A server cannot have its address: something listens there, or the address is not of this machine."""
+
+    def __init__(self, what: str, host: str, port: int, error: OSError) -> None:
+        if error.errno == errno.EADDRINUSE:
+            why = "another process listens there. Stop that one, or choose another --port"
+        else:
+            why = f"{(error.strerror or type(error).__name__).lower()}. Choose another --host or --port"
+        super().__init__(f"{what} cannot listen on {host}:{port}: {why}.")
 
 
 class SchemaOutOfDate(DispatcherError):

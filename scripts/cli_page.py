@@ -6,6 +6,7 @@ from typing import Any
 import typer
 
 from dispatcher.cli.commands import app
+from dispatcher.cli.help import value_of
 
 PAGE = Path(__file__).parent.parent / "docs" / "cli.md"
 
@@ -16,13 +17,15 @@ _HEAD = """\
 
 `dispatcher`, or `python -m dispatcher`. Settings come from the environment ([settings](settings.md)).
 
-- Exit codes: 0 done, 1 failed or refused (the reason is on standard error), 2 misuse.
-- Every read takes `--json`: one object, lists under `items`; lists take `--csv` too. `tail` writes an object a line.
+- Exit codes: 0 done, 1 failed or refused (the reason is on standard error), 2 misuse, 130 Ctrl-C. A taken port is 1.
+- Every read and every write takes `--json`: one object, lists under `items`; lists take `--csv` too. `tail` writes an
+  object a line. With `--json` an error is one object on standard error: `error` (`failed`, `misused` or `bug`),
+  `message` and `exit_code`.
 - Every write takes `--dry-run`: it is done and undone, so that a refusal is the one that the real thing would get.
   `import` has `--plan` instead, `migrate` and `metrics` change no lead. What acts on many asks first; `--yes` answers.
 - No phone number and no variable is printed whole unless `--reveal` is given. What is typed stands in the list of
-  processes for others to see: `erase -`, `block -`, `unblock -`, `blocked -` and `edit --phone -` read the number, `submit` the lead, from
-  standard input.
+  processes for others to see: `erase -`, `block -`, `unblock -`, `blocked -` and `edit --phone -` read the number,
+  `submit` the lead, from standard input.
 - Times: `30m`, `2h`, `1d`, `today`, `yesterday`, `2026-11-23`, `2026-11-23T14:00+01:00`. Without a zone it is UTC.
 - Completion of commands and options in the shell: `dispatcher --install-completion`.
 - `dispatcher --version` prints the version.
@@ -55,11 +58,8 @@ def _place(argument: Any) -> str:  # noqa: ANN401 - as above
 
 
 def _value(option: Any) -> str:  # noqa: ANN401 - as above
-    return "" if option.is_flag else f" `{option.metavar or _word(option)}`"
-
-
-def _word(option: Any) -> str:  # noqa: ANN401 - as above
-    return max(option.opts, key=len).strip("-").replace("-", "_").upper()
+    value = value_of(option)
+    return f" `{value}`" if value else ""
 
 
 def _cell(text: str | None) -> str:

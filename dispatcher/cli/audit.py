@@ -26,7 +26,8 @@ def incidents(
     with opened(rehearsing=dry_run) as dispatcher:
         if seen:
             count = dispatcher.database.again(records.mark_seen, seen, actor=arguments.actor())
-            screen.say(("✓ ", "green"), f"{screen.plural(count, 'incident')} marked as seen.")
+            told = {"seen": count, "dry_run": dry_run}
+            screen.done(told, (("✓ ", "green"), f"{screen.plural(count, 'incident')} marked as seen."), json=json)
             return
         found = dispatcher.database.read(records.latest, most=limit)
     if screen.emit_list((one.as_dict() for one in found), json=json, csv=csv):
@@ -71,12 +72,14 @@ def audit(
     if screen.emit_list((one.as_dict() for one in found), json=json, csv=csv):
         return
     for one in found:
-        screen.say(
+        login = "" if one.db_user is None else f"login {one.db_user}"
+        screen.entry(
             (moments.clock(one.at), "dim"),
             f"  {one.actor}  ",
             (one.action, "bold"),
-            f"  {one.subject}  {in_words(mask_inside(one.detail))}",
-            ("" if one.db_user is None else f"  login {one.db_user}", "dim"),
+            f"  {one.subject}",
+            detail="; ".join(filter(None, (in_words(mask_inside(one.detail)), login))),
+            style="dim",
         )
     if not found:
         screen.say("Nothing matches.")
@@ -124,14 +127,17 @@ def imports(
         found = dispatcher.database.read(records.latest, most=limit)
     if screen.emit_list((one.as_dict() for one in found), json=json, csv=csv):
         return
+    figures = ("Id", "submitted", "duplicates", "repeated", "refused")
+    table = screen.rows(figures[0], "file", *figures[1:], "begun", right=figures, whole=("begun",))
+    now = datetime.now(UTC)
     for one in found:
-        end = "" if one.finished_at is not None else ", not finished"
-        name = mask_numbers(one.file_name)
-        screen.say(
-            (str(one.id), "bold"),
-            f"  {name}: {screen.number(one.submitted)} submitted, {screen.number(one.duplicates)} duplicates,"
-            f" {screen.number(one.repeated)} repeated, {screen.number(one.rejected)} refused{end}  ",
-            (f"by {one.actor} {moments.clock(one.started_at)}", "dim"),
-        )
-    if not found:
+        end = "" if one.finished_at is not None else " (not finished)"
+        table.add_row(
+            str(one.id), screen.line(mask_numbers(one.file_name) + end),
+            *map(screen.number, (one.submitted, one.duplicates, one.repeated, one.rejected)),
+            moments.ago(one.started_at, now),
+        )  # fmt: skip
+    if found:
+        screen.put(table)
+    else:
         screen.say("Nothing has been imported yet.")

@@ -14,6 +14,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 import dispatcher
+from dispatcher.cli.help import HelpfulCommand
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,9 +31,8 @@ class Entry:
         """Import the module and make the command of its function."""
         module = importlib.import_module(f"dispatcher.cli.{self.module}")
         alone = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="rich")
-        alone.command(self.name, short_help=self.short_help, rich_help_panel=panel, **self.settings)(
-            getattr(module, self.function or self.name)
-        )
+        command = {"cls": HelpfulCommand, "short_help": self.short_help, "rich_help_panel": panel, **self.settings}
+        alone.command(self.name, **command)(getattr(module, self.function or self.name))
         # What is loaded stays to the end: searches for cycles in it took a tenth of an import.
         gc.freeze()
         return typer.main.get_command(alone)

@@ -19,7 +19,10 @@ def campaigns(json: screen.Json = False, csv: screen.Csv = False) -> None:
         found = dispatcher.campaigns.all()
     if screen.emit_list((one.as_dict() for one in found), json=json, csv=csv):
         return
-    table = screen.rows("Campaign", "waiting", "due", "failed", "limit", "held back", "served")
+    table = screen.rows(
+        "Campaign", "waiting", "due", "failed", "limit", "held back", "served",
+        right=("waiting", "due", "failed"), whole=("served",),
+    )  # fmt: skip
     now = datetime.now(UTC)
     for one in found:
         name = str(one.campaign_id) + ("" if one.account == DEFAULT_ACCOUNT else f" ({one.account})")
@@ -36,6 +39,7 @@ def limit(
     campaign: Annotated[int, arguments.campaign_option("Id of the campaign.")],
     account: arguments.Account = DEFAULT_ACCOUNT,
     dry_run: screen.DryRun = False,
+    json: screen.Json = False,
 ) -> None:
     """Give a campaign a limit of its own beside the account's. The next delivery run keeps it, within seconds."""
     rate = arguments.rate_limit(rate)
@@ -43,7 +47,13 @@ def limit(
         dispatcher.campaigns.limit(campaign, account, rate, actor=arguments.actor())
     off = rate.strip().lower() in {"off", "none", ""}
     said = "has no limit of its own any more" if off else f"may send {rate.strip()}"
-    screen.say(("✓ ", "green"), f"Campaign {campaign} {said}; the account's limit holds too.")
+    told = {
+        "account": account,
+        "campaign_id": campaign,
+        "rate_limit": None if off else rate.strip(),
+        "dry_run": dry_run,
+    }
+    screen.done(told, (("✓ ", "green"), f"Campaign {campaign} {said}; the account's limit holds too."), json=json)
 
 
 def pause(
@@ -53,10 +63,14 @@ def pause(
         str | None, typer.Option("--reason", help="Shown by `status` and the console.", show_default=False)
     ] = None,
     dry_run: screen.DryRun = False,
+    json: screen.Json = False,
 ) -> None:
     """Hold a campaign back, or the whole account, until `resume`; nothing is lost, and nothing more is sent."""
     with opened(rehearsing=dry_run) as dispatcher:
         on_their_way = dispatcher.pause(campaign, account, reason)
+    if json:
+        screen.emit({"account": account, "campaign_id": campaign, "on_their_way": on_their_way, "dry_run": dry_run})
+        return
     scope = f"campaign {campaign}" if campaign is not None else f"account {account}"
     screen.say(("✓ ", "green"), f"{scope.capitalize()} is paused; nothing more is claimed.")
     if on_their_way:
@@ -64,11 +78,20 @@ def pause(
 
 
 def resume(
-    campaign: OneCampaign = None, account: arguments.Account = DEFAULT_ACCOUNT, dry_run: screen.DryRun = False
+    campaign: OneCampaign = None,
+    account: arguments.Account = DEFAULT_ACCOUNT,
+    dry_run: screen.DryRun = False,
+    json: screen.Json = False,
 ) -> None:
     """Let a campaign, or the account, flow again at once, whatever had held it back."""
     with opened(rehearsing=dry_run) as dispatcher:
         resumed = dispatcher.resume(campaign, account)
+    if json:
+        opened_gates = [
+            {"account": one.account, "campaign_id": one.campaign_id, "reason": one.reason} for one in resumed.opened
+        ]
+        screen.emit({"opened": opened_gates, "still_paused": list(resumed.still_paused), "dry_run": dry_run})
+        return
     if not resumed.opened:
         screen.say("Nothing of it was held back.")
     for one in resumed.opened:

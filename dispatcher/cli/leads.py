@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 from uuid import UUID
 
 import typer
+from rich.table import Table
 from rich.text import Text
 
 from dispatcher import moments
@@ -19,6 +20,7 @@ from dispatcher.operator.record import MASKED
 
 if TYPE_CHECKING:
     from dispatcher.operator.lead_record import AttemptRecord, LeadRecord
+    from dispatcher.operator.leads import ListedLead
 
 STYLES: Final[Mapping[State, str]] = {
     State.PENDING: "cyan",
@@ -135,6 +137,35 @@ def list_leads(
     phone: Annotated[
         str | None, typer.Option("--phone", help="How the number ends, e.g. 0123.", rich_help_panel=_PANEL)
     ] = None,
+    id: Annotated[
+        str | None,
+        typer.Option("--id", metavar="PART", help="Any part of the id, e.g. its end.", rich_help_panel=_PANEL),
+    ] = None,
+    var: Annotated[
+        str | None,
+        typer.Option("--var", metavar="NAME=TEXT", help="The lead has this variable.", rich_help_panel=_PANEL),
+    ] = None,
+    text: Annotated[
+        str | None, typer.Option("--text", help="Occurs in the last error.", rich_help_panel=_PANEL)
+    ] = None,
+    attempts: Annotated[
+        int | None, typer.Option("--attempts", min=0, help="The least number of attempts.", rich_help_panel=_PANEL)
+    ] = None,
+    due: Annotated[
+        bool | None,
+        typer.Option(
+            "--due/--not-due",
+            help="Pending, and its time has come; or not yet.",
+            rich_help_panel=_PANEL,
+            show_default=False,
+        ),
+    ] = None,
+    ended_since: Annotated[
+        str | None, typer.Option("--ended-since", metavar="SINCE", help="Ended at or after.", rich_help_panel=_PANEL)
+    ] = None,
+    ended_before: Annotated[
+        str | None, typer.Option("--ended-before", metavar="BEFORE", help="Ended before.", rich_help_panel=_PANEL)
+    ] = None,
     since: Annotated[
         str | None,
         typer.Option("--since", help=f"Submitted at or after, {moments.PAST_HELP}.", rich_help_panel=_PANEL),
@@ -145,7 +176,7 @@ def list_leads(
     csv: screen.Csv = False,
     reveal: screen.Reveal = False,
 ) -> None:
-    """List leads, the newest first."""
+    """List leads in any state, the highest id first: ids grow with time, but for those of an import."""
     from dispatcher.operator.lead_filter import LeadFilter
 
     now = datetime.now(UTC)
@@ -157,6 +188,13 @@ def list_leads(
         idempotency_key=key,
         voicery_lead_id=voicery_id,
         phone_number=phone,
+        id_part=None if id is None else id.strip("…").lower(),
+        variable=None if var is None else arguments.variable(var),
+        text=text,
+        attempts_from=attempts,
+        due=due,
+        finished_since=None if ended_since is None else arguments.past(ended_since, now, "--ended-since"),
+        finished_before=None if ended_before is None else arguments.past(ended_before, now, "--ended-before"),
         created_since=None if since is None else arguments.past(since, now, "--since"),
         created_before=None if before is None else arguments.past(before, now, "--before"),
     )
@@ -166,17 +204,27 @@ def list_leads(
     shown, more = found[:limit], len(found) > limit
     if screen.emit_list((one.as_dict(reveal=reveal) for one in shown), json=json, csv=csv, more=more):
         return
-    for one in shown:
-        number = one.phone_number if reveal else mask_phone(one.phone_number)
-        said = one.failure_class or one.voicery_status or ""
-        screen.say(
-            (str(one.id), "bold"), "  ", (f"{one.state:<9}", STYLES[one.state]),
-            f"  campaign {one.campaign_id}  {number}  {said}  ", (moments.ago(one.created_at, now), "dim"),
-        )  # fmt: skip
-    if not shown:
+    if shown:
+        screen.put(_table(shown, now, reveal=reveal))
+    else:
         screen.say("No lead matches.")
     if more:
         screen.say((f"… and more; --limit shows more than {limit}.", "dim"))
+
+
+def _table(leads: list["ListedLead"], now: datetime, *, reveal: bool) -> Table:
+    """Return a row for each lead, which fits into 80 columns."""
+    further = ["why", "attempts"] if screen.wide() else []
+    names = ["Lead", "state", "campaign", "number", *further, "submitted"]
+    table = screen.rows(*names, right=("campaign", "attempts"), whole=("Lead", "state", "number", "submitted"))
+    for one in leads:
+        number = one.phone_number if reveal else mask_phone(one.phone_number)
+        beside = [one.failure_class or one.voicery_status or "", str(one.attempts)] if further else []
+        table.add_row(
+            Text(str(one.id), style="bold"), Text(one.state.value, style=STYLES[one.state]), str(one.campaign_id),
+            number, *map(screen.line, beside), Text(moments.ago(one.created_at, now), style="dim"),
+        )  # fmt: skip
+    return table
 
 
 def show(id: arguments.LeadId, json: screen.Json = False, reveal: screen.Reveal = False) -> None:

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 from uuid import UUID
 
 import typer
+from rich.text import Text
 
 from dispatcher import moments
 from dispatcher.cli import arguments, screen
@@ -55,9 +56,18 @@ def operations(
 def _show_list(found: list["Operation"], *, json: bool, csv: bool) -> None:
     if screen.emit_list((one.as_dict() for one in found), json=json, csv=csv):
         return
+    now = datetime.now(UTC)
+    figures = ("leads", "done", "refused", "left")
+    table = screen.rows("Operation", "what", "state", *figures, "asked", right=figures, whole=("Operation", "asked"))
     for one in found:
-        _show(one)
-    if not found:
+        begins = "" if one.begins_at is None else f", begins {moments.ago(one.begins_at, now)}"
+        table.add_row(
+            Text(str(one.id), style="bold"), one.kind.value.replace("_", " "), one.state.value + begins,
+            *map(screen.number, (one.total, one.done, one.refused, one.left)), moments.ago(one.created_at, now),
+        )  # fmt: skip
+    if found:
+        screen.put(table)
+    else:
         screen.say("There is no bulk work. `dispatcher replay --all --background` would make some.")
 
 

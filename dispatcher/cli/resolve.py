@@ -85,28 +85,35 @@ def resolve(
         ),
     ] = "dismissed",
     dry_run: screen.DryRun = False,
+    json: screen.Json = False,
 ) -> None:
     """Settle leads by your decision, with a note that says how you know."""
     with opened(rehearsing=dry_run) as dispatcher:
-        _each(ids, lambda one: dispatcher.resolve(one, as_, note), f"resolved as {as_}")
+        _each(ids, lambda one: dispatcher.resolve(one, as_, note), f"resolved as {as_}", json=json, dry_run=dry_run)
 
 
-def cancel(ids: arguments.LeadIds, dry_run: screen.DryRun = False) -> None:
+def cancel(ids: arguments.LeadIds, dry_run: screen.DryRun = False, json: screen.Json = False) -> None:
     """Withdraw leads that no worker has claimed yet."""
     with opened(rehearsing=dry_run) as dispatcher:
-        _each(ids, dispatcher.cancel, "cancelled")
+        _each(ids, dispatcher.cancel, "cancelled", json=json, dry_run=dry_run)
 
 
-def _each(ids: Iterable[str], act: Callable[[str], None], done: str) -> None:
+def _each(ids: Iterable[str], act: Callable[[str], None], done: str, *, json: bool, dry_run: bool) -> None:
     """Do it to each; after a refusal the others follow, and the exit code is 1."""
-    refused = False
+    succeeded: list[str] = []
+    refused: list[dict[str, str]] = []
     for one in ids:
         try:
             act(one)
         except (LeadNotFound, NotAllowed) as error:
-            screen.warn(("✗ ", "red"), str(error))
-            refused = True
+            refused.append({"id": one, "reason": str(error)})
+            if not json:
+                screen.warn(("✗ ", "red"), str(error))
         else:
-            screen.say(("✓ ", "green"), f"{one} {done}.")
+            succeeded.append(one)
+            if not json:
+                screen.say(("✓ ", "green"), f"{one} {done}.")
+    if json:
+        screen.emit({"done": succeeded, "refused": refused, "dry_run": dry_run})
     if refused:
         screen.fail()

@@ -55,9 +55,12 @@ def reader_may_leave() -> Iterator[None]:
             os.close(nowhere)
 
 
-def console() -> Console:
-    """Return the console for results."""
-    return _Console(highlight=False, soft_wrap=False, width=None if sys.stdout.isatty() else _PIPED_WIDTH)
+def console(most: int | None = None) -> Console:
+    """Return the console for results. It has `most` columns at most, in a pipe as many."""
+    made = _Console(highlight=False, soft_wrap=False, width=None if sys.stdout.isatty() else most or _PIPED_WIDTH)
+    if most is not None and made.width > most:
+        made.width = most
+    return made
 
 
 def error_console() -> Console:
@@ -102,6 +105,15 @@ def _cell(value: object) -> object:
     return as_json(value) if isinstance(value, dict | list) else value
 
 
+def done(told: Mapping[str, Any], *lines: tuple[str | tuple[str, str], ...], json: bool) -> None:
+    """Print what a write has done: as one JSON object, or as these lines."""
+    if json:
+        emit(told)
+        return
+    for line_ in lines:
+        say(*line_)
+
+
 def confirm(question: str, *, yes: bool) -> None:
     """Ask before something large. Without a terminal, `--yes` must be given."""
     if yes:
@@ -130,6 +142,16 @@ def say(*parts: str | tuple[str, str]) -> None:
 def warn(*parts: str | tuple[str, str]) -> None:
     """Print a line to standard error."""
     _print(error_console(), line(*parts))
+
+
+def entry(*parts: str | tuple[str, str], detail: str, style: str = "") -> None:
+    """Print a line that ends with a detail; where the terminal is too narrow, the detail follows, indented."""
+    head = line(*parts)
+    if not console().is_terminal or head.cell_len + 2 + Text(plain(detail)).cell_len <= console().width:
+        say(*parts, "  ", (detail, style))
+    else:
+        say(*parts)
+        indented(detail, style)
 
 
 def indented(text: str, style: str = "", *, columns: int = 4) -> None:
@@ -165,12 +187,28 @@ def facts() -> Table:
     return table
 
 
-def rows(*columns: str) -> Table:
-    """Return an empty table with a header and no frame."""
+def rows(*columns: str, right: Sequence[str] = (), whole: Sequence[str] = ()) -> Table:
+    """Return an empty table with a header and no frame.
+
+    right   the columns of figures, which are aligned to the right
+    whole   the columns whose cells are never broken
+    """
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
     for column in columns:
-        table.add_column(column, overflow="fold")
+        figures = column in right
+        table.add_column(
+            column, overflow="fold", justify="right" if figures else "left", no_wrap=figures or column in whole
+        )
     return table
+
+
+WIDE: Final = 110
+"""From this number of columns on a table has those beside the necessary ones."""
+
+
+def wide() -> bool:
+    """Whether there is room for more than the necessary columns."""
+    return console().width >= WIDE
 
 
 def number(value: int, *, exact: bool = True) -> str:

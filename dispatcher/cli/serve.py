@@ -176,6 +176,7 @@ def migrate(
         list[str] | None,
         typer.Option("--role", metavar="PART=NAME", help="Name of one role.", show_default=False),
     ] = None,
+    json: screen.Json = False,
 ) -> None:
     """Bring the database to this version's schema. Safe to repeat, and safe when two run at once.
 
@@ -194,7 +195,13 @@ def migrate(
     settings = Settings.from_environment()
     url = settings.require_database_url()
     with translated():
-        before, after = upgrade(url, pooler=settings.pooler, tell=screen.say, roles=roles)
+        tell = screen.warn if json else screen.say
+        before, after = upgrade(url, pooler=settings.pooler, tell=tell, roles=roles)
+    if json:
+        screen.emit(
+            {"before": before, "after": after, "roles": {part.value: name for part, name in (roles or {}).items()}}
+        )
+        return
     if before == after:
         screen.say(("✓ ", "green"), f"The schema is up to date (revision {after}).")
     else:

@@ -19,6 +19,7 @@ from dispatcher.lead.phone import mask_numbers, mask_phone
 if TYPE_CHECKING:
     from dispatcher.api import Dispatcher
     from dispatcher.operator.activity import Throughput
+    from dispatcher.operator.events import Event
 
 
 _STYLES: Final = {
@@ -54,14 +55,22 @@ def tail(
                 sys.stdout.write(screen.as_json(one.as_dict(reveal=reveal)) + "\n")
                 sys.stdout.flush()
                 continue
-            number = None if one.phone_number is None else one.phone_number if reveal else mask_phone(one.phone_number)
-            lead = "" if one.lead_id is None else f"  {one.lead_id}"
-            about = "" if one.campaign_id is None else f"  campaign {one.campaign_id}  {number}"
-            screen.say(
-                (f"{one.at.astimezone(UTC):%H:%M:%S}  ", "dim"),
-                (f"{one.what:<14}", _STYLES.get(one.what, "")),
-                f"{lead}{about}  {mask_numbers(one.detail or '')}",
-            )
+            _tell(one, reveal=reveal)
+
+
+def _tell(one: "Event", *, reveal: bool) -> None:
+    """Print an event: a line of 80 columns where it is about a lead, whose id is then shown by its end."""
+    parts: list[str | tuple[str, str]] = [
+        (f"{one.at.astimezone(UTC):%H:%M:%S}  ", "dim"),
+        (f"{one.what:<14}", _STYLES.get(one.what, "")),
+    ]
+    if one.lead_id is not None:
+        whole = screen.wide()
+        parts.append(f"  {one.lead_id if whole else '…' + str(one.lead_id)[-12:]}")
+    if one.campaign_id is not None and one.phone_number is not None:
+        number = one.phone_number if reveal else mask_phone(one.phone_number)
+        parts.append(f"  {one.campaign_id:>6}  {number:<8}")
+    screen.entry(*parts, detail=mask_numbers(one.detail or ""))
 
 
 def top(
@@ -91,7 +100,8 @@ def _view(dispatcher: "Dispatcher") -> Group:
 
 
 def _throughput(busy: Iterable["Throughput"]) -> Table:
-    table = screen.rows("Campaign, last 5 minutes", "accepted", "a minute", "refused", "in doubt", "held")
+    figures = ("accepted", "a minute", "refused", "in doubt", "held")
+    table = screen.rows("Campaign, last 5 minutes", *figures, right=figures)
     for one in busy:
         name = str(one.campaign_id) + ("" if one.account == "default" else f" ({one.account})")
         a_minute = f"{one.accepted * 60 / _WINDOW_SECONDS:.1f}"

@@ -11,7 +11,7 @@ from dispatcher.console.guard import Origin, reached_at
 from dispatcher.console.login import Login, OneTimeKey
 from dispatcher.console.rendering import Renderer
 from dispatcher.web.connections import CONNECTIONS, Limits
-from dispatcher.web.server import Address, behind, run
+from dispatcher.web.server import Address, behind, listening, run
 from dispatcher.web.throttle import Throttle
 from dispatcher.wiring import Services
 
@@ -49,7 +49,8 @@ def application(settings: Settings, address: Address, say: Callable[[str], None]
 def serve(settings: Settings, address: Address, say: Callable[[str], None]) -> None:
     """Serve until SIGTERM or SIGINT."""
     limits = Limits(proxies=settings.console_trusted_proxies)
-    run(application(settings, address, say), address, limits, connections=CONNECTIONS)
+    with listening("The console", address) as listener:  # before its link is printed
+        run(application(settings, address, say), address, limits, connections=CONNECTIONS, listener=listener)
 
 
 def _link(origin: Origin, key: str) -> str:

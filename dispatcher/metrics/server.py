@@ -25,7 +25,7 @@ from dispatcher.broker.connection import ACCEPTING_QUEUE, PREFIX, QUEUE, connect
 from dispatcher.config.setting import Secret
 from dispatcher.config.settings import Settings
 from dispatcher.config.urls import is_loopback, names_loopback
-from dispatcher.errors import NotConfigured, StoreUnavailable
+from dispatcher.errors import CannotListen, NotConfigured, StoreUnavailable
 from dispatcher.metrics.metrics import CONTENT_TYPE, Figures, exposition
 from dispatcher.operator import overview
 from dispatcher.operator.health import Health
@@ -137,7 +137,7 @@ class Pages:
 
 
 class MetricsServer(ThreadingHTTPServer):
-    """Serves until `shutdown`. Raises `NotConfigured` for an address that others can reach without a token."""
+    """Serves until `shutdown`. Raises `CannotListen`; `NotConfigured` if others can reach it without a token."""
 
     daemon_threads = True
 
@@ -151,7 +151,10 @@ class MetricsServer(ThreadingHTTPServer):
         self.token = token
         self._open: dict[socket.socket, float] = {}
         self._counting = threading.Lock()
-        super().__init__((host, port), _Handler)
+        try:
+            super().__init__((host, port), _Handler)
+        except OSError as error:
+            raise CannotListen("The exporter", host, port, error) from error
 
     def verify_request(self, request: object, client_address: object) -> bool:  # noqa: ARG002  (the interface)
         """Return whether there is a place left: a request that is never finished must not cost a thread for ever."""

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from dispatcher.errors import NotConfigured
+from dispatcher.errors import CannotListen, NotConfigured
 from dispatcher.sandbox.fault import rules_from_json
 from dispatcher.sandbox.options import DuplicateForm, SandboxOptions, require_server
 
@@ -74,16 +74,16 @@ def read_options(arguments: Sequence[str]) -> SandboxOptions:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Serve. Return 0 after a stop, 2 with one sentence on standard error if a setting cannot be used."""
+    """Serve. Return 0 after a stop; with one sentence on standard error 1 for a taken port, 2 for a bad setting."""
     try:
         options = read_options(sys.argv[1:] if arguments is None else arguments)
         require_server()
         from dispatcher.sandbox.server import serve
 
         serve(options, on_ready=lambda url: print(url, flush=True))  # noqa: T201 - what it announces is its output
-    except NotConfigured as error:
+    except (NotConfigured, CannotListen) as error:
         print(error, file=sys.stderr)  # noqa: T201 - as above
-        return 2
+        return 2 if isinstance(error, NotConfigured) else 1
     return 0
 
 

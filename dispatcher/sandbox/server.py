@@ -15,7 +15,7 @@ from typing import Any, Self
 
 from aiohttp import web
 
-from dispatcher.errors import NotConfigured
+from dispatcher.errors import CannotListen
 from dispatcher.sandbox.app import SandboxApp
 from dispatcher.sandbox.book import StoredLead
 from dispatcher.sandbox.log import Entry, RequestLog, read_log
@@ -55,8 +55,7 @@ async def _listen(options: SandboxOptions, server: web.Server) -> asyncio.Server
     try:
         return await loop.create_server(protocol, options.host, options.port, ssl=tls, backlog=_BACKLOG)
     except OSError as error:
-        reason = error.strerror or type(error).__name__
-        raise NotConfigured(f"The sandbox cannot listen on {options.host}:{options.port}: {reason}.") from error
+        raise CannotListen("The sandbox", options.host, options.port, error) from error
 
 
 def base_url(options: SandboxOptions, port: int) -> str:

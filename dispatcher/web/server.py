@@ -1,7 +1,9 @@
 """A server: where it listens, which proxies it believes, and how uvicorn runs it."""
 
 import logging
-from collections.abc import Sequence
+import socket
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +12,7 @@ from starlette.types import ASGIApp
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from dispatcher.config.urls import Network
+from dispatcher.errors import CannotListen
 from dispatcher.web.connections import Limits, bounded
 
 
@@ -37,16 +40,33 @@ def behind(app: ASGIApp, proxies: Sequence[Network]) -> ASGIApp:
     return ProxyHeadersMiddleware(app, trusted_hosts=list(map(str, proxies)))  # type: ignore[arg-type,return-value]  # the same protocol, typed by each itself
 
 
-def run(app: ASGIApp, address: Address, limits: Limits, *, connections: int | None) -> None:
+@contextmanager
+def listening(what: str, address: Address) -> Iterator[socket.socket]:
+    """Listen on an address while the block is run. Raises `CannotListen`, which begins with `what`."""
+    try:
+        family = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)[0][0]
+        listener = socket.create_server((address.host, address.port), family=family, backlog=2048)
+    except OSError as error:
+        raise CannotListen(what, address.host, address.port, error) from error
+    with listener:
+        yield listener
+
+
+def run(
+    app: ASGIApp, address: Address, limits: Limits, *, connections: int | None, listener: socket.socket | None = None
+) -> None:
     """Serve until SIGTERM or SIGINT.
 
     connections   above so many open ones, requests are answered with 503; None: the application says when
+    listener      listens on the address already; None: it is made now. Raises `CannotListen`
     """
+    if listener is None:
+        with listening("The server", address) as made:
+            run(app, address, limits, connections=connections, listener=made)
+        return
     certificate = address.certificate
-    uvicorn.run(
+    config = uvicorn.Config(
         app,
-        host=address.host,
-        port=address.port,
         ssl_certfile=str(certificate.chain) if certificate else None,
         ssl_keyfile=str(certificate.key) if certificate else None,
         access_log=False,  # URLs contain searched phone numbers, or the secret of a hook
@@ -58,3 +78,4 @@ def run(app: ASGIApp, address: Address, limits: Limits, *, connections: int | No
         limit_concurrency=connections,
         http=bounded(limits),
     )
+    uvicorn.Server(config).run(sockets=[listener])

@@ -86,5 +86,5 @@ def test_a_setting_that_cannot_be_used_is_one_sentence_and_exit_2(
 
 def test_a_port_that_is_taken_is_said_so(launch: Launch, capsys: pytest.CaptureFixture[str]) -> None:
     _, url = launch()
-    assert main(["--port", url.split(":")[2].split("/")[0]]) == 2
+    assert main(["--port", url.split(":")[2].split("/")[0]]) == 1
     assert "cannot listen" in capsys.readouterr().err
