@@ -86,6 +86,25 @@ _MENDS: Final = tuple(
 )
 
 
+_LATER = text("""
+-- Times that are never written but as the time of their statement: of what waits, and of those who work.
+SELECT EXISTS (
+    SELECT FROM dispatcher.leads
+    WHERE state IN ('pending', 'sending', 'unknown') AND updated_at > now() + make_interval(secs => :ahead)
+) OR EXISTS (
+    SELECT FROM dispatcher.gates
+    WHERE greatest(moved_at, closed_at, failing_since) > now() + make_interval(secs => :ahead)
+) OR EXISTS (
+    SELECT FROM dispatcher.workers WHERE seen_at > now() + make_interval(secs => :ahead)
+)
+""")
+
+
+def later_times(connection: Connection) -> bool:
+    """Return whether a row is dated later than now, by a clock that was ahead. Reads every lead that waits."""
+    return bool(connection.execute(_LATER, {"ahead": AHEAD_SECONDS}).scalar())
+
+
 def mend(connection: Connection, *, settle_seconds: float, gate_wait_max_seconds: float) -> int:
     """Bound every stored time that is ahead of now; return the number of rows that were."""
     values = {

@@ -14,8 +14,6 @@ from dispatcher.store.proof import end_unsent
 from dispatcher.sweep import clocks
 
 BATCH: Final = 500
-STRANDED_SECONDS: Final = 900.0
-"""So long after the end of a lead a duplicate that was submitted before it may be committed, and still be noticed."""
 
 _TAKE = text(f"""
 -- One row decides who sweeps; the same statement says which duties have work, so that an idle sweep is this alone.
@@ -122,27 +120,6 @@ FROM closed
 RETURNING lead_id
 """)
 
-_STRANDED = text("""
--- Originals that ended without a call, beside duplicates that were committed after that: what ends a lead cannot see
--- what is not committed. So old may be the transaction that a caller submits in.
-SELECT ended.id FROM dispatcher.leads AS ended
-WHERE ended.finished_at > now() - make_interval(secs => :seconds) AND ended.state IN ('failed', 'cancelled')
-  AND NOT ended.allow_dupplicate AND ended.failure_class IS DISTINCT FROM 'outcome_unknown'
-  AND EXISTS (
-    SELECT FROM dispatcher.leads AS waiting
-    WHERE waiting.duplicate_of = ended.id AND waiting.state = 'duplicate' AND waiting.attempt_id IS NULL
-      AND (waiting.expires_at IS NULL OR waiting.expires_at > now())
-      AND NOT (ended.failure_class IS NOT DISTINCT FROM 'rejected' AND waiting.payload_hash = ended.payload_hash)
-  )
-LIMIT :most
-""")
-
-_PASS_ON = text("""
-SELECT place.next_id FROM (
-    SELECT dispatcher.next_takes_place(id) AS next_id FROM unnest(CAST(:ids AS uuid[])) AS ended (id)
-) AS place WHERE place.next_id IS NOT NULL
-""")
-
 _EXPIRED = text("""
 SELECT id FROM dispatcher.leads WHERE state = 'pending' AND expires_at <= now() ORDER BY expires_at LIMIT :most
 """)
@@ -245,16 +222,6 @@ def left_open(connection: Connection) -> list[UUID]:
 def close_attempts(connection: Connection, ids: Sequence[UUID]) -> int:
     """Close such attempts, each with an incident; return how many. One without an outcome counts as unknown."""
     return len(connection.execute(_CLOSE, {"ids": list(ids)}).all())
-
-
-def stranded(connection: Connection) -> list[UUID]:
-    """Return leads that ended without a call and whose duplicates still wait for them, at most `BATCH`."""
-    return [row.id for row in connection.execute(_STRANDED, {"seconds": STRANDED_SECONDS, "most": BATCH})]
-
-
-def pass_places_on(connection: Connection, ids: Sequence[UUID]) -> int:
-    """Let the youngest duplicate of each take its place; return how many did."""
-    return len(connection.execute(_PASS_ON, {"ids": list(ids)}).all())
 
 
 def expired(connection: Connection) -> list[UUID]:

@@ -25,7 +25,7 @@ from dispatcher.store import counters
 from dispatcher.store.counters import RINGS, SWEEPS, Tally
 from dispatcher.store.database import Database
 from dispatcher.store.trouble import NotPermitted, StatementRefused, TryAgain
-from dispatcher.sweep import clocks, repairs
+from dispatcher.sweep import clocks, places, repairs
 from dispatcher.sweep.rings import Rings
 
 HOLD_SECONDS: Final = 5.0
@@ -35,6 +35,9 @@ WORKER_SEEN_EVERY_SECONDS: Final = 10.0
 
 PASS_ON_EVERY_SECONDS: Final = 60.0
 """How often duplicates are looked for whose original has ended without a call."""
+
+CLOCKS_SEEN_EVERY_SECONDS: Final = 3600.0
+"""How often, and in its first round, a sweep looks whether rows are dated later than now."""
 
 BULK_SECONDS: Final = 0.5
 """Bulk work takes at most this long of a round, and one batch: the other duties do not wait for it."""
@@ -86,6 +89,8 @@ class Sweep:
         self._clock = clock
         self._seen_at = -WORKER_SEEN_EVERY_SECONDS
         self._passed_on_at = -PASS_ON_EVERY_SECONDS
+        self._places_before: UUID | None = None
+        self._clocks_seen_at = -CLOCKS_SEEN_EVERY_SECONDS
         self._store_was_away = False
         self._clock_back = False
 
@@ -120,7 +125,7 @@ class Sweep:
             return False
         if duties.inbox and self._inbox is not None:
             self._inbox.start()
-        self._clock_back = self._clock_back or duties.clock_back
+        self._clock_back = self._clock_back or duties.clock_back or self._sees_later_times()
         if self._clock_back:
             self._mend_clocks()
         if duties.run_out:
@@ -138,13 +143,25 @@ class Sweep:
         if duties.alerts and self._alerting is not None:
             self._alerting.start()
         if self._clock() - self._passed_on_at >= PASS_ON_EVERY_SECONDS:
-            self._repair("places", repairs.stranded, repairs.pass_places_on)
+            self._repair("places", places.stranded, places.pass_on)
+            self._repair("places", self._stranded_long_ago, places.pass_on)
             self._passed_on_at = self._clock()
         if duties.old and self._pruning is not None:
             self._repair("open_attempts", repairs.left_open, repairs.close_attempts)
             self._prune(self._pruning)
         self._tally.add(SWEEPS)
         return True
+
+    def _sees_later_times(self) -> bool:
+        """Return whether rows are dated later than now; asked seldom, because it reads every lead that waits.
+
+        What was written while nobody swept is in no sweep's row.
+        """
+        if self._clock() - self._clocks_seen_at < CLOCKS_SEEN_EVERY_SECONDS:
+            return False
+        seen = self._read(clocks.later_times)
+        self._clocks_seen_at = self._clock()
+        return seen
 
     def _mend_clocks(self) -> None:
         """Bound what a clock that was ahead has dated; begun again in the next round where it fails."""
@@ -157,6 +174,10 @@ class Sweep:
         events.warning("clock.set_back", rows=rows)
 
     # Duties -----------------------------------------------------------------------------------------------------------
+
+    def _stranded_long_ago(self, connection: Connection) -> list[UUID]:
+        ids, self._places_before = places.stranded_among(connection, self._places_before)
+        return ids
 
     def _end_leases(self, connection: Connection, ids: Sequence[UUID]) -> int:
         reach("sweep.end_leases")

@@ -7,7 +7,7 @@ import pytest
 from dispatcher.store.database import Database
 from dispatcher.sweep.sweep import Sweep
 from tests.database.queue import Queue, accepted, unknown
-from tests.support.doubles import Bell, Rate
+from tests.support.doubles import Bell, Rate, logged
 
 SETTLE, GATE_WAIT_MAX = 120.0, 300.0
 CALLERS = {("leads", "expires_at")}
@@ -99,6 +99,51 @@ def test_a_proof_whose_age_cannot_be_told_is_made_again(queue: Queue, sweep: Swe
     sweep.once()
 
     assert ahead(queue, resent, "proven_at") < -3600
+
+
+def test_what_was_written_while_nobody_swept_is_seen_by_the_next_sweep(queue: Queue, sweep: Sweep) -> None:
+    """Workers were down while producers submitted by a clock that was ahead: no sweep's row tells of it."""
+    submitted = queue.put(0)
+    queue.run("UPDATE dispatcher.leads SET due_at = created_at")
+    set_clock_back(queue)
+    queue.run("UPDATE dispatcher.sweeps SET swept_at = now() - interval '1 h', held_until = now() - interval '1 h'")
+
+    sweep.once()
+
+    assert ahead(queue, submitted, "due_at") <= 1
+
+
+@pytest.mark.parametrize(
+    ("write", "column"),
+    [
+        ("UPDATE dispatcher.leads SET updated_at = now() + interval '1 h', lease_until = now() + interval '2 h'", None),
+        ("UPDATE dispatcher.gates SET moved_at = now() + interval '1 h'", "gates.moved_at"),
+        ("INSERT INTO dispatcher.workers (name, seen_at) VALUES ('two', now() + interval '1 h')", "workers.seen_at"),
+    ],
+    ids=["leads", "gates", "workers"],
+)
+def test_a_sweep_looks_once_an_hour_too(
+    queue: Queue, sweep: Sweep, caplog: pytest.LogCaptureFixture, write: str, column: str | None
+) -> None:
+    """A clock that was ahead for less than a round, or on a primary that no sweep wrote to."""
+    now = [0.0]
+    sweep._clock = lambda: now[0]
+    queue.claimed()
+    queue.gate("closed", "paused", 41)
+    sweep.once()
+    queue.run(write)
+    now[0] = 60.0
+    sweep.once()
+    assert logged(caplog, "clock.set_back") == [], "it reads every lead that waits"
+
+    now[0] = 3600.0
+    sweep.once()
+    sweep.once()
+
+    assert len(logged(caplog, "clock.set_back")) == 1
+    if column is not None:
+        table, name = column.split(".")
+        assert queue.rows(f"SELECT FROM dispatcher.{table} WHERE {name} > now()") == []
 
 
 def test_an_answer_that_comes_before_the_repair_is_recorded(queue: Queue) -> None:

@@ -24,7 +24,7 @@ from dispatcher.operator.corrections import Corrections
 from dispatcher.operator.explain import explain
 from dispatcher.operator.replay import Failures
 from dispatcher.sandbox.fault import FaultName, Rule
-from dispatcher.sweep import repairs
+from dispatcher.sweep import places, repairs
 from dispatcher.sweep.sweep import Sweep
 from tests.database.queue import Queue, accepted, phone, rejected, unknown
 from tests.support.doubles import Rate
@@ -472,6 +472,31 @@ def test_a_duplicate_that_is_committed_after_its_original_ended_takes_its_place(
     assert (world.queue.lead(stored.lead_id).state, world.created()) == ("accepted", 1)
 
 
+@pytest.mark.parametrize("end", ENDS.values(), ids=ENDS)
+def test_a_duplicate_is_not_stranded_by_a_transaction_that_was_open_for_hours(
+    world: Doubtful, monkeypatch: pytest.MonkeyPatch, end: Callable[[Doubtful, uuid.UUID], None]
+) -> None:
+    """A caller's job that submits first and commits at its end: its original ended hours before."""
+    monkeypatch.setattr(places, "LOOKED_AT", 2)  # more wait than one pass looks at
+    original = world.submit(ADA)
+    stored = waiting(world, original, payload_hash="another payload")
+    world.queue.run("ALTER TABLE dispatcher.leads DISABLE TRIGGER USER")  # as if it were not committed yet
+    end(world, original)
+    world.queue.run("ALTER TABLE dispatcher.leads ENABLE TRIGGER USER")
+    world.queue.run("UPDATE dispatcher.leads SET finished_at = now() - interval '3 h' WHERE id = :id", id=original)
+    live = world.submit(1)
+    others = [world.submit(1, state="duplicate", duplicate_of=live) for _ in range(5)]
+    assert world.queue.lead(stored).state == "duplicate", "else this proves nothing"
+
+    made = sweeper(world)
+    for minute in range(5):
+        made._clock = lambda minute=minute: 60.0 * minute  # type: ignore[misc]
+        assert made.once()
+
+    assert world.queue.lead(stored).state == "pending"
+    assert {world.queue.lead(one).duplicate_of for one in others} == {live}
+
+
 def test_a_duplicate_whose_original_ended_while_another_lead_became_live_waits_for_that_one(world: Doubtful) -> None:
     original = world.submit(ADA)
     database = world.queue.database
@@ -501,8 +526,8 @@ def test_the_sweep_leaves_duplicates_alone_whose_original_stands_or_was_refused_
     assert [world.queue.lead(one).state for one in (waits, twin)] == ["duplicate", "duplicate"]
 
 
-def sweep(world: Doubtful) -> None:
-    made = Sweep(
+def sweeper(world: Doubtful) -> Sweep:
+    return Sweep(
         world.queue.database,
         world.bell,  # type: ignore[arg-type]
         lambda _: world.rate,  # type: ignore[arg-type,return-value]
@@ -511,7 +536,10 @@ def sweep(world: Doubtful) -> None:
         settle_seconds=SETTLE,
         interval_seconds=1,
     )
-    assert made.once()
+
+
+def sweep(world: Doubtful) -> None:
+    assert sweeper(world).once()
 
 
 def entry(number: int) -> Entry:
