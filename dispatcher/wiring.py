@@ -5,7 +5,7 @@ Each part imports its code when it is first used, so that a producer or a comman
 
 import os
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import ExitStack
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from dispatcher.operator.replay import Failures
     from dispatcher.operator.retention import Pruner
     from dispatcher.store.blocks import Screening
+    from dispatcher.store.confinement import Confinements
     from dispatcher.store.pseudonym import Pseudonyms
     from dispatcher.sweep.sweep import Sweep
     from dispatcher.voicery.client import VoiceryClient
@@ -70,6 +71,7 @@ class Services:
     name         how Postgres shows the connections (`application_name`)
     connections  that are kept open to Postgres; as many again may be opened for a moment
     bell         what wakes workers, instead of Redis
+    database     Postgres, instead of that of the settings
 
     A part whose setting is missing raises `NotConfigured` when it is first read.
     """
@@ -82,27 +84,55 @@ class Services:
         name: str = "dispatcher-producer",
         connections: int = PRODUCER_CONNECTIONS,
         bell: "Bell | None" = None,
+        database: Database | None = None,
     ) -> None:
         self.settings = settings
+        self.accounts: Collection[str] = settings.accounts
+        if database is not None:
+            self.__dict__["database"] = database
         self.dry_run = dry_run
         self._name = name
         self._connections = connections
         self._bell = bell
         self._clients: dict[str, tuple[str, VoiceryClient]] = {}  # the client of the token that was asked for last
         self._tokens: dict[str, Tokens] = {}
+        self._confined: dict[frozenset[str], Services] = {}
 
     # Stores -----------------------------------------------------------------------------------------------------------
 
     @_Part
     def database(self) -> Database:
         """Postgres."""
-        kind = Rehearsal if self.dry_run else Database
+        return self._database(Rehearsal if self.dry_run else Database)
+
+    def _database(self, kind: type[Database], **more: Any) -> Database:  # noqa: ANN401  (arguments of `Database`)
         return kind(
             self.settings.require_database_url(),
             name=self._name,
             pool_size=self._connections,
             pooler=self.settings.pooler,
+            **more,
         )
+
+    @_Part
+    def confinements(self) -> "Confinements":
+        """The databases of some accounts alone; they share connections, which no other part uses."""
+        from dispatcher.store.confinement import Confinements
+
+        return Confinements(lambda driver: self._database(Database, driver=driver))
+
+    def confined(self, accounts: frozenset[str]) -> "Services":
+        """Return the parts whose reads and writes are confined to these accounts. The same call, the same parts.
+
+        A read finds nothing of other accounts, and a write of theirs raises `OutOfReach`, whatever the statement. For
+        faces that act for a person; a worker serves all accounts.
+        """
+        known = self._confined.get(accounts)
+        if known is None:
+            made = Services(self.settings, name=self._name, bell=self._bell, database=self.confinements.to(accounts))
+            made.accounts = [name for name in self.settings.accounts if name in accounts]
+            known = self._confined.setdefault(accounts, made)
+        return known
 
     @_Part
     def bell(self) -> "Bell":
@@ -317,7 +347,7 @@ class Services:
         try:
             return tuple(
                 RateUse(account, use.permits, use.seconds, use.used)
-                for account in self.settings.accounts
+                for account in self.accounts
                 for use in self.limiter.usage(account, windows)
             )
         except LimiterUnavailable:
@@ -330,7 +360,7 @@ class Services:
         if not self.settings.rate_limit or self.settings.redis_url is None:
             return 0.0
         try:
-            return max(map(self.limiter.held_seconds, self.settings.accounts), default=0.0)
+            return max(map(self.limiter.held_seconds, self.accounts), default=0.0)
         except LimiterUnavailable:
             return 0.0
 
@@ -375,9 +405,10 @@ class Services:
 
     def close(self) -> None:
         """Close the connections of this process; the next use of a part opens new ones."""
-        database: Any = self.__dict__.get("database")
-        if database is not None:
-            database.close()
+        for name in ("database", "confinements"):
+            part: Any = self.__dict__.get(name)
+            if part is not None:
+                part.close()
         for _, client in tuple(self._clients.values()):
             client.close()
 

@@ -40,22 +40,29 @@ def console(
     ] = None,
     hash: Annotated[  # the option's name
         str | None,
-        typer.Option("--hash", metavar="NAME:ROLE", help="Ask for a password, print a line for the users, and end."),
+        typer.Option(
+            "--hash",
+            metavar="NAME:ROLE[:ACCOUNT,…]",
+            help="Ask for a password, print a line for the users, and end. With accounts the user sees no others.",
+        ),
     ] = None,
 ) -> None:
     """Serve the web console. Without users it opens by a one-time link, printed here, and to this machine alone."""
     with _extra("The console", "console"):
-        from dispatcher.console.auth import Role, hash_password
+        from dispatcher.console.auth import Role, accounts_in, hash_password
         from dispatcher.console.serve import serve
         from dispatcher.web.server import Address, Certificate
     from dispatcher.config.settings import Settings
 
     if hash is not None:
-        name, _, role = hash.partition(":")
-        if not name or role not in set(Role):
-            raise typer.BadParameter(f"write NAME:ROLE with a role of {', '.join(Role)}", param_hint="--hash")
+        name, _, rest = hash.partition(":")
+        role, confined, accounts = rest.partition(":")
+        if not name or role not in set(Role) or (confined and not accounts_in(accounts)):
+            raise typer.BadParameter(
+                f"write NAME:ROLE with a role of {', '.join(Role)}, or NAME:ROLE:ACCOUNT,ACCOUNT", param_hint="--hash"
+            )
         password = typer.prompt("Password", hide_input=True, confirmation_prompt=True)
-        typer.echo(f"{name}:{role}:{hash_password(password)}")
+        typer.echo(f"{name}:{role}:{hash_password(password)}{confined}{accounts}")
         return
     if (certificate is None) != (key is None):
         raise typer.BadParameter("give both --tls-certificate and --tls-key, or neither", param_hint="--tls-key")

@@ -280,12 +280,12 @@ class Settings(BaseModel):
     # The web console
     console_users: Secret | None = setting(
         None,
-        "name:role:hash, separated by spaces; `dispatcher console --hash NAME:ROLE` writes one",
+        "name:role:hash or name:role:hash:account,account, separated by spaces; `dispatcher console --hash` writes one",
         "Who may log in to the console: viewers read, operators act, admins set limits too.",
         "A reader of the hashes can try passwords on them.",
     )
     console_users_file: Path | None = setting(
-        None, "the path of a file with one name:role:hash a line", "The same in a file, read again at each request."
+        None, "the path of a file with such a user a line", "The same in a file, read again at each request."
     )
     console_origin: str | None = setting(
         None,

@@ -25,6 +25,7 @@ from dispatcher.console.request import BadRequest, Form, PageRequest, local
 from dispatcher.errors import DispatcherError, LeadNotFound, NotAllowed, NotConfigured, StoreUnavailable
 from dispatcher.logs import events
 from dispatcher.store import audit
+from dispatcher.store.confinement import OutOfReach
 from dispatcher.wiring import Services
 
 
@@ -280,8 +281,10 @@ class Access:
         return Form.parse(bytes(body))
 
     def _request(self, http: Request, session: Session, form: Form) -> PageRequest:
-        console = self._console
-        return PageRequest(http, session, console.sessions, console.services, form, console.renderer, console.exports)
+        """Return the request with the parts of the user: of one who is confined, confined to the same accounts."""
+        console, accounts = self._console, session.person.accounts
+        services = console.services if accounts is None else console.services.confined(accounts)
+        return PageRequest(http, session, console.sessions, services, form, console.renderer, console.exports)
 
     def _fault(self, http: Request, status: int, title: str, sentence: str) -> Response:
         """Return a page that says what is wrong: in the frame for who is logged in, else alone."""
@@ -314,8 +317,9 @@ class Access:
 def _answer(route: ConsoleRoute, request: PageRequest) -> Response:
     """Return the response of a route, or an error page."""
     try:
+        _check_reach(request)
         return route.answer(request)
-    except LeadNotFound as error:
+    except (LeadNotFound, OutOfReach) as error:
         return request.page("error.html", status=404, title="Not found", sentence=str(error))
     except TooManyExports as error:
         response = request.page("error.html", status=429, title="Too much at once", sentence=str(error))
@@ -336,6 +340,13 @@ _NO_PAGE: Final = "The address is mistyped, or of another version of the console
 _WRONG_METHOD: Final = (
     "It only takes a form, and nothing was done. Go back to the page with the form, and send it again."
 )
+
+
+def _check_reach(request: PageRequest) -> None:
+    """Raise `OutOfReach` if the path names an account that the user may not see, whether it exists or not."""
+    account = request.http.path_params.get("account")
+    if account is not None and not request.person.reaches(account):
+        raise OutOfReach
 
 
 def _too_little(route: ConsoleRoute) -> str:

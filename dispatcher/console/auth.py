@@ -16,6 +16,7 @@ from typing import Final
 
 from dispatcher.config.setting import Secret
 from dispatcher.errors import NotConfigured
+from dispatcher.lead.options import ACCOUNT_NAME
 
 PASSWORD_LENGTH: Final = 12
 """The shortest password that `hash_password` accepts (OWASP ASVS 5.0.0, 6.2.1 asks for 8, better 15)."""
@@ -44,18 +45,26 @@ class Role(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Person:
-    """A user. The audit log shows the name. `stamp` changes with the password."""
+    """A user. The audit log shows the name. `stamp` changes with the password. `accounts` None: all of them."""
 
     name: str
     role: Role
     stamp: str = field(default="", repr=False, compare=False)
+    accounts: frozenset[str] | None = None
+
+    def reaches(self, account: str) -> bool:
+        """Return whether this user may see and change what belongs to the account."""
+        return self.accounts is None or account in self.accounts
 
 
 class People:
     """The users from the environment and from the users file, which is read again at each request. Thread-safe."""
 
     def __init__(self, users: Secret | None, path: Path | None) -> None:
-        """Raise `NotConfigured` for a line that is not `name:role:hash`, naming the line without its text."""
+        """Raise `NotConfigured` for a line that is not `name:role:hash` or `name:role:hash:account,account`.
+
+        The message names the line without its text.
+        """
         self._users = users
         self._path = path
         self._text = self._read()
@@ -83,7 +92,7 @@ class People:
         return None if known is None else known[0]
 
     def still(self, person: Person) -> bool:
-        """Return whether this user has the same role and password as at the login. Raises `NotConfigured`."""
+        """Return whether this user has the role, accounts and password of the login. Raises `NotConfigured`."""
         now = self.find(person.name)
         return now == person and person.stamp in ("", now.stamp)
 
@@ -121,13 +130,23 @@ def _people(lines: Iterable[str]) -> Iterable[tuple[str, tuple[Person, str]]]:
         if not stripped or stripped.startswith("#"):
             continue
         name, _, rest = stripped.partition(":")
-        role, _, hashed = rest.partition(":")
-        if _NAME.fullmatch(name) is None or role not in set(Role) or not _well_formed(hashed):
+        role, _, rest = rest.partition(":")
+        hashed, confined, listed = rest.partition(":")
+        accounts = accounts_in(listed) if confined else None
+        known = _NAME.fullmatch(name) is not None and role in set(Role) and _well_formed(hashed)
+        if not known or (confined and not accounts):
             raise NotConfigured(
-                f"User {number} of the console is not name:role:hash with the role viewer, operator or admin; "
-                "`dispatcher console --hash NAME:ROLE` writes such a line."
+                f"User {number} of the console is not name:role:hash with the role viewer, operator or admin, nor "
+                "name:role:hash:account,account with the names of accounts; `dispatcher console --hash NAME:ROLE` "
+                "writes such a line, and with NAME:ROLE:ACCOUNT one with accounts."
             )
-        yield name, (Person(name, Role(role), sha256(hashed.encode()).hexdigest()), hashed)
+        yield name, (Person(name, Role(role), sha256(hashed.encode()).hexdigest(), accounts), hashed)
+
+
+def accounts_in(listed: str) -> frozenset[str] | None:
+    """Return the accounts of a text like `acme,globex`; None if it is no such text."""
+    names = listed.split(",")
+    return frozenset(names) if all(map(ACCOUNT_NAME.fullmatch, names)) else None
 
 
 def _well_formed(hashed: str) -> bool:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 from urllib.parse import parse_qsl, urlencode, urlsplit
-from uuid import UUID
+from uuid import UUID, uuid5
 
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
@@ -92,6 +92,17 @@ class PageRequest:
     def id(self, name: str = "id") -> UUID:
         """Return an id of the path. Raises `LeadNotFound`."""
         return lead_id_of(str(self.http.path_params[name]))
+
+    def action_id(self) -> UUID:
+        """Return the id of the action of a form, which makes a second click the same action. Raises `BadRequest`.
+
+        That of a user who is confined to accounts is told apart from the same id of anybody else: it does not tell
+        whether that exists.
+        """
+        given = identifier(self.form.get("action"))
+        if self.person.accounts is None:
+            return given
+        return uuid5(given, f"{self.person.name}:{','.join(sorted(self.person.accounts))}")
 
     def page(self, template: str, *, status: int = 200, **values: Any) -> Response:  # noqa: ANN401  (template values)
         """Return a page for this user."""

@@ -108,9 +108,9 @@ _COLUMNS: Final = (
 )
 
 _CREATE = text(f"""
-INSERT INTO dispatcher.operations (id, kind, filters, options, actor, per_minute, next_at, total)
+INSERT INTO dispatcher.operations (id, kind, filters, options, actor, per_minute, next_at, total, accounts)
 VALUES (:id, :kind, CAST(:filters AS jsonb), CAST(:options AS jsonb), :actor, :per_minute,
-    {START}, 0)
+    {START}, 0, string_to_array(nullif(current_setting('dispatcher.accounts', true), ''), ','))
 ON CONFLICT (id) DO NOTHING
 RETURNING id
 """)
@@ -124,8 +124,12 @@ FROM unnest(CAST(:leads AS uuid[])) WITH ORDINALITY AS given (lead_id, position)
 _TOTAL = text("""
 UPDATE dispatcher.operations AS operation
 SET total = known.leads, state = CASE WHEN known.leads = 0 THEN 'finished' ELSE 'queued' END,
-    finished_at = CASE WHEN known.leads = 0 THEN now() END
-FROM (SELECT count(*) AS leads FROM dispatcher.operation_leads WHERE operation_id = :id) AS known
+    finished_at = CASE WHEN known.leads = 0 THEN now() END, accounts = coalesce(known.accounts, operation.accounts)
+FROM (
+    SELECT count(*) AS leads, array_agg(DISTINCT lead.account) FILTER (WHERE lead.account IS NOT NULL) AS accounts
+    FROM dispatcher.operation_leads AS target LEFT JOIN dispatcher.leads AS lead ON lead.id = target.lead_id
+    WHERE target.operation_id = :id
+) AS known
 WHERE operation.id = :id
 """)
 

@@ -7,9 +7,12 @@ from uuid import UUID
 import orjson
 from sqlalchemy import Connection, text
 
+# Who is confined to accounts says so: what such a user did is shown to the users of these accounts.
 _NOTE = text("""
 INSERT INTO dispatcher.audit_log (actor, action, subject, detail)
-SELECT :actor, :action, line.subject, line.detail
+SELECT :actor, :action, line.subject, line.detail || CASE
+    WHEN nullif(current_setting('dispatcher.accounts', true), '') IS NULL THEN '{}'
+    ELSE jsonb_build_object('accounts', string_to_array(current_setting('dispatcher.accounts', true), ',')) END
 FROM jsonb_to_recordset(CAST(:lines AS jsonb)) AS line (subject text, detail jsonb)
 """)
 

@@ -13,7 +13,8 @@ from dispatcher.store.pseudonym import Pseudonyms, digest_sql
 FINGERPRINT: Final = "blocked"
 
 NEEDS_KEY: Final = """(
-    EXISTS (SELECT FROM dispatcher.blocks WHERE number IS NULL) OR EXISTS (SELECT FROM dispatcher.erased_leads)
+    EXISTS (SELECT FROM dispatcher.blocks /* whole */ WHERE number IS NULL)
+    OR EXISTS (SELECT FROM dispatcher.erased_leads /* whole */)
 )"""
 """The condition that somebody must not be called whose number is not kept."""
 
@@ -26,7 +27,8 @@ KEY_FITS: Final = f"""(
 
 def hash_of(phone_number: str) -> str:
     """Return SQL for the pseudonym that `blocks_of` compares; NULL, and not computed, while no block needs it."""
-    return f"CASE WHEN EXISTS (SELECT FROM dispatcher.blocks WHERE number IS NULL) THEN {digest_sql(phone_number)} END"
+    hashed = "EXISTS (SELECT FROM dispatcher.blocks /* whole */ WHERE number IS NULL)"
+    return f"CASE WHEN {hashed} THEN {digest_sql(phone_number)} END"
 
 
 def words(block: str, *, contact: str = "false") -> str:
@@ -57,7 +59,7 @@ CROSS JOIN LATERAL (
     SELECT * FROM dispatcher.blocks_of(CAST(:account AS text), given.phone_number, {hash_of("given.phone_number")})
     LIMIT 1
 ) AS block
-WHERE EXISTS (SELECT FROM dispatcher.blocks)
+WHERE EXISTS (SELECT FROM dispatcher.blocks /* whole */)
 """
 
 

@@ -38,7 +38,7 @@ class Database:
 
     `pooler`: the URL leads to a transaction-pooling proxy: no prepared statements, no start-up options.
     `pool_size`: connections kept; as many again may be opened for a moment. Waits at most `timeout_seconds` for either.
-    `strict`: refuse sessions whose settings break a guarantee (`UnusableSession`).
+    `strict`: refuse sessions whose settings break a guarantee (`UnusableSession`). `driver`: the class of connections.
 
     A connection that was cut while it lay in the pool is replaced before a statement is sent to it.
     """
@@ -52,22 +52,29 @@ class Database:
         timeout_seconds: float = 5.0,
         pooler: bool = False,
         strict: bool = True,
+        driver: type[Driver] = psycopg.Connection,
     ) -> None:
         self._url = url
+        self._driver = driver
         self._strict = strict
         self._name = name
         self._pool_size = pool_size
         self._timeout_seconds = timeout_seconds
         self._pooler = pooler
-        self._engines: _Engines | None = None
+        self._engines: Engines | None = None
         self._lock = threading.Lock()
+
+    @property
+    def pooler(self) -> bool:
+        """Whether the URL leads to a transaction-pooling proxy."""
+        return self._pooler
 
     @property
     def engine(self) -> Engine:
         """This process's engine for transactions; made on first use."""
         return self._of_this_process().transactional
 
-    def _of_this_process(self) -> "_Engines":
+    def _of_this_process(self) -> "Engines":
         engines = self._engines
         if engines is not None and engines.pid == os.getpid():
             return engines
@@ -75,7 +82,7 @@ class Database:
             if self._engines is None or self._engines.pid != os.getpid():
                 if self._engines is not None:
                     self._engines.dispose(close=False)
-                self._engines = _Engines(os.getpid(), self._make(), self._make(autocommit=True))
+                self._engines = Engines(os.getpid(), self._make(), self._make(autocommit=True))
             return self._engines
 
     def _make(self, *, autocommit: bool = False) -> Engine:
@@ -95,7 +102,9 @@ class Database:
             arguments["options"] = sessions.options(*settings, *([sessions.PROBES] if autocommit else []))
         engine = create_engine(
             "postgresql+psycopg://",
-            creator=sessions.connector(self._url, arguments, pooler=self._pooler, strict=self._strict),
+            creator=sessions.connector(
+                self._url, arguments, pooler=self._pooler, strict=self._strict, driver=self._driver
+            ),
             isolation_level="AUTOCOMMIT" if autocommit else None,
             # Nothing to roll back: a connection of the autocommit engine never has a transaction open.
             pool_reset_on_return=None if autocommit else "rollback",
@@ -177,7 +186,7 @@ class Database:
 
 
 @dataclass(frozen=True, slots=True)
-class _Engines:
+class Engines:
     """The engines of one process."""
 
     pid: int

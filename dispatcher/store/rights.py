@@ -193,6 +193,32 @@ RIGHTS: Final[Mapping[str, Mapping[Part, str]]] = MappingProxyType(
 )
 """By table or view, and role: privileges, and the columns they are limited to, where they are. None: nothing."""
 
+CONFINED_PREFIX: Final = "confined_"
+CONFINED: Final = frozenset(
+    {
+        "audit_log",
+        "blocks",
+        "channels",
+        "erased_leads",
+        "failed_leads",
+        "gates",
+        "idempotency_keys",
+        "import_rejections",
+        "imports",
+        "inbox",
+        "incidents",
+        "lead_attempts",
+        "lead_contacts",
+        "lead_revisions",
+        "leads",
+        "operation_leads",
+        "operations",
+        "sweeps",
+        "workers",
+    }
+)
+"""The tables that have a view of some accounts' rows, on which an operator has the same rights."""
+
 FUNCTIONS: Final[Mapping[str, tuple[Part, ...]]] = MappingProxyType(
     {
         "prune_audit(timestamptz, text, int)": (Part.RETENTION,),
@@ -233,6 +259,8 @@ def rights_of(*parts: Part) -> Iterator[Right]:
             for found in _PRIVILEGE.finditer(by_part.get(part, "")):
                 columns = tuple(found["columns"].split(", ")) if found["columns"] else ()
                 yield Right(part, table, found["privilege"], columns)
+                if part is Part.OPERATOR and table in CONFINED:
+                    yield Right(part, f"{CONFINED_PREFIX}{table}", found["privilege"], columns)
 
 
 def parts_with(table: str, privileges: frozenset[str]) -> list[Part]:
@@ -280,9 +308,8 @@ class Refused:
     @classmethod
     def of(cls, message: str, statement: str) -> "Refused":
         """Read the server's message, of which only the name of a table of ours is kept, in whatever language it is."""
-        table = next(
-            (name for name in sorted(RIGHTS, key=len, reverse=True) if re.search(rf"\b{name}\b", message)), None
-        )
+        names = sorted([*RIGHTS, *(f"{CONFINED_PREFIX}{table}" for table in CONFINED)], key=len, reverse=True)
+        table = next((name for name in names if re.search(rf"\b{name}\b", message)), None)
         needed = frozenset() if table is None else needed_by(statement, table)
         return cls(table, needed, "must be owner" in message)
 

@@ -64,13 +64,21 @@ def options(*groups: dict[str, str]) -> str:
     return " ".join(f"-c {name}={_escaped(value)}" for group in groups for name, value in group.items())
 
 
-def connector(url: str, arguments: Arguments, *, pooler: bool, strict: bool = True) -> Callable[[], Any]:
+def connector(
+    url: str,
+    arguments: Arguments,
+    *,
+    pooler: bool,
+    strict: bool = True,
+    driver: "type[psycopg.Connection[Any]]" = psycopg.Connection,
+) -> Callable[[], Any]:
     """Return what opens a connection to `url`, parsed by libpq: several hosts, sockets and services work.
 
     arguments   of libpq, and `prepare_threshold`. Of those that the URL gives too, `options` are joined, ours last; of
                 the rest the URL's count, but for `application_name`
     pooler      the sessions get no start-up options; their settings are verified instead
     strict      refuse sessions that break a guarantee; `dispatcher doctor` accepts and reports them
+    driver      the class of the connections
     """
     base = url.replace("postgresql+psycopg://", "postgresql://", 1)
 
@@ -81,7 +89,7 @@ def connector(url: str, arguments: Arguments, *, pooler: bool, strict: bool = Tr
             joined["options"] = f"{given['options']} {joined['options']}"
         driver_only = {name: joined.pop(name) for name in ("prepare_threshold",) if name in joined}
         kept = {name: value for name, value in joined.items() if name in _OURS or given.get(name) is None}
-        connection = psycopg.connect(make_conninfo(base, **kept), **driver_only)
+        connection = driver.connect(make_conninfo(base, **kept), **driver_only)
         try:
             verify(connection, pooler=pooler, strict=strict)
         except BaseException:

@@ -57,7 +57,8 @@ class HotStatement:
 
 
 def _cursor(driver: "psycopg.Connection[Any]") -> "Cursor":
-    return psycopg.RawCursor(driver, row_factory=namedtuple_row)
+    factory: type[psycopg.RawCursor[Any]] = getattr(driver, "raw_cursor_factory", psycopg.RawCursor)
+    return factory(driver, row_factory=namedtuple_row)
 
 
 Call: TypeAlias = tuple[HotStatement, Mapping[str, object]]

@@ -37,7 +37,8 @@ SELECT 'table ' || name || ' 0', concat_ws(' ',
     name, 'WITH (' || array_to_string(ARRAY(SELECT unnest(reloptions) ORDER BY 1), ', ') || ')',
     CASE WHEN relpersistence <> 'p' THEN 'PERSISTENCE ' || relpersistence::text END,
     CASE WHEN relrowsecurity THEN 'ROW LEVEL SECURITY' END,
-    CASE WHEN relkind IN ('v', 'm') THEN 'AS ' || pg_get_viewdef(oid) END)
+    -- How a query is written out depends on the server's version: of that, whether there is a condition.
+    CASE WHEN relkind IN ('v', 'm') AND pg_get_viewdef(oid) ~* '\mwhere\M' THEN 'WHERE …' END)
 FROM relation WHERE relkind NOT IN ('i', 'I', 'S', 't', 'c')
 UNION ALL
 SELECT 'table ' || relation || ' 1 ' || to_char(row_number() OVER (PARTITION BY relation ORDER BY attnum), '000'),

@@ -533,6 +533,212 @@ TABLE channels WITH ()
     accepted_at timestamp with time zone
     CONSTRAINT channels_pkey PRIMARY KEY (account, campaign_id)
     CREATE UNIQUE INDEX channels_pkey ON dispatcher.channels USING btree (account, campaign_id)
+VIEW confined_audit_log WITH (check_option=local) WHERE …
+    id bigint
+    at timestamp with time zone
+    actor text
+    action text
+    subject text
+    detail jsonb
+    db_user text
+VIEW confined_blocks WITH (check_option=local) WHERE …
+    id bigint
+    number text
+    digest bytea
+    account text
+    reason text
+    source text
+    who text
+    created_at timestamp with time zone
+    until timestamp with time zone
+VIEW confined_channels WITH (check_option=local) WHERE …
+    account text
+    campaign_id bigint
+    served_at timestamp with time zone
+    rate_limit text
+    accepted_at timestamp with time zone
+VIEW confined_erased_leads WITH (check_option=local) WHERE …
+    account text
+    campaign_id bigint
+    person bytea
+    lead_id uuid
+    erased_at timestamp with time zone
+VIEW confined_failed_leads WITH (check_option=local) WHERE …
+    id bigint
+    lead_id uuid
+    account text
+    campaign_id bigint
+    phone_number text
+    failure_class text
+    http_status smallint
+    fingerprint text
+    message text
+    response text
+    attempts integer
+    failed_at timestamp with time zone
+    resolved_at timestamp with time zone
+    resolution text
+    resolved_by text
+    note text
+VIEW confined_gates WITH (check_option=local) WHERE …
+    id bigint
+    account text
+    campaign_id bigint
+    state text
+    reason text
+    failures integer
+    refusals integer
+    refusal text
+    closings integer
+    probes integer
+    closed_at timestamp with time zone
+    until timestamp with time zone
+    by text
+    note text
+    moved_at timestamp with time zone
+    failing_since timestamp with time zone
+VIEW confined_idempotency_keys WITH (check_option=local) WHERE …
+    account text
+    key text
+    lead_id uuid
+    payload_hash text
+    state text
+    duplicate_of uuid
+    created_at timestamp with time zone
+VIEW confined_import_rejections WITH (check_option=local) WHERE …
+    id bigint
+    import_id bigint
+    line bigint
+    field text
+    reason text
+    original text
+VIEW confined_imports WITH (check_option=local) WHERE …
+    id bigint
+    batch_id uuid
+    file_name text
+    account text
+    actor text
+    submitted bigint
+    duplicates bigint
+    repeated bigint
+    rejected bigint
+    started_at timestamp with time zone
+    updated_at timestamp with time zone
+    finished_at timestamp with time zone
+    blocked bigint
+VIEW confined_incidents WITH (check_option=local) WHERE …
+    id bigint
+    at timestamp with time zone
+    kind text
+    lead_id uuid
+    message text
+    evidence jsonb
+    seen_at timestamp with time zone
+    seen_by text
+VIEW confined_lead_attempts WITH (check_option=local) WHERE …
+    id uuid
+    lead_id uuid
+    number integer
+    account text
+    campaign_id bigint
+    phone_number text
+    watermark bigint
+    started_at timestamp with time zone
+    ended_at timestamp with time zone
+    finished_at timestamp with time zone
+    outcome text
+    http_status smallint
+    error text
+    response text
+    evidence jsonb
+    worker text
+    token text
+    reference text
+    followed boolean
+VIEW confined_lead_contacts WITH (check_option=local) WHERE …
+    lead_id uuid
+    position smallint
+    account text
+    phone_number text
+    variables jsonb
+    voicery_lead_id bigint
+    voicery_status text
+    dropped_at timestamp with time zone
+VIEW confined_lead_revisions WITH (check_option=local) WHERE …
+    lead_id uuid
+    revision integer
+    campaign_id bigint
+    phone_number text
+    variables jsonb
+    payload_hash text
+    replaced_at timestamp with time zone
+    replaced_by text
+    note text
+VIEW confined_leads WITH (check_option=local) WHERE …
+    id uuid
+    account text
+    campaign_id bigint
+    phone_number text
+    variables jsonb
+    allow_dupplicate boolean
+    state text
+    failure_class text
+    priority smallint
+    due_at timestamp with time zone
+    expires_at timestamp with time zone
+    attempts integer
+    resends smallint
+    first_attempt_at timestamp with time zone
+    lease_until timestamp with time zone
+    attempt_id uuid
+    voicery_lead_id bigint
+    voicery_status text
+    duplicate_of uuid
+    idempotency_key text
+    payload_hash text
+    batch_id uuid
+    last_error text
+    created_at timestamp with time zone
+    updated_at timestamp with time zone
+    finished_at timestamp with time zone
+    resolved_at timestamp with time zone
+    proven_at timestamp with time zone
+    parked_until timestamp with time zone
+    was_due_at timestamp with time zone
+VIEW confined_operation_leads WITH (check_option=local) WHERE …
+    operation_id uuid
+    position integer
+    lead_id uuid
+    outcome text
+    reason text
+VIEW confined_operations WITH (check_option=local) WHERE …
+    id uuid
+    kind text
+    state text
+    filters jsonb
+    options jsonb
+    actor text
+    total integer
+    done integer
+    refused integer
+    per_minute integer
+    next_at timestamp with time zone
+    created_at timestamp with time zone
+    started_at timestamp with time zone
+    finished_at timestamp with time zone
+    stopped_by text
+    accounts text[]
+VIEW confined_sweeps WITH ()
+    name text
+    holder text
+    held_until timestamp with time zone
+    swept_at timestamp with time zone
+    pruned_at timestamp with time zone
+VIEW confined_workers WITH ()
+    name text
+    started_at timestamp with time zone
+    seen_at timestamp with time zone
+    claims bigint
 TABLE database_roles WITH ()
     part text NOT NULL
     name text NOT NULL
@@ -820,6 +1026,7 @@ TABLE operations WITH ()
     started_at timestamp with time zone
     finished_at timestamp with time zone
     stopped_by text
+    accounts text[]
     CONSTRAINT operations_ended_check CHECK (((state = ANY (ARRAY['stopped'::text, 'finished'::text])) = (finished_at IS NOT NULL)))
     CONSTRAINT operations_kind_check CHECK ((kind = ANY (ARRAY['replay'::text, 'dismiss'::text, 'look_up'::text])))
     CONSTRAINT operations_per_minute_check CHECK ((per_minute > 0))

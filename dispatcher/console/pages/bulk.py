@@ -58,7 +58,7 @@ def start(request: PageRequest) -> Response:
         return _preview(request, kind, asked, leads, fault=str(fault))
     try:
         operation = request.services.operations.start(
-            identifier(request.form.get("action")),
+            request.action_id(),
             kind,
             leads,
             actor=request.actor,

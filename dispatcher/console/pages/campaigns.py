@@ -11,7 +11,7 @@ from dispatcher.operator import overview
 def show(request: PageRequest) -> Response:
     """Return all campaigns, and the gates of whole accounts."""
     campaigns = request.services.campaigns.all()
-    accounts = sorted({campaign.account for campaign in campaigns} | set(request.services.settings.accounts))
+    accounts = sorted({campaign.account for campaign in campaigns} | set(request.services.accounts))
     shut = {gate.account: gate for gate in request.services.database.read(overview.gates) if gate.campaign_id is None}
     return request.page(
         "campaigns.html", campaigns=campaigns, accounts=accounts, shut=shut, limits=request.services.settings.rate_limit

@@ -5,6 +5,7 @@ from starlette.responses import Response
 from dispatcher.console.request import NO_PAGE, BadRequest, PageRequest, start_of, whole
 from dispatcher.errors import InvalidLead, NotAllowed, NotConfigured
 from dispatcher.operator.block_list import BlockTerms
+from dispatcher.store.confinement import OutOfReach
 
 ON_A_PAGE = 100
 
@@ -32,7 +33,8 @@ def add(request: PageRequest) -> Response:
 def add_person(request: PageRequest) -> Response:
     """Block the number of a lead."""
     lead_id = request.id()
-    return _add(request, request.services.reads.get(lead_id).phone_number, f"/leads/{lead_id}")
+    lead = request.services.reads.get(lead_id)
+    return _add(request, lead.phone_number, f"/leads/{lead_id}", of_lead=lead.account)
 
 
 def remove(request: PageRequest) -> Response:
@@ -46,18 +48,20 @@ def remove(request: PageRequest) -> Response:
     return request.go("/blocked")
 
 
-def _add(request: PageRequest, number: str, back: str) -> Response:
+def _add(request: PageRequest, number: str, back: str, *, of_lead: str | None = None) -> Response:
     until = request.form.get("until")
     try:
         terms = BlockTerms(
             request.actor,
             request.form.get("reason") or None,
             request.form.get("source") or "console",
-            request.form.get("account") or None,
+            _account(request, of_lead),
             start_of(until) if until else None,
             request.form.get("hash_only") == "yes",
         )
         added = request.services.blocks.add(number, terms)
+    except OutOfReach:
+        raise
     except InvalidLead as fault:
         request.say("; ".join(map(str, fault.errors)), "bad")
     except (NotAllowed, NotConfigured, BadRequest) as refusal:
@@ -70,6 +74,19 @@ def _add(request: PageRequest, number: str, back: str) -> Response:
             "good" if added else "note",
         )
     return request.go(back)
+
+
+def _account(request: PageRequest, of_lead: str | None) -> str | None:
+    """Return the account that the block is for; None for all of them, which a confined user may not choose."""
+    given, own = request.form.get("account"), request.person.accounts
+    if own is None:
+        return given or None
+    chosen = given or of_lead or (min(own) if len(own) == 1 else "")
+    if not chosen:
+        raise BadRequest(f"Choose the account that the block is for: {', '.join(sorted(own))}.")
+    if chosen not in own:
+        raise OutOfReach
+    return chosen
 
 
 def _block(request: PageRequest) -> int:

@@ -8,7 +8,7 @@ from uuid import UUID
 from starlette.responses import Response
 
 from dispatcher.console.export import curl
-from dispatcher.console.request import BadRequest, PageRequest, identifier, start_of, whole
+from dispatcher.console.request import BadRequest, PageRequest, start_of, whole
 from dispatcher.console.timeline import timeline
 from dispatcher.console.words import pretty
 from dispatcher.decisions.states import State
@@ -81,7 +81,7 @@ def replay_even_if_called(request: PageRequest) -> Response:
 def look_up(request: PageRequest) -> Response:
     """Request a look-up of the lead."""
     operation = request.services.operations.start(
-        identifier(request.form.get("action")), OperationKind.LOOK_UP, [request.id()], actor=request.actor
+        request.action_id(), OperationKind.LOOK_UP, [request.id()], actor=request.actor
     )
     request.say("A worker looks it up as soon as the rate limit allows; the evidence will be here.")
     return request.go(f"/operations/{operation.id}")
