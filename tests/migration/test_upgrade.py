@@ -93,7 +93,7 @@ BAD = {
         "SQLSTATE 42P10",
     ),
     "drops a column that is read": (
-        'op.execute("ALTER TABLE dispatcher.leads DROP COLUMN IF EXISTS voicery_status")',
+        'op.execute("ALTER TABLE dispatcher.leads DROP COLUMN IF EXISTS voicery_status CASCADE")',
         "the upgrade changed.*voicery_status",
     ),
     "deletes rows": (
