@@ -20,7 +20,6 @@ from dispatcher.console.auth import People, Person, Role, Sessions
 from dispatcher.console.guard import reached_at
 from dispatcher.console.login import Login
 from dispatcher.console.rendering import Renderer
-from dispatcher.console.throttle import Throttle
 from dispatcher.errors import NotConfigured
 from dispatcher.operator.block_list import BlockTerms
 from dispatcher.operator.failure_filter import FailureFilter
@@ -29,6 +28,7 @@ from dispatcher.operator.operations import Operations
 from dispatcher.store.confinement import CLOSED, SHARED, NotConfinable, OutOfReach, confined
 from dispatcher.store.database import Database
 from dispatcher.store.rights import CONFINED, CONFINED_PREFIX, RIGHTS
+from dispatcher.web.throttle import Throttle
 from dispatcher.wiring import Services
 from tests.console.conftest import BASE, Browser
 from tests.support.databases import Databases
@@ -350,7 +350,7 @@ def addresses(one: Tenant) -> list[str]:
 
 def without(html: str, one: Tenant) -> str:
     """A page without the names that the address had."""
-    for mark in sorted([*one.marks(), one.phone[-8:], str(one.block + 1)], key=len, reverse=True):
+    for mark in sorted([*one.marks(), one.phone[-8:], str(one.failed)[-8:], str(one.block + 1)], key=len, reverse=True):
         html = html.replace(mark, "…").replace(quote(mark), "…").replace(mark.replace("+", "&#43;"), "…")
     return plain(html)
 
