@@ -626,6 +626,23 @@ VIEW confined_imports WITH (check_option=local) WHERE …
     updated_at timestamp with time zone
     finished_at timestamp with time zone
     blocked bigint
+VIEW confined_inbox WITH (check_option=local) WHERE …
+    id uuid
+    position bigint
+    state text
+    account text
+    lead jsonb
+    idempotency_key text
+    priority integer
+    not_before timestamp with time zone
+    expires_at timestamp with time zone
+    bytes integer
+    caller text
+    created_at timestamp with time zone
+    postponed_until timestamp with time zone
+    ended_at timestamp with time zone
+    reasons jsonb
+    lead_id uuid
 VIEW confined_incidents WITH (check_option=local) WHERE …
     id bigint
     at timestamp with time zone
@@ -1042,34 +1059,7 @@ TABLE privacy_key WITH ()
     CONSTRAINT privacy_key_one_check CHECK (one)
     CONSTRAINT privacy_key_pkey PRIMARY KEY (one)
     CREATE UNIQUE INDEX privacy_key_pkey ON dispatcher.privacy_key USING btree (one)
-VIEW submissions WITH () AS  SELECT lead.id,
-    lead.state,
-    lead.id AS lead_id,
-    NULL::jsonb AS reasons,
-    lead.account,
-    lead.failure_class,
-    lead.duplicate_of,
-    lead.created_at,
-    lead.finished_at AS ended_at
-   FROM dispatcher.leads lead
-UNION ALL
- SELECT inbox.id,
-        CASE inbox.state
-            WHEN 'repeated'::text THEN COALESCE(first.state, 'deleted'::text)
-            ELSE inbox.state
-        END AS state,
-    inbox.lead_id,
-    inbox.reasons,
-    inbox.account,
-    first.failure_class,
-    first.duplicate_of,
-    inbox.created_at,
-        CASE inbox.state
-            WHEN 'repeated'::text THEN first.finished_at
-            ELSE inbox.ended_at
-        END AS ended_at
-   FROM (dispatcher.inbox inbox
-     LEFT JOIN dispatcher.leads first ON ((first.id = inbox.lead_id)));
+VIEW submissions WITH ()
     id uuid
     state text
     lead_id uuid
