@@ -105,8 +105,10 @@ BAD = {
         "the upgrade changed.*due_at",
     ),
     "narrows a type": (
-        'op.execute("DROP VIEW IF EXISTS dispatcher.confined_lead_contacts"); '
-        + 'op.execute("ALTER TABLE dispatcher.lead_contacts ALTER voicery_lead_id TYPE smallint")',
+        (
+            'op.execute("DROP VIEW IF EXISTS dispatcher.confined_lead_contacts"); '
+            'op.execute("ALTER TABLE dispatcher.lead_contacts ALTER voicery_lead_id TYPE smallint")'
+        ),
         "SQLSTATE 22003",
     ),
     "cannot be started again": (
