@@ -1,17 +1,21 @@
 """The fixtures of all tiers. Servers are started when the first test needs them, once per pytest (xdist) process.
 
 Each xdist worker has its own Postgres and its own Redis (together under a second), so that a test which kills a server
-disturbs no other. `DATABASE_URL` and `REDIS_URL`, where set, are used instead.
+disturbs no other. Their Postgres is a copy of one that is made once a run. `DATABASE_URL` and `REDIS_URL`, where set,
+are used instead.
 """
 
+import fcntl
 import os
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
+import psycopg
 import pytest
 import redis
 from hypothesis import HealthCheck
@@ -19,7 +23,7 @@ from hypothesis import settings as hypothesis_settings
 
 from dispatcher.config.settings import Settings
 from dispatcher.config.urls import normal_database_url
-from dispatcher.embedded.postgres import EmbeddedPostgres
+from dispatcher.embedded.postgres import DATABASE, ROLE, EmbeddedPostgres
 from dispatcher.embedded.redis import EmbeddedRedis
 from dispatcher.store.migration import upgrade
 from tests.support.databases import Databases, quick_directory
@@ -28,6 +32,11 @@ from tests.support.worker_process import WorkerProcess
 
 TESTS = Path(__file__).parent
 POSTGRES_BIN_DIR = "TEST_POSTGRES_BIN_DIR"  # `make test-pg15` sets it
+RUN_DIR = "TEST_RUN_DIR"  # set here: a directory that all xdist processes of a run share
+
+# Every process that a test starts would compile our modules again.
+sys.dont_write_bytecode = False
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 StartWorker = Callable[..., WorkerProcess]
 
@@ -46,6 +55,11 @@ def pytest_configure(config: pytest.Config) -> None:
     for directory in TESTS.iterdir():
         if directory.is_dir():
             config.addinivalue_line("markers", f"{directory.name}: the tests in tests/{directory.name}")
+    if not hasattr(config, "workerinput"):
+        directory = Path(tempfile.mkdtemp(prefix="dispatcher-tests-", dir=quick_directory()))
+        directory.chmod(0o755)
+        os.environ[RUN_DIR] = str(directory)
+        config.add_cleanup(lambda: shutil.rmtree(directory, ignore_errors=True))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -57,12 +71,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(scope="session")
-def server_dir() -> Iterator[Path]:
-    """Where the session's servers live: reachable for the user that Postgres runs as, unlike pytest's own."""
-    directory = Path(tempfile.mkdtemp(prefix="dispatcher-tests-", dir=quick_directory()))
+def server_dir() -> Path:
+    """Where this process's servers live: reachable for the user that Postgres runs as, unlike pytest's own."""
+    directory = Path(tempfile.mkdtemp(dir=os.environ[RUN_DIR]))
     directory.chmod(0o755)
-    yield directory
-    shutil.rmtree(directory)
+    return directory
 
 
 @pytest.fixture(scope="session")
@@ -73,6 +86,33 @@ def postgres_bin_dir() -> Path | None:
 
 
 @pytest.fixture(scope="session")
+def postgres_seed(postgres_bin_dir: Path | None) -> Path:
+    """A stopped cluster with the schema, made once a run: copying it is several times faster than making another."""
+    shared = Path(os.environ[RUN_DIR])
+    seed = shared / "seed"
+    with (shared / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # until it is closed
+        if not seed.exists():
+            draft = shared / "seed.new"
+            with EmbeddedPostgres(draft, durable=False, bin_dir=postgres_bin_dir) as server:
+                upgrade(normal_database_url(server.url()))
+                _check_passwords_quickly(server)
+            (server.directory / "port").unlink()
+            server.directory.rename(seed)
+    return seed
+
+
+def _check_passwords_quickly(server: EmbeddedPostgres) -> None:
+    """Thousands of connections are made by a run; each costs both sides 4096 rounds of a hash."""
+    url = server.url("postgres")
+    with psycopg.connect(url, autocommit=True) as connection:
+        if connection.info.server_version >= 16_00_00:
+            password = connection.info.password
+            connection.execute("SET scram_iterations = 1")
+            connection.execute(f"ALTER ROLE {ROLE} PASSWORD '{password}'")
+
+
+@pytest.fixture(scope="session")
 def databases(request: pytest.FixtureRequest) -> Iterator[Databases]:
     """The server with the databases of all tests: `DATABASE_URL`, else our own."""
     url = os.environ.get("DATABASE_URL")
@@ -80,14 +120,17 @@ def databases(request: pytest.FixtureRequest) -> Iterator[Databases]:
         yield Databases(url)
         return
     directory = request.getfixturevalue("server_dir") / "postgres"
+    subprocess.run(["cp", "-a", request.getfixturevalue("postgres_seed"), directory], check=True)
     bin_dir = request.getfixturevalue("postgres_bin_dir")
     with EmbeddedPostgres(directory, durable=False, bin_dir=bin_dir) as server:
-        yield Databases(server.url())
+        yield Databases(server.url("postgres"))
 
 
 @pytest.fixture(scope="session")
 def template_database(databases: Databases) -> str:
     """The name of a database with the schema, made by the migrations as any user's."""
+    if "DATABASE_URL" not in os.environ:
+        return DATABASE
     name = databases.create()
     upgrade(normal_database_url(databases.url(name)))
     return name
@@ -124,15 +167,6 @@ def redis_url(redis_server_url: str) -> str:
     with redis.Redis.from_url(redis_server_url) as client:
         client.flushdb()
     return redis_server_url
-
-
-@pytest.fixture(scope="session")
-def postgres_seed(server_dir: Path, postgres_bin_dir: Path | None) -> Path:
-    """A stopped cluster with the schema: copying it is several times faster than making another."""
-    with EmbeddedPostgres(server_dir / "seed", durable=False, bin_dir=postgres_bin_dir) as server:
-        upgrade(normal_database_url(server.url()))
-    (server.directory / "port").unlink()
-    return server.directory
 
 
 @pytest.fixture
