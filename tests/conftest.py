@@ -62,12 +62,21 @@ def pytest_configure(config: pytest.Config) -> None:
         config.add_cleanup(lambda: shutil.rmtree(directory, ignore_errors=True))
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark each test with the name of its tier, which is its directory."""
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Mark each test with the name of its tier, which is its directory.
+
+    On a Postgres that was named, only what can meet it is run: a fixture that starts it is the only way to it.
+    """
     for item in items:
         tier = item.path.relative_to(TESTS).parts[0] if item.path.is_relative_to(TESTS) else ""
         if tier and not tier.endswith(".py"):
             item.add_marker(tier)
+    if POSTGRES_BIN_DIR in os.environ:
+        apart = [
+            item for item in items if {"databases", "postgres_bin_dir"}.isdisjoint(getattr(item, "fixturenames", ()))
+        ]
+        config.hook.pytest_deselected(items=apart)
+        items[:] = [item for item in items if item not in set(apart)]
 
 
 @pytest.fixture(scope="session")
