@@ -10,6 +10,9 @@ BENCH_INSTALLED := .venv-bench/.installed
 SOURCES := dispatcher tests migrations benchmarks examples
 PYTEST := $(BIN)/python -m pytest
 NOT_LONG := -m "not slow and not soak"
+# Half of what a test does is wait: twice as many processes as processors.
+PROCESSES ?= $(shell $(PYTHON) -c 'import os; print(2 * (os.cpu_count() or 1))')
+SPREAD = -n $(PROCESSES) --dist worksteal
 SEEDS ?= 20
 SEED ?= 1
 MINUTES ?= 60
@@ -38,14 +41,14 @@ demo: $(INSTALLED) ## The whole thing in a minute: leads, a misbehaving Voicery,
 	$(BIN)/dispatcher demo
 
 test: $(INSTALLED) ## All tests but the long ones
-	$(PYTEST) -n 2 --dist worksteal $(NOT_LONG)
+	$(PYTEST) $(SPREAD) $(NOT_LONG)
 
 test-unit: $(INSTALLED) ## The pure rules, in seconds
 	$(PYTEST) tests/unit
 
 test-pg15: $(INSTALLED) ## The database tests on Postgres 15 (Debian's; installed if missing and root)
 	TEST_POSTGRES_BIN_DIR="$$(tests/support/find-postgres 15)" && export TEST_POSTGRES_BIN_DIR && \
-		$(PYTEST) -n 2 --dist worksteal $(NOT_LONG) $(wildcard tests/database) tests/embedded tests/migration
+		$(PYTEST) $(SPREAD) $(NOT_LONG) $(wildcard tests/database) tests/embedded tests/migration
 
 lint: $(INSTALLED) ## Style, types and the direction of imports
 	$(BIN)/ruff check $(wildcard $(SOURCES))
@@ -72,7 +75,7 @@ $(BENCH_INSTALLED): benchmarks/requirements.txt
 	@touch $@
 
 faults: $(INSTALLED) ## Each fault case with many seeds (SEEDS=20), and the other long tests
-	FAULT_SEEDS=$(SEEDS) $(PYTEST) -n 2 --dist worksteal -m "faults or process or slow"
+	FAULT_SEEDS=$(SEEDS) $(PYTEST) $(SPREAD) -m "faults or process or slow"
 
 model: $(INSTALLED) ## States, claims, sweeps and look-ups by many seeds (SEEDS=100000)
 	$(BIN)/python -m tests.model --seeds $(if $(filter command line,$(origin SEEDS)),$(SEEDS),100000)
