@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from dispatcher.operator.corrections import Corrections
     from dispatcher.operator.erasure import Erasure
     from dispatcher.operator.failures import FailedLead, FailureGroup
+    from dispatcher.operator.inbox import Inbox
     from dispatcher.operator.lead_record import LeadRecord
     from dispatcher.operator.leads import Reads
     from dispatcher.operator.operations import Operations
@@ -492,6 +493,11 @@ class Operating:
     def blocks(self) -> "Blocks":
         """The list of persons who must not be called."""
         return self._services.blocks
+
+    @property
+    def inbox(self) -> "Inbox":
+        """What was submitted by SQL and waits, or was rejected."""
+        return self._services.inbox
 
     @property
     def campaigns(self) -> "Campaigns":

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from dispatcher.operator.campaigns import Campaigns
     from dispatcher.operator.corrections import Corrections
     from dispatcher.operator.erasure import Erasure
+    from dispatcher.operator.inbox import Inbox
     from dispatcher.operator.leads import Reads
     from dispatcher.operator.operations import Operations
     from dispatcher.operator.overview import Overview, RateUse
@@ -305,6 +306,13 @@ class Services:
         from dispatcher.operator.blocks import Blocks
 
         return Blocks(self.database, self.pseudonyms)
+
+    @_Part
+    def inbox(self) -> "Inbox":
+        """What was submitted by SQL and waits, or was rejected."""
+        from dispatcher.operator.inbox import Inbox
+
+        return Inbox(self.database)
 
     @_Part
     def campaigns(self) -> "Campaigns":

@@ -64,6 +64,7 @@ PANELS: Final[dict[str, tuple[Entry, ...]]] = {
         Entry("blocked", "do_not_call", "List who must not be called, or ask for one"),
         Entry("campaigns", "gates", "List the campaigns with their limits and gates"),
         Entry("operations", "operations", "List bulk work, show its refusals, or stop it"),
+        Entry("inbox", "inbox", "List what came by SQL and waits or was rejected"),
         Entry("imports", "audit", "List the imported files, or the refused rows"),
         Entry("incidents", "audit", "List what must never happen and did"),
         Entry("audit", "audit", "List who did what"),

@@ -22,6 +22,7 @@ from dispatcher.lead.options import DEFAULT_ACCOUNT
 from dispatcher.lead.phone import mask_numbers
 from dispatcher.operator import health, overview
 from dispatcher.operator.health import WITHIN_SECONDS, Heartbeat
+from dispatcher.operator.inbox import InboxCounts
 from dispatcher.operator.overview import Overview
 from dispatcher.store import accounts, migration, postgres, sessions
 from dispatcher.store.database import Database
@@ -240,11 +241,25 @@ def _work(seen: Overview) -> Iterator[Check]:
         found = f"the latest was seen {moments.span(max(0, silent))} ago"
         good = silent <= WORKER_SILENT_SECONDS
         yield Check("Workers", Verdict.GOOD if good else Verdict.DOUBTFUL, found, "" if good else advice)
+    yield judge_inbox(seen.inbox)
     for gate in seen.gates:
         found = f"{gate.scope}: {gate.reason}" + (f", {mask_numbers(gate.note)}" if gate.note else "")
         paused = gate.reason is Reason.PAUSED
         advice = "`dispatcher resume` lets it flow" + ("." if paused else " at once; else it is tried again by itself.")
         yield Check("Gate", Verdict.DOUBTFUL, found, advice)
+
+
+def judge_inbox(counts: InboxCounts) -> Check:
+    """Check that what was submitted by SQL becomes leads."""
+    waiting = f"leads submitted by SQL that wait: {counts.waiting}"
+    if counts.waiting and (counts.oldest_seconds or 0.0) > WITHIN_SECONDS:
+        found = f"{waiting}, the oldest for {moments.span(counts.oldest_seconds or 0.0)}"
+        advice = "The sweep of a worker takes them: start a worker, or see its log for `inbox.not_taken`."
+        return Check("Inbox", Verdict.DOUBTFUL, found, advice)
+    if counts.rejected:
+        found = f"leads submitted by SQL that were rejected: {counts.rejected}"
+        return Check("Inbox", Verdict.DOUBTFUL, found, "`dispatcher inbox` says why.")
+    return Check("Inbox", Verdict.GOOD, waiting if counts.waiting else "nothing waits")
 
 
 def _redis(settings: Settings) -> Iterator[Check]:

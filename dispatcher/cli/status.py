@@ -34,6 +34,8 @@ def view(seen: "Overview") -> Group:
     table.add_row("Rate", _rate(seen))
     table.add_row("Workers", _workers(seen))
     table.add_row("Sweep", _sweep(seen))
+    if seen.inbox.waiting or seen.inbox.rejected:
+        table.add_row("Inbox", _inbox(seen))
     if seen.incidents:
         noun = screen.plural(seen.incidents, "incident")
         table.add_row(
@@ -131,6 +133,13 @@ def _workers(seen: "Overview") -> Text:
     ]
     more = len(seen.workers) - WORKERS_SHOWN
     return Text("\n").join([*shown, Text(f"{more} more", style="dim")] if more > 0 else shown)
+
+
+def _inbox(seen: "Overview") -> Text:
+    counts = seen.inbox
+    since = "" if counts.oldest_seconds is None else f", the oldest for {moments.span(counts.oldest_seconds)}"
+    rejected = f" · {screen.number(counts.rejected)} rejected: `dispatcher inbox`" if counts.rejected else ""
+    return screen.line(f"{screen.number(counts.waiting)} waiting{since}", (rejected, "yellow"))
 
 
 def _sweep(seen: "Overview") -> Text:

@@ -35,7 +35,7 @@ _TRIES: Final = 2
 _UNIQUE_VIOLATION: Final = "23505"
 _POSTPONED_EVERY_SECONDS: Final = 1.0
 _ENDS: Final = ("stored", "repeated", "rejected", "postponed")
-_TELL: Final = "tell the maintainers"
+_TELL: Final = "tell the maintainers; `dispatcher inbox retry` has it validated again"
 
 
 @dataclass(slots=True)

@@ -86,6 +86,7 @@ class _Reading(Collector):
         yield _gauge("dispatcher_store_up", "Whether Postgres could be asked", float(self._figures is not None))
         if self._figures is not None:
             yield from _leads(self._figures)
+            yield from _inbox(self._figures)
             yield from _held_back(self._figures)
             yield from _at_work(self._figures)
             yield from _trouble(self._figures)
@@ -129,6 +130,13 @@ def _leads(figures: Figures) -> Iterator[Metric]:
     yield _gauge(
         "dispatcher_unknown_age_seconds", "Age of the oldest outcome that is unknown", figures.unknown_age_seconds
     )
+
+
+def _inbox(figures: Figures) -> Iterator[Metric]:
+    counts = figures.overview.inbox
+    yield _gauge("dispatcher_inbox_waiting", "Leads submitted by SQL that are not validated yet", counts.waiting)
+    yield _gauge("dispatcher_inbox_age_seconds", "Age of the oldest of these", counts.oldest_seconds or 0.0)
+    yield _gauge("dispatcher_inbox_rejected", "Leads submitted by SQL that were rejected", counts.rejected)
 
 
 def _held_back(figures: Figures) -> Iterator[Metric]:

@@ -21,6 +21,10 @@ WITHIN_SECONDS: Final = 60.0
 """Default limit of all ages, in seconds. A delivery run lasts a few seconds, one exchange at most half a minute."""
 
 
+INBOX_PATIENCE: Final = 5
+"""So many limits may a row of the inbox be old: a million at once take minutes, and a caller may commit late."""
+
+
 @dataclass(frozen=True, slots=True)
 class Heartbeat(Record):
     """One reading; ages in seconds by the database's clock, None without a value.
@@ -36,9 +40,10 @@ class Heartbeat(Record):
     writable         whether Postgres accepts writes
     sweep_age        since the last sweep
     worker_age       since a worker was last seen: any, or one of the given host
+    inbox_age        since the oldest lead was submitted by SQL that no worker has validated
     """
 
-    JSON = ("due_age", "served_age", "sending", "sweep_age", "worker_age")
+    JSON = ("due_age", "served_age", "sending", "sweep_age", "worker_age", "inbox_age")
 
     due_age: float | None = None
     served_age: float | None = None
@@ -51,6 +56,7 @@ class Heartbeat(Record):
     writable: bool = True
     sweep_age: float | None = None
     worker_age: float | None = None
+    inbox_age: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +108,11 @@ def judge(
         faults.append(
             f"A lead has been due for {seen.due_age:.0f} s and no delivery run came {_since(seen.served_age)}; "
             "restart the workers and see `dispatcher doctor`."
+        )
+    if seen.inbox_age is not None and seen.inbox_age > INBOX_PATIENCE * within_seconds:
+        faults.append(
+            f"What was submitted by SQL has waited for {seen.inbox_age:.0f} s; the sweep of a worker takes it: see its "
+            "log for `inbox.not_taken` and `inbox.failed`, and `dispatcher inbox`."
         )
     if seen.due_age is not None and held_seconds > within_seconds:
         faults.append(
@@ -173,7 +184,10 @@ SELECT
     CAST(extract(epoch FROM now() - (
         SELECT max(seen_at) FROM dispatcher.workers
         WHERE CAST(:host AS text) IS NULL OR starts_with(name, :host || ':')
-    )) AS float8) AS worker_age
+    )) AS float8) AS worker_age,
+    -- Not those that wait for another transaction.
+    (SELECT CAST(extract(epoch FROM now() - created_at) AS float8) FROM dispatcher.inbox
+     WHERE state = 'waiting' AND postponed_until IS NULL ORDER BY position LIMIT 1) AS inbox_age
 FROM (
     -- The latest claims are enough: where leads are delivered, one of them has a result or is fresh.
     SELECT max(started_at) AS started_at,

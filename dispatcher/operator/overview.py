@@ -10,6 +10,8 @@ from sqlalchemy import Connection, text
 from dispatcher.decisions.gate import GateState
 from dispatcher.decisions.outcome import Reason
 from dispatcher.decisions.states import FailureClass, State
+from dispatcher.operator import inbox
+from dispatcher.operator.inbox import InboxCounts
 from dispatcher.operator.record import FOREIGN_TEXT, Record
 
 
@@ -87,6 +89,7 @@ class Overview(Record):
     accepted_today           since midnight UTC
     failures                 open failures by class
     incidents                incidents that have not been marked as seen
+    inbox                    what was submitted by SQL and is no lead yet
     rate                     None: Redis could not be asked; empty: no limit
     """
 
@@ -106,6 +109,7 @@ class Overview(Record):
         "workers",
         "sweep",
         "rate",
+        "inbox",
     )
 
     at: datetime
@@ -123,6 +127,7 @@ class Overview(Record):
     swept_at: datetime | None = None
     sweeper: str | None = None
     rate: tuple[RateUse, ...] | None = ()
+    inbox: InboxCounts = field(default_factory=InboxCounts)
 
     @property
     def oldest_waiting_seconds(self) -> float | None:
@@ -247,6 +252,7 @@ def read(connection: Connection) -> Overview:
         workers=tuple(map(WorkerSeen.of, connection.execute(_WORKERS).mappings())),
         swept_at=None if sweep is None else sweep.swept_at,
         sweeper=None if sweep is None else sweep.holder,
+        inbox=inbox.counts(connection),
     )
 
 

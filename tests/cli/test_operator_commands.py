@@ -61,7 +61,7 @@ def test_the_filters_are_the_same_here_and_in_the_console() -> None:
 
 
 @pytest.mark.parametrize(
-    "command", ["list", "failed", "failed --group", "campaigns", "operations", "incidents", "audit", "imports"]
+    "command", ["list", "failed", "failed --group", "campaigns", "operations", "incidents", "audit", "imports", "inbox"]
 )
 def test_every_list_is_json_csv_and_text(run: Line, rows: Rows, command: str) -> None:
     rows.failed()

@@ -12,9 +12,12 @@ from dispatcher.cli.commands import app
 ROOT = Path(__file__).parent.parent.parent
 PAGE = (ROOT / "docs" / "cli.md").read_text(encoding="utf-8")
 COMMANDS: dict[str, Any] = typer.main.get_command(app).commands  # type: ignore[attr-defined]
-READS = "audit campaigns doctor explain failed health imports incidents list lookup operations person show status tail"
-LISTS = "audit campaigns failed imports incidents list operations"
-WRITES = "cancel edit erase incidents limit lookup operations pause prune replay resolve resume submit"
+READS = (
+    "audit campaigns doctor explain failed health imports inbox incidents list lookup operations person show status"
+    " tail"
+)
+LISTS = "audit campaigns failed imports inbox incidents list operations"
+WRITES = "cancel edit erase inbox incidents limit lookup operations pause prune replay resolve resume submit"
 BULK = "erase prune replay"
 
 
