@@ -12,6 +12,7 @@ from dispatcher.metrics.metrics import exposition
 from dispatcher.metrics.server import read_figures
 from dispatcher.operator.health import judge, read
 from dispatcher.operator.inbox import InboxCounts
+from dispatcher.store import inbox
 from dispatcher.store.blocks import NO_KEY
 from tests.support.doubles import Bell, Line
 from tests.support.rows import Rows
@@ -77,6 +78,17 @@ def test_it_lists_masked_what_waits_and_what_was_rejected_and_acts_on_the_reject
         ("inbox_discard", str(bad[1])),
         ("inbox_discard", "inbox"),
     ]
+
+
+def test_one_round_of_the_sweep_takes_all_that_waits(run: Line, rows: Rows, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(inbox, "MOST_ROWS", 2)
+    for number in range(5):
+        submit(rows, f"k{number}", phone_number=f"+1202555010{number}")
+
+    assert "Swept" in run.ok("sweep", "--once")
+
+    assert run.json("inbox")["waiting"] == 0
+    assert run.json("status")["leads"]["pending"] == 5
 
 
 @pytest.mark.parametrize(

@@ -20,11 +20,14 @@ from dispatcher.cli.commands import app
 from dispatcher.config.settings import Settings
 from dispatcher.config.urls import normal_database_url
 from dispatcher.errors import StoreUnavailable
+from dispatcher.intake.inbox import Taking
 from dispatcher.lookup import doubts
+from dispatcher.store.blocks import NO_KEY
 from dispatcher.store.database import Database
 from dispatcher.store.migration import current, upgrade
 from dispatcher.sweep import repairs
 from tests.database.queue import Queue, accepted, phone, unknown
+from tests.support.doubles import Bell
 from tests.support.pooler import SERVER_SESSIONS, find_pgbouncer, pooled
 
 PGBOUNCER = find_pgbouncer()
@@ -53,6 +56,16 @@ def queue(database: Database) -> Queue:
 def dispatcher(pooled_url: str, redis_url: str) -> Iterator[Dispatcher]:
     with closing(Dispatcher(Settings(database_url=pooled_url, redis_url=redis_url, pooler=True))) as dispatcher:
         yield dispatcher
+
+
+def test_what_is_submitted_by_sql_is_taken(database: Database, queue: Queue) -> None:
+    queue.run('SELECT dispatcher.submit_lead(\'{"phone_number": "+12025550101", "campaign_id": 42}\')')
+    taking = Taking(database, Bell(), lambda: NO_KEY)
+    assert taking.waits()
+    taking.step()
+
+    assert queue.states() == {"pending": 1}
+    assert not taking.waits()
 
 
 def test_many_workers_share_two_sessions_and_each_lead_is_claimed_once(dispatcher: Dispatcher, queue: Queue) -> None:
