@@ -1,4 +1,4 @@
-# The dispatcher as a small image: a worker by default, or any command of it.
+# The dispatcher as a small image: a worker by default, or any command of it (`dispatcher console`, `metrics`, `migrate`, …).
 # A tag moves. For builds that must not, name the digest that you have checked:
 #   docker build --build-arg PYTHON_IMAGE=python:3.13-slim@sha256:… --build-arg REVISION="$(git rev-parse HEAD)" .
 ARG PYTHON_IMAGE=python:3.13-slim
@@ -13,7 +13,7 @@ RUN python -m venv /build
 RUN /build/bin/pip install --no-cache-dir --require-hashes --requirement locks/build.txt
 RUN /build/bin/pip wheel --no-cache-dir --no-deps --no-build-isolation --wheel-dir /wheels .
 RUN python -m venv /app
-RUN /app/bin/pip install --no-cache-dir --require-hashes --requirement locks/runtime.txt
+RUN /app/bin/pip install --no-cache-dir --require-hashes --requirement locks/image.txt
 RUN /app/bin/pip install --no-cache-dir --no-deps /wheels/*.whl
 
 # Voicery's stand-in needs one library more.

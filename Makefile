@@ -6,6 +6,7 @@ TOOLS_INSTALLED := .venv-tools/.installed
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 COMPILE := .venv-tools/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --custom-compile-command 'make locks' $(UPGRADE)
+IMAGE_EXTRAS := --extra console --extra metrics
 BENCH_INSTALLED := .venv-bench/.installed
 SOURCES := dispatcher tests migrations benchmarks examples
 PYTEST := $(BIN)/python -m pytest
@@ -22,7 +23,7 @@ SECONDS ?= 120
 EXAMPLES ?= 5000
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-unit test-pg15 lint format kill-storm bench bench-all faults model soak kill-9 outage fuzz mutants locks audit clean
+.PHONY: help setup demo test test-unit test-pg15 lint format kill-storm bench bench-all faults model soak kill-9 outage fuzz mutants locks manifests audit clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -98,10 +99,15 @@ mutants: $(INSTALLED) ## Change the decision tables one thing at a time: does a 
 locks: $(INSTALLED) $(TOOLS_INSTALLED) ## Renew locks/ after a change of pyproject.toml (UPGRADE=--upgrade: to the newest versions)
 	$(COMPILE) --output-file locks/dev.txt --all-extras --group dev pyproject.toml
 	$(COMPILE) --output-file locks/runtime.txt --constraint locks/dev.txt pyproject.toml
-	$(COMPILE) --output-file locks/sandbox.txt --constraint locks/dev.txt --extra sandbox pyproject.toml
+	$(COMPILE) --output-file locks/image.txt --constraint locks/dev.txt $(IMAGE_EXTRAS) pyproject.toml
+	$(COMPILE) --output-file locks/sandbox.txt --constraint locks/dev.txt $(IMAGE_EXTRAS) --extra sandbox pyproject.toml
 	$(COMPILE) --output-file locks/build.txt --constraint locks/dev.txt locks/build.in
 	$(COMPILE) --output-file locks/tools.txt locks/tools.in
 	$(BIN)/python scripts/sbom.py
+
+manifests: $(TOOLS_INSTALLED) ## Check deploy/ by Kubernetes' schemas, and by systemd-analyze where it is installed
+	.venv-tools/bin/kubernetes-validate --quiet deploy/kubernetes/[!k]*.yaml
+	tests/support/check-units deploy/systemd
 
 audit: $(TOOLS_INSTALLED) ## Ask the advisory database about every version in locks/
 	.venv-tools/bin/python scripts/audit.py

@@ -12,6 +12,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parents[2]
+KUBERNETES = ROOT / "deploy" / "kubernetes"
 
 
 def compose() -> dict[str, Any]:
@@ -22,6 +23,30 @@ def procfile() -> dict[str, list[str]]:
     """Each process type and its command."""
     lines = (ROOT / "Procfile").read_text().splitlines()
     return {name: shlex.split(command) for name, command in (line.split(":", 1) for line in lines if line)}
+
+
+def manifests() -> list[dict[str, Any]]:
+    """Each object of the Kubernetes manifests."""
+    names = yaml.safe_load((KUBERNETES / "kustomization.yaml").read_text())["resources"]
+    return [found for name in names for found in yaml.safe_load_all((KUBERNETES / name).read_text())]
+
+
+def pods() -> dict[str, dict[str, Any]]:
+    """The pod of each workload, by its name."""
+    workloads = [found for found in manifests() if found["kind"] in {"Deployment", "Job"}]
+    return {found["metadata"]["name"]: found["spec"]["template"]["spec"] for found in workloads}
+
+
+def units() -> dict[str, dict[str, list[str]]]:
+    """The directives of each systemd unit, by the last part of its name."""
+    found: dict[str, dict[str, list[str]]] = {}
+    for path in sorted((ROOT / "deploy" / "systemd").glob("*.service")):
+        directives = found.setdefault(path.stem.removeprefix("voicery-dispatcher-"), {})
+        for line in path.read_text().splitlines():
+            name, equals, value = line.partition("=")
+            if equals and not line.startswith("#"):
+                directives.setdefault(name, []).append(value)
+    return found
 
 
 def dockerfile() -> list[tuple[str, str]]:
@@ -36,6 +61,12 @@ def commands() -> dict[str, list[str]]:
     ours = {name: service for name, service in services.items() if "build" in service}
     found = {f"docker-compose.yml {name}": [str(part) for part in service["command"]] for name, service in ours.items()}
     found |= {f"Procfile {name}": command for name, command in procfile().items()}
+    for name, pod in pods().items():
+        [container] = pod["containers"]
+        found[f"deploy/kubernetes {name}"] = container["command"]
+    for name, directives in units().items():
+        [command] = directives["ExecStart"]
+        found[f"deploy/systemd {name}"] = shlex.split(command.removeprefix("/opt/voicery-dispatcher/bin/"))
     images = [json.loads(rest) for name, rest in dockerfile() if name == "CMD"]
     return found | {f"Dockerfile {number}": command for number, command in enumerate(images, 1)}
 

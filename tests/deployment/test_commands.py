@@ -2,7 +2,9 @@
 
 import os
 import re
+import shlex
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -21,16 +23,20 @@ from tests.support.environment import clean_environment
 from tests.support.waiting import wait_until
 
 BIN = Path(sys.executable).parent
-COMMANDS = commands()
+COMMANDS = {shlex.join(command): command for command in commands().values()}  # each once, wherever it stands
 
 
 def kind(command: list[str]) -> str:
-    return "sandbox" if "dispatcher.sandbox" in command else command[-1] if "migrate" in command else command[0]
+    return "sandbox" if "dispatcher.sandbox" in command else "worker" if command[0] == "celery" else command[1]
 
 
-WORKERS = [where for where, command in COMMANDS.items() if kind(command) == "celery"]
-MIGRATIONS = [where for where, command in COMMANDS.items() if kind(command) == "migrate"]
-SANDBOXES = [where for where, command in COMMANDS.items() if kind(command) == "sandbox"]
+def of_kind(wanted: str) -> list[str]:
+    return [where for where, command in COMMANDS.items() if kind(command) == wanted]
+
+
+WORKERS, MIGRATIONS, SANDBOXES = of_kind("worker"), of_kind("migrate"), of_kind("sandbox")
+CONSOLES, EXPORTERS = of_kind("console"), of_kind("metrics")
+USER = "ada:operator:scrypt.15.8.1.Yzp7g7klslV1aMM3vONnmw.Y337d-r07O1jOYKBKHU5d1aWVmXXSl_NbAvN-nJBiEw"
 
 
 def surroundings(environment: Mapping[str, str]) -> dict[str, str]:
@@ -59,10 +65,9 @@ def probe(service: str, environment: Mapping[str, str], replace: tuple[str, str]
 
 
 def test_every_command_is_one_of_those_that_are_run_here() -> None:
-    assert sorted(WORKERS + MIGRATIONS + SANDBOXES) == sorted(COMMANDS)
-    assert WORKERS
-    assert MIGRATIONS
-    assert SANDBOXES
+    kinds = (WORKERS, MIGRATIONS, SANDBOXES, CONSOLES, EXPORTERS)
+    assert sorted(where for found in kinds for where in found) == sorted(COMMANDS)
+    assert all(kinds)
 
 
 @pytest.mark.parametrize("where", MIGRATIONS)
@@ -82,6 +87,24 @@ def test_the_worker_starts_and_becomes_healthy(where: str, environment: dict[str
         wait_until(lambda: probe("worker", environment) == 0, 30, worker.log_tail)
         worker.stop()
     assert worker.returncode == 0
+
+
+@pytest.mark.parametrize("where", CONSOLES + EXPORTERS)
+def test_what_is_served_starts_and_becomes_healthy(where: str, environment: dict[str, str], tmp_path: Path) -> None:
+    service = kind(COMMANDS[where])
+    port, given = str(free_port()), {"console": "8321", "metrics": "9464"}[service]
+    command = [port if part == given else part for part in COMMANDS[where]]
+    command += [] if port in command else ["--port", port]  # it listens where it does by default
+    more = {
+        "DISPATCHER_CONSOLE_USERS": USER,
+        "DISPATCHER_CONSOLE_ORIGIN": "https://leads.example.com",
+        "DISPATCHER_METRICS_TOKEN": "a-token-of-a-test",
+    }
+    assert probe(service, environment, (given, port)) != 0, "before it runs nobody calls it healthy"
+    with running(command, {**environment, **more}, tmp_path) as server:
+        wait_until(lambda: probe(service, environment, (given, port)) == 0, 30, server.log_tail)
+        server.stop()
+    assert server.returncode in {0, -signal.SIGTERM}
 
 
 @pytest.mark.parametrize("where", SANDBOXES)

@@ -6,9 +6,20 @@ import sys
 import tomllib
 
 import pytest
+import yaml
 
 from dispatcher.config.settings import Settings
-from tests.deployment.files import ROOT, commands, compose, dockerfile, example_variables
+from tests.deployment.files import (
+    KUBERNETES,
+    ROOT,
+    commands,
+    compose,
+    dockerfile,
+    example_variables,
+    manifests,
+    pods,
+    units,
+)
 
 
 def test_the_compose_file_obeys_the_schema_of_the_compose_specification() -> None:
@@ -98,3 +109,92 @@ def test_every_variable_of_the_example_exists_and_shows_its_default_or_a_value_t
 @pytest.mark.parametrize("where", commands())
 def test_no_command_names_a_secret(where: str) -> None:
     assert not re.search(r"(?i)token|password", " ".join(commands()[where]))
+
+
+# Kubernetes and systemd ----------------------------------------------------------------------------------------------
+
+
+def test_every_manifest_is_applied_and_no_name_is_used_twice() -> None:
+    listed = yaml.safe_load((KUBERNETES / "kustomization.yaml").read_text())["resources"]
+    assert sorted(listed) == sorted(path.name for path in KUBERNETES.glob("*.yaml") if path.stem != "kustomization")
+    names = [(found["kind"], found["metadata"]["name"]) for found in manifests()]
+    assert len(set(names)) == len(names)
+
+
+def test_a_selector_selects_the_pods_it_is_meant_for() -> None:
+    labels = {
+        found["metadata"]["name"]: found["spec"]["template"]["metadata"]["labels"]
+        for found in manifests()
+        if found["kind"] in {"Deployment", "Job"}
+    }
+    for found in manifests():
+        selector = found["spec"].get("selector")
+        if selector is not None:
+            assert labels[found["metadata"]["name"]].items() >= selector.get("matchLabels", selector).items()
+
+
+@pytest.mark.parametrize("name", pods())
+def test_a_pod_has_no_right_that_it_does_not_need(name: str) -> None:
+    pod = pods()[name]
+    [container] = pod["containers"]
+    assert pod["automountServiceAccountToken"] is False
+    assert (pod["securityContext"]["runAsNonRoot"], pod["securityContext"]["runAsUser"]) == (True, 10001), "the image's"
+    assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+    rights = container["securityContext"]
+    assert (rights["allowPrivilegeEscalation"], rights["readOnlyRootFilesystem"]) == (False, True)
+    assert rights["capabilities"] == {"drop": ["ALL"]}
+    assert container["resources"]["limits"].keys() == {"memory"}, "a limit of CPU stops a worker with leads in flight"
+
+
+@pytest.mark.parametrize("name", pods())
+def test_a_pod_finds_its_secrets_where_the_settings_look(name: str) -> None:
+    pod = pods()[name]
+    [container] = pod["containers"]
+    kustomization = yaml.safe_load((KUBERNETES / "kustomization.yaml").read_text())
+    [settings] = [found for found in kustomization["configMapGenerator"] if found["name"] == "dispatcher"]
+    given = dict(line.split("=", 1) for line in settings["literals"])
+    mounted = {mount["name"]: mount["mountPath"] for mount in container["volumeMounts"]}
+    assert mounted["credentials"] == given.pop("CREDENTIALS_DIRECTORY")
+    assert container["envFrom"] == [{"configMapRef": {"name": "dispatcher"}}]
+    assert not Settings.from_environment(given).unknown_names
+
+
+def seconds(text: str) -> float:
+    number, unit = re.fullmatch(r"(\d+)(s|min)?", text).groups()  # type: ignore[union-attr]
+    return float(number) * (60 if unit == "min" else 1)
+
+
+def test_a_stopping_worker_has_more_time_than_an_exchange() -> None:
+    longest = Settings.from_environment({}).deadline_seconds
+    assert seconds(compose()["services"]["worker"]["stop_grace_period"]) > longest
+    assert pods()["worker"]["terminationGracePeriodSeconds"] > longest
+    assert seconds(units()["worker"]["TimeoutStopSec"][0]) > longest
+    assert units()["worker"]["KillMode"] == ["mixed"], "children are asked by their parent"
+
+
+def test_two_workers_run_and_one_stays_while_nodes_are_emptied() -> None:
+    [worker] = [
+        found for found in manifests() if (found["kind"], found["metadata"]["name"]) == ("Deployment", "worker")
+    ]
+    [budget] = [found for found in manifests() if found["kind"] == "PodDisruptionBudget"]
+    assert budget["spec"]["minAvailable"] < worker["spec"]["replicas"]
+
+
+@pytest.mark.parametrize("name", units())
+def test_a_unit_is_confined_and_reads_its_secrets_as_credentials(name: str) -> None:
+    directives = units()[name]
+    for directive in ("NoNewPrivileges", "PrivateTmp", "ProtectHome", "DynamicUser", "MemoryDenyWriteExecute"):
+        assert directives[directive] == ["yes"], directive
+    assert directives["ProtectSystem"] == ["strict"]
+    assert directives["CapabilityBoundingSet"] == [""]
+    assert "Environment" not in directives
+    loaded = [credential.split(":")[0] for credential in directives["LoadCredential"]]
+    assert not Settings.from_environment({f"{one}_FILE": "/dev/null" for one in loaded if "USERS" in one}).unknown_names
+    assert {"DATABASE_URL"} <= set(loaded)
+    assert all(one in {"DATABASE_URL", "REDIS_URL", "VOICERY_API_TOKEN", "DISPATCHER_CONSOLE_USERS"} for one in loaded)
+
+
+@pytest.mark.parametrize(("name", "needed"), [("worker", "migrate"), ("console", "migrate"), ("metrics", "migrate")])
+def test_what_needs_the_schema_starts_after_it(name: str, needed: str) -> None:
+    assert f"voicery-dispatcher-{needed}.service" in " ".join(units()[name]["After"])
+    assert compose()["services"][name]["depends_on"][needed] == {"condition": "service_completed_successfully"}

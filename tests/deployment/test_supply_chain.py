@@ -42,7 +42,14 @@ def unmet(asked: Iterable[Requirement], lock: str) -> list[str]:
     ]
 
 
-@pytest.mark.parametrize(("lock", "extras"), [("runtime", ()), ("sandbox", ("sandbox",))])
+@pytest.mark.parametrize(
+    ("lock", "extras"),
+    [
+        ("runtime", ()),
+        ("image", ("console", "metrics")),
+        ("sandbox", ("console", "metrics", "sandbox")),
+    ],
+)
 def test_a_lock_holds_all_that_the_project_asks_for(lock: str, extras: tuple[str, ...]) -> None:
     assert unmet(wanted(*extras), lock) == [], "run `make locks`"
 
@@ -77,7 +84,7 @@ def test_every_package_is_pinned_and_hashed_and_no_host_is_named(lock: str) -> N
     assert not re.search(r"://|--(extra-)?index-url|--find-links|--trusted-host", text)
 
 
-@pytest.mark.parametrize("lock", ["runtime", "sandbox", "build"])
+@pytest.mark.parametrize("lock", ["runtime", "image", "sandbox", "build"])
 def test_what_is_deployed_is_what_the_tests_ran_with(lock: str) -> None:
     tested = pins("dev")
     assert {name: tested.get(name) for name in pins(lock)} == pins(lock)
