@@ -19,7 +19,7 @@ from kombu.transport import redis as kombu_redis
 from kombu.transport.virtual import Message as VirtualMessage
 from redis.connection import parse_url
 
-from dispatcher.broker.connection import DELIVER, LOOKUP, REDIS_URL_OPTION
+from dispatcher.broker.connection import DELIVER, LOOKUP, REDIS_URL_OPTION, naming_its_host
 from dispatcher.broker.doorbell import Ring
 from dispatcher.lead.options import ACCOUNT_NAME
 from dispatcher.logs import events
@@ -78,7 +78,8 @@ class Channel(kombu_redis.Channel):
             return dict(super()._connparams(asynchronous=asynchronous))  # type: ignore[no-untyped-call]
         ours = parse_url(url.reveal())  # type: ignore[no-untyped-call]
         # kombu derives its own class from this one, to learn of lost connections.
-        self.connection_class = self.connection_class_ssl = ours.pop("connection_class", redis.Connection)
+        kind = naming_its_host(ours.pop("connection_class", redis.Connection))
+        self.connection_class = self.connection_class_ssl = kind
         theirs = super()._connparams(asynchronous=asynchronous)  # type: ignore[no-untyped-call]
         kept = {
             name: value

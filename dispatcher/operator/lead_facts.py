@@ -16,6 +16,7 @@ from dispatcher.operator.failure_filter import FailureFilter, where_of
 from dispatcher.operator.record import Record
 from dispatcher.store.blocks import NO_KEY, OF_LEAD, Screening
 from dispatcher.store.database import Database
+from dispatcher.store.erased import REPEATS, erased_of_person
 from dispatcher.store.proof import IN_DOUBT_SINCE
 from dispatcher.store.schema import LIVE_STRICT
 from dispatcher.store.statement import START, Start, start_values
@@ -54,7 +55,11 @@ SELECT lead.id, lead.account, {_CAMPAIGN} AS campaign_id, {_CAMPAIGN} <> lead.ca
         WHERE account = lead.account AND campaign_id = {_CAMPAIGN} AND phone_number = lead.phone_number
           AND id <> lead.id AND {LIVE_STRICT}
         LIMIT 1
-    ) END AS rival, {OF_LEAD} AS blocked
+    ) END AS rival, {OF_LEAD} AS blocked,
+    CASE WHEN NOT lead.allow_dupplicate THEN (
+        SELECT gone.lead_id FROM {erased_of_person("lead.account", _CAMPAIGN, "lead.phone_number")} AS gone
+        WHERE gone.lead_id <> lead.id
+    ) END AS erased
 FROM target JOIN dispatcher.leads AS lead ON lead.id = target.lead_id
 """
 
@@ -71,6 +76,7 @@ class LeadFacts(Record):
     in_doubt_since   when its latest POST that may have worked was made; None if none may have
     rival            another live lead of its person in this campaign, against which it may not become live
     blocked          a clause that says who must not be called, the person or a contact, and why; None if all may be
+    erased           an erased lead of its person in this campaign, whose duplicate it would be
     """
 
     id: UUID
@@ -91,6 +97,14 @@ class LeadFacts(Record):
     in_doubt_since: datetime | None
     rival: UUID | None
     blocked: str | None = None
+    erased: UUID | None = None
+
+    @property
+    def stands(self) -> str | None:
+        """What stands for its person in this campaign instead of it, and what to do; None if nothing does."""
+        if self.rival is not None:
+            return STANDS.format(rival=self.rival)
+        return None if self.erased is None else REPEATS
 
     @property
     def channel(self) -> Channel:

@@ -20,7 +20,7 @@ from dispatcher.decisions.states import State
 from dispatcher.errors import DispatcherError, InvalidLead, LeadNotFound, NotAllowed
 from dispatcher.lead.options import Channel
 from dispatcher.operator import lead_facts, resolve
-from dispatcher.operator.lead_facts import OPEN_FAILURE, STANDS, LeadFacts, refusing_rivals, rival_of
+from dispatcher.operator.lead_facts import OPEN_FAILURE, LeadFacts, refusing_rivals, rival_of
 from dispatcher.operator.resolve import Resolved, why_not_failed
 from dispatcher.store import audit
 from dispatcher.store.blocks import NO_KEY, Screening
@@ -138,8 +138,8 @@ def refusal(facts: LeadFacts, terms: ReplayTerms, *, twin: UUID | None = None) -
                 f"Run `dispatcher lookup {facts.id}` and replay within 10 minutes of a proof that it did not, or "
                 "replay with --even-if-called if a second call is acceptable.",
             )
-        case LeadFacts(rival=UUID() as rival):
-            return Refusal(RefusalKind.RIVAL, STANDS.format(rival=rival))
+        case LeadFacts(stands=str() as stands):
+            return Refusal(RefusalKind.RIVAL, stands)
         case LeadFacts(allow_dupplicate=False) if twin is not None:
             return Refusal(
                 RefusalKind.TWIN,

@@ -17,9 +17,15 @@ from dispatcher.store.schema import LIVE_STRICT
 
 _PADS: Final = "CAST(:inner_pad AS bytea), CAST(:outer_pad AS bytea)"
 
+
+def erased_of_person(account: str, campaign_id: str, phone_number: str) -> str:
+    """Return what stands after FROM: the erased lead of a person, who is given by SQL."""
+    return f"dispatcher.erased_of({account}, {campaign_id}, {phone_number}, {_PADS})"
+
+
 OF_SUBMISSION: Final = f"""
 SELECT erased.lead_id AS id
-FROM dispatcher.erased_of(:account, CAST(:campaign_id AS bigint), CAST(:phone_number AS text), {_PADS}) AS erased
+FROM {erased_of_person(":account", "CAST(:campaign_id AS bigint)", "CAST(:phone_number AS text)")} AS erased
 WHERE NOT :allow_dupplicate
 """
 """The query of the erased lead that a submission repeats."""
@@ -29,6 +35,12 @@ SENTENCE: Final = (
     " is a duplicate of it. Submit it with allow_dupplicate true if the person is to be called all the same."
 )
 """What a lead says of itself that a claim found to be such a duplicate."""
+
+REPEATS: Final = (
+    "A lead of this person in this campaign was erased, and this one, with allow_dupplicate false, is a duplicate of"
+    " it. Dismiss it; if the person is to be called all the same, submit the lead with allow_dupplicate true."
+)
+"""Why such a lead is not replayed."""
 
 
 def erased_of(persons: str) -> str:

@@ -24,12 +24,14 @@ CONNECTIONS: Final = 400
 class Limits:
     """The bounds of one connection. A reverse proxy among `proxies` speaks for many clients, and is not counted.
 
+    handshake_seconds from the connection's begin to the end of the TLS handshake
     head_seconds      from the first byte of a request, or the connection's begin, to the end of the header
     body_seconds      from there to the end of the body
     answer_seconds    from there until the client has taken the answer
     per_source        connections of one address; more are closed at once
     """
 
+    handshake_seconds: float = 10.0
     head_seconds: float = 10.0
     body_seconds: float = 30.0
     answer_seconds: float = 300.0

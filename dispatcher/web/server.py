@@ -1,10 +1,12 @@
 """A server: where it listens, which proxies it believes, and how uvicorn runs it."""
 
+import asyncio
 import logging
 import socket
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import uvicorn
@@ -77,5 +79,26 @@ def run(
         timeout_graceful_shutdown=10,
         limit_concurrency=connections,
         http=bounded(limits),
+        loop="asyncio",
     )
-    uvicorn.Server(config).run(sockets=[listener])
+    Server(config, limits.handshake_seconds).run(sockets=[listener])
+
+
+class Server(uvicorn.Server):
+    """Ends connections whose TLS handshake takes too long: before it is done there is no protocol to watch them.
+
+    The loop of `config` has to be asyncio's.
+    """
+
+    def __init__(self, config: uvicorn.Config, handshake_seconds: float) -> None:
+        super().__init__(config)
+        self._handshake_seconds = handshake_seconds
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Listen. For uvicorn."""
+        loop = asyncio.get_running_loop()
+        if self.config.is_ssl:
+            # uvicorn passes no such argument on.
+            listen = partial(loop.create_server, ssl_handshake_timeout=self._handshake_seconds)
+            loop.create_server = listen  # type: ignore[method-assign]
+        await super().startup(sockets)

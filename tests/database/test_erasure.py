@@ -23,7 +23,10 @@ from dispatcher.operator.blocks import Blocks
 from dispatcher.operator.erasure import Erasure
 from dispatcher.operator.failure_filter import FailureFilter
 from dispatcher.operator.mentions import PLACES
+from dispatcher.operator.operation_work import OperationKind
+from dispatcher.operator.operations import Operations
 from dispatcher.operator.person import People
+from dispatcher.operator.replay import Failures
 from dispatcher.store import audit
 from dispatcher.store import erased as erased_hashes
 from dispatcher.store.blocks import NO_KEY, Screening
@@ -453,6 +456,25 @@ def test_what_a_producer_without_the_key_submits_the_claim_does_not_send(queue: 
     assert not queue.rows("SELECT FROM dispatcher.lead_attempts WHERE lead_id = :id", id=lead_id)
 
 
+@pytest.mark.parametrize("even_if_called", [False, True])
+def test_what_a_claim_held_as_a_repetition_is_not_replayed(
+    queue: Queue, database: Database, even_if_called: bool
+) -> None:
+    erased_lead(queue, database)
+    repeated = Intake(database, Bell()).submit(LEAD, {}, account="default").id
+    Recorder(
+        database, CHANNEL, SETTINGS, worker="test:1", uniform=lambda a, _: a, clock=lambda: 0.0, screening=SCREENING
+    ).turn((), ids(2))
+    failures = Failures(database, Bell(), SCREENING)
+
+    with pytest.raises(NotAllowed, match=r"was erased.*allow_dupplicate true"):
+        failures.replay(repeated, actor="bob", even_if_called=even_if_called)
+    assert queue.lead(repeated).state == "failed"
+    preview = Operations(database, SCREENING).preview(OperationKind.REPLAY, [repeated])
+    assert (preview.safe, preview.rivals) == (0, 1)
+    failures.resolve(repeated, "dismissed", note="erased", actor="bob")
+
+
 def test_a_worker_without_the_key_sends_nothing_once_somebody_was_erased(queue: Queue, database: Database) -> None:
     erased_lead(queue, database)
     queue.put(2)
@@ -498,7 +520,7 @@ _NO_TEXT_OF_PEOPLE = {
     "lead_revisions": {"payload_hash"},
     "leads": {"account", "state", "failure_class", "payload_hash"},
     "operation_leads": {"outcome"},
-    "operations": {"kind", "state"},
+    "operations": {"accounts", "kind", "state"},
     "privacy_key": {"id"},
     "sweeps": {"name", "holder"},
     "tallies": {"name", "account", "label"},

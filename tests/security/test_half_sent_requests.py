@@ -4,6 +4,7 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,7 +15,9 @@ from dispatcher.console.guard import reached_at
 from dispatcher.metrics.server import MetricsServer, Pages
 from dispatcher.operator.health import Health
 from dispatcher.web.connections import Limits, bounded
+from dispatcher.web.server import Server
 from tests.console.conftest import Seat
+from tests.security.test_small_doors import certificate
 from tests.support.waiting import wait_until
 
 SHORT = Limits(head_seconds=0.3, body_seconds=0.3, answer_seconds=0.3, per_source=5)
@@ -174,3 +177,24 @@ def _scraped(port: int) -> bool:
             return b"200" in sock.recv(65_536)
         except ConnectionResetError:
             return False
+
+
+def test_a_handshake_that_is_never_finished_is_ended(closed_seat: Seat, tmp_path: Path) -> None:
+    chain, key = certificate(tmp_path, named=True)
+    listening = socket.create_server(("127.0.0.1", 0))
+    port = int(listening.getsockname()[1])
+    config = uvicorn.Config(
+        closed_seat.app, log_level="critical", lifespan="off", loop="asyncio", ws="none", http=bounded(LONG),
+        ssl_certfile=str(chain), ssl_keyfile=str(key), timeout_graceful_shutdown=1,
+    )  # fmt: skip
+    server = Server(config, 0.3)
+    thread = threading.Thread(target=server.run, args=([listening],), daemon=True)
+    thread.start()
+    try:
+        wait_until(lambda: server.started, 20, "the console to listen")
+        for begun in (b"", b"\x16\x03\x01\x02\x00\x01"):  # nothing, and the begin of a ClientHello
+            with connected(port, sent=begun) as sock:
+                assert is_closed(sock)
+    finally:
+        server.should_exit = True
+        thread.join(20)

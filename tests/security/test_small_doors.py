@@ -2,20 +2,27 @@
 
 import datetime as dt
 import http.client
+import socket
 import ssl
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from itertools import count
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from urllib.parse import quote_plus
 
 import pytest
+import redis
+from celery import Celery
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from dispatcher.broker.connection import REDIS_URL_OPTION, TlsConnection, connect
+from dispatcher.broker.envelope import Channel
 from dispatcher.config.setting import Secret
 from dispatcher.console.app import ROUTES
 from dispatcher.console.auth import Role
@@ -75,6 +82,45 @@ def test_a_certificate_that_names_its_host_in_the_common_name_alone_is_refused(t
     else:
         assert reply.fault is WireFault.TLS
         assert peer.received == 0
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_so_is_one_of_redis_before_the_password_leaves(tmp_path: Path, named: bool) -> None:
+    chain, private = certificate(tmp_path, named=named)
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls.load_cert_chain(chain, private)
+    received = bytearray()
+
+    def answer(listening: socket.socket) -> None:
+        with suppress(OSError), tls.wrap_socket(listening.accept()[0], server_side=True) as accepted:
+            while some := accepted.recv(4096):
+                received.extend(some)
+                accepted.sendall(b"+OK\r\n" * some.count(b"*"))
+
+    with socket.create_server(("localhost", 0)) as listening:
+        thread = threading.Thread(target=answer, args=(listening,), daemon=True)
+        thread.start()
+        url = f"rediss://:the-password@localhost:{listening.getsockname()[1]}/0?ssl_ca_certs={chain}"
+        client = connect(url, timeout_seconds=5)
+        if named:
+            client.ping()
+            assert b"the-password" in received
+        else:
+            with pytest.raises(redis.ConnectionError, match="common name alone"):
+                client.ping()
+        client.close()
+        thread.join(10)
+    assert named or not received
+
+
+def test_celery_connects_to_redis_in_the_same_way() -> None:
+    app = Celery(broker="redis://localhost/0")
+    app.conf.broker_transport_options = {REDIS_URL_OPTION: Secret("rediss://localhost:1/0")}
+    channel = object.__new__(Channel)
+    channel.connection = SimpleNamespace(client=app.connection_for_write())
+    with suppress(Exception):
+        channel._connparams()
+    assert channel.connection_class is TlsConnection
 
 
 # Errors of the console ------------------------------------------------------------------------------------------------
