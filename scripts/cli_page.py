@@ -37,7 +37,11 @@ def page() -> str:
     commands: dict[str, Any] = typer.main.get_command(app).commands  # type: ignore[attr-defined]
     panels: dict[str, list[str]] = {}
     for name, command in commands.items():
-        panels.setdefault(command.rich_help_panel, []).append(_entry(name, command))
+        several = getattr(command, "commands", {name: command})
+        for one, found in several.items():
+            panels.setdefault(command.rich_help_panel, []).append(
+                _entry(name if found is command else f"{name} {one}", found)
+            )
     return _HEAD + "".join(f"\n## {panel}\n{''.join(entries)}" for panel, entries in panels.items())
 
 

@@ -28,11 +28,17 @@ class Entry:
     settings: dict[str, Any] = field(default_factory=dict)
 
     def load(self, panel: str) -> Any:  # noqa: ANN401 - typer's own command
-        """Import the module and make the command of its function."""
+        """Import the module and make the command of its function, or of the `Typer` that has several."""
         module = importlib.import_module(f"dispatcher.cli.{self.module}")
+        found = getattr(module, self.function or self.name)
+        if isinstance(found, typer.Typer):
+            gc.freeze()
+            group = typer.main.get_group(found)
+            group.name, group.short_help, group.rich_help_panel = self.name, self.short_help, panel
+            return group
         alone = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="rich")
         command = {"cls": HelpfulCommand, "short_help": self.short_help, "rich_help_panel": panel, **self.settings}
-        alone.command(self.name, **command)(getattr(module, self.function or self.name))
+        alone.command(self.name, **command)(found)
         # What is loaded stays to the end: searches for cycles in it took a tenth of an import.
         gc.freeze()
         return typer.main.get_command(alone)
@@ -53,6 +59,9 @@ PANELS: Final[dict[str, tuple[Entry, ...]]] = {
     "Give leads": (
         Entry("submit", "submit", "Store one lead, from options or JSON"),
         Entry("import", "lead_import", "Store every lead of a file", "import_file"),
+        Entry("intake", "intake", "Serve the HTTP API that takes leads"),
+        Entry("keys", "keys", "Make, list, replace and revoke keys of that API"),
+        Entry("mapping", "mapping", "Say how a CRM's webhook becomes a lead"),
     ),
     "Look": (
         Entry("console", "serve", "Serve the web console"),

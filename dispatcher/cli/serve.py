@@ -17,14 +17,14 @@ from dispatcher.errors import NotConfigured
 
 
 @contextmanager
-def _extra(what: str, extra: str) -> Iterator[None]:
+def extra(what: str, name: str) -> Iterator[None]:
     """Raise `NotConfigured` where an import inside fails because the extra is not installed."""
     try:
         yield
     except ModuleNotFoundError as missing:
         if missing.name is None or missing.name.startswith("dispatcher"):
             raise
-        raise NotConfigured(f"{what} is an extra: pip install 'voicery-dispatcher[{extra}]'.") from None
+        raise NotConfigured(f"{what} is an extra: pip install 'voicery-dispatcher[{name}]'.") from None
 
 
 def console(
@@ -48,10 +48,10 @@ def console(
     ] = None,
 ) -> None:
     """Serve the web console. Without users it opens by a one-time link, printed here, and to this machine alone."""
-    with _extra("The console", "console"):
+    with extra("The console", "console"):
         from dispatcher.console.auth import Role, accounts_in, hash_password
         from dispatcher.console.serve import serve
-        from dispatcher.web.server import Address, Certificate
+        from dispatcher.web.server import Address, certificate_of
     from dispatcher.config.settings import Settings
 
     if hash is not None:
@@ -64,9 +64,10 @@ def console(
         password = typer.prompt("Password", hide_input=True, confirmation_prompt=True)
         typer.echo(f"{name}:{role}:{hash_password(password)}{confined}{accounts}")
         return
-    if (certificate is None) != (key is None):
-        raise typer.BadParameter("give both --tls-certificate and --tls-key, or neither", param_hint="--tls-key")
-    tls = Certificate(certificate, key) if certificate is not None and key is not None else None
+    try:
+        tls = certificate_of(certificate, key)
+    except ValueError as fault:
+        raise typer.BadParameter(str(fault), param_hint="--tls-key") from None
     serve(Settings.from_environment(), Address(host, port, tls), typer.echo)
 
 
@@ -116,7 +117,7 @@ def metrics(
     from dispatcher.operator.health import probe
     from dispatcher.wiring import Services
 
-    with _extra("The exporter", "metrics"):
+    with extra("The exporter", "metrics"):
         from dispatcher.metrics.server import MetricsServer, Pages, scrape
 
     settings = Settings.from_environment()
@@ -156,7 +157,7 @@ def up(
     from dispatcher.embedded.up import Extras, run_up
 
     if console:
-        with _extra("The console", "console"):
+        with extra("The console", "console"):
             import dispatcher.console.serve  # noqa: F401 - is it installed?
     run_up(os.environ, screen.console(), extras=Extras(console, chaos, phone_suffixes))
 

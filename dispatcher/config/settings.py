@@ -303,6 +303,14 @@ class Settings(BaseModel):
     )
     console_idle_seconds: float = seconds(1800, "A console session ends after this time without a request.")
 
+    # The HTTP intake
+    intake_trusted_proxies: tuple[Network, ...] = setting(
+        (),
+        "addresses or networks, separated by spaces, e.g. 10.0.0.5 or 10.0.0.0/24",
+        "The reverse proxies that end TLS for `dispatcher intake`, and whose `X-Forwarded-For` names the client.",
+        "Whoever can connect from such an address can pretend to be any client.",
+    )
+
     unknown_names: tuple[UnknownName, ...] = ()
 
     @classmethod
@@ -372,7 +380,7 @@ class Settings(BaseModel):
     def _redis(cls, value: Secret | None) -> Secret | None:
         return None if value is None else Secret(normal_redis_url(value.reveal()))
 
-    @field_validator("console_trusted_proxies", mode="before")
+    @field_validator("console_trusted_proxies", "intake_trusted_proxies", mode="before")
     @classmethod
     def _read_networks(cls, given: object) -> object:
         return networks(given) if isinstance(given, str) else given

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from operator import itemgetter
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 from uuid import UUID
 
 import uuid_utils.compat
@@ -30,9 +30,6 @@ from dispatcher.lead.options import BatchResult, Channel, check_account
 from dispatcher.store.blocks import NO_KEY, Screening
 from dispatcher.store.database import Database
 from dispatcher.store.trouble import NotPermitted, StatementRefused, TryAgain
-
-if TYPE_CHECKING:
-    pass
 
 _TRIES: Final = 5
 _PAUSE_SECONDS: Final = 0.1
@@ -207,19 +204,31 @@ class Bulk:
             else:
                 chunks = self._validated(items, validate)
             if session is None:
-                store = ChunkStore(
-                    account,
-                    batch_id,
-                    self._database.transaction,
-                    self.screening,
-                    REPEAT_FOR_SECONDS,
-                    self._clock,
-                    self._wait,
-                )
-                yield from self._stored_beside(chunks, store)
+                yield from self._stored_beside(chunks, self._chunk_store(account, batch_id))
             else:
                 for chunk in chunks:
                     yield self.join(chunk, session, account=account, batch_id=batch_id)
+
+    def store(
+        self,
+        items: Sequence[Any],
+        *,
+        account: str,
+        batch_id: UUID,
+        first_index: int,
+        read: Callable[[Any], Any] | None = None,
+    ) -> tuple[Chunk, Admission]:
+        """Validate and store consecutive items of a batch as one chunk, and ring; return what became of each.
+
+        first_index   the index of the first of them in the batch
+        read          as in `stream`
+
+        Raises `BatchCutShort` where Postgres did not confirm; the same items at the same place are safe to repeat.
+        """
+        candidates, rejections = _validation(account, batch_id, read=read)(items, first_index)
+        admission = self._chunk_store(account, batch_id).store(candidates) if candidates else Admission()
+        self._ring(account, admission.campaign_ids)
+        return Chunk(first_index + len(items), candidates, rejections), admission
 
     def validated(self, items: Iterable[Any], *, account: str, batch_id: UUID, chunk_items: int) -> Iterator[Chunk]:
         """Validate items, to be stored by `join`."""
@@ -266,6 +275,11 @@ class Bulk:
         while taken := list(islice(iterator, chunk_items or self._chunk_items)):
             yield start, taken
             start += len(taken)
+
+    def _chunk_store(self, account: str, batch_id: UUID) -> ChunkStore:
+        """Return what stores chunks in transactions of its own."""
+        transaction, repeat = self._database.transaction, REPEAT_FOR_SECONDS
+        return ChunkStore(account, batch_id, transaction, self.screening, repeat, self._clock, self._wait)
 
     def _stored_beside(self, chunks: Iterable[Chunk], store: ChunkStore) -> Iterator[ChunkResult]:
         """Store chunks in a thread while the next ones are validated."""

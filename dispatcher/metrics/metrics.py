@@ -7,7 +7,7 @@ Needs the extra `metrics`. No label holds a phone number; campaigns appear only 
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -25,6 +25,10 @@ from dispatcher.store.counters import (
     BUCKETS,
     IMPORT_ROWS,
     LOOKUPS,
+    REQUEST_BUCKETS,
+    REQUEST_SECONDS,
+    REQUEST_SECONDS_SUM,
+    REQUESTS,
     RINGS,
     RUNS,
     SWEEPS,
@@ -92,6 +96,7 @@ class _Reading(Collector):
             yield from _trouble(self._figures)
             yield from _counters(self._figures.counted)
             yield _durations(self._figures.counted)
+            yield from _requests(self._figures.counted)
 
 
 def _leads(figures: Figures) -> Iterator[Metric]:
@@ -205,12 +210,39 @@ def _durations(counted: Iterable[Counted]) -> Metric:
         elif one.name == ATTEMPT_SECONDS_SUM:
             sums[one.account] = one.value
     for account, counts in sorted(buckets.items()):
-        below, cumulated = 0.0, []
-        for bound in map(bucket_of, BUCKETS):
-            below += counts.get(bound, 0.0)
-            cumulated.append((bound, below))
-        family.add_metric([account], cumulated, sums.get(account, 0.0))
+        family.add_metric([account], _cumulated(counts, BUCKETS), sums.get(account, 0.0))
     return family
+
+
+def _requests(counted: Iterable[Counted]) -> Iterator[Metric]:
+    requests = CounterMetricFamily(
+        "dispatcher_intake_requests", "Requests to the HTTP intake, by path and status", labels=["path", "status"]
+    )
+    buckets: dict[str, dict[str, float]] = defaultdict(dict)
+    sums: dict[str, float] = {}
+    for one in counted:
+        path, _, last = one.label.rpartition(" ")
+        if one.name == REQUESTS:
+            requests.add_metric([path, last], one.value)
+        elif one.name == REQUEST_SECONDS:
+            buckets[path][last] = one.value
+        elif one.name == REQUEST_SECONDS_SUM:
+            sums[one.label] = one.value
+    yield requests
+    family = HistogramMetricFamily(
+        "dispatcher_intake_request_duration_seconds", "How long requests to the HTTP intake took", labels=["path"]
+    )
+    for path, counts in sorted(buckets.items()):
+        family.add_metric([path], _cumulated(counts, REQUEST_BUCKETS), sums.get(path, 0.0))
+    yield family
+
+
+def _cumulated(counts: Mapping[str, float], bounds: Sequence[float]) -> list[tuple[str, float]]:
+    below, cumulated = 0.0, []
+    for bound in (bucket_of(bound, bounds) for bound in bounds):
+        below += counts.get(bound, 0.0)
+        cumulated.append((bound, below))
+    return cumulated
 
 
 def _gauge(name: str, help_text: str, value: float) -> GaugeMetricFamily:

@@ -49,6 +49,8 @@ PLACES: Final = (
     Place("imports", ("id",), ("file_name", "actor")),
     Place("import_rejections", ("id",), ("field", "reason", "original"), whole=("original",)),
     Place("blocks", ("id",), ("reason", "source", "who")),
+    Place("api_keys", ("id",), ("name", "created_by")),
+    Place("webhook_mappings", ("account", "name"), ("changed_by",), ("fields", "fixed")),
     Place("idempotency_keys", ("account", "key"), ("key",)),
     Place("inbox", ("id",), ("idempotency_key", "caller"), ("lead", "reasons")),
 )

@@ -124,6 +124,10 @@ _RECORDS: Final = (
     DELETE FROM dispatcher.operations
     WHERE id = (SELECT id FROM dispatcher.operations WHERE finished_at < :before ORDER BY created_at LIMIT 1)
     """),
+    text("""
+    DELETE FROM dispatcher.api_keys
+    WHERE id = (SELECT id FROM dispatcher.api_keys WHERE least(revoked_at, expires_at) < :before ORDER BY id LIMIT 1)
+    """),
 )
 
 _OLD_INCIDENTS = text("""
@@ -232,7 +236,7 @@ def prune_audit(connection: Connection, _place: Place, before: datetime, *, most
 
 
 def prune_records(connection: Connection, before: datetime) -> int:
-    """Delete one import and one operation that ended before `before`, with their rows; return their number."""
+    """Delete one import, one operation and one key that ended before `before`, with their rows; return their number."""
     return sum(connection.execute(statement, {"before": before}).rowcount for statement in _RECORDS)
 
 

@@ -1,6 +1,6 @@
 """Counters of a process, added to Postgres periodically: for metrics, never for decisions."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -15,9 +15,15 @@ SWEEPS: Final = "sweeps"
 RINGS: Final = "rings"  # of the sweep, by task
 ALERTS: Final = "alerts"  # by result
 IMPORT_ROWS: Final = "import_rows"  # by result
+REQUESTS: Final = "intake_requests"  # by path and status
+REQUEST_SECONDS: Final = "intake_request_seconds"  # by path and upper bound of the bucket, not cumulated
+REQUEST_SECONDS_SUM: Final = "intake_request_seconds_sum"  # by path
 
 BUCKETS: Final = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 30.0, float("inf"))
 """Upper bounds of the durations of an exchange, in seconds, up to the default deadline."""
+
+REQUEST_BUCKETS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, float("inf"))
+"""Upper bounds of the durations of a request to the intake, in seconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,14 +59,20 @@ class Tally:
         self.add(ATTEMPT_SECONDS, bucket_of(seconds))
         self.add(ATTEMPT_SECONDS_SUM, amount=max(0.0, seconds))
 
+    def request(self, path: str, status: int, seconds: float) -> None:
+        """Count one request to the intake; `path` as a template, without anything that a client wrote."""
+        self.add(REQUESTS, f"{path} {status}")
+        self.add(REQUEST_SECONDS, f"{path} {bucket_of(seconds, REQUEST_BUCKETS)}")
+        self.add(REQUEST_SECONDS_SUM, path, max(0.0, seconds))
+
     def clear(self) -> None:
         """Reset all counters, after they were stored."""
         self._counts.clear()
 
 
-def bucket_of(seconds: float) -> str:
+def bucket_of(seconds: float, bounds: Sequence[float] = BUCKETS) -> str:
     """Return the upper bound of the bucket of `seconds`, as Prometheus writes it."""
-    bound = next(bound for bound in BUCKETS if seconds <= bound)
+    bound = next(bound for bound in bounds if seconds <= bound)
     return "+Inf" if bound == float("inf") else str(bound)
 
 

@@ -40,7 +40,7 @@ _READS: Final = dict.fromkeys((Part.WORKER, Part.OPERATOR, Part.READER, Part.RET
 # What tells whether a person's lead is live, and whether a submission is a repetition: no variables, no answers.
 _LEADS_SEEN: Final = (
     "SELECT (id, account, campaign_id, phone_number, state, failure_class, allow_dupplicate, resolved_at, duplicate_of,"
-    " attempt_id, payload_hash, batch_id, due_at)"
+    " attempt_id, payload_hash, batch_id, due_at, created_at, finished_at)"
 )
 _LEADS_BORN: Final = (
     "INSERT (id, account, campaign_id, phone_number, variables, allow_dupplicate, state, failure_class, last_error,"
@@ -63,6 +63,12 @@ RIGHTS: Final[Mapping[str, Mapping[Part, str]]] = MappingProxyType(
             **_READS,
             Part.WORKER: "SELECT, INSERT, UPDATE, DELETE",
             Part.OPERATOR: "SELECT, INSERT (kind, cause, account, campaign_id, reason, lead_id)",
+        },
+        "api_keys": {
+            **_READS,
+            Part.PRODUCER: "SELECT, UPDATE (last_used_at)",
+            Part.OPERATOR: "SELECT, INSERT, UPDATE",
+            Part.RETENTION: "SELECT, UPDATE (name, created_by), DELETE",
         },
         "audit_chain": {**_READS},
         "audit_log": {
@@ -187,6 +193,12 @@ RIGHTS: Final[Mapping[str, Mapping[Part, str]]] = MappingProxyType(
             **_READS,
             Part.PRODUCER: "SELECT, INSERT, UPDATE (value)",
             Part.WORKER: "SELECT, INSERT, UPDATE",
+        },
+        "webhook_mappings": {
+            **_READS,
+            Part.PRODUCER: "SELECT",
+            Part.OPERATOR: "SELECT, INSERT, UPDATE, DELETE",
+            Part.RETENTION: "SELECT, UPDATE (fields, fixed, changed_by)",
         },
         "workers": {**_READS, Part.WORKER: "SELECT, INSERT, UPDATE, DELETE"},
     }

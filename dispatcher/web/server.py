@@ -26,6 +26,15 @@ class Certificate:
     key: Path
 
 
+def certificate_of(chain: Path | None, key: Path | None) -> Certificate | None:
+    """Return the certificate of two files, None without any. Raises `ValueError` for one without the other."""
+    if chain is None or key is None:
+        if chain is not key:
+            raise ValueError("give both --tls-certificate and --tls-key, or neither")
+        return None
+    return Certificate(chain, key)
+
+
 @dataclass(frozen=True, slots=True)
 class Address:
     """The address to listen on."""

@@ -251,6 +251,12 @@ def test_no_place_keeps_the_number_in_any_form(queue: Queue, database: Database)
                     (id, account, lead, idempotency_key, bytes, caller, state, ended_at, reasons)
                 VALUES (gen_random_uuid(), 'default', CAST(:said AS jsonb), 'crm ' || :form, 1, :note, 'rejected',
                     now(), CAST(:said AS jsonb))
+            ), keys AS (
+                INSERT INTO dispatcher.api_keys (prefix, digest, name, account, rate_limit, created_by)
+                VALUES ('p' || :n, sha256(''), :note, 'default', 'off', :note)
+            ), mapping AS (
+                INSERT INTO dispatcher.webhook_mappings (account, name, fields, fixed, changed_by)
+                VALUES ('default', 'm' || :n, CAST(:said AS jsonb), CAST(:said AS jsonb), :note)
             ), nine AS (
                 INSERT INTO dispatcher.import_rejections (import_id, line, field, reason, original)
                 SELECT id, 1, :note, :note, 'Ada;' || :form || ';Lovelace' FROM file
@@ -505,6 +511,7 @@ _NO_TEXT_OF_PEOPLE = {
     "accounts": {"name", "base_url", "terms", "terms_by"},
     "erased_leads": {"account"},
     "alerts": {"kind", "cause", "account", "reason", "result"},
+    "api_keys": {"account", "mapping", "prefix", "rate_limit"},
     "audit_log": {"action", "db_user"},
     "blocks": {"account"},
     "channels": {"account", "rate_limit"},
@@ -524,6 +531,7 @@ _NO_TEXT_OF_PEOPLE = {
     "privacy_key": {"id"},
     "sweeps": {"name", "holder"},
     "tallies": {"name", "account", "label"},
+    "webhook_mappings": {"account", "country", "name"},
     "workers": {"name"},
 }
 """Names, states, hashes and ids that the program writes: no person's text gets there."""

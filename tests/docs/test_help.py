@@ -35,6 +35,9 @@ def test_the_version_is_that_of_the_installed_package() -> None:
 def test_every_command_has_a_sentence_and_every_option_too(name: str) -> None:
     command = GROUP.commands[name]  # type: ignore[attr-defined]
 
+    for one in getattr(command, "commands", {}).values():
+        assert one.help.split("\n")[0].endswith(".")
+        assert [option.name for option in one.params if not getattr(option, "help", None)] == []
     assert command.help
     assert command.help.split("\n")[0].endswith((".", "…"))
     assert [option.name for option in command.params if not getattr(option, "help", None)] == []

@@ -21,6 +21,9 @@ from dispatcher.decisions.outcome import Kind
 from dispatcher.decisions.reply import CreatedContact
 from dispatcher.decisions.states import FailureClass, State
 from dispatcher.errors import IdempotencyConflict, NotAllowed
+from dispatcher.http_intake import answers, keys, mappings
+from dispatcher.http_intake.keys import Keys, KeyTerms
+from dispatcher.http_intake.mappings import Mappings, WebhookMapping
 from dispatcher.importing import imports
 from dispatcher.intake.inbox import Taking
 from dispatcher.lookup import doubts
@@ -239,6 +242,25 @@ def erase(world: World) -> None:
     assert world.queue.rows("SELECT FROM dispatcher.leads WHERE phone_number = '+12025550109'") == []
 
 
+def keys_and_mappings(world: World) -> None:
+    """An operator makes them, and the queue's part reads them and notes the use of a key."""
+    made = Keys(world.dispatcher.database).create(KeyTerms("shop", "default", (42,)), actor=ACTOR)
+    mapping = WebhookMapping("default", "crm", {"phone_number": "phone"}, {"campaign_id": 42})
+    assert Mappings(world.dispatcher.database).put(mapping, actor=ACTOR)
+    with world.queue.database.transaction() as connection:
+        found = keys.find(connection, made.key.prefix)
+        keys.note_use(connection, made.key.id)
+        read = mappings.find(connection, "default", "crm")
+        shown = answers.read(connection, lead_id(10))
+    assert found is not None
+    assert found.is_key(keys.digest_of(made.secret))
+    assert read is not None
+    assert read.fields == {"phone_number": "phone"}
+    assert shown is not None
+    assert Keys(world.dispatcher.database).rotate("shop", actor=ACTOR)[1].last_used_at is not None
+    Mappings(world.dispatcher.database).remove("default", "crm", actor=ACTOR)
+
+
 def read(world: World) -> None:
     overview = world.dispatcher.overview()
     assert overview.as_dict()
@@ -283,6 +305,7 @@ FLOWS: Final = (
     alert,
     prune,
     erase,
+    keys_and_mappings,
     read,
     scrape_and_probe,
 )

@@ -436,6 +436,7 @@ BEGIN
 END
 $function$
 SEQUENCE alerts_id_seq bigint INCREMENT 1 CACHE 1
+SEQUENCE api_keys_id_seq bigint INCREMENT 1 CACHE 1
 SEQUENCE audit_log_id_seq bigint INCREMENT 1 CACHE 1
 SEQUENCE blocks_id_seq bigint INCREMENT 1 CACHE 1
 SEQUENCE failed_leads_id_seq bigint INCREMENT 1 CACHE 1
@@ -481,6 +482,26 @@ TABLE alerts WITH ()
     CREATE INDEX alerts_open_cause ON dispatcher.alerts USING btree (cause) WHERE (done_at IS NULL)
     CREATE UNIQUE INDEX alerts_pkey ON dispatcher.alerts USING btree (id)
     CREATE INDEX alerts_sent ON dispatcher.alerts USING btree (cause, done_at) WHERE (result = 'sent'::text)
+TABLE api_keys WITH ()
+    id bigint NOT NULL GENERATED ALWAYS AS IDENTITY
+    prefix text NOT NULL
+    digest bytea NOT NULL
+    name text NOT NULL
+    account text NOT NULL
+    campaigns bigint[]
+    mapping text
+    rate_limit text NOT NULL
+    created_at timestamp with time zone NOT NULL DEFAULT now()
+    created_by text NOT NULL
+    expires_at timestamp with time zone
+    revoked_at timestamp with time zone
+    last_used_at timestamp with time zone
+    CONSTRAINT api_keys_campaigns_check CHECK (((campaigns IS NULL) OR (cardinality(campaigns) > 0)))
+    CONSTRAINT api_keys_digest_check CHECK ((octet_length(digest) = 32))
+    CONSTRAINT api_keys_pkey PRIMARY KEY (id)
+    CONSTRAINT api_keys_prefix_key UNIQUE (prefix)
+    CREATE UNIQUE INDEX api_keys_pkey ON dispatcher.api_keys USING btree (id)
+    CREATE UNIQUE INDEX api_keys_prefix_key ON dispatcher.api_keys USING btree (prefix)
 TABLE audit_chain WITH ()
     position bigint NOT NULL
     audit_id bigint NOT NULL
@@ -1084,6 +1105,16 @@ TABLE tallies WITH (fillfactor=50)
     value double precision NOT NULL
     CONSTRAINT tallies_pkey PRIMARY KEY (name, account, label)
     CREATE UNIQUE INDEX tallies_pkey ON dispatcher.tallies USING btree (name, account, label)
+TABLE webhook_mappings WITH ()
+    account text NOT NULL
+    name text NOT NULL
+    fields jsonb NOT NULL
+    fixed jsonb NOT NULL DEFAULT '{}'::jsonb
+    country text
+    changed_at timestamp with time zone NOT NULL DEFAULT now()
+    changed_by text NOT NULL
+    CONSTRAINT webhook_mappings_pkey PRIMARY KEY (account, name)
+    CREATE UNIQUE INDEX webhook_mappings_pkey ON dispatcher.webhook_mappings USING btree (account, name)
 TABLE workers WITH ()
     name text NOT NULL
     started_at timestamp with time zone NOT NULL DEFAULT now()

@@ -49,6 +49,7 @@ FLOWS: list[tuple[Callable[[World], None], Part, Part | None]] = [
     (flows.pause_and_resume, O, W),
     (flows.alert, W, None),
     (flows.erase, E, None),
+    (flows.keys_and_mappings, O, P),
     (flows.read, R, None),
     (flows.scrape_and_probe, R, None),
 ]
