@@ -18,6 +18,7 @@ from dispatcher.config.settings import Settings
 from dispatcher.decisions.outcome import Reason
 from dispatcher.decisions.reply import Reply
 from dispatcher.errors import DispatcherError, NotConfigured, SchemaOutOfDate
+from dispatcher.http_intake import keys
 from dispatcher.lead.options import DEFAULT_ACCOUNT
 from dispatcher.lead.phone import mask_numbers
 from dispatcher.operator import health, overview
@@ -85,6 +86,7 @@ def _postgres(settings: Settings) -> Iterator[Check]:
             yield from judge_bloat(postgres.table_sizes(connection))
             yield from judge_transactions(postgres.long_transactions(connection, seconds=LONG_SECONDS))
             yield judge_doorbells(health.read(connection))
+            yield from judge_keys(*keys.counts(connection))
         yield from _work(database.again(overview.read))
     except SchemaOutOfDate as error:
         yield Check("Schema", Verdict.BAD, str(error), error.remedy)
@@ -136,6 +138,16 @@ def _server(connection: Connection) -> Iterator[Check]:
         yield Check("Clock", Verdict.DOUBTFUL, found, "Schedules follow the database's clock; set both by NTP.")
     else:
         yield Check("Clock", Verdict.GOOD, f"within {moments.span(CLOCK_SKEW_SECONDS)} of the database's")
+
+
+def judge_keys(active: int, ending: int) -> Iterator[Check]:
+    """Check for keys of the HTTP intake that end within two weeks; nothing where there are no keys."""
+    if ending:
+        found = f"{ending} of {screen.plural(active, 'active key')} end within two weeks"
+        advice = "`dispatcher keys list` shows which; `dispatcher keys rotate` makes the next one."
+        yield Check("Intake keys", Verdict.DOUBTFUL, found, advice)
+    elif active:
+        yield Check("Intake keys", Verdict.GOOD, f"{screen.plural(active, 'active key')}, none ends soon")
 
 
 def judge_settings(seen: Mapping[str, str], *, pooler: bool) -> Iterator[Check]:

@@ -31,6 +31,7 @@ _HEADER: Final = re.compile(
     r"(?i)(authorization|x-api-key|api[_-]?token|password|secret)(['\"]?\s*[:=]\s*['\"]?)(?!bearer\b|basic\b)"
     r"[^\s'\",;&}]{4,}"
 )
+_INTAKE_KEY: Final = re.compile(r"(vdk_[a-z]{10}_)[A-Za-z0-9_-]+")
 _PASSWORD_IN_URL: Final = re.compile(r"(?<=://)([^\s:/@]*):[^\s@/]+@")
 
 
@@ -40,6 +41,7 @@ def redact(text: str, secrets: Iterable[str] = ()) -> str:
         text = text.replace(secret, HIDDEN)
     if "://" in text:
         text = _PASSWORD_IN_URL.sub(rf"\1:{HIDDEN}@", text)
+    text = _INTAKE_KEY.sub(rf"\1{HIDDEN}", text)
     text = _BEARER.sub(rf"\1 {HIDDEN}", text)
     text = _HEADER.sub(rf"\1\2{HIDDEN}", text)
     return _KEPT_OR_NUMBER.sub(_masked, text)

@@ -145,3 +145,17 @@ def test_a_key_that_ended_long_ago_is_pruned(run: Line, rows: Rows) -> None:
         assert retention.prune_records(connection, datetime.now(UTC) - timedelta(days=90)) == 1
         assert retention.prune_records(connection, datetime.now(UTC) - timedelta(days=90)) == 0
     assert {row.name for row in rows.rows("SELECT name FROM dispatcher.api_keys")} == {"new", "kept"}
+
+
+def test_doctor_tells_of_keys_that_end_soon(run: Line) -> None:
+    def told() -> list[dict[str, Any]]:
+        found = json.loads(run("doctor", "--json").stdout)
+        (checks,) = (value for value in found.values() if isinstance(value, list))
+        return [one for one in checks if "key" in str(one)]
+
+    assert told() == []
+    run.ok("keys", "create", "shop", "--expires", "365d")
+    assert "1 active key, none ends soon" in str(told())
+    run.ok("keys", "create", "crm", "--expires", "10d")
+    assert "1 of 2 active keys end within two weeks" in str(told())
+    assert "keys rotate" in str(told())

@@ -1,6 +1,7 @@
 """Each directory of `examples/` does what it says, on real stores, in a process of its own as a user starts it."""
 
 import os
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -12,6 +13,8 @@ import pytest
 
 from dispatcher.config.urls import normal_database_url
 from dispatcher.embedded.child import Child, Command
+from dispatcher.embedded.embedded_server import accepts_connections, free_port
+from dispatcher.http_intake.keys import Keys, KeyTerms
 from dispatcher.intake.inbox import Taking
 from dispatcher.store.blocks import NO_KEY
 from dispatcher.store.database import Database
@@ -67,7 +70,7 @@ def leads(queue: Queue) -> list[str]:
 def test_every_example_is_run_here() -> None:
     source = Path(__file__).read_text()
 
-    assert NAMES == ["asyncio", "celery", "django", "fastapi", "flask", "script", "sql", "testing"]
+    assert NAMES == ["asyncio", "celery", "django", "fastapi", "flask", "http", "script", "sql", "testing"]
     assert [
         name for name in NAMES if f'example.run("{name}"' not in source and f'EXAMPLES / "{name}"' not in source
     ] == []
@@ -154,6 +157,30 @@ def test_a_task_of_the_applications_own_celery_submits_once(example: Example, qu
         wait_until(lambda: queue.states() == {"pending": 2}, 60, worker.log_tail)
 
     assert leads(queue) == ["+14155550100", "+14155550101"]
+
+
+CALLS = {"send.sh": "sh", "send.mjs": "node", "send.php": "php"}
+
+
+def test_other_languages_submit_once_over_http(example: Example, queue: Queue, tmp_path: Path) -> None:
+    key = Keys(queue.database).create(KeyTerms("shop", "default", (42,)), actor="test").secret
+    port = free_port()
+    argv = (sys.executable, "-m", "dispatcher", "intake", "--port", str(port))
+    log = tmp_path / "intake.log"
+    environment = {**example.environment, "INTAKE_KEY": key, "INTAKE_URL": f"http://127.0.0.1:{port}"}
+    with Child(Command(argv, log, environment)) as intake:
+        wait_until(lambda: accepts_connections(port), 60, intake.log_tail)
+        for name, runs in CALLS.items():
+            if shutil.which(runs) is not None:
+                called = subprocess.run(
+                    [runs, name], cwd=EXAMPLES / "http", env=environment, capture_output=True, text=True, check=False
+                )
+                assert called.returncode == 0, called.stderr
+                assert "pending" in called.stdout
+
+    assert {path.name for path in (EXAMPLES / "http").iterdir()} == set(CALLS)
+    assert leads(queue) == ["+14155550100"]
+    assert key not in log.read_text()
 
 
 def test_a_trigger_submits_by_sql_and_the_view_says_what_became_of_it(queue: Queue, database_url: str) -> None:
