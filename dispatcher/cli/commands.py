@@ -32,6 +32,8 @@ class Entry:
         module = importlib.import_module(f"dispatcher.cli.{self.module}")
         found = getattr(module, self.function or self.name)
         if isinstance(found, typer.Typer):
+            for one in found.registered_commands:
+                one.cls = HelpfulCommand
             gc.freeze()
             group = typer.main.get_group(found)
             group.name, group.short_help, group.rich_help_panel = self.name, self.short_help, panel
