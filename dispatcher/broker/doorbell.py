@@ -56,9 +56,10 @@ class Bell(Protocol):
     def served(self, channel: Channel, *, accepted: bool) -> None:
         """Note whether a run of the channel had an acceptance: it decides the queue of its next rings."""
 
-    def waiting(self, *, accepting_only: bool = False) -> bool:
+    def waiting(self, besides: Channel | None = None, *, accepting_only: bool = False) -> bool:
         """Return whether a message waits for a worker; False if Redis cannot be asked.
 
+        besides         do not count the message of this channel
         accepting_only  count look-ups and campaigns whose leads Voicery accepts, and no others
         """
 
@@ -177,8 +178,16 @@ class Doorbell:
 
     def clear(self, channel: Channel) -> bool:
         """Delete the channel's mark. Return whether its last run had an acceptance."""
-        self._clear(_mark(channel))
-        return bool(self._asked(lambda client: client.exists(self._accepting(_mark(channel)))))
+        mark = _mark(channel)
+
+        def clear(client: redis.Redis) -> int:
+            with client.pipeline(transaction=False) as pipe:
+                pipe.delete(self._key(mark))
+                pipe.exists(self._accepting(mark))
+                _, accepting = pipe.execute()
+            return int(accepting)
+
+        return bool(self._asked(clear))
 
     def clear_lookup(self, account: str) -> None:
         """Delete the mark of the account's look-ups."""
@@ -192,10 +201,17 @@ class Doorbell:
         else:
             self._asked(lambda client: client.delete(key))
 
-    def waiting(self, *, accepting_only: bool = False) -> bool:
+    def waiting(self, besides: Channel | None = None, *, accepting_only: bool = False) -> bool:
         """Return whether a message waits for a worker; False if Redis cannot be asked."""
         queues = (ACCEPTING_QUEUE,) if accepting_only else (ACCEPTING_QUEUE, QUEUE)
-        return bool(self._asked(lambda client: any(client.llen(self._prefix + queue) for queue in queues)))
+
+        def count(client: redis.Redis) -> int:
+            messages = sum(int(client.llen(self._prefix + queue)) for queue in queues)
+            if messages and besides is not None:  # its mark stands for its message
+                messages -= int(client.exists(self._key(_mark(besides))))
+            return messages
+
+        return bool(self._asked(count))
 
     def _ring(self, queue: str, mark: str, ring: Ring) -> bool:
         wires = self._current_wires()
@@ -282,7 +298,7 @@ class NullDoorbell:
     def served(self, channel: Channel, *, accepted: bool) -> None:
         """Do nothing."""
 
-    def waiting(self, *, accepting_only: bool = False) -> bool:  # noqa: ARG002 - as above
+    def waiting(self, besides: Channel | None = None, *, accepting_only: bool = False) -> bool:  # noqa: ARG002 - as above
         """Return False."""
         return False
 
@@ -331,9 +347,9 @@ class Ringer:
         """Note it at once."""
         self._bell.served(channel, accepted=accepted)
 
-    def waiting(self, *, accepting_only: bool = False) -> bool:
+    def waiting(self, besides: Channel | None = None, *, accepting_only: bool = False) -> bool:
         """Return whether a message waits for a worker."""
-        return self._bell.waiting(accepting_only=accepting_only)
+        return self._bell.waiting(besides, accepting_only=accepting_only)
 
     def flush(self, timeout_seconds: float = _FLUSH_SECONDS) -> bool:
         """Wait until everything is rung. Return whether it is."""

@@ -19,8 +19,8 @@ from dispatcher.decisions.listing import ListedLead, Page
 from dispatcher.decisions.verdict import Doubt, same_nonempty_variables
 
 PER_PAGE: Final = 100
-PAGES_MOST: Final = 12
-"""A window of more pages is not read: it would use up the look-ups' share of the rate."""
+PAGES_MOST: Final = 60
+"""A window of more pages is not read. The look-ups' share of a small rate ends one sooner (`lookup.window`)."""
 _UNORDERED_MOST: Final = 3 * PER_PAGE  # a list in another order is read to its end, if it is as short as this
 _UNORDERED: Final = "The list is not in the order of its ids, the newest first"
 
@@ -83,8 +83,8 @@ class Proof:
 class Pass:
     """Puts the pages of one pass together, and says which to ask for next.
 
-    Each page is one row smaller than the one before it, so that it begins with rows that are known: where it does not,
-    the list has lost rows, or moved them, between two pages.
+    Pages differ in size, so that each begins with rows that are known: where it does not, the list has lost rows, or
+    moved them, between two pages.
     """
 
     def __init__(self, campaign_id: int | None, back_to: int) -> None:
@@ -100,12 +100,18 @@ class Pass:
     @property
     def per_page(self) -> int:
         """How many rows to ask for next."""
-        return PER_PAGE - self._pages
+        return self._next()[1]
 
     @property
     def page(self) -> int:
         """Which page of that size to ask for next; the first is 1."""
-        return self._pages + 1
+        return self._next()[0]
+
+    def _next(self) -> tuple[int, int]:
+        """Return the page and its size that shows the most new rows, of those that begin with a known one."""
+        known = len(self._rows) + self._total - self._total_at_first  # what was added stands before them
+        sizes = range(PER_PAGE, PER_PAGE // 2, -1)
+        return max((((known - 1) // size + 1 if known else 1, size) for size in sizes), key=lambda one: one[0] * one[1])
 
     @property
     def over(self) -> bool:
@@ -134,7 +140,7 @@ class Pass:
         if page.per_page not in (None, self.per_page) and page.total > len(page.rows) and self._pages:
             return "The list does not heed the size of a page"
         size = self.per_page if page.per_page is None else page.per_page
-        start = self._pages * size
+        start = (self.page - 1) * size
         if len(page.rows) != max(0, min(size, page.total - start)):
             return "The list shows another number of leads than it counts"
         if page.total < self._total:

@@ -89,7 +89,10 @@ LEASE_MARGIN_SECONDS: Final = 1.0
 
 YIELD_AFTER_SECONDS: Final = 1.0
 """A run makes room after this when another doorbell waits; under a limit after its first leads, so that campaigns that
-share one take turns. One whose leads are accepted makes room sooner only for others of that kind."""
+share one take turns."""
+
+YIELD_TO_OTHERS_SECONDS: Final = 2.0
+"""A run of a campaign whose leads are accepted makes room sooner only for others of that kind."""
 
 KEEP_RESULTS_SECONDS: Final = 600.0
 """So long are results kept and retried while Postgres is away."""
@@ -130,10 +133,12 @@ class DeliveryRun:
         slots_of: Callable[[Callable[[Job], Finished]], Slots[Job, Finished]],
         clock: Callable[[], float],
         stopping: Callable[[], bool],
+        yields_to_others_after: float = YIELD_TO_OTHERS_SECONDS,
         wait: Callable[[float], None] = time.sleep,
     ) -> None:
         """Make one run.
 
+        yields_to_others_after  seconds until a run of an accepting campaign makes room for one that is not
         other_token  is called when Voicery has refused the token that `client` sends; returns whether a later run sends
                      another one, so that no gate need close
         """
@@ -149,6 +154,7 @@ class DeliveryRun:
         self._clock = clock
         self._stopping = stopping
         self._wait = wait
+        self._yields_to_others_after = yields_to_others_after
         self._drained = False
         self._claims = 0
         self._rang = False
@@ -165,8 +171,8 @@ class DeliveryRun:
         reach("deliver.begin")
         begin = self._clock()
         self._ends_at = begin + self._settings.run_for_seconds
-        self._yields_to_all_at = begin + YIELD_AFTER_SECONDS
-        self._yields_at = begin if self._rate.limited else self._yields_to_all_at
+        self._yields_to_others_at = begin + self._yields_to_others_after
+        self._yields_at = begin + (0.0 if self._rate.limited else YIELD_AFTER_SECONDS)
         try:
             while not self._over():
                 finished = self._collect()
@@ -196,7 +202,8 @@ class DeliveryRun:
             return True
         if now >= self._yields_at and self._claims:
             self._yields_at = now + _TURN_SECONDS
-            if self._bell.waiting(accepting_only=self._accepting and now < self._yields_to_all_at):
+            of_its_kind = self._accepting and now < self._yields_to_others_at
+            if self._bell.waiting(self._channel, accepting_only=of_its_kind):
                 self._ends_at = now
                 return True
         return False
@@ -242,7 +249,7 @@ class DeliveryRun:
 
     def _await_rate(self, seconds: float) -> None:
         """Nothing may be sent: wait if it is for a moment and nobody needs this process, else let the sweep ring."""
-        if self._clock() + seconds < self._ends_at and not self._bell.waiting():
+        if self._clock() + seconds < self._ends_at and not self._bell.waiting(self._channel):
             self._wait(min(seconds, _TURN_SECONDS))
         else:
             self._ends_at = self._clock()

@@ -85,7 +85,7 @@ class Recorder:
         self._kept: list[Finished] = []
         self._unacknowledged: tuple[UUID, ...] = ()
         self._needs_gates = True  # until a claim says otherwise
-        self._woke = False
+        self._woke = self._closed = False  # closed: a gate, by what was recorded, so that nothing can be claimed
 
     @property
     def owes(self) -> int:
@@ -112,7 +112,7 @@ class Recorder:
         Raises `StoreUnavailable`; what is not recorded is then kept for the next turn, and nothing may be POSTed.
         """
         self._kept.extend(finished)
-        self._woke = False
+        self._woke = self._closed = False
         self._settle_unacknowledged()
         claim = self._at_once(attempt_ids)
         if claim is None:
@@ -122,6 +122,8 @@ class Recorder:
                 reach("record.after")
             if not attempt_ids:
                 return Turn(woke=self._woke)
+            if self._closed:
+                return Turn(drained=True, woke=self._woke)
             reach("claim.before")
             claim = self._claim(attempt_ids)
         opened, claim = self._past_piles(claim, attempt_ids)
@@ -333,6 +335,7 @@ class Recorder:
         notes: list[Callable[[], None]] = []
         changes = gates.apply(connection, self._channel, finished, self._limits)
         self._needs_gates = self._needs_gates or changes.needs_gates
+        self._closed = changes.closed
         notes.extend(partial(gates.log_moved, gate) for gate in changes.moved)
         rows = [self._result(one, gate_closed=changes.closed, past=_past(connection, one)) for one in finished]
         recorded = results.record(connection, rows)

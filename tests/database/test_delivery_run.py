@@ -1,5 +1,6 @@
 """One delivery run with a made-up Voicery: it drains, winds down, survives, and rings when there is a reason."""
 
+import itertools
 import json
 import threading
 import time
@@ -58,6 +59,7 @@ class Setting:
         self.slots = 4
         self.settings = SETTINGS.model_copy(update={"run_for_seconds": 30.0})
         self.recorder: Any = None
+        self.yields_to_others_after = 2.0
 
     def set(self, **values: Any) -> None:
         self.settings = self.settings.model_copy(update=values)
@@ -88,6 +90,7 @@ class Setting:
             slots_of=slots_of,
             clock=self.clock,
             stopping=self.stop.is_set,
+            yields_to_others_after=self.yields_to_others_after,
             wait=lambda _: None,
         ).run()
 
@@ -226,6 +229,20 @@ def test_under_a_limit_an_accepting_campaign_makes_room_at_once_only_for_others_
     setting.bell.served(CHANNEL, accepted=True)
 
     assert setting.run() > 2 * setting.slots
+
+
+@pytest.mark.parametrize(("after", "all_of_them"), [(0.0, False), (1000.0, True)])
+def test_an_accepting_campaign_makes_room_for_others_when_their_time_has_come(
+    queue: Queue, setting: Setting, *, after: float, all_of_them: bool
+) -> None:
+    filled(queue, 40)
+    ticks = itertools.count()
+    setting.clock = lambda: 0.02 * next(ticks)
+    setting.bell.others_wait, setting.bell.accepting_wait = True, False
+    setting.bell.served(CHANNEL, accepted=True)
+    setting.yields_to_others_after = after
+
+    assert (setting.run() == 40) is all_of_them
 
 
 # The rate -------------------------------------------------------------------------------------------------------------

@@ -129,6 +129,8 @@ def test_it_knows_whether_another_bell_waits(doorbell: Doorbell) -> None:
     doorbell.ring(Channel("default", 42))
     assert doorbell.waiting()
     assert not doorbell.waiting(accepting_only=True)
+    assert not doorbell.waiting(Channel("default", 42)), "a run is not to make room for itself"
+    assert doorbell.waiting(Channel("default", 43))
     doorbell.ring_lookup("default")
     assert doorbell.waiting(accepting_only=True)
 

@@ -55,7 +55,7 @@ class Bell:
     def served(self, channel: Channel, *, accepted: bool) -> None:
         self.notes.append((channel, accepted))
 
-    def waiting(self, *, accepting_only: bool = False) -> bool:
+    def waiting(self, besides: Channel | None = None, *, accepting_only: bool = False) -> bool:
         return self.others_wait if self.accepting_wait is None or not accepting_only else self.accepting_wait
 
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 
 from dispatcher.decisions.listing import ListedLead, Page
-from dispatcher.decisions.window import Pass, Window
+from dispatcher.decisions.window import PAGES_MOST, Pass, Window
 
 CAMPAIGN = 42
 OLDEST = 1
@@ -41,6 +41,36 @@ def test_a_list_that_grows_before_every_page_is_read_without_a_gap() -> None:
     window = read(lambda asked: newest_first(600 + 2 * asked))
     assert window.fault is None
     assert [row.voicery_lead_id for row in window.rows] == newest_first(602)
+
+
+@pytest.mark.parametrize("grows_by", [0, 1, 7, 20])
+@pytest.mark.parametrize("most", [99, 100, 101, 199, 1_234, 3_000])
+def test_a_long_list_is_read_without_a_gap_however_it_grows(most: int, grows_by: int) -> None:
+    window = read(lambda asked: newest_first(most + grows_by * (asked - 1)))
+    assert window.fault is None
+    assert [row.voicery_lead_id for row in window.rows] == newest_first(most)
+    assert window.pages <= most // (85 - grows_by) + 2
+
+
+def test_a_window_of_more_pages_than_the_most_is_given_up() -> None:
+    window = read(lambda _: newest_first(100 * PAGES_MOST))
+    assert (window.pages, window.fault) == (PAGES_MOST, f"The window would be longer than {PAGES_MOST} pages")
+
+
+@pytest.mark.parametrize("before_page", range(2, 13))
+@pytest.mark.parametrize("place", [50, 500, 999])
+def test_a_lead_that_leaves_a_long_list_while_another_comes_is_noticed_before_or_behind_it(
+    before_page: int, place: int
+) -> None:
+    """The count stays: only the rows that two pages share tell of it."""
+
+    def ids(asked: int) -> list[int]:
+        listed = newest_first(1_000)
+        return listed if asked < before_page else [1_001, *(one for one in listed if one != place)]
+
+    window = read(ids)
+    gone = place not in [row.voicery_lead_id for row in window.rows]
+    assert window.fault is not None or not gone
 
 
 @pytest.mark.parametrize("before_page", range(2, 7))

@@ -1,19 +1,25 @@
 """Sick campaigns beside healthy ones of the same account."""
 
 import threading
+from collections.abc import Mapping
 from concurrent.futures import Future
+from contextlib import closing
 from typing import Any
 
 import pytest
 from kombu.asynchronous import Hub, get_event_loop, set_event_loop
 
+from dispatcher.config.settings import Settings
 from dispatcher.decisions.reply import Reply
+from dispatcher.delivery.delivery import DeliveryRun
 from dispatcher.lead.options import Channel
 from dispatcher.lookup.lookup import Resolution
 from dispatcher.sweep import repairs
+from dispatcher.wiring import Services
+from dispatcher.worker import deliverer
 from dispatcher.worker.process import ThreadPool
-from tests.database.queue import SETTINGS
-from tests.support.doubles import Bell, Rate
+from tests.database.queue import SETTINGS, Queue
+from tests.support.doubles import Bell, Clock, Rate
 from tests.support.world import DEAD, FULL_STOP, HANGS_UP, World
 
 HEALTHY = 42
@@ -152,6 +158,32 @@ def test_what_is_the_accounts_closes_it_whatever_others_achieve(world: World, an
     world.run(sick)
 
     assert world.gate() == ("closed", reason)
+
+
+# The time of a process ------------------------------------------------------------------------------------------------
+
+
+def test_an_accepting_campaign_makes_room_by_what_others_have_taken(
+    environment: Mapping[str, str], queue: Queue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a busy machine, or where a dead campaign answers slowly, one of its runs takes longer than on an idle one."""
+    clock, after, runs = Clock(0.0), [], iter([(0.05, False), (0.25, False), (2.0, True), (2.0, True)])
+
+    class Run(DeliveryRun):
+        def run(self) -> int:
+            after.append(self._yields_to_others_after)
+            took, self.accepted = next(runs)
+            clock.now += took
+            return 1
+
+    monkeypatch.setattr(deliverer, "DeliveryRun", Run)
+    monkeypatch.setattr(deliverer, "steady_clock", clock)
+    services = Services(Settings.from_environment({**environment, "DISPATCHER_RATE_LIMIT": "off"}), connections=2)
+    with closing(deliverer.Deliverer(services, stopping=lambda: False, worker="test:1")) as worker:
+        for campaign_id in (1000, 1001, HEALTHY, HEALTHY):
+            worker.deliver("default", campaign_id)
+
+    assert after == [pytest.approx(seconds) for seconds in (2.0, 2.0, 6.0, 2.0)]
 
 
 # Probes ---------------------------------------------------------------------------------------------------------------

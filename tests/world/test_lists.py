@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import orjson
 import pytest
 
-from dispatcher.decisions.window import PAGES_MOST
+from dispatcher.decisions import window
 from dispatcher.sandbox.fault import FaultName, Rule
 from dispatcher.sandbox.options import DuplicateForm
 from tests.database.queue import Queue, phone
@@ -254,17 +254,34 @@ def test_pages_that_shift_while_they_are_read_prove_nothing(world: Doubtful, row
     assert world.missing(lead_id)
 
 
-def test_a_window_that_would_be_too_long_is_not_read(world: Doubtful) -> None:
+@pytest.mark.parametrize(("most", "state"), [(15, "pending"), (12, "unknown")])
+def test_a_window_of_many_pages_is_read_up_to_the_most(
+    world: Doubtful, monkeypatch: pytest.MonkeyPatch, most: int, state: str
+) -> None:
+    """A campaign of thousands of leads an hour: each page overlaps the one before it by few rows."""
+    monkeypatch.setattr(window, "PAGES_MOST", most)
+    monkeypatch.setattr(window, "PER_PAGE", 10)
     world.accept(*BEFORE)
     lead_id = world.lose(created=False)
     world.accept(40)
-    _fill(world, PAGES_MOST * 100 + 5)
+    _fill(world, 83)
+    world.look_twice()
+    assert world.queue.lead(lead_id).state == state
+    assert ("pages" in world.missing(lead_id)) is (state == "unknown")
+
+
+def test_a_window_that_would_be_too_long_is_not_read(world: Doubtful, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(window, "PAGES_MOST", 2)
+    world.accept(*BEFORE)
+    lead_id = world.lose(created=False)
+    world.accept(40)
+    _fill(world, 205)
     world.later(SETTLE)
     world.look()
     world.later(SETTLE)
     asked = len(world.sandbox.log)
     world.look()
-    assert len(world.sandbox.log) - asked == 1 + PAGES_MOST
+    assert len(world.sandbox.log) - asked == 1 + 2
     assert world.queue.lead(lead_id).state == "unknown"
     assert "pages" in world.missing(lead_id)
 
