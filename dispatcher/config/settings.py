@@ -302,6 +302,9 @@ class Settings(BaseModel):
         "Whoever can connect from such an address can pretend to be any client.",
     )
     console_idle_seconds: float = seconds(1800, "A console session ends after this time without a request.")
+    console_upload_mb: int = count(
+        50, "The largest file of leads, in MB, that operators may upload in the console.", greatest=2000
+    )
 
     # The HTTP intake
     intake_trusted_proxies: tuple[Network, ...] = setting(

@@ -17,11 +17,13 @@ from starlette.types import Receive, Scope, Send
 
 from dispatcher.console.auth import Person, Role, Session, Sessions
 from dispatcher.console.export_limit import ExportLimit, TooManyExports
-from dispatcher.console.guard import BODY_MOST, Guard, Origin, report
+from dispatcher.console.guard import BODY_MOST, UPLOAD_PATH, Guard, Origin, report
 from dispatcher.console.login import Login, LoginRefused
-from dispatcher.console.pages import bulk, campaigns, do_not_call, failed, lead, leads, overview, records
+from dispatcher.console.pages import bulk, campaigns, do_not_call, failed, lead, leads, overview, records, upload
+from dispatcher.console.receiving import ReceivedFile, body_most, is_multipart, receive
 from dispatcher.console.rendering import Renderer
 from dispatcher.console.request import BadRequest, Form, PageRequest, local
+from dispatcher.console.uploads import Uploads
 from dispatcher.errors import DispatcherError, LeadNotFound, NotAllowed, NotConfigured, StoreUnavailable
 from dispatcher.logs import events
 from dispatcher.store import audit
@@ -31,12 +33,13 @@ from dispatcher.wiring import Services
 
 @dataclass(frozen=True, slots=True)
 class ConsoleRoute:
-    """A path of the console. `role` is the lowest role that may use it."""
+    """A path of the console. `role` is the lowest role that may use it; with `takes_file` a form brings a file."""
 
     method: Literal["GET", "POST"]
     path: str
     role: Role
     answer: Callable[[PageRequest], Response]
+    takes_file: bool = False
 
 
 ROUTES: Final = (
@@ -70,6 +73,12 @@ ROUTES: Final = (
     ConsoleRoute("GET", "/operations/{id}", Role.VIEWER, records.show),
     ConsoleRoute("POST", "/operations/{id}/stop", Role.OPERATOR, records.stop),
     ConsoleRoute("GET", "/imports", Role.VIEWER, records.imports),
+    ConsoleRoute("GET", "/imports/upload", Role.OPERATOR, upload.choose),
+    ConsoleRoute("POST", UPLOAD_PATH, Role.OPERATOR, upload.receive, takes_file=True),
+    ConsoleRoute("GET", "/imports/uploads/{id}", Role.OPERATOR, upload.show),
+    ConsoleRoute("POST", "/imports/uploads/{id}/plan", Role.OPERATOR, upload.plan),
+    ConsoleRoute("POST", "/imports/uploads/{id}/import", Role.OPERATOR, upload.apply),
+    ConsoleRoute("POST", "/imports/uploads/{id}/discard", Role.OPERATOR, upload.discard),
     ConsoleRoute("GET", "/imports/{number}", Role.VIEWER, records.one_import),
     ConsoleRoute("POST", "/imports/{number}/export", Role.OPERATOR, records.export_rejected),
     ConsoleRoute("GET", "/incidents", Role.VIEWER, records.incidents),
@@ -97,6 +106,10 @@ class Console:
     origin: Origin
     renderer: Renderer
     exports: ExportLimit = field(default_factory=ExportLimit)
+    uploads: Uploads = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "uploads", Uploads(self.services))
 
     @property
     def cookie(self) -> str:
@@ -119,7 +132,9 @@ def build(console: Console) -> Guard:
         ),
     ]
     # Not `Starlette`: its own answer to an exception comes before that of `Guard`, and has no id.
-    return Guard(ExceptionMiddleware(Router(routes=routes, default=access.not_found)), console.origin)
+    router = Router(routes=routes, default=access.not_found, lifespan=console.uploads.lifespan)
+    most = body_most(console.services.settings.console_upload_mb)
+    return Guard(ExceptionMiddleware(router), console.origin, upload_most=most)
 
 
 METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"})
@@ -146,6 +161,8 @@ class Access:
             session = self._session(http)
             if session is None:
                 return self._turned_away(http)
+            if route.takes_file:
+                return await self._with_file(http, session, route)
             try:
                 form = await self._form(http) if route.method == "POST" else Form()
             except BadRequest as fault:
@@ -280,11 +297,31 @@ class Access:
             raise BadRequest("The form did not arrive whole.") from None
         return Form.parse(bytes(body))
 
-    def _request(self, http: Request, session: Session, form: Form) -> PageRequest:
+    async def _with_file(self, http: Request, session: Session, route: ConsoleRoute) -> Response:
+        """Answer a form with a file. Nothing of it is read before role and origin were checked."""
+        if not self._same_site(http):
+            return PlainTextResponse("This form is not from this console. Go back and reload.\n", status_code=403)
+        if not session.person.role.includes(route.role):
+            return self._fault(http, 403, "Not for you", _too_little(route))
+        try:
+            if is_multipart(http):
+                form, file = await receive(http, self._console.services.settings.console_upload_mb)
+            else:
+                form, file = await self._form(http), None
+        except BadRequest as fault:
+            return self._fault(http, 400, "Not understood", str(fault))
+        if not session.knows(form.get("csrf")):
+            if file is not None:
+                file.file.close()
+            return PlainTextResponse("This form is not from this console, or too old. Go back and reload.\n", 403)
+        return await run_in_threadpool(_answer, route, self._request(http, session, form, file))
+
+    def _request(self, http: Request, session: Session, form: Form, file: ReceivedFile | None = None) -> PageRequest:
         """Return the request with the parts of the user: of one who is confined, confined to the same accounts."""
         console, accounts = self._console, session.person.accounts
         services = console.services if accounts is None else console.services.confined(accounts)
-        return PageRequest(http, session, console.sessions, services, form, console.renderer, console.exports)
+        shared = console.renderer, console.exports, console.uploads
+        return PageRequest(http, session, console.sessions, services, form, *shared, file)
 
     def _fault(self, http: Request, status: int, title: str, sentence: str) -> Response:
         """Return a page that says what is wrong: in the frame for who is logged in, else alone."""

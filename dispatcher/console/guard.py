@@ -71,7 +71,13 @@ def _host(origin: str) -> str:
 
 
 BODY_MOST: Final = 1024 * 1024
-"""The largest body in bytes. A form with 1 000 selected leads has 40 KiB; the largest variables 16 KiB."""
+"""The largest body in bytes, but for that of an upload.
+
+A form with 1 000 selected leads has 40 KiB; the largest variables 16 KiB.
+"""
+
+UPLOAD_PATH: Final = "/imports/upload"
+"""Where a form may bring a file."""
 
 POLICY: Final = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; form-action 'self';"
@@ -93,9 +99,10 @@ HEADERS: Final[Mapping[str, str]] = {
 class Guard:
     """The outermost middleware."""
 
-    def __init__(self, app: ASGIApp, origin: Origin) -> None:
+    def __init__(self, app: ASGIApp, origin: Origin, *, upload_most: int = BODY_MOST) -> None:
         self._app = app
         self._origin = origin
+        self._upload_most = upload_most
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Refuse the request or pass it on, and add the headers to every answer."""
@@ -113,14 +120,15 @@ class Guard:
             await send(message)
 
         try:
-            refusal = self._refusal(Headers(scope=scope))
+            refusal = self._refusal(Headers(scope=scope), scope["path"])
             await (refusal or self._app)(scope, receive, sending)
         except Exception as error:  # noqa: BLE001 - the error goes to the log, never to the page
             sentence = report(error)
             if not begun:
                 await PlainTextResponse(f"{sentence}\n", status_code=500)(scope, receive, sending)
 
-    def _refusal(self, headers: Headers) -> PlainTextResponse | None:
+    def _refusal(self, headers: Headers, path: str) -> PlainTextResponse | None:
+        most = self._upload_most if path == UPLOAD_PATH else BODY_MOST
         if (
             headers.getlist("host") != [headers.get("host")]
             or headers.get("host", "").lower() not in self._origin.hosts
@@ -130,7 +138,7 @@ class Guard:
             )
         length = headers.get("content-length", "0")
         # Checked for its length first: Python refuses to read very long numbers.
-        if not length.isdecimal() or len(length) > 20 or int(length) > BODY_MOST:
+        if not length.isdecimal() or len(length) > 20 or int(length) > most:
             return PlainTextResponse("That is too much at once.\n", status_code=413)
         return None
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import parse_qsl, urlencode, urlsplit
 from uuid import UUID, uuid5
 
@@ -16,6 +16,10 @@ from dispatcher.console.export_limit import ExportLimit
 from dispatcher.operating import lead_id_of
 from dispatcher.operator import person_lookups
 from dispatcher.wiring import Services
+
+if TYPE_CHECKING:
+    from dispatcher.console.receiving import ReceivedFile
+    from dispatcher.console.uploads import Uploads
 
 FIELDS_MOST: Final = 2000
 
@@ -59,6 +63,8 @@ class PageRequest:
     form: Form
     render: Any
     exports: ExportLimit
+    uploads: "Uploads"
+    file: "ReceivedFile | None" = None
 
     @property
     def person(self) -> Person:

@@ -7,7 +7,7 @@ from starlette.types import ASGIApp
 from dispatcher.config.settings import Settings
 from dispatcher.console.app import Console, build
 from dispatcher.console.auth import People, Sessions
-from dispatcher.console.guard import Origin, reached_at
+from dispatcher.console.guard import UPLOAD_PATH, Origin, reached_at
 from dispatcher.console.login import Login, OneTimeKey
 from dispatcher.console.rendering import Renderer
 from dispatcher.web.connections import CONNECTIONS, Limits
@@ -48,7 +48,7 @@ def application(settings: Settings, address: Address, say: Callable[[str], None]
 
 def serve(settings: Settings, address: Address, say: Callable[[str], None]) -> None:
     """Serve until SIGTERM or SIGINT."""
-    limits = Limits(proxies=settings.console_trusted_proxies)
+    limits = Limits(proxies=settings.console_trusted_proxies, uploads=[UPLOAD_PATH])
     with listening("The console", address) as listener:  # before its link is printed
         run(application(settings, address, say), address, limits, connections=CONNECTIONS, listener=listener)
 

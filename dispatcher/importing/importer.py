@@ -19,7 +19,7 @@ from dispatcher.importing.encoding import Encoding
 from dispatcher.importing.imports import RejectedRow
 from dispatcher.importing.lead_file import open_leads, refuse_moved_rows
 from dispatcher.importing.plan import Plan, Planner
-from dispatcher.importing.rejects import Rejects, in_file_words
+from dispatcher.importing.rejects import Rejects, Uncollected, in_file_words
 from dispatcher.importing.row import Row
 from dispatcher.importing.source import ImportStopped, Source, UnreadableFile, UnwritableRejects
 from dispatcher.intake.bulk import REPEAT_FOR_SECONDS, BatchCutShort, Bulk, ChunkResult
@@ -49,7 +49,7 @@ class RunningImport:
         self._wait = wait
         self._rows = 0
         with database.transaction() as connection:
-            self._id = imports.begin(connection, batch_id, file_name, options.account, options.actor)
+            self.id = imports.begin(connection, batch_id, file_name, options.account, options.actor)
 
     def add(self, chunk: ChunkResult, fields: Sequence[RejectedRow]) -> None:
         """Note what became of a chunk's rows, once, also where a commit was not acknowledged."""
@@ -57,7 +57,7 @@ class RunningImport:
         def act(connection: Connection) -> None:
             imports.add(
                 connection,
-                self._id,
+                self.id,
                 before=self._rows,
                 submitted=chunk.submitted,
                 duplicates=chunk.duplicates,
@@ -72,7 +72,7 @@ class RunningImport:
 
     def finish(self) -> None:
         """Note that all rows are done."""
-        self._patiently(lambda connection: imports.finish(connection, self._id))
+        self._patiently(lambda connection: imports.finish(connection, self.id))
 
     def _patiently(self, act: Callable[[Connection], None]) -> None:
         give_up = self._clock() + REPEAT_FOR_SECONDS
@@ -98,6 +98,7 @@ class ImportResult:
     repeated   rows that an earlier import of this file had taken in, or whose key was known
     blocked    rows stored as failed, because somebody of them must not be called
     seconds    since it began
+    import_id  of its record
     """
 
     batch_id: UUID
@@ -111,6 +112,7 @@ class ImportResult:
     rejected: int = 0
     blocked: int = 0
     seconds: float = 0.0
+    import_id: int = 0
 
     @property
     def rows_per_second(self) -> float:
@@ -153,7 +155,7 @@ class Importer:
         self,
         source: Source,
         options: ImportOptions,
-        rejected_path: Path,
+        rejected_path: Path | None,
         progress: Progress = lambda _: None,
         batch_id: UUID | None = None,
         stopping: Callable[[], bool] = lambda: False,
@@ -161,18 +163,18 @@ class Importer:
         """Import the file; the same call goes on after one that was cut short.
 
         Raises `UnreadableFile`, `UnwritableRejects`, `StoreUnavailable`, `ImportStopped`; each says how many rows are
-        done, if any, and how to go on. `rejected_path` gets the refused rows, if any; `progress` is called at the
-        beginning and after every chunk, in this thread; `batch_id` is that of an import to go on with, where it is not
-        the one of the file's content: the rows that it has stored must stand where they stood; `stopping` is asked
-        before every row.
+        done, if any, and how to go on. `rejected_path` gets the refused rows, if any; with None only the record has
+        them. `progress` is called at the beginning and after every chunk, in this thread; `batch_id` is that of an
+        import to go on with, where it is not the one of the file's content: the rows that it has stored must stand
+        where they stood; `stopping` is asked before every row.
         """
         began = self._clock()
         options = replace(options, guess=False)
         self._refuse_moved_rows(source, options, batch_id, stopping)
-        with open_leads(source, options, batch_id) as file, closing(Rejects(rejected_path, source)) as rejects:
+        with open_leads(source, options, batch_id) as file, closing(_rejects(rejected_path, source)) as rejects:
             record = RunningImport(self._database, file.ids.batch_id, source.name, options, self._clock, self._wait)
             rows = _InFlight(_until(stopping, file.rows))
-            done = ImportResult(file.ids.batch_id, file.form, source.encoding, file.notes)
+            done = ImportResult(file.ids.batch_id, file.form, source.encoding, file.notes, import_id=record.id)
             progress(done)
             chunks = self._bulk.stream(
                 rows,
@@ -223,7 +225,11 @@ class Importer:
                 raise ImportStopped("Stopped. No row was done; to go on, run the same command.") from None
 
 
-def _refused(chunk: ChunkResult, rows: "_InFlight", rejects: Rejects) -> list[RejectedRow]:
+def _rejects(path: Path | None, source: Source) -> Rejects | Uncollected:
+    return Uncollected() if path is None else Rejects(path, source)
+
+
+def _refused(chunk: ChunkResult, rows: "_InFlight", rejects: Rejects | Uncollected) -> list[RejectedRow]:
     """Write a chunk's refused rows to the file; those that the record keeps as well."""
     fields: list[RejectedRow] = []
     for index, refused in chunk.rejected:

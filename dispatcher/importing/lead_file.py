@@ -92,6 +92,15 @@ def open_leads(source: Source, options: ImportOptions, batch_id: UUID | None = N
         yield _of_table(table.header, lambda phone: table.rows(lines, phone), form, (), options, ids)
 
 
+def header_of(source: Source) -> tuple[str, ...]:
+    """Return the names of a table's columns; none of JSON Lines. Raises `UnreadableFile`."""
+    if source.sheet is not None:
+        return source.sheet.header
+    with source.text() as text:
+        lines, is_json = _peeked(source.name, text)
+        return () if is_json else read_header(lines, source.encoding.name).header
+
+
 def _of_table(
     header: tuple[str, ...],
     rows_of: Callable[[int], Iterator[Row]],

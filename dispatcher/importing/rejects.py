@@ -77,6 +77,23 @@ def _kind(name: str) -> str:
     return _KINDS.get(name, name)
 
 
+class Uncollected:
+    """Counts the refused rows where only the record of the import keeps them."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def add(self, row: Row, faults: Iterable[FieldError]) -> None:  # noqa: ARG002 - as `Rejects`
+        """Count a row."""
+        self.count += 1
+
+    def forget_earlier(self) -> None:
+        """There is no file."""
+
+    def close(self) -> None:
+        """There is no file."""
+
+
 HEADER: Final = ("line", "field", "reason", "remedy", "original")
 _BEGINS: Final = f"{','.join(HEADER)}\r\n".encode("utf-8-sig")
 

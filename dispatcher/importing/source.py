@@ -11,7 +11,7 @@ import shutil
 import sys
 import tempfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
@@ -27,6 +27,14 @@ if TYPE_CHECKING:
 
 class UnreadableFile(DispatcherError):
     """The message names the line or column and the way out, and what was imported before it, if anything was."""
+
+
+class UnclearSheet(UnreadableFile):
+    """A workbook has several sheets. `names` are those that `sheet` may name."""
+
+    def __init__(self, text: str, names: Sequence[str]) -> None:
+        super().__init__(text)
+        self.names = tuple(names)
 
 
 class UnwritableRejects(DispatcherError):

@@ -8,7 +8,7 @@ from dispatcher.importing import ods, xlsx
 from dispatcher.importing.archive import Archive
 from dispatcher.importing.ods import OpenDocumentWorkbook
 from dispatcher.importing.sheet import Merge, Sheet, SheetName, SheetWriter
-from dispatcher.importing.source import UnreadableFile
+from dispatcher.importing.source import UnclearSheet, UnreadableFile
 from dispatcher.importing.xlsx import ExcelWorkbook
 from dispatcher.lead.phone import safe_name
 
@@ -50,7 +50,7 @@ def _chosen(name: str, workbook: Workbook, wanted: str | None) -> tuple[SheetNam
                 return sheet, []
         if wanted.isascii() and wanted.isdecimal() and len(wanted) < 5 and 0 < int(wanted) <= len(sheets):
             return sheets[int(wanted) - 1], []
-        raise UnreadableFile(f"{name} has no sheet of that name; {_named(sheets, sheets)}.")
+        raise _unclear(f"{name} has no sheet of that name; {_named(sheets, sheets)}.", sheets)
     if len(sheets) == 1:
         return sheets[0], []
     used = [sheet for sheet in sheets if _has_value(workbook, sheet)]
@@ -60,10 +60,14 @@ def _chosen(name: str, workbook: Workbook, wanted: str | None) -> tuple[SheetNam
         notes = [f"Left out: {_named(sheets, hidden)}, which is hidden; --sheet NAME imports it."] if hidden else []
         return seen[0], notes
     if seen:
-        raise UnreadableFile(f"{name} has several sheets: name one with --sheet. {_named(sheets, seen)}.")
+        raise _unclear(f"{name} has several sheets: name one with --sheet. {_named(sheets, seen)}.", seen)
     if hidden:
-        raise UnreadableFile(f"{name} has only hidden sheets: name one with --sheet. {_named(sheets, hidden)}.")
+        raise _unclear(f"{name} has only hidden sheets: name one with --sheet. {_named(sheets, hidden)}.", hidden)
     raise UnreadableFile(f"{name} has no sheet with a value; is it the right file?")
+
+
+def _unclear(text: str, sheets: Sequence[SheetName]) -> UnclearSheet:
+    return UnclearSheet(text, [sheet.name for sheet in sheets])
 
 
 def _has_value(workbook: Workbook, sheet: SheetName) -> bool:

@@ -27,6 +27,7 @@ class Limits:
     handshake_seconds from the connection's begin to the end of the TLS handshake
     head_seconds      from the first byte of a request, or the connection's begin, to the end of the header
     body_seconds      from there to the end of the body
+    upload_seconds    that of a body which is sent to one of `uploads`, paths that take files
     answer_seconds    from there until the client has taken the answer
     per_source        connections of one address; more are closed at once
     """
@@ -34,9 +35,11 @@ class Limits:
     handshake_seconds: float = 10.0
     head_seconds: float = 10.0
     body_seconds: float = 30.0
+    upload_seconds: float = 900.0
     answer_seconds: float = 300.0
     per_source: int = 40
     proxies: Collection[Network] = ()
+    uploads: Collection[str] = ()
 
 
 def bounded(limits: Limits) -> type[asyncio.Protocol]:
@@ -91,7 +94,7 @@ def bounded(limits: Limits) -> type[asyncio.Protocol]:
         def _current_phase(self) -> str | None:
             their: Any = self.conn.their_state
             if their is h11.SEND_BODY:
-                return "body"
+                return "upload" if self.scope["path"] in limits.uploads else "body"
             if their is not h11.IDLE:
                 return None if self.cycle is None or self.cycle.response_complete else "answer"
             return "head" if self.timeout_keep_alive_task is None else None  # uvicorn ends what rests

@@ -1,7 +1,7 @@
 """A console over a database of the test's own, and browsers of every role."""
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote_plus
@@ -37,12 +37,17 @@ class Seat:
     clock: Clock
     printed: list[str] = field(default_factory=list)
 
-    def browser(self, role: Role | None = None, *, source: str = "127.0.0.1") -> "Browser":
-        """A browser at an address; with a role it is logged in."""
+    def browser(
+        self, role: Role | None = None, *, source: str = "127.0.0.1", accounts: Collection[str] | None = None
+    ) -> "Browser":
+        """A browser at an address; with a role it is logged in, for all accounts or for these."""
         client = TestClient(self.app, base_url=BASE, follow_redirects=False, client=(source, 50_000))
         if role is None:
             return Browser(client, None)
-        cookie, session = self.console.sessions.begin(Person(NAMES[role], role))
+        cookie, session = self.console.sessions.begin(
+            Person(NAMES[role], role, accounts=None if accounts is None else frozenset(accounts)),
+            by_key=accounts is not None,
+        )
         client.cookies.set(self.console.cookie, cookie)
         return Browser(client, session)
 
@@ -95,6 +100,7 @@ def users() -> Secret:
 @pytest.fixture
 def make_seat(database_url: str, users: Secret) -> Iterator[Callable[..., Seat]]:
     made: list[Services] = []
+    consoles: list[Console] = []
 
     def make(*, origin: Origin | None = None, with_users: bool = True) -> Seat:
         clock = Clock()
@@ -112,9 +118,12 @@ def make_seat(database_url: str, users: Secret) -> Iterator[Callable[..., Seat]]
             origin=origin or reached_at("127.0.0.1", 8321, users=with_users),
             renderer=Renderer(),
         )
+        consoles.append(console)
         return Seat(build(console), console, clock, printed)
 
     yield make
+    for console in consoles:
+        console.uploads.close()
     for services in made:
         services.close()
 

@@ -276,6 +276,8 @@ GETS: Mapping[str, Callable[[Tenant], list[str]]] = {
     "/operations/{id}": lambda one: [f"/operations/{one.operation}", f"/operations/{one.done_operation}"],
     "/imports": lambda one: ["/imports"],
     "/imports/{number}": lambda one: [f"/imports/{one.import_id}"],
+    "/imports/upload": lambda one: ["/imports/upload"],
+    "/imports/uploads/{id}": lambda one: [f"/imports/uploads/{one.failed}"],
     "/incidents": lambda one: ["/incidents"],
     "/workers": lambda one: ["/workers"],
     "/audit": lambda one: [
@@ -319,6 +321,10 @@ POSTS: Mapping[str, Callable[[Tenant], tuple[str, Fields]]] = {
     ),
     "/operations/{id}/stop": lambda one: (f"/operations/{one.operation}/stop", {}),
     "/imports/{number}/export": lambda one: (f"/imports/{one.import_id}/export", {}),
+    "/imports/upload": lambda one: ("/imports/upload", {"account": one.account}),
+    "/imports/uploads/{id}/plan": lambda one: (f"/imports/uploads/{one.failed}/plan", {"account": one.account}),
+    "/imports/uploads/{id}/import": lambda one: (f"/imports/uploads/{one.failed}/import", {"version": 1}),
+    "/imports/uploads/{id}/discard": lambda one: (f"/imports/uploads/{one.failed}/discard", {}),
     "/incidents/seen": lambda one: ("/incidents/seen", {"incident": one.incident}),
     # These concern the session alone.
     "/reveal": lambda one: ("/reveal", {}),
@@ -362,7 +368,7 @@ def test_every_route_has_its_case() -> None:
 
 def test_the_own_account_is_there(office: Office, ada: Browser) -> None:
     """Else nothing would be proven by what is not there."""
-    for path in set(GETS) - {"/", "/workers"}:
+    for path in set(GETS) - {"/", "/workers", "/imports/uploads/{id}"}:  # an uploaded file is of its user
         pages = [ada.get(address) for address in GETS[path](office.own)]
         assert all(page.status_code in {200, 303} for page in pages), path
         assert any("acme" in page.text or str(office.own.failed) in str(page.headers) for page in pages), path

@@ -31,6 +31,7 @@ async function refresh() {
     if (paused || inUse()) return; // somebody began to use it, or paused, while the answer was on its way
     for (const part of all("[data-live]")) {
       const update = fresh.getElementById(part.id);
+      if (part.dataset.busy !== undefined && update?.dataset.busy === undefined) { location.reload(); return; }
       if (update && update.innerHTML !== part.innerHTML) part.replaceChildren(...update.childNodes);
     }
   } catch { /* the next round tries again */ }

@@ -1,0 +1,186 @@
+"""Uploading a file of leads in the console: planned, mapped, imported, and kept no longer than needed."""
+
+import re
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from dispatcher.console.auth import Role
+from dispatcher.console.guard import BODY_MOST
+from dispatcher.console.uploads import Stage, Uploads
+from dispatcher.importing.importer import Importer
+from tests.console.conftest import BASE, Browser, Seat, hidden
+from tests.support.rows import ADA, BOB, Rows
+from tests.support.waiting import wait_until
+from tests.support.workbooks import excel
+
+LEADS = [("Telefon", "Kampagne", "name"), (ADA, 42, "Ada"), (BOB, 42, "Bob"), ("12", 42, "short")]
+
+
+def upload(
+    browser: Browser,
+    content: bytes,
+    name: str = "leads.xlsx",
+    *,
+    token: str | None = None,
+    origin: str = BASE,
+    **fields: str,
+) -> Any:
+    """Send the form as a browser does, and return the answer."""
+    csrf = token if token is not None else (browser.session.csrf if browser.session else "")
+    return browser.client.post(
+        "/imports/upload", data={"csrf": csrf, **fields}, files={"file": (name, content)}, headers={"origin": origin}
+    )
+
+
+def planned(browser: Browser, path: str) -> str:
+    """The page of an upload once it is not busy."""
+
+    def text() -> str:
+        page = browser.get(path)
+        return page.text if page.status_code == 200 and "data-busy" not in page.text else ""
+
+    return wait_until(text, 30, "the file to be read")
+
+
+def test_a_workbook_is_planned_mapped_and_imported(operator: Browser, seat: Seat, rows: Rows) -> None:
+    sent = upload(operator, excel(LEADS))
+    path = sent.headers["location"]
+    page = planned(operator, path)
+
+    assert "sheet “Leads” of an Excel workbook" in page
+    assert page.count("a guess") == 2
+    assert ADA[-6:] not in page
+    assert "Ada" not in page
+    assert "Import 2 leads" in page
+    assert rows.one("SELECT count(*) AS n FROM dispatcher.leads").n == 0
+
+    stale = hidden(page, "version")
+    operator.post(f"{path}/plan", {"column-0": "phone_number", "column-1": "", "column-2": "", "campaign_id": "7"})
+    page = planned(operator, path)
+    assert "a guess" not in page
+    assert operator.post(f"{path}/import", {"version": stale}).status_code == 409
+    operator.post(f"{path}/import", {"version": hidden(page, "version")})
+    page = planned(operator, path)
+
+    assert "The import is done." in page
+    leads = {row.phone_number: row for row in rows.rows("SELECT * FROM dispatcher.leads")}
+    assert leads[ADA].variables == {"Kampagne": "42", "name": "Ada"}
+    assert leads[BOB].campaign_id == 7
+    number = re.search(r'href="/imports/(\d+)"', page)
+    assert number
+    assert "phone_number" in operator.post(f"/imports/{number[1]}/export").text
+    audited = [row.action for row in rows.rows("SELECT action FROM dispatcher.audit_log ORDER BY id")]
+    assert audited[:2] == ["upload", "import"]
+    assert rows.one("SELECT actor FROM dispatcher.imports").actor == "olga@console"
+    [kept] = seat.console.uploads.of("olga")
+    assert kept.file.closed  # nothing of a file that is done is kept
+
+
+def test_a_file_that_cannot_be_used_says_why_and_what_is_missing_can_be_said(operator: Browser, rows: Rows) -> None:
+    path = upload(operator, excel(LEADS, [("x",)], names=["Leads", "Notes"])).headers["location"]
+    page = planned(operator, path)
+    assert "has several sheets" in page
+    assert "<option >Notes</option>" in page
+    operator.post(f"{path}/plan", {"sheet": "Leads"})
+    assert "Import 2 leads" in planned(operator, path)
+    assert operator.post(f"{path}/plan", {"column-0": "nonsense"}).status_code == 400
+    assert operator.post(f"{path}/plan", {"country": "XX"}).status_code == 400
+    assert operator.post(f"{path}/plan", {"encoding": "klingon"}).status_code == 400
+    discarded = operator.post(f"{path}/discard")
+    assert discarded.headers["location"] == "/imports"
+    assert operator.get(path).status_code == 409
+    other = planned(operator, upload(operator, b"\xd0\xcf\x11\xe0", "leads.xls").headers["location"])
+    assert "old Excel workbook" in other
+    assert rows.one("SELECT count(*) AS n FROM dispatcher.imports").n == 0
+
+
+def test_only_an_operator_uploads_and_only_from_the_console(seat: Seat, operator: Browser, viewer: Browser) -> None:
+    content = excel(LEADS)
+    assert upload(viewer, content).status_code == 403
+    assert viewer.get("/imports/upload").status_code == 403
+    assert upload(operator, content, token="wrong").status_code == 403
+    assert upload(operator, content, origin="https://evil.example").status_code == 403
+    assert upload(seat.browser(), content).status_code == 401
+    assert not seat.console.uploads.of("olga")
+    path = upload(operator, content).headers["location"]
+    planned(operator, path)
+    assert seat.browser(Role.ADMIN).get(path).status_code == 409  # another user's
+
+
+def test_a_user_of_some_accounts_imports_into_these_alone(seat: Seat, rows: Rows) -> None:
+    browser = seat.browser(Role.OPERATOR, accounts=("north",))
+    path = upload(browser, excel(LEADS)).headers["location"]
+    page = planned(browser, path)
+    assert upload(browser, excel(LEADS), account="default").status_code == 409
+    assert browser.post(f"{path}/plan", {"account": "south"}).status_code == 409
+    browser.post(f"{path}/import", {"version": hidden(page, "version")})
+    assert "The import is done." in planned(browser, path)
+    assert {row.account for row in rows.rows("SELECT account FROM dispatcher.leads")} == {"north"}
+
+
+def test_a_file_is_bounded(seat: Seat, operator: Browser, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dispatcher.console.receiving.body_most", lambda _: 20_000)
+    answer = upload(operator, b"x" * 100_000, "leads.csv")
+    assert answer.status_code == 400
+    monkeypatch.undo()
+    assert operator.post("/theme", {"x": "y" * BODY_MOST}).status_code == 413
+    most = seat.console.services.settings.console_upload_mb * 1_000_000
+    headers = {"content-length": str(most + 1_000_000), "content-type": "multipart/form-data; boundary=x"}
+    assert operator.client.post("/imports/upload", headers=headers, content=b"").status_code == 413
+    assert upload(operator, b"", "leads.csv").status_code == 400
+    assert operator.post("/imports/upload", {"file": "text"}).status_code == 400
+    for _ in range(3):
+        upload(operator, excel(LEADS))
+    assert upload(operator, excel(LEADS)).status_code == 409
+
+
+def test_a_file_is_forgotten_after_its_time(seat: Seat, operator: Browser) -> None:
+    uploads = Uploads(seat.console.services, keep_seconds=0.05)
+    object.__setattr__(seat.console, "uploads", uploads)
+    path = upload(operator, excel(LEADS)).headers["location"]
+    wait_until(lambda: not uploads.of("olga"), 20, "the file to be forgotten")
+    assert operator.get(path).status_code == 409
+
+
+def test_an_import_that_the_console_did_not_survive_goes_on_with_the_same_file(
+    make_seat: Callable[..., Seat], rows: Rows, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = excel([("phone", "campaign"), *((f"+1202555{n:04}", 42) for n in range(100, 200))])
+    first = make_seat()
+    browser = first.browser(Role.OPERATOR)
+    path = upload(browser, content).headers["location"]
+    page = planned(browser, path)
+    begun = threading.Event()
+    run = Importer.run
+
+    def slowly(self: Importer, *given: Any, **more: Any) -> Any:
+        stopping = more.pop("stopping")
+        seen = iter(range(10**6))
+
+        def asked() -> bool:
+            begun.set()
+            return next(seen) >= 50 and (time.sleep(0.01) or stopping())
+
+        return run(self, *given, stopping=asked, **more)
+
+    monkeypatch.setattr(Importer, "run", slowly)
+    browser.post(f"{path}/import", {"version": hidden(page, "version")})
+    begun.wait(20)
+    assert browser.post(f"{path}/plan", {}).status_code == 409  # busy
+    [kept] = first.console.uploads.of("olga")
+    kept.stopping.set()
+    assert "Stopped." in planned(browser, path)
+    assert kept.stage is Stage.CUT_SHORT
+    monkeypatch.undo()
+
+    other = make_seat().browser(Role.OPERATOR)  # another process: it knows nothing of the file
+    assert other.get(path).status_code == 409
+    again = upload(other, content).headers["location"]
+    page = planned(other, again)
+    other.post(f"{again}/import", {"version": hidden(page, "version")})
+    assert "The import is done." in planned(other, again)
+    assert rows.one("SELECT count(*) AS n FROM dispatcher.leads").n == 100
