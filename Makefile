@@ -7,6 +7,7 @@ PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 COMPILE := .venv-tools/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --custom-compile-command 'make locks' $(UPGRADE)
 IMAGE_EXTRAS := --extra console --extra metrics
+DOCS_INSTALLED := .venv-docs/.installed
 BENCH_INSTALLED := .venv-bench/.installed
 SOURCES := dispatcher tests migrations benchmarks examples
 PYTEST := $(BIN)/python -m pytest
@@ -23,7 +24,7 @@ SECONDS ?= 120
 EXAMPLES ?= 5000
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-unit test-pg15 lint format kill-storm bench bench-all faults model soak kill-9 outage fuzz mutants locks manifests audit clean
+.PHONY: help setup demo test test-unit test-pg15 lint format kill-storm bench bench-all faults model soak kill-9 outage fuzz mutants locks manifests site audit clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -102,12 +103,21 @@ locks: $(INSTALLED) $(TOOLS_INSTALLED) ## Renew locks/ after a change of pyproje
 	$(COMPILE) --output-file locks/image.txt --constraint locks/dev.txt $(IMAGE_EXTRAS) pyproject.toml
 	$(COMPILE) --output-file locks/sandbox.txt --constraint locks/dev.txt $(IMAGE_EXTRAS) --extra sandbox pyproject.toml
 	$(COMPILE) --output-file locks/build.txt --constraint locks/dev.txt locks/build.in
+	$(COMPILE) --output-file locks/docs.txt locks/docs.in
 	$(COMPILE) --output-file locks/tools.txt locks/tools.in
 	$(BIN)/python scripts/sbom.py
 
 manifests: $(TOOLS_INSTALLED) ## Check deploy/ by Kubernetes' schemas, and by systemd-analyze where it is installed
 	.venv-tools/bin/kubernetes-validate --quiet deploy/kubernetes/[!k]*.yaml
 	tests/support/check-units deploy/systemd
+
+site: $(DOCS_INSTALLED) ## The documentation as a site, in site/ (built offline)
+	.venv-docs/bin/sphinx-build --fail-on-warning --keep-going --quiet --builder dirhtml docs site
+
+$(DOCS_INSTALLED): locks/docs.txt
+	@test -x .venv-docs/bin/python || $(PYTHON) -m venv .venv-docs
+	.venv-docs/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement locks/docs.txt
+	@touch $@
 
 audit: $(TOOLS_INSTALLED) ## Ask the advisory database about every version in locks/
 	.venv-tools/bin/python scripts/audit.py
@@ -118,5 +128,5 @@ $(TOOLS_INSTALLED): locks/tools.txt
 	@touch $@
 
 clean: ## Remove what was made: environment, caches, local stores
-	rm -rf .venv .venv-bench .venv-tools .dispatcher .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist mutants
+	rm -rf .venv .venv-bench .venv-docs .venv-tools site .dispatcher .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist mutants
 	find $(wildcard $(SOURCES)) -name __pycache__ -prune -exec rm -rf {} +

@@ -1,4 +1,4 @@
-"""The code of docs/python.md, docs/testing.md and docs/sql.md is that of the examples, which other tests run."""
+"""The code of the pages on how to send leads is that of the examples, which other tests run."""
 
 import re
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 BLOCKS = [
     block
-    for page in ("python.md", "testing.md")
+    for page in ("quickstart.md", "python.md", "testing.md")
     for block in re.findall(r"(?:<!-- (\S+) -->\n)?```python\n(.*?)```", (ROOT / "docs" / page).read_text(), re.DOTALL)
 ]
 SQL = re.findall(r"<!-- (\S+) -->\n```sql\n(.*?)```", (ROOT / "docs" / "sql.md").read_text(), re.DOTALL)
