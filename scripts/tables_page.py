@@ -36,6 +36,8 @@ _TABLES: Final = {
     "idempotency_keys": "Which lead a producer's key stands for.",
     "inbox": "What was submitted by SQL and is no lead yet, or was rejected, with the reasons.",
     "submissions": "A view: what became of each id that `dispatcher.submit_lead` returned, waiting, rejected or the state of its lead.",
+    "api_keys": "The keys of the HTTP intake, by a hash; what each may do, and when it was last used.",
+    "webhook_mappings": "How the fields of a webhook become those of a lead.",
     "gates": "The circuit breakers: what is held back, since when, why, and the next try.",
     "channels": "A campaign of an account, and the place of its leads in the turns of delivery.",
     "accounts": "What is known of an account beyond its settings: the greatest id that Voicery gave, and the stored rules of evidence.",
