@@ -15,8 +15,8 @@ from typing import Final, NoReturn
 from dispatcher.errors import DispatcherError, interrupt
 from dispatcher.printable import printable
 
-_GARBAGE_THRESHOLD: Final = 50_000
-"""New objects between two searches for cycles; Python's 700 costs a short command a tenth of its time."""
+_GARBAGE_THRESHOLD: Final = 2_000_000
+"""New objects between two searches for cycles; with Python's 700 they cost a short command a tenth of its time."""
 _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 

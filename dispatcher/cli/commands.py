@@ -14,7 +14,6 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 import dispatcher
-from dispatcher.cli.help import HelpfulCommand
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,22 +28,28 @@ class Entry:
 
     def load(self, panel: str) -> Any:  # noqa: ANN401 - typer's own command
         """Import the module and make the command of its function, or of the `Typer` that has several."""
+        from dispatcher.cli.help import HelpfulCommand
+
         module = importlib.import_module(f"dispatcher.cli.{self.module}")
+        if self.name in _LASTING:
+            gc.freeze()  # what is loaded stays to the end
+            gc.set_threshold(_GARBAGE_THRESHOLD)
         found = getattr(module, self.function or self.name)
         if isinstance(found, typer.Typer):
             for one in found.registered_commands:
                 one.cls = HelpfulCommand
-            gc.freeze()
             group = typer.main.get_group(found)
             group.name, group.short_help, group.rich_help_panel = self.name, self.short_help, panel
             return group
         alone = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="rich")
         command = {"cls": HelpfulCommand, "short_help": self.short_help, "rich_help_panel": panel, **self.settings}
         alone.command(self.name, **command)(found)
-        # What is loaded stays to the end: searches for cycles in it took a tenth of an import.
-        gc.freeze()
         return typer.main.get_command(alone)
 
+
+_GARBAGE_THRESHOLD: Final = 50_000
+_LASTING: Final = frozenset({"console", "demo", "import", "intake", "metrics", "sandbox", "sweep", "tail", "top", "up"})
+"""Commands that go on: they search for garbage, after so many new objects. A short one ends before that pays."""
 
 _AS_GIVEN: Final = {
     "add_help_option": False,

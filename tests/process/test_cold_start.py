@@ -1,6 +1,7 @@
 """What a producer loads until its first lead is stored, and what a command loads: each process pays for it again."""
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -8,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from dispatcher.cli.commands import PANELS
+from dispatcher.cli.commands import _LASTING, PANELS
 from tests.support.environment import clean_environment
 
 PRODUCER = """
@@ -89,6 +90,38 @@ for line in sys.argv[1:]:
     found[line] = sorted({name.partition(".")[0] for name in loaded} - sys.stdlib_module_names)
 print(json.dumps({"packages": found, "ours": sorted(name for name in sys.modules if name.startswith("dispatcher."))}))
 """
+
+GARBAGE = """
+import gc, sys
+from dispatcher.__main__ import main
+searches = []
+gc.callbacks.append(lambda phase, info: searches.append(phase))
+sys.argv[:] = ["dispatcher", *sys.argv[1:]]
+try:
+    main()
+except SystemExit as end:
+    print(end.code, len(searches), gc.get_threshold()[0], file=sys.stderr)
+"""
+
+
+def garbage_searched(environment: Mapping[str, str], *words: str) -> list[str]:
+    """How a command ends, how often it has searched for garbage, and after how many new objects it would."""
+    environ = {**clean_environment(), **environment}
+    done = subprocess.run(
+        [sys.executable, "-c", GARBAGE, *words], env=environ, capture_output=True, text=True, check=False, timeout=60
+    )
+    return done.stderr.splitlines()[-1].split()
+
+
+def test_a_short_command_ends_before_it_searches_for_garbage(environment: Mapping[str, str]) -> None:
+    assert garbage_searched(environment, "status")[:2] == ["0", "0"]
+
+
+def test_a_command_that_goes_on_searches_for_garbage() -> None:
+    assert garbage_searched({}, "sweep")[::2] == ["1", "50000"]
+    goes_on = re.compile("(Serve|Run|Watch|Follow|Repair) ")
+    assert {one.name for entries in PANELS.values() for one in entries if goes_on.match(one.short_help)} <= _LASTING
+
 
 HEAVY = {
     "aiohttp", "alembic", "amqp", "billiard", "celery", "jinja2", "kombu", "mako", "prometheus_client", "psycopg",
