@@ -81,6 +81,14 @@ def post(port: int, path: str, *, form: bool) -> Callable[[], bool]:
     return send
 
 
+BY_SQL = """
+import os, psycopg, sys
+with psycopg.connect(os.environ["DATABASE_URL"], autocommit=True) as connection:
+    connection.execute(open("shop.sql").read())
+    connection.execute("INSERT INTO shop_orders (customer, phone_number) VALUES ('Ada', %s)", sys.argv[1:])
+"""
+
+
 def script(start: Start) -> None:
     """Run the script."""
     start.run("send.py")
@@ -117,6 +125,11 @@ def celery(start: Start) -> Iterator[None]:
         yield
 
 
+def sql(start: Start) -> None:
+    """Make the table and its trigger, as psql would, and insert an order."""
+    start.run("-c", BY_SQL, next(NUMBERS))
+
+
 WAYS: dict[str, Callable[[Start], Iterator[None] | None]] = {
     "script": script,
     "asyncio": script,
@@ -124,13 +137,20 @@ WAYS: dict[str, Callable[[Start], Iterator[None] | None]] = {
     "flask": flask,
     "django": django,
     "celery": celery,
+    "sql": sql,
 }
 
 
 def lines(name: str) -> int:
     """Return the lines of an example that are neither empty nor only a comment or the docstring at the top."""
-    text = (EXAMPLES / name).glob("*.py").__next__().read_text().split('"""', 2)[2]
-    return sum(1 for line in text.splitlines() if line.strip() and not line.strip().startswith("#"))
+    of_sql = sorted((EXAMPLES / name).glob("*.sql"))
+    text = "".join(path.read_text() for path in of_sql) if of_sql else python_of(name)
+    return sum(1 for line in text.splitlines() if line.strip() and not line.strip().startswith(("#", "--")))
+
+
+def python_of(name: str) -> str:
+    """Return the text of an example's Python without the docstring at the top."""
+    return (EXAMPLES / name).glob("*.py").__next__().read_text().split('"""', 2)[2]
 
 
 def measure(name: str, stack: Stack, environment: dict[str, str], root: Path) -> float:
@@ -144,7 +164,7 @@ def measure(name: str, stack: Stack, environment: dict[str, str], root: Path) ->
     directory = root / name
     directory.mkdir(mode=0o755)
     began = time.perf_counter()
-    for path in (EXAMPLES / name).glob("*.py"):
+    for path in (EXAMPLES / name).glob("*.*"):
         shutil.copy(path, directory)
     running = WAYS[name](Start(directory, environment))
     if running is not None:
