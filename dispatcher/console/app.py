@@ -81,6 +81,8 @@ ROUTES: Final = (
     ConsoleRoute("POST", "/imports/uploads/{id}/discard", Role.OPERATOR, upload.discard),
     ConsoleRoute("GET", "/imports/{number}", Role.VIEWER, records.one_import),
     ConsoleRoute("POST", "/imports/{number}/export", Role.OPERATOR, records.export_rejected),
+    ConsoleRoute("GET", "/inbox", Role.VIEWER, records.inbox),
+    ConsoleRoute("POST", "/inbox", Role.OPERATOR, records.act_on_inbox),
     ConsoleRoute("GET", "/incidents", Role.VIEWER, records.incidents),
     ConsoleRoute("POST", "/incidents/seen", Role.OPERATOR, records.seen),
     ConsoleRoute("GET", "/workers", Role.VIEWER, records.workers),

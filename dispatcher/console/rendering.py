@@ -23,6 +23,7 @@ NAVIGATION: Final = (
     ("/campaigns", "Campaigns", "c"),
     ("/blocked", "Must not be called", "b"),
     ("/imports", "Imports", "i"),
+    ("/inbox", "Inbox", "s"),
     ("/operations", "Operations", "p"),
     ("/incidents", "Incidents", "n"),
     ("/workers", "Workers", "w"),

@@ -237,23 +237,27 @@ def _no_id(_index: int, _campaign_id: int) -> NoReturn:
 POLL_SECONDS: Final = 0.2
 """How often the inbox is asked after a row has come."""
 
+QUIET_POLL_SECONDS: Final = 0.5
 LINGER_SECONDS: Final = 300.0
-"""How long after the last one; from then on the sweep's own statement asks, once a round."""
+"""How often it is asked when none has come for so long. A deployment that never submits by SQL is asked by the sweep
+alone, with the statement that each of its rounds begins with."""
 
 
 class InboxThread:
-    """Takes rows in a thread, from when the sweep has seen one. No duty of the sweep waits for it."""
+    """Takes rows in a thread, from when the sweep has seen the first one. No duty of the sweep waits for it."""
 
     def __init__(
         self,
         taking: Taking,
         *,
         poll_seconds: float = POLL_SECONDS,
+        quiet_poll_seconds: float = QUIET_POLL_SECONDS,
         linger_seconds: float = LINGER_SECONDS,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._taking = taking
         self._poll_seconds = poll_seconds
+        self._quiet_poll_seconds = quiet_poll_seconds
         self._linger_seconds = linger_seconds
         self._clock = clock
         self._stopping = threading.Event()
@@ -284,7 +288,7 @@ class InboxThread:
 
     def _run(self) -> None:
         last = self._clock()
-        while not self._stopping.is_set() and self._clock() - last < self._linger_seconds:
+        while not self._stopping.is_set():
             try:
                 if self._taking.waits() and self._taking.step().rows:
                     last = self._clock()
@@ -300,4 +304,5 @@ class InboxThread:
             except Exception:  # noqa: BLE001 - a bug
                 events.exception("inbox.failed", consequence="the same rows are taken one by one")
                 return
-            self._finishing.wait(self._poll_seconds)
+            quiet = self._clock() - last >= self._linger_seconds
+            self._finishing.wait(self._quiet_poll_seconds if quiet else self._poll_seconds)

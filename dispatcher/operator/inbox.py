@@ -143,7 +143,8 @@ def _acted(connection: Connection, statement: Any, action: str, ids: Sequence[UU
     done = set(connection.execute(statement, {"ids": wanted}).scalars())
     missing = set(wanted or ()) - done
     if missing:
-        raise NotAllowed(f"No rejected row of the inbox has the id {min(missing)}; `dispatcher inbox` lists them.")
+        which = f"the id {min(missing)}" if len(wanted or ()) > 1 else "this id"
+        raise NotAllowed(f"No rejected row of the inbox has {which}; `dispatcher inbox` lists them.")
     if wanted is not None:
         audit.note_all(connection, actor, action, {str(one): {} for one in sorted(done)})
     elif done:

@@ -561,6 +561,38 @@ def test_campaigns_are_paused_resumed_and_limited(seat: Seat, operator: Browser,
     assert admin.post("/campaigns/EVIL/42/pause").status_code == 400
 
 
+def test_rejected_rows_of_the_inbox_are_validated_again_or_discarded(operator: Browser, rows: Rows) -> None:
+    ids = [uuid.uuid4() for _ in range(3)]
+    for one in ids:
+        rows.run(
+            "INSERT INTO dispatcher.inbox (id, account, lead, bytes, caller, state, ended_at, reasons, idempotency_key)"
+            " VALUES (:id, 'default', CAST(:lead AS jsonb), 1, 'shop', 'rejected', now(), CAST(:why AS jsonb), 'k')",
+            id=one,
+            lead=json.dumps({"phone_number": "+1 202 555 0101", "campaign_id": "x", "variables": {"n": "Ada"}}),
+            why=json.dumps([{"field": "campaign_id", "fault": "is of type str", "remedy": "pass an integer"}]),
+        )
+    page = operator.get("/inbox").text
+    assert "campaign_id: is of type str; pass an integer" in page
+    assert "0101" in page
+    assert "555 0101" not in page
+    assert "Ada" not in page
+    assert "3 leads" in operator.get("/").text
+
+    operator.post("/inbox", {"action": "retry", "row": ids[0]})
+    operator.post("/inbox", {"action": "discard", "row": ids[1]})
+    for fields in ({"action": "mend", "row": ids[2]}, {"action": "retry", "row": "x"}):
+        assert operator.post("/inbox", fields).status_code == 400
+    assert operator.post("/inbox", {"action": "retry", "row": ids[0]}).status_code == 409, "it waits"
+    operator.post("/inbox", {"action": "discard"})
+
+    left = {row.id: row.state for row in rows.rows("SELECT id, state FROM dispatcher.inbox")}
+    assert left == {ids[0]: "waiting", ids[2]: "rejected"}
+    assert [(actor, action) for actor, action, *_ in rows.audited()] == [
+        ("olga@console", "inbox_retry"),
+        ("olga@console", "inbox_discard"),
+    ]
+
+
 def test_incidents_are_marked_as_seen_by_somebody(operator: Browser, rows: Rows) -> None:
     rows.run("INSERT INTO dispatcher.incidents (kind, message) VALUES ('called_twice', 'Twice.')")
     number = rows.one("SELECT id FROM dispatcher.incidents").id
@@ -589,6 +621,7 @@ def test_empty_screens_are_kind(admin: Browser) -> None:
         ("/imports", "No file"),
         ("/operations", "No bulk work"),
         ("/incidents", "Nothing has happened"),
+        ("/inbox", "Nothing waits"),
         ("/workers", "No worker"),
     ):
         assert words in admin.get(path).text

@@ -57,7 +57,7 @@ def test_every_page_is_served_by_indexes(seat: Seat, database: Database, rows: R
         "/leads?reference=x", "/leads?voicery_id=5", "/search?q=abcd", "/search?q=0101",
         "/campaigns", "/blocked", "/operations", f"/operations/{operation}", "/imports",
         f"/imports/{number}",
-        "/incidents", "/workers", "/audit", "/audit?actor=ada&action=replay", f"/audit?subject={lead}",
+        "/incidents", "/inbox", "/workers", "/audit", "/audit?actor=ada&action=replay", f"/audit?subject={lead}",
         f"/search?q={lead}", "/search?q=crm-1", "/search?q=123456", "/search?q=%2B12025550101",
     ):  # fmt: skip
         assert browser.get(path).status_code in {200, 303}, path

@@ -23,7 +23,7 @@ from dispatcher.store.blocks import NO_KEY, Screening
 from dispatcher.store.database import Database
 from dispatcher.store.pseudonym import Pseudonyms
 from tests.database.queue import Queue, phone
-from tests.support.doubles import Bell
+from tests.support.doubles import Bell, Clock
 from tests.support.waiting import wait_until
 
 CALL = "SELECT dispatcher.submit_lead(%s, key => %s, account => %s, priority => %s)"
@@ -488,7 +488,9 @@ def test_two_takers_store_each_lead_once(sql: Sql, database: Database, queue: Qu
 # The thread ---------------------------------------------------------------------------------------------------------
 
 
-def test_the_thread_goes_on_while_rows_come_and_ends_when_none_does(sql: Sql, taking: Taking, queue: Queue) -> None:
+def test_the_thread_asks_often_while_rows_come_and_less_often_later_and_ends_when_it_is_told(
+    sql: Sql, taking: Taking, queue: Queue
+) -> None:
     thread = InboxThread(taking, poll_seconds=0.01, linger_seconds=30)
     sql.submit(lead(1))
     assert thread.start()
@@ -500,9 +502,22 @@ def test_the_thread_goes_on_while_rows_come_and_ends_when_none_does(sql: Sql, ta
     thread.finish()
     assert queue.states() == {"pending": 3}
 
-    short = InboxThread(taking, poll_seconds=0.0, linger_seconds=0.05)
-    short.start()
-    wait_until(lambda: not any(one.name == "dispatcher-inbox" for one in threading.enumerate()))
+    waits: list[float] = []
+
+    class Told(threading.Event):
+        def wait(self, timeout: float | None = None) -> bool:
+            waits.append(timeout or 0.0)
+            clock.now += 2.0
+            return super().wait(0.001)
+
+    clock = Clock()
+    quiet = InboxThread(taking, poll_seconds=1, quiet_poll_seconds=9, linger_seconds=10, clock=clock)
+    quiet._finishing = Told()
+    quiet.start()
+    wait_until(lambda: len(waits) > 6)
+    quiet.stop()
+    quiet.finish()
+    assert waits[:7] == [1, 1, 1, 1, 1, 9, 9]
 
 
 def test_a_postgres_that_is_away_ends_the_thread_and_loses_nothing(

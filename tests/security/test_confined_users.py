@@ -59,9 +59,11 @@ class Tenant:
     done_operation: uuid.UUID
     failure: int
     voicery_id: int
+    rejected: uuid.UUID
 
     def marks(self) -> list[str]:
         ids = [self.failed, self.doubtful, self.pending, self.operation, self.done_operation, self.batch]
+        ids.append(self.rejected)
         numbers = [self.campaign, self.voicery_id, self.import_id, self.incident, self.block, self.failure]
         return [self.account, self.phone, *map(str, numbers), *map(str, ids)]
 
@@ -129,6 +131,14 @@ def tenant(services: Services, account: str, campaign: int, phone: str, voicery_
     )
     operations.stop(replayed.id, actor=f"{account}-stopper")
 
+    rejected = rows.one(
+        "INSERT INTO dispatcher.inbox (id, account, lead, bytes, caller, state, ended_at, reasons) VALUES"
+        " (gen_random_uuid(), :account, jsonb_build_object('campaign_id', CAST(:campaign AS bigint)), 1,"
+        " :account || '-caller', 'rejected', now(), '[]') RETURNING id",
+        account=account,
+        campaign=campaign,
+    ).id
+
     def number(table: str) -> int:
         return int(rows.one(f"SELECT max(id) AS id FROM dispatcher.{table}").id)
 
@@ -147,6 +157,7 @@ def tenant(services: Services, account: str, campaign: int, phone: str, voicery_
         replayed.id,
         rows.failure_of(failed).id,
         voicery_id,
+        rejected,
     )
 
 
@@ -278,6 +289,7 @@ GETS: Mapping[str, Callable[[Tenant], list[str]]] = {
     "/imports/{number}": lambda one: [f"/imports/{one.import_id}"],
     "/imports/upload": lambda one: ["/imports/upload"],
     "/imports/uploads/{id}": lambda one: [f"/imports/uploads/{one.failed}"],
+    "/inbox": lambda one: ["/inbox"],
     "/incidents": lambda one: ["/incidents"],
     "/workers": lambda one: ["/workers"],
     "/audit": lambda one: [
@@ -325,6 +337,7 @@ POSTS: Mapping[str, Callable[[Tenant], tuple[str, Fields]]] = {
     "/imports/uploads/{id}/plan": lambda one: (f"/imports/uploads/{one.failed}/plan", {"account": one.account}),
     "/imports/uploads/{id}/import": lambda one: (f"/imports/uploads/{one.failed}/import", {"version": 1}),
     "/imports/uploads/{id}/discard": lambda one: (f"/imports/uploads/{one.failed}/discard", {}),
+    "/inbox": lambda one: ("/inbox", {"action": "discard", "row": one.rejected}),
     "/incidents/seen": lambda one: ("/incidents/seen", {"incident": one.incident}),
     # These concern the session alone.
     "/reveal": lambda one: ("/reveal", {}),
@@ -347,6 +360,7 @@ NOTHING = Tenant(
     NOBODY,
     NO_NUMBER,
     NO_NUMBER,
+    NOBODY,
 )
 
 

@@ -1,6 +1,7 @@
-"""The pages of incidents, workers, operations, imports and the audit log."""
+"""The pages of incidents, workers, operations, imports, the inbox and the audit log."""
 
 from typing import Final
+from uuid import UUID
 
 from starlette.responses import Response
 
@@ -53,6 +54,31 @@ def seen(request: PageRequest) -> Response:
     count = request.services.database.again(stored_incidents.mark_seen, ids, actor=request.actor)
     request.say(f"Marked as seen: {count}." if count else "Nothing was selected.", "good" if count else "note")
     return request.go("/incidents")
+
+
+def inbox(request: PageRequest) -> Response:
+    """Return what was submitted by SQL and waits, or was rejected."""
+    found = request.services.inbox.latest()
+    return request.page("inbox.html", rows=[(one, one.as_dict(reveal=request.shows_numbers)) for one in found])
+
+
+def act_on_inbox(request: PageRequest) -> Response:
+    """Have rejected rows validated again, or discard them."""
+    try:
+        ids = [UUID(text) for text in request.form.all("row")]
+    except ValueError:
+        raise BadRequest("That is not the id of a row.") from None
+    kept = request.services.inbox
+    match request.form.get("action"):
+        case _ if not ids:
+            request.say("Nothing was selected.", "note")
+        case "retry":
+            request.say(f"Will be validated again: {kept.retry(ids, actor=request.actor)}.", "good")
+        case "discard":
+            request.say(f"Discarded: {kept.discard(ids, actor=request.actor)}.", "good")
+        case _:
+            raise BadRequest("That can be neither retried nor discarded.")
+    return request.go("/inbox")
 
 
 def workers(request: PageRequest) -> Response:
