@@ -10,6 +10,7 @@ from typing import Any
 import psycopg
 import pytest
 from psycopg.types.json import Jsonb
+from sqlalchemy import text
 
 from dispatcher.errors import IdempotencyConflict, InvalidLead, StoreUnavailable
 from dispatcher.intake import copying
@@ -355,6 +356,16 @@ def test_leads_go_in_the_order_of_the_calls_whatever_the_size_of_a_step(
     assert [row.phone_number for row in rows] == [f"+1{2025550100 + n}" for n in range(99, -1, -1)]
 
 
+def test_of_two_calls_with_one_key_the_first_wins(sql: Sql, taking: Taking) -> None:
+    rows = sql.connection.execute(
+        "SELECT n, dispatcher.submit_lead(jsonb_build_object('phone_number', '+1' || (2025550100 + n), 'campaign_id',"
+        " 42), key => 'k-' || n / 2) FROM generate_series(0, 39) AS n"
+    ).fetchall()
+    taking.step()
+
+    assert [sql.state(one)[0] for _, one in rows] == ["pending", "rejected"] * 20
+
+
 def test_a_step_takes_no_more_bytes_than_it_may_and_always_a_row(database: Database, sql: Sql) -> None:
     for number in range(3):
         sql.submit(lead(number, variables={"text": "x" * 1000}))
@@ -483,6 +494,19 @@ def test_two_takers_store_each_lead_once(sql: Sql, database: Database, queue: Qu
     assert queue.states() == {"pending": 50, "duplicate": 10}
     ends = queue.rows("SELECT state, count(*) AS n FROM dispatcher.inbox GROUP BY state ORDER BY state")
     assert [tuple(row) for row in ends] == [("rejected", 40)]
+
+
+def test_one_takes_at_a_time_and_a_row_that_somebody_holds_is_left_for_later(
+    sql: Sql, taking: Taking, database: Database
+) -> None:
+    ids = [sql.submit(lead(number)) for number in range(3)]
+    with database.transaction() as connection:
+        assert inbox.alone(connection)
+        assert taking.step().rows == 0, "else the order of the calls would be lost"
+    with database.transaction() as connection:
+        connection.execute(text("SELECT FROM dispatcher.inbox WHERE id = :id FOR UPDATE"), {"id": ids[1]})
+        assert sorted(taking.step().stored) == sorted([ids[0], ids[2]])
+    assert taking.step().stored == [ids[1]]
 
 
 # The thread ---------------------------------------------------------------------------------------------------------
