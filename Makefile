@@ -6,7 +6,7 @@ TOOLS_INSTALLED := .venv-tools/.installed
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 COMPILE := .venv-tools/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --custom-compile-command 'make locks' $(UPGRADE)
-IMAGE_EXTRAS := --extra console --extra metrics
+IMAGE_EXTRAS := --extra console --extra intake --extra metrics
 DOCS_INSTALLED := .venv-docs/.installed
 BENCH_INSTALLED := .venv-bench/.installed
 SOURCES := dispatcher tests migrations benchmarks examples

@@ -35,7 +35,7 @@ def of_kind(wanted: str) -> list[str]:
 
 
 WORKERS, MIGRATIONS, SANDBOXES = of_kind("worker"), of_kind("migrate"), of_kind("sandbox")
-CONSOLES, EXPORTERS = of_kind("console"), of_kind("metrics")
+CONSOLES, EXPORTERS, INTAKES = of_kind("console"), of_kind("metrics"), of_kind("intake")
 USER = "ada:operator:scrypt.15.8.1.Yzp7g7klslV1aMM3vONnmw.Y337d-r07O1jOYKBKHU5d1aWVmXXSl_NbAvN-nJBiEw"
 
 
@@ -65,7 +65,7 @@ def probe(service: str, environment: Mapping[str, str], replace: tuple[str, str]
 
 
 def test_every_command_is_one_of_those_that_are_run_here() -> None:
-    kinds = (WORKERS, MIGRATIONS, SANDBOXES, CONSOLES, EXPORTERS)
+    kinds = (WORKERS, MIGRATIONS, SANDBOXES, CONSOLES, EXPORTERS, INTAKES)
     assert sorted(where for found in kinds for where in found) == sorted(COMMANDS)
     assert all(kinds)
 
@@ -89,16 +89,17 @@ def test_the_worker_starts_and_becomes_healthy(where: str, environment: dict[str
     assert worker.returncode == 0
 
 
-@pytest.mark.parametrize("where", CONSOLES + EXPORTERS)
+@pytest.mark.parametrize("where", CONSOLES + EXPORTERS + INTAKES)
 def test_what_is_served_starts_and_becomes_healthy(where: str, environment: dict[str, str], tmp_path: Path) -> None:
     service = kind(COMMANDS[where])
-    port, given = str(free_port()), {"console": "8321", "metrics": "9464"}[service]
+    port, given = str(free_port()), {"console": "8321", "metrics": "9464", "intake": "8322"}[service]
     command = [port if part == given else part for part in COMMANDS[where]]
     command += [] if port in command else ["--port", port]  # it listens where it does by default
     more = {
         "DISPATCHER_CONSOLE_USERS": USER,
         "DISPATCHER_CONSOLE_ORIGIN": "https://leads.example.com",
         "DISPATCHER_METRICS_TOKEN": "a-token-of-a-test",
+        "DISPATCHER_INTAKE_TRUSTED_PROXIES": "172.16.0.0/12",
     }
     assert probe(service, environment, (given, port)) != 0, "before it runs nobody calls it healthy"
     with running(command, {**environment, **more}, tmp_path) as server:

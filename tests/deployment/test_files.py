@@ -194,7 +194,9 @@ def test_a_unit_is_confined_and_reads_its_secrets_as_credentials(name: str) -> N
     assert all(one in {"DATABASE_URL", "REDIS_URL", "VOICERY_API_TOKEN", "DISPATCHER_CONSOLE_USERS"} for one in loaded)
 
 
-@pytest.mark.parametrize(("name", "needed"), [("worker", "migrate"), ("console", "migrate"), ("metrics", "migrate")])
+@pytest.mark.parametrize(
+    ("name", "needed"), [("worker", "migrate"), ("console", "migrate"), ("metrics", "migrate"), ("intake", "migrate")]
+)
 def test_what_needs_the_schema_starts_after_it(name: str, needed: str) -> None:
     assert f"voicery-dispatcher-{needed}.service" in " ".join(units()[name]["After"])
     assert compose()["services"][name]["depends_on"][needed] == {"condition": "service_completed_successfully"}

@@ -46,8 +46,8 @@ def unmet(asked: Iterable[Requirement], lock: str) -> list[str]:
     ("lock", "extras"),
     [
         ("runtime", ()),
-        ("image", ("console", "metrics")),
-        ("sandbox", ("console", "metrics", "sandbox")),
+        ("image", ("console", "intake", "metrics")),
+        ("sandbox", ("console", "intake", "metrics", "sandbox")),
     ],
 )
 def test_a_lock_holds_all_that_the_project_asks_for(lock: str, extras: tuple[str, ...]) -> None:
