@@ -1,9 +1,11 @@
 """`failed`, and the filters of failed leads as options: `replay` has them too, and the console in its addresses."""
 
 import inspect
+import os
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial, wraps
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 from uuid import UUID
 
@@ -16,6 +18,7 @@ from dispatcher.decisions.states import FailureClass
 from dispatcher.lead.phone import mask_numbers, mask_phone
 
 if TYPE_CHECKING:
+    from dispatcher.api import Dispatcher
     from dispatcher.operator.failures import FailedLead, FailureGroup
 
 _PANEL: Final = "Filters (all that are given must hold)"
@@ -90,6 +93,14 @@ def failed(
     wanted: dict[str, Any],
     group: Annotated[bool, typer.Option("--group", help="One entry for each cause, the most frequent first.")] = False,
     resolved: Annotated[bool, typer.Option("--resolved", help="Those already replayed, found or dismissed.")] = False,
+    export: Annotated[
+        Path | None,
+        typer.Option(
+            "--export",
+            help="Write all that match to a new CSV file, to edit them and take it back by `import`; needs --reveal.",
+            show_default=False,
+        ),
+    ] = None,
     limit: arguments.Limit = 20,
     json: screen.Json = False,
     csv: screen.Csv = False,
@@ -100,11 +111,43 @@ def failed(
         wanted["resolved"] = True
     with opened() as dispatcher:
         arguments.note_person_looked_up(dispatcher, wanted.get("phone_number"))
-        if group:
+        if export is not None:
+            _export(dispatcher, wanted, export, json=json, reveal=reveal)
+        elif group:
             _show_groups(dispatcher.failed_groups(**wanted), json=json, csv=csv)
         else:
             found = dispatcher.failed(limit=limit + 1, **wanted)
             _show_failed(found, limit, json=json, csv=csv, reveal=reveal)
+
+
+def _export(dispatcher: "Dispatcher", wanted: dict[str, Any], path: Path, *, json: bool, reveal: bool) -> None:
+    from dispatcher.operator import edited_rows
+    from dispatcher.operator.failure_filter import FailureFilter
+    from dispatcher.spreadsheet import csv_table
+    from dispatcher.store import audit
+
+    if not reveal:
+        raise typer.BadParameter("the file holds numbers and variables whole; say so with --reveal")
+    if wanted.get("resolved"):
+        raise typer.BadParameter("only leads whose failure is open can be edited; leave out --resolved")
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except OSError as error:
+        raise typer.BadParameter(
+            f"{path} cannot be made ({error.strerror}); name a file that does not exist", param_hint="--export"
+        ) from None
+    with open(descriptor, "w", encoding="utf-8-sig", newline="") as file:  # noqa: PTH123 - a descriptor
+        header, rows = dispatcher.database.read(edited_rows.table, FailureFilter.parse(wanted))
+        file.writelines(csv_table(header, rows))
+    detail = {"rows": len(rows), "whole_numbers": True}
+    dispatcher.database.again(audit.note, arguments.actor(), "export", "failed_leads", detail)
+    told = {"file": str(path), "rows": len(rows)}
+    screen.done(
+        told,
+        (("✓ ", "green"), f"{screen.plural(len(rows), 'failed lead')} in {path}."),
+        ("Edit it, and look at `dispatcher import FILE --plan` before `dispatcher import FILE`.",),
+        json=json,
+    )
 
 
 def _show_failed(found: Sequence["FailedLead"], limit: int, *, json: bool, csv: bool, reveal: bool) -> None:

@@ -1,17 +1,20 @@
 """What `import` prints: the plan, and the account of every row."""
 
 import shlex
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from dispatcher import moments
 from dispatcher.cli import screen
+from dispatcher.lead.phone import safe_name
 
 if TYPE_CHECKING:
     from dispatcher.importing.encoding import Encoding
     from dispatcher.importing.importer import ImportResult
     from dispatcher.importing.plan import Forecast, Plan
+    from dispatcher.operator.edited_rows import EditedRow
 
 _MOST_CAMPAIGNS: Final = 10
 _MOST_COLUMNS: Final = 40
@@ -186,3 +189,25 @@ def _encoding_dict(encoding: "Encoding", *, reveal: bool) -> dict[str, Any]:
         "encoding_guessed": encoding.guessed,
         "encoding_example": encoding.shown(reveal=reveal) or None,
     }
+
+
+def show_corrections(done: "Sequence[EditedRow]", *, plan: bool, json: bool) -> None:
+    """Print what became of each row of an edited export of failed leads."""
+    counts = {kind: sum(one.done == kind for one in done) for kind in ("corrected", "unchanged", "refused")}
+    if json:
+        screen.emit({"rows": [one.as_dict() for one in done], **counts, "dry_run": plan})
+        return
+    for one in done:
+        if one.done == "corrected":
+            screen.say(f"line {one.line}: lead {one.lead_id} ", ("corrected", "green"), f": {_columns(one.changed)}")
+        elif one.done == "refused":
+            screen.warn(("✗ ", "red"), f"line {one.line}: {one.reason}")
+    would = "would be " if plan else ""
+    screen.say(
+        ("✓ ", "green"), f"{screen.plural(counts['corrected'], 'lead')} {would}corrected and sent again, "
+        f"{counts['unchanged']:,} unchanged, {counts['refused']:,} refused."
+    )  # fmt: skip
+
+
+def _columns(names: Sequence[str]) -> str:
+    return ", ".join(safe_name(name, place) for place, name in enumerate(names))

@@ -13,7 +13,7 @@ import typer
 
 from dispatcher.cli import arguments, screen
 from dispatcher.cli.arguments import opened
-from dispatcher.cli.import_account import plan_dict, result_dict, show_plan, show_result
+from dispatcher.cli.import_account import plan_dict, result_dict, show_corrections, show_plan, show_result
 from dispatcher.lead.options import DEFAULT_ACCOUNT
 from dispatcher.lead.phone import Country, safe_name
 
@@ -102,7 +102,8 @@ def import_file(
     """Make every lead of a file durable. Refused rows go to FILE.rejected.csv, and the exit code is then 1.
 
     The same file again, into the same campaign, stores nothing twice: an import that was cut short is simply repeated.
-    Ctrl-C ends it cleanly and says how to go on.
+    Ctrl-C ends it cleanly and says how to go on. An edited export of failed leads (`failed --export`) corrects and
+    replays these instead: a row that was not edited does nothing.
 
     Columns of a table that are no variables (an empty cell is left out):
     phone_number or phone; campaign_id or campaign; priority, 0 to 9;
@@ -111,6 +112,7 @@ def import_file(
     contact1_phone and contact1_NAME, contact2_phone, …
     """
     from dispatcher.importing.columns import ImportOptions
+    from dispatcher.importing.lead_file import is_edited_export
 
     options = ImportOptions(
         account=account,
@@ -123,7 +125,9 @@ def import_file(
     )
     with opened() as dispatcher, _surveyed(file, _encoding(encoding), sheet) as source:
         importer = dispatcher.importer()
-        if plan:
+        if is_edited_export(source):
+            refused = _correct(source, plan=plan, json=json)
+        elif plan:
             planned = importer.plan(source, options, batch)
             if json:
                 screen.emit(plan_dict(planned, reveal=reveal))
@@ -141,6 +145,14 @@ def import_file(
             refused = result.rejected
     if refused:
         screen.fail()
+
+
+def _correct(source: "Source", *, plan: bool, json: bool) -> int:
+    """Take back an edited export of failed leads; return how many rows were refused."""
+    with opened(rehearsing=plan) as dispatcher:
+        done = list(dispatcher.importer().correct(source, arguments.actor()))
+    show_corrections(done, plan=plan, json=json)
+    return sum(one.done == "refused" for one in done)
 
 
 @contextmanager

@@ -17,12 +17,13 @@ from dispatcher.importing import imports
 from dispatcher.importing.columns import ImportOptions
 from dispatcher.importing.encoding import Encoding
 from dispatcher.importing.imports import RejectedRow
-from dispatcher.importing.lead_file import open_leads, refuse_moved_rows
+from dispatcher.importing.lead_file import open_leads, open_table, refuse_moved_rows
 from dispatcher.importing.plan import Plan, Planner
 from dispatcher.importing.rejects import Rejects, Uncollected, in_file_words
 from dispatcher.importing.row import Row
 from dispatcher.importing.source import ImportStopped, Source, UnreadableFile, UnwritableRejects
 from dispatcher.intake.bulk import REPEAT_FOR_SECONDS, BatchCutShort, Bulk, ChunkResult
+from dispatcher.operator.edited_rows import Done, EditedRow, EditedRows
 from dispatcher.store.database import Database
 from dispatcher.store.trouble import NotPermitted
 
@@ -150,6 +151,19 @@ class Importer:
             closing(Planner(self._database, options, self._rate_limit, self._bulk.screening)) as planner,
         ):
             return planner.plan(file, source.encoding)
+
+    def correct(self, source: Source, actor: str) -> Iterator[EditedRow]:
+        """Correct and replay failed leads by an edited export of them; yields what became of each row.
+
+        Raises `UnreadableFile` and `StoreUnavailable`; what was yielded is done, and the same file again goes on.
+        """
+        edited = EditedRows(self._database, actor, self._bulk.screening)
+        with open_table(source) as (header, rows):
+            for row in rows:
+                if row.fault is not None:
+                    yield EditedRow(row.line, "", Done.REFUSED, reason=str(row.fault))
+                else:
+                    yield from edited.take(header, [(row.line, row.cells)])
 
     def run(
         self,

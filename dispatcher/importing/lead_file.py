@@ -18,6 +18,7 @@ from dispatcher.importing.row import Row
 from dispatcher.importing.source import Source, UnreadableFile
 from dispatcher.importing.table import read_header
 from dispatcher.lead.candidate import BatchIds, read_items
+from dispatcher.operator.edited_rows import MARKS
 from dispatcher.store.database import Database
 from dispatcher.store.pseudonym import Pseudonyms
 
@@ -94,11 +95,39 @@ def open_leads(source: Source, options: ImportOptions, batch_id: UUID | None = N
 
 def header_of(source: Source) -> tuple[str, ...]:
     """Return the names of a table's columns; none of JSON Lines. Raises `UnreadableFile`."""
+    with open_table(source) as (header, _):
+        return header
+
+
+@contextmanager
+def open_table(source: Source) -> Iterator[tuple[tuple[str, ...], Iterator[Row]]]:
+    """Return the header and the rows of a table as they stand; none of JSON Lines. Raises `UnreadableFile`."""
     if source.sheet is not None:
-        return source.sheet.header
+        yield source.sheet.header, source.sheet.all_rows()
+        return
     with source.text() as text:
         lines, is_json = _peeked(source.name, text)
-        return () if is_json else read_header(lines, source.encoding.name).header
+        if is_json:
+            yield (), iter(())
+            return
+        table = read_header(lines, source.encoding.name)
+        phone = table.header.index("phone_number") if "phone_number" in table.header else 0
+        yield table.header, table.rows(lines, phone)
+
+
+def is_edited_export(source: Source) -> bool:
+    """Return whether a table is an export of failed leads. Raises `UnreadableFile` where one of its marks is gone."""
+    try:
+        marks = MARKS & set(header_of(source))
+    except UnreadableFile:  # told where the leads are opened
+        return False
+    if marks and marks != MARKS:
+        [missing] = MARKS - marks
+        raise UnreadableFile(
+            f"{source.name} is an export of failed leads without its column {missing}; put the column back, or export "
+            "the leads again: dispatcher failed --export FILE --reveal"
+        )
+    return bool(marks)
 
 
 def _of_table(
@@ -110,6 +139,11 @@ def _of_table(
     ids: RowIds,
 ) -> LeadFile:
     """Return the leads of a table; `rows_of` returns its rows by the position of the phone number."""
+    if MARKS & set(header):
+        raise UnreadableFile(
+            "This is an export of failed leads: it corrects them, and makes no new ones. Take it back with "
+            "`dispatcher import FILE` on the command line."
+        )
     phone = columns_of(header, options).fields["phone_number"]
     first, rows = _first(rows_of(phone))
     read = columns_of(header, options, first)

@@ -192,6 +192,34 @@ def test_a_plan_guesses_a_missing_column_shows_it_and_says_how_to_confirm_it(run
     assert confirmed["submitted"] == 2
 
 
+def test_failed_leads_are_exported_edited_and_taken_back(run: Line, rows: Rows, tmp_path: Path) -> None:
+    one, doubtful = rows.failed(phone=ADA, variables='{"name": "Ada"}'), rows.failed_unknown(phone=BOB)
+    file = tmp_path / "failed.csv"
+    assert run("failed", "--export", str(file)).exit_code == 2  # not without --reveal
+    assert run.json("failed", "--export", str(file), "--reveal")["rows"] == 2
+    assert run("failed", "--export", str(file), "--reveal").exit_code == 2  # nothing is overwritten
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    text = file.read_text(encoding="utf-8-sig")
+    file.write_text(text.replace("Ada", "Zoe").replace(BOB, "+12025550104"), encoding="utf-8")
+
+    planned = run("import", str(file), "--plan", "--json")
+    assert json.loads(planned.stdout)["corrected"] == 1
+    assert rows.of(one).state == "failed"
+    told = run("import", str(file))
+    assert told.exit_code == 1
+    assert "1 lead corrected and sent again, 0 unchanged, 1 refused" in told.stdout
+    assert "may have been called" in told.stderr
+    assert (rows.of(one).state, rows.of(one).variables) == ("pending", {"name": "Zoe"})
+    assert (rows.of(doubtful).state, rows.of(doubtful).phone_number) == ("failed", BOB)
+    again = json.loads(run("import", str(file), "--json").stdout)
+    assert (again["corrected"], again["unchanged"], again["refused"]) == (0, 1, 1)
+
+    file.write_text(text.replace("dispatcher_version", "version"), encoding="utf-8")
+    with pytest.raises(DispatcherError, match="without its column dispatcher_version"):
+        _raised(run("import", str(file)))
+    assert rows.one("SELECT count(*) AS n FROM dispatcher.leads").n == 2
+
+
 def test_a_column_that_is_mapped_twice_is_a_misuse(run: Line, tmp_path: Path) -> None:
     result = run("import", str(tmp_path / "leads.csv"), "--map", "phone=x", "--map", "name= x")
 

@@ -98,6 +98,13 @@ def test_a_file_that_cannot_be_used_says_why_and_what_is_missing_can_be_said(ope
     assert rows.one("SELECT count(*) AS n FROM dispatcher.imports").n == 0
 
 
+def test_an_edited_export_of_failed_leads_is_no_file_of_new_ones(operator: Browser, rows: Rows) -> None:
+    content = b"dispatcher_lead,dispatcher_version,phone_number,campaign_id\nx,y,+12025550101,42\n"
+    page = planned(operator, upload(operator, content, "failed.csv").headers["location"])
+    assert "This is an export of failed leads" in page
+    assert "Import 1 lead" not in page
+
+
 def test_only_an_operator_uploads_and_only_from_the_console(seat: Seat, operator: Browser, viewer: Browser) -> None:
     content = excel(LEADS)
     assert upload(viewer, content).status_code == 403
