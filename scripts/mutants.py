@@ -32,7 +32,7 @@ TESTS = {
     "dispatcher.decisions.verdict": ("tests/unit/test_verdict.py",),
     "dispatcher.decisions.listing": ("tests/unit/test_listing.py",),
     "dispatcher.decisions.gate": ("tests/unit/test_gate.py",),
-    "dispatcher.decisions.window": ("tests/unit/test_window.py",),
+    "dispatcher.decisions.window": ("tests/unit/test_window.py", "tests/unit/test_window_proof.py"),
     "dispatcher.decisions.likeness": ("tests/unit/test_likeness.py",),
 }
 WANTED = 0.95

@@ -158,6 +158,7 @@ def test_an_acceptance_between_refusals_starts_the_count_over() -> None:
 def test_a_refusal_is_an_answer_that_ends_an_outage() -> None:
     assert refused(repeated(failed, 4)).failures == 0
     assert refused(probing(Reason.OUTAGE)).state is GateState.OPEN
+    assert refused(probing(Reason.OUTAGE, closings=3)).closings == 0, "the series of waits starts over"
 
 
 def test_the_same_refusal_again_closes_a_channel_that_probes_for_refusals() -> None:
