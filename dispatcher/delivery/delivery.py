@@ -92,7 +92,9 @@ YIELD_AFTER_SECONDS: Final = 1.0
 share one take turns."""
 
 YIELD_TO_OTHERS_SECONDS: Final = 2.0
-"""A run of a campaign whose leads are accepted makes room sooner only for others of that kind."""
+YIELD_TO_OTHERS_LEADS: Final = 10
+"""A run of a campaign whose leads are accepted makes room sooner only for others of that kind: sooner than so many
+seconds, or under a limit, where permits are what is short, than so many leads."""
 
 KEEP_RESULTS_SECONDS: Final = 600.0
 """So long are results kept and retried while Postgres is away."""
@@ -201,12 +203,15 @@ class DeliveryRun:
         if now >= self._ends_at:
             return True
         if now >= self._yields_at and self._claims:
-            self._yields_at = now + _TURN_SECONDS
-            of_its_kind = self._accepting and now < self._yields_to_others_at
-            if self._bell.waiting(self._channel, accepting_only=of_its_kind):
+            self._yields_at = now + (0.0 if self._rate.limited else _TURN_SECONDS)
+            if self._bell.waiting(self._channel, accepting_only=self._accepting and not self._had_its_share(now)):
                 self._ends_at = now
                 return True
         return False
+
+    def _had_its_share(self, now: float) -> bool:
+        """Return whether a run of an accepting campaign makes room for any other."""
+        return now >= self._yields_to_others_at or (self._rate.limited and self._claims >= YIELD_TO_OTHERS_LEADS)
 
     def _collect(self) -> list[Finished]:
         finished = self._slots.finished(timeout_seconds=_TURN_SECONDS)
