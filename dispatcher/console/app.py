@@ -3,7 +3,7 @@
 import math
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from importlib.resources import files
 from typing import Final, Literal
 from urllib.parse import urlencode
@@ -16,7 +16,7 @@ from starlette.routing import Route, Router
 from starlette.types import Receive, Scope, Send
 
 from dispatcher.console.auth import Person, Role, Session, Sessions
-from dispatcher.console.export_limit import ExportLimit, TooManyExports
+from dispatcher.console.export_limit import TooManyExports
 from dispatcher.console.guard import BODY_MOST, UPLOAD_PATH, Guard, Origin, report
 from dispatcher.console.login import Login, LoginRefused
 from dispatcher.console.pages import bulk, campaigns, do_not_call, failed, lead, leads, overview, records, upload
@@ -107,7 +107,6 @@ class Console:
     sessions: Sessions
     origin: Origin
     renderer: Renderer
-    exports: ExportLimit = field(default_factory=ExportLimit)
     uploads: Uploads = field(init=False)
 
     def __post_init__(self) -> None:
@@ -322,7 +321,7 @@ class Access:
         """Return the request with the parts of the user: of one who is confined, confined to the same accounts."""
         console, accounts = self._console, session.person.accounts
         services = console.services if accounts is None else console.services.confined(accounts)
-        shared = console.renderer, console.exports, console.uploads
+        shared = console.renderer, console.uploads
         return PageRequest(http, session, console.sessions, services, form, *shared, file)
 
     def _fault(self, http: Request, status: int, title: str, sentence: str) -> Response:

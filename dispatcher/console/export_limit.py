@@ -1,12 +1,15 @@
-"""The bound on what one user takes out of the console by downloads."""
+"""The bound on what one user takes out of the console by downloads, in all its processes together.
 
-import threading
-import time
-from collections import defaultdict
-from collections.abc import Callable
-from typing import Final
+The audit log is the count: an export is read, judged and noted in one transaction, one at a time for each user.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final, TypeVar
+
+from sqlalchemy import Connection, text
 
 from dispatcher.errors import NotAllowed
+from dispatcher.store import audit
 
 EXPORTS: Final = 10
 EXPORT_SECONDS: Final = 600.0
@@ -16,6 +19,17 @@ MOST_ROWS: Final = 100_000
 ROWS: Final = 300_000
 ROW_SECONDS: Final = 3600.0
 """The rows of one export, and of all exports of one user within this time."""
+
+T = TypeVar("T")
+
+_ONE_AT_A_TIME: Final = text("SELECT pg_advisory_xact_lock(hashtextextended('dispatcher.export:' || :actor, 0))")
+
+_LATELY: Final = text("""
+SELECT CAST(extract(epoch FROM clock_timestamp() - at) AS float8) AS age, CAST(detail ->> 'rows' AS bigint) AS rows
+FROM dispatcher.audit_log /* whole */
+WHERE action IN ('export', 'export_refused') AND actor = :actor AND at > now() - make_interval(secs => :seconds)
+ORDER BY at DESC
+""")
 
 
 class TooManyExports(NotAllowed):
@@ -29,31 +43,46 @@ class TooManyExports(NotAllowed):
         )
 
 
-class ExportLimit:
-    """Admits the exports of each user. Thread-safe. An export counts whole until its rows are known."""
+def take(
+    connection: Connection,
+    actor: str,
+    subject: str,
+    read: Callable[[Connection, int], Sequence[T]],
+    detail: Mapping[str, object],
+) -> Sequence[T] | None:
+    """Return the rows of an export, noted in the audit log; None for more than `MOST_ROWS`, which counts as so many.
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = clock
-        self._lock = threading.Lock()
-        self._exports: dict[str, list[_Export]] = defaultdict(list)
+    read   returns the rows, at most as many as it is given
 
-    def admit(self, user: str) -> "_Export":
-        """Return the place of an export that begins now. Raises `TooManyExports`."""
-        now = self._clock()
-        with self._lock:
-            kept = self._exports[user] = [one for one in self._exports[user] if now - one.at < ROW_SECONDS]
-            lately = [one for one in kept if now - one.at < EXPORT_SECONDS]
-            if len(lately) >= EXPORTS:
-                raise TooManyExports(EXPORT_SECONDS - (now - lately[-EXPORTS].at))
-            if sum(one.rows for one in kept) + MOST_ROWS > ROWS:
-                raise TooManyExports(ROW_SECONDS - (now - kept[0].at))
-            kept.append(export := _Export(now))
-            return export
+    Raises `TooManyExports`. A second export of the user waits until the transaction of the first one ends.
+    """
+    connection.execute(_ONE_AT_A_TIME, {"actor": actor})
+    lately = connection.execute(_LATELY, {"actor": actor, "seconds": ROW_SECONDS}).all()
+    wait_seconds = wait_of([(row.age, row.rows) for row in lately])
+    if wait_seconds > 0:
+        raise TooManyExports(wait_seconds)
+    rows = read(connection, MOST_ROWS + 1)
+    if len(rows) > MOST_ROWS:
+        audit.note(connection, actor, "export_refused", subject, {**detail, "rows": MOST_ROWS})
+        return None
+    audit.note(connection, actor, "export", subject, {**detail, "rows": len(rows)})
+    return rows
 
 
-class _Export:
-    """One export that was admitted. Set `rows` to their number once it is known."""
+def wait_of(lately: Sequence[tuple[float, int]]) -> float:
+    """Return the seconds until a user may export again; 0 for at once.
 
-    def __init__(self, at: float) -> None:
-        self.at = at
-        self.rows = MOST_ROWS
+    lately   age in seconds and rows of the exports of the last `ROW_SECONDS`, the latest first
+    """
+    waits = [0.0]
+    ages = [age for age, _ in lately if age < EXPORT_SECONDS]
+    if len(ages) >= EXPORTS:
+        waits.append(EXPORT_SECONDS - ages[EXPORTS - 1])
+    kept = [(age, rows) for age, rows in lately if age < ROW_SECONDS]
+    left = sum(rows for _, rows in kept)
+    for age, rows in reversed(kept):
+        if left + MOST_ROWS <= ROWS:
+            break
+        left -= rows
+        waits.append(ROW_SECONDS - age)
+    return max(waits)

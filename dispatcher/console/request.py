@@ -12,7 +12,6 @@ from starlette.responses import RedirectResponse, Response
 
 from dispatcher import moments
 from dispatcher.console.auth import Person, Role, Session, Sessions
-from dispatcher.console.export_limit import ExportLimit
 from dispatcher.operating import lead_id_of
 from dispatcher.operator import person_lookups
 from dispatcher.wiring import Services
@@ -62,7 +61,6 @@ class PageRequest:
     services: Services
     form: Form
     render: Any
-    exports: ExportLimit
     uploads: "Uploads"
     file: "ReceivedFile | None" = None
 

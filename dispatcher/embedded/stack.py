@@ -6,12 +6,11 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Final, Self
 
-from dispatcher.config.urls import normal_database_url
 from dispatcher.decisions.policy import wait_seconds
+from dispatcher.embedded.application_role import prepared
 from dispatcher.embedded.child import Child, Command, StackError
 from dispatcher.embedded.postgres import EmbeddedPostgres
 from dispatcher.embedded.redis import EmbeddedRedis
-from dispatcher.store.migration import upgrade
 
 _BASE_SECONDS: Final = 1.0
 _MAX_SECONDS: Final = 30.0
@@ -87,6 +86,7 @@ class Stack:
         self.redis = EmbeddedRedis(store / "redis")
         self._environment = {name: value for name, value in environment.items() if name not in _OTHER_SERVERS}
         self._processes: dict[str, Supervised] = {}
+        self._database_url = ""
 
     def start(self) -> None:
         """Start both servers and bring the schema to this version.
@@ -98,14 +98,14 @@ class Stack:
         self.postgres.start()
         try:
             self.redis.start()
-            upgrade(normal_database_url(self.postgres.url()))
+            self._database_url = prepared(self.postgres)
         except BaseException:
             self.stop()
             raise
 
     def urls(self) -> dict[str, str]:
-        """`DATABASE_URL` and `REDIS_URL`, as a producer sets them."""
-        return {"DATABASE_URL": self.postgres.url(), "REDIS_URL": self.redis.url()}
+        """`DATABASE_URL`, of a login that is no superuser, and `REDIS_URL`; once the stack was started."""
+        return {"DATABASE_URL": self._database_url, "REDIS_URL": self.redis.url()}
 
     def run(self, name: str, argv: Sequence[str], environment: Mapping[str, str] = MappingProxyType({})) -> Child:
         """Start a process that `revive` keeps alive; it logs to `logs/NAME.log` and finds the servers' addresses."""

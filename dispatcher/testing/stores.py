@@ -4,20 +4,20 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Self
 
+import psycopg
 import redis
-from sqlalchemy import text
+from psycopg import sql
 
 import dispatcher
 from dispatcher.api import Dispatcher
 from dispatcher.config.settings import Settings
-from dispatcher.config.urls import normal_database_url
+from dispatcher.embedded.application_role import prepared
 from dispatcher.embedded.postgres import EmbeddedPostgres
 from dispatcher.embedded.redis import EmbeddedRedis
-from dispatcher.store.migration import upgrade
 
 PROFILE: Final = {
     "DISPATCHER_RATE_LIMIT": "off",
@@ -35,17 +35,22 @@ PROFILE: Final = {
 }
 """Short times, so that a test of a lost answer takes seconds: the default settle time is two minutes."""
 
-_TABLES: Final = text("""
+_TABLES: Final = """
 SELECT string_agg(format('%I.%I', schemaname, tablename), ', ') FROM pg_tables
-WHERE schemaname = 'dispatcher' AND tablename NOT IN ('sweeps', 'alembic_version')
-""")
+WHERE schemaname = 'dispatcher' AND tablename NOT IN ('sweeps', 'alembic_version', 'database_roles')
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class Servers:
-    """The servers of a session. `environment`: the variables that lead to them."""
+    """The servers of a session.
+
+    environment   the variables that lead to them; the login to Postgres is no superuser
+    owner_url     of the superuser of Postgres, which empties the tables between tests
+    """
 
     environment: dict[str, str]
+    owner_url: str = field(repr=False)
 
     @classmethod
     @contextmanager
@@ -58,8 +63,8 @@ class Servers:
                 EmbeddedPostgres(directory / "postgres", durable=False) as postgres,
                 EmbeddedRedis(directory / "redis") as cache,
             ):
-                upgrade(normal_database_url(postgres.url()))
-                yield cls({"DATABASE_URL": postgres.url(), "REDIS_URL": cache.url(), **PROFILE})
+                database_url = prepared(postgres)
+                yield cls({"DATABASE_URL": database_url, "REDIS_URL": cache.url(), **PROFILE}, postgres.url())
         finally:
             shutil.rmtree(directory, ignore_errors=True)
 
@@ -85,10 +90,11 @@ class Stores:
         """Empty the dispatcher's tables and Redis, and let the functions of `dispatcher` use them."""
         environment = dict(servers.environment)
         made = Dispatcher(Settings.from_environment(environment))
-        with made.database.transaction() as connection:
+        with psycopg.connect(servers.owner_url) as connection:
             # Or the trigger that keeps the audit log refuses. Only in this transaction, and only as a superuser.
-            connection.execute(text("SET LOCAL session_replication_role = replica"))
-            connection.execute(text(f"TRUNCATE {connection.execute(_TABLES).scalar_one()} RESTART IDENTITY"))
+            connection.execute("SET LOCAL session_replication_role = replica")
+            (tables,) = connection.execute(_TABLES).fetchone() or ("",)
+            connection.execute(sql.SQL("TRUNCATE {} RESTART IDENTITY").format(sql.SQL(tables)))
         with redis.Redis.from_url(environment["REDIS_URL"]) as client:
             client.flushdb()
         before, dispatcher._default = dispatcher._default, made  # noqa: SLF001 - the one default

@@ -523,6 +523,7 @@ TABLE audit_log WITH ()
     db_user text
     CONSTRAINT audit_log_chain TRIGGER DEFERRABLE INITIALLY DEFERRED
     CONSTRAINT audit_log_pkey PRIMARY KEY (id)
+    CREATE INDEX audit_log_exports ON dispatcher.audit_log USING btree (actor, at) WHERE (action = ANY (ARRAY['export'::text, 'export_refused'::text]))
     CREATE UNIQUE INDEX audit_log_pkey ON dispatcher.audit_log USING btree (id)
     CREATE INDEX audit_log_subject ON dispatcher.audit_log USING btree (subject, id)
     CREATE CONSTRAINT TRIGGER audit_log_chain AFTER INSERT ON dispatcher.audit_log DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION dispatcher.chain_audit()

@@ -1,19 +1,18 @@
 """Bulk work acts on as many leads as were confirmed, and nobody empties the console by downloads."""
 
-import threading
 import uuid
-from contextlib import suppress
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 
 from dispatcher.console.auth import Role
-from dispatcher.console.export_limit import EXPORT_SECONDS, EXPORTS, MOST_ROWS, ROWS, ExportLimit, TooManyExports
+from dispatcher.console.export_limit import EXPORT_SECONDS, EXPORTS, MOST_ROWS, ROW_SECONDS, ROWS, wait_of
 from dispatcher.operator.failure_filter import FailureFilter
 from dispatcher.operator.operation_work import OperationKind
 from dispatcher.operator.operations import Operations, SelectionChanged
 from tests.console.conftest import Browser, Seat
-from tests.support.doubles import Clock
 from tests.support.rows import Rows
 
 
@@ -95,38 +94,29 @@ def test_exports_of_rejected_rows_count_too(seat: Seat, rows: Rows) -> None:
 
 
 def test_an_export_is_whole_or_refused(seat: Seat, rows: Rows, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dispatcher.console.pages.bulk.MOST_ROWS", 2)
+    monkeypatch.setattr("dispatcher.console.export_limit.MOST_ROWS", 2)
     for number in range(3):
         rows.failed(phone=f"+44770090010{number}")
     answer = seat.browser(Role.OPERATOR).post("/failed/export", {"format": "csv", "filters": ""})
     assert answer.status_code == 409
-    assert "More than 2" in answer.text
-    assert rows.audited() == []
+    assert "narrow the filters" in answer.text
+    assert [one[1] for one in rows.audited()] == ["export_refused"]
 
 
 def test_rows_are_counted_over_an_hour() -> None:
-    clock = Clock()
-    limit = ExportLimit(clock)
-    for _ in range(ROWS // MOST_ROWS):
-        limit.admit("olga").rows = MOST_ROWS
-        clock.now += EXPORT_SECONDS
-    with pytest.raises(TooManyExports):
-        limit.admit("olga")
-    clock.now += 3600
-    limit.admit("olga").rows = 10
+    whole = [(EXPORT_SECONDS * number, MOST_ROWS) for number in range(ROWS // MOST_ROWS)]
+    assert wait_of(whole) == ROW_SECONDS - whole[-1][0]
+    assert wait_of(whole[:-1]) == 0
+    assert wait_of([(age + ROW_SECONDS, rows) for age, rows in whole]) == 0
+    assert wait_of([(1.0, 1)] * EXPORTS) == EXPORT_SECONDS - 1
+    assert wait_of([(1.0, 1)] * (EXPORTS - 1)) == 0
 
 
-def test_parallel_exports_are_counted_before_they_read() -> None:
-    limit, admitted, begin = ExportLimit(Clock()), [], threading.Barrier(30)
-
-    def export() -> None:
-        begin.wait()
-        with suppress(TooManyExports):
-            admitted.append(limit.admit("olga"))
-
-    threads = [threading.Thread(target=export) for _ in range(30)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert len(admitted) == ROWS // MOST_ROWS
+def test_parallel_exports_in_two_consoles_are_counted_together(make_seat: Callable[..., Seat], rows: Rows) -> None:
+    rows.failed(phone="+447700900100")
+    browsers = [make_seat().browser(Role.OPERATOR) for _ in range(2)]
+    with ThreadPoolExecutor(6) as pool:
+        form = {"format": "csv", "filters": ""}
+        sent = [pool.submit(browsers[number % 2].post, "/failed/export", form) for number in range(2 * EXPORTS)]
+        statuses = [one.result().status_code for one in sent]
+    assert sorted(statuses) == [200] * EXPORTS + [429] * EXPORTS

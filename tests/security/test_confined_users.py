@@ -164,10 +164,11 @@ def tenant(services: Services, account: str, campaign: int, phone: str, voicery_
 class Office:
     """One console, over a database in which two accounts hold the same kinds of things."""
 
-    def __init__(self, services: Services) -> None:
+    def __init__(self, services: Services, own: Tenant | None = None) -> None:
+        """`own`: what the first account holds, where that is there already."""
         self.services = services
         self.rows = Rows(services.database)
-        self.own = tenant(services, "acme", 4242, "+12025550111", 7_001_101)
+        self.own = own or tenant(services, "acme", 4242, "+12025550111", 7_001_101)
         self.pages: dict[str, str] = {}
         people = People(USERS, None)
         clock = Clock()

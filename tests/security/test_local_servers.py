@@ -3,16 +3,23 @@
 import os
 import sys
 from collections.abc import Iterator
+from contextlib import closing
+from datetime import timedelta
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import psutil
 import psycopg
 import pytest
 
+from dispatcher.config.settings import Settings
+from dispatcher.config.urls import normal_database_url
 from dispatcher.embedded import system_user
+from dispatcher.embedded.application_role import prepared
 from dispatcher.embedded.postgres import EmbeddedPostgres
 from dispatcher.embedded.redis import EmbeddedRedis
 from dispatcher.embedded.system_user import SystemUser
+from dispatcher.wiring import Services
 from tests.embedded.test_up import up
 
 CANARY = "canary-4c1f0e"
@@ -99,3 +106,63 @@ def test_up_leaves_no_core_dumps(server_dir: Path, tmp_path: Path) -> None:
     for text in limits:
         (line,) = [line for line in text.splitlines() if line.startswith("Max core file size")]
         assert line.split()[4:6] == ["0", "0"]
+
+
+# The login of the application ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def prepared_twice(server_dir: Path) -> Iterator[tuple[str, str]]:
+    """The URLs of the owner and of the application, in a store that an older version had made."""
+    with EmbeddedPostgres(server_dir / "postgres-with-an-application", durable=False) as postgres:
+        with psycopg.connect(postgres.url(), autocommit=True) as connection:
+            connection.execute("CREATE TABLE public.shop (id bigserial PRIMARY KEY, name text)")
+        first = prepared(postgres)
+        assert prepared(postgres) == first
+        yield postgres.url(), first
+
+
+@pytest.mark.parametrize(
+    "attack",
+    [
+        "SELECT pg_read_file('/proc/self/environ')",
+        "SELECT pg_read_binary_file('/proc/1/environ')",
+        "SELECT pg_ls_dir('/')",
+        "CREATE TEMP TABLE t (line text); COPY t FROM '/proc/self/environ'",
+        "CREATE TEMP TABLE t (line text); COPY t FROM PROGRAM 'env'",
+        "COPY (SELECT 1) TO PROGRAM 'cat > /tmp/owned'",
+        "SELECT lo_import('/proc/self/environ')",
+        "SET session_replication_role = replica",
+        "ALTER ROLE dispatcher_application SUPERUSER",
+        "SET ROLE dispatcher",
+        "GRANT pg_read_server_files TO dispatcher_application",
+        "CREATE FUNCTION f() RETURNS int LANGUAGE c AS 'libc', 'getpid'",
+        "DELETE FROM dispatcher.audit_log",
+        "TRUNCATE dispatcher.leads",
+        "ALTER TABLE dispatcher.leads ADD COLUMN mine text",
+        "SELECT rolpassword FROM pg_authid",
+    ],
+)
+def test_the_application_is_no_superuser(prepared_twice: tuple[str, str], attack: str) -> None:
+    with (
+        psycopg.connect(prepared_twice[1]) as connection,
+        pytest.raises(psycopg.errors.InsufficientPrivilege),
+    ):
+        connection.execute(attack)
+
+
+def test_the_application_has_what_it_needs(prepared_twice: tuple[str, str]) -> None:
+    owner, application = prepared_twice
+    with psycopg.connect(application, autocommit=True) as connection:
+        connection.execute("INSERT INTO shop (name) VALUES ('from an older version')")
+        connection.execute("ALTER TABLE shop ADD COLUMN place text")
+        connection.execute("CREATE TABLE orders (id int)")
+        assert connection.execute("SELECT rolsuper FROM pg_roles WHERE rolname = current_user").fetchone() == (False,)
+    settings = Settings(database_url=normal_database_url(application), redis_url="redis://127.0.0.1:1/0")
+    with closing(Services(settings)) as services:
+        services.intake.submit({"phone_number": "+12025550101", "campaign_id": 42}, {}, account="default")
+        services.gates.pause(42, "default", reason="x", actor="ada")
+        assert sum(services.pruner.prune(timedelta(days=30), failed=True, actor="ada")) == 0
+    assert urlsplit(application).password != urlsplit(owner).password
+    with pytest.raises(psycopg.OperationalError):
+        psycopg.connect(owner.replace(str(urlsplit(owner).password), str(urlsplit(application).password)))

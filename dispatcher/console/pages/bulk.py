@@ -12,7 +12,7 @@ from dispatcher import moments
 from dispatcher.console import export as files
 from dispatcher.console import filters
 from dispatcher.console.auth import Role
-from dispatcher.console.export_limit import MOST_ROWS
+from dispatcher.console.export_limit import MOST_ROWS, take
 from dispatcher.console.filters import Filters
 from dispatcher.console.request import BadRequest, Form, PageRequest, identifier, start_of, whole
 from dispatcher.errors import NotAllowed
@@ -20,7 +20,6 @@ from dispatcher.operator import failures
 from dispatcher.operator.failure_filter import FailureFilter
 from dispatcher.operator.operation_work import OperationKind
 from dispatcher.operator.operations import SelectionChanged
-from dispatcher.store import audit
 
 TYPED_ABOVE: Final = 100
 """Above this number of leads the user has to type the number to confirm."""
@@ -78,18 +77,16 @@ def export(request: PageRequest) -> Response:
     kind = request.form.get("format")
     if kind not in {"csv", "json"}:
         raise BadRequest("Export as csv or json.")
-    place = request.exports.admit(request.person.name)
-    found = request.services.database.read(failures.matching, asked.wanted, limit=MOST_ROWS + 1)
-    place.rows = len(found)
-    if len(found) > MOST_ROWS:
+    detail = {"format": kind, "whole_numbers": request.shows_numbers, "filters": asked.wanted.as_dict()}
+    found = request.services.database.again(
+        take,
+        request.actor,
+        "failed_leads",
+        lambda connection, most: failures.matching(connection, asked.wanted, limit=most),
+        detail,
+    )
+    if found is None:
         raise NotAllowed(f"More than {MOST_ROWS} failures match; narrow the filters, or export on the server.")
-    detail = {
-        "format": kind,
-        "rows": len(found),
-        "whole_numbers": request.shows_numbers,
-        "filters": asked.wanted.as_dict(),
-    }
-    request.services.database.again(audit.note, request.actor, "export", "failed_leads", detail)
     return files.response(found, kind, reveal=request.shows_numbers)
 
 

@@ -7,7 +7,7 @@ from starlette.responses import Response
 
 from dispatcher.console import export
 from dispatcher.console.auth import REVEAL_SECONDS
-from dispatcher.console.export_limit import MOST_ROWS
+from dispatcher.console.export_limit import MOST_ROWS, take
 from dispatcher.console.request import NO_PAGE, BadRequest, PageRequest, whole
 from dispatcher.errors import NotAllowed
 from dispatcher.importing import imports as stored_imports
@@ -101,13 +101,15 @@ def one_import(request: PageRequest) -> Response:
 def export_rejected(request: PageRequest) -> Response:
     """Return the rejected rows as a download; their contents only while numbers are revealed."""
     record = _import(request)
-    place = request.exports.admit(request.person.name)
-    rows = request.services.database.read(stored_imports.rejections, record.id, most=MOST_ROWS + 1)
-    place.rows = len(rows)
-    if len(rows) > MOST_ROWS:
+    rows = request.services.database.again(
+        take,
+        request.actor,
+        f"import:{record.id}",
+        lambda connection, most: stored_imports.rejections(connection, record.id, most=most),
+        {"whole_rows": request.shows_numbers},
+    )
+    if rows is None:
         raise NotAllowed(f"More than {MOST_ROWS} rows were refused; `dispatcher imports {record.id} --csv` has all.")
-    detail: dict[str, object] = {"rows": len(rows), "whole_rows": request.shows_numbers}
-    request.services.database.again(written.note, request.actor, "export", f"import:{record.id}", detail)
     return export.rejected(rows, reveal=request.shows_numbers)
 
 
