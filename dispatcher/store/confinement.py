@@ -23,7 +23,9 @@ from dispatcher.store.trouble import StatementRefused
 SHARED: Final = frozenset({"alembic_version", "database_roles", "privacy_key"})
 """The tables that say nothing of any account."""
 
-CLOSED: Final = frozenset({"accounts", "alerts", "audit_chain", "submissions", "tallies"})
+CLOSED: Final = frozenset(
+    {"accounts", "alerts", "api_keys", "audit_chain", "submissions", "tallies", "webhook_mappings"}
+)
 """The tables that no page needs: a statement that names one is refused, as one with an unknown table is."""
 
 FUNCTIONS: Final = frozenset({"blocks_of", "erased_of"})

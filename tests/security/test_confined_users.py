@@ -490,7 +490,7 @@ def test_workers_are_shown_without_their_names_and_figures(office: Office, ada: 
 
 
 def test_each_table_is_confined_shared_or_closed(database_url: str) -> None:
-    assert set(RIGHTS) == CONFINED | SHARED | CLOSED
+    assert set(RIGHTS) == CONFINED | SHARED | CLOSED, "may a confined user see it? See store/confinement.py"
     assert len(RIGHTS) == len(CONFINED) + len(SHARED) + len(CLOSED)
     with Database(normal_database_url(database_url)).autocommit() as connection:
         columns = connection.execute(

@@ -1,15 +1,15 @@
 """The index by which the console counts the exports of a user.
 
-Revision ID: 0012
-Revises: 0011
+Revision ID: 0013
+Revises: 0012
 
 Locks: none that blocks writers; the index is built beside them.
 """
 
 from dispatcher.store.ddl import build_index
 
-revision = "0012"
-down_revision = "0011"
+revision = "0013"
+down_revision = "0012"
 branch_labels = None
 depends_on = None
 
