@@ -29,7 +29,7 @@ class AuditRecord(Record):
 
 _AUDIT = text("""
 SELECT id, at, actor, action, subject, detail, db_user FROM dispatcher.audit_log
-WHERE id < :before AND (CAST(:actor AS text) IS NULL OR actor = :actor)
+WHERE id < :before AND id >= :least AND (CAST(:actor AS text) IS NULL OR actor = :actor)
   AND (CAST(:action AS text) IS NULL OR action = :action)
 ORDER BY id DESC LIMIT :most
 """)
@@ -40,7 +40,14 @@ WHERE subject = :subject AND id < :before
 ORDER BY id DESC LIMIT :most
 """)
 
+_LAST = text("SELECT max(id) FROM dispatcher.audit_log /* whole */")
+
 _NEWEST: Final = 2**63 - 1
+
+
+def newest(connection: Connection) -> int:
+    """Return the highest id, of whatever account; 0 if there is no entry."""
+    return int(connection.execute(_LAST).scalar() or 0)
 
 
 def entries(
@@ -51,9 +58,13 @@ def entries(
     actor: str | None = None,
     action: str | None = None,
     most: int = 100,
+    least: int = 0,
 ) -> list[AuditRecord]:
-    """Return the actions that match, the newest first, at most `most`; with `before` only those below this id."""
-    values = {"before": before or _NEWEST, "most": most}
+    """Return the actions that match, the newest first, at most `most`; with `before` only those below this id.
+
+    least   without a subject: only those from this id on
+    """
+    values = {"before": before or _NEWEST, "most": most, "least": least}
     if subject is not None:
         rows = connection.execute(_AUDIT_OF, {**values, "subject": subject})
     else:

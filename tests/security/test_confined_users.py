@@ -476,6 +476,23 @@ def test_a_lead_is_held_back_by_a_block_for_all_accounts_whoever_replays_it(offi
     assert office.rows.of(lead_id).state == "failed"
 
 
+def test_entries_behind_many_of_other_accounts_are_on_a_later_page(
+    office: Office, globex: Tenant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dispatcher.console.pages.records.MOST_READ", 40)
+    office.services.gates.pause(4242, "acme", reason="before the others", actor="pauser")
+    for _ in range(60):
+        office.services.gates.pause(7373, "globex", reason="many", actor="pauser")
+    ada, address, pages = office.browser("ada"), "/audit?actor=pauser", []
+    while address and len(pages) < 9:
+        pages.append(ada.get(address).text)
+        older = re.search(r'href="(/audit\?[^"]*before=\d+[^"]*)"', pages[-1])
+        address = older[1].replace("&amp;", "&") if older else ""
+    assert not any("many" in page for page in pages)
+    assert "before the others" not in pages[0]
+    assert any("before the others" in page for page in pages[1:])
+
+
 def test_workers_are_shown_without_their_names_and_figures(office: Office, ada: Browser) -> None:
     office.rows.run("INSERT INTO dispatcher.workers (name, claims) VALUES ('host-of-globex:1', 737373)")
     for address in ("/", "/workers"):

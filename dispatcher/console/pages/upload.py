@@ -13,6 +13,7 @@ from dispatcher.importing.encoding import check_encoding
 from dispatcher.lead.options import DEFAULT_ACCOUNT
 from dispatcher.lead.phone import Country, safe_name
 from dispatcher.store import audit
+from dispatcher.store.confinement import OutOfReach
 
 MOST_COLUMNS: Final = 80
 """Columns whose meaning the page lets one choose; the others are what their names say."""
@@ -111,7 +112,10 @@ def discard(request: PageRequest) -> Response:
 
 
 def _upload(request: PageRequest) -> Upload:
-    return request.uploads.get(identifier(str(request.http.path_params["id"])), request.person.name)
+    upload = request.uploads.get(identifier(str(request.http.path_params["id"])), request.person.name)
+    if not request.person.reaches(upload.wanted.options.account):  # it did when the file was uploaded
+        raise OutOfReach
+    return upload
 
 
 def _is_field(name: str) -> bool:
