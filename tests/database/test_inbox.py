@@ -4,6 +4,7 @@ import json
 import threading
 import uuid
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from datetime import timedelta
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 from psycopg.types.json import Jsonb
 from sqlalchemy import text
 
+from dispatcher.config.urls import normal_database_url
 from dispatcher.errors import IdempotencyConflict, InvalidLead, StoreUnavailable
 from dispatcher.intake import copying
 from dispatcher.intake import inbox as intake_inbox
@@ -24,6 +26,7 @@ from dispatcher.store.blocks import NO_KEY, Screening
 from dispatcher.store.database import Database
 from dispatcher.store.pseudonym import Pseudonyms
 from tests.database.queue import Queue, phone
+from tests.support.databases import Databases
 from tests.support.doubles import Bell, Clock
 from tests.support.waiting import wait_until
 
@@ -67,6 +70,15 @@ def sql(database_url: str) -> Iterator[Sql]:
     made = Sql(database_url)
     yield made
     made.connection.close()
+
+
+@pytest.fixture(scope="module")
+def shared(databases: Databases, template_database: str) -> Iterator[tuple[Sql, Database]]:
+    """A database for what changes nothing that another test could meet."""
+    with databases.one(template_database) as url, closing(Database(normal_database_url(url))) as database:
+        made = Sql(url)
+        yield made, database
+        made.connection.close()
 
 
 @pytest.fixture
@@ -155,8 +167,10 @@ BAD: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
 
 @pytest.mark.parametrize(("fields", "options"), BAD.values(), ids=BAD.keys())
 def test_what_submit_refuses_is_rejected_with_the_very_reasons(
-    sql: Sql, taking: Taking, database: Database, fields: dict[str, Any], options: dict[str, Any]
+    shared: tuple[Sql, Database], fields: dict[str, Any], options: dict[str, Any]
 ) -> None:
+    sql, database = shared
+    taking = Taking(database, Bell(), lambda: NO_KEY)
     named = {("idempotency_key" if name == "key" else name): value for name, value in options.items()}
     with pytest.raises(InvalidLead) as refused:
         Intake(database, Bell()).submit({**lead(), **fields}, named, account="default")
@@ -225,8 +239,10 @@ NUMBER, CAMPAIGN = "phone_number: is missing; write it in E.164", "campaign_id: 
         (json.dumps(lead(variables={"x": "y" * 262_144})), "lead: is larger than 256 KiB as JSON"),
     ],
 )
-def test_what_is_certainly_wrong_is_one_error_at_once(sql: Sql, given: str | None, told: str) -> None:
-    sentence = sql.refusal(SUBMIT, given)
+def test_what_is_certainly_wrong_is_one_error_at_once(
+    shared: tuple[Sql, Database], given: str | None, told: str
+) -> None:
+    sentence = shared[0].refusal(SUBMIT, given)
 
     assert sentence.startswith(f"The lead was refused, nothing was stored: {told}")
     assert "555" not in sentence.replace("+14155550100", "")
@@ -244,8 +260,10 @@ def test_what_is_certainly_wrong_is_one_error_at_once(sql: Sql, given: str | Non
         ("not_before => '9999-01-01 00:00+00'", "not_before: is not in a year"),
     ],
 )
-def test_an_option_that_no_worker_could_read_is_refused_at_once(sql: Sql, option: str, told: str) -> None:
-    assert told in sql.refusal(f"SELECT dispatcher.submit_lead(%s, {option})", Jsonb(lead()))
+def test_an_option_that_no_worker_could_read_is_refused_at_once(
+    shared: tuple[Sql, Database], option: str, told: str
+) -> None:
+    assert told in shared[0].refusal(f"SELECT dispatcher.submit_lead(%s, {option})", Jsonb(lead()))
 
 
 # Callers ------------------------------------------------------------------------------------------------------------
