@@ -75,9 +75,11 @@ class IdempotencyConflict(DispatcherError):
 class LeadNotFound(DispatcherError):
     """No lead has this id."""
 
-    def __init__(self, lead_id: object) -> None:
+    def __init__(
+        self, lead_id: object, instead: str = "`dispatcher list` has the ids, by a part of one with --id"
+    ) -> None:
         self.lead_id = lead_id
-        super().__init__(f"No lead has the id {lead_id}; `dispatcher list` has the ids, by a part of one with --id.")
+        super().__init__(f"No lead has the id {lead_id}; {instead}.")
 
 
 class NotAllowed(DispatcherError):

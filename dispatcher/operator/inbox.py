@@ -8,7 +8,7 @@ from uuid import UUID
 
 from sqlalchemy import Connection, text
 
-from dispatcher.errors import NotAllowed
+from dispatcher.errors import LeadNotFound, NotAllowed
 from dispatcher.lead.phone import mask_phone, safe_name
 from dispatcher.operator.record import FOREIGN_JSON, FOREIGN_TEXT, MASKED, REFERENCE, Record, mask_inside, masked
 from dispatcher.store import audit
@@ -108,6 +108,25 @@ def latest(
 def counts(connection: Connection) -> InboxCounts:
     """Return how many rows wait and how many were rejected."""
     return InboxCounts.of(connection.execute(_COUNTS).mappings().one())
+
+
+_STATE = text("SELECT state, lead_id FROM dispatcher.inbox WHERE id = :id")
+
+
+def not_a_lead(connection: Connection, lead_id: UUID) -> LeadNotFound:
+    """Return the refusal of an id that no lead has; it tells what the inbox knows of it."""
+    row = connection.execute(_STATE, {"id": lead_id}).first()
+    match None if row is None else (row.state, row.lead_id):
+        case ("waiting", _):
+            return LeadNotFound(
+                lead_id, "it was submitted by SQL and is not validated yet; `dispatcher inbox` lists it"
+            )
+        case ("rejected", _):
+            return LeadNotFound(lead_id, "it was submitted by SQL and rejected; `dispatcher inbox` says why")
+        case ("repeated", first):
+            return LeadNotFound(lead_id, f"it was submitted by SQL and repeated lead {first}; look at that one")
+        case _:
+            return LeadNotFound(lead_id)
 
 
 class Inbox:

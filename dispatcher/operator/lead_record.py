@@ -13,9 +13,8 @@ from sqlalchemy import Connection, text
 
 from dispatcher.decisions.outcome import IN_DOUBT, MAY_HAVE_BEEN_CALLED, Kind
 from dispatcher.decisions.states import FailureClass, State
-from dispatcher.errors import LeadNotFound
 from dispatcher.lead.phone import mask_phone
-from dispatcher.operator import failures
+from dispatcher.operator import failures, inbox
 from dispatcher.operator.failures import FailedLead
 from dispatcher.operator.record import FOREIGN_JSON, FOREIGN_TEXT, INTERNAL, PHONE, REFERENCE, VARIABLES, Record
 from dispatcher.store.proof import IN_DOUBT_SINCE
@@ -193,7 +192,7 @@ def read(connection: Connection, lead_id: UUID) -> LeadRecord:
     """Return everything about one lead, as of this transaction. Raises `LeadNotFound`."""
     row = connection.execute(_READ, {"id": lead_id}).mappings().first()
     if row is None:
-        raise LeadNotFound(lead_id)
+        raise inbox.not_a_lead(connection, lead_id)
     return replace(
         LeadRecord.of(row),
         contacts=tuple(map(ContactRecord.of, connection.execute(_CONTACTS, {"id": lead_id}).mappings())),

@@ -61,6 +61,8 @@ def test_it_lists_masked_what_waits_and_what_was_rejected_and_acts_on_the_reject
     (repeated,) = run.json("inbox", "--state", "repeated")["items"]
     assert (repeated["id"], repeated["lead_id"], repeated["lead"]) == (str(again), str(good), None)
 
+    for one, told in ((bad[0], "rejected; `dispatcher inbox`"), (waiting, "not validated"), (again, f"lead {good};")):
+        assert told in str(run("explain", str(one)).exception)
     assert run.json("inbox", "retry", str(bad[0]), "--dry-run")["rows"] == 1
     refused = run("inbox", "retry", str(bad[0]), str(waiting))
     assert isinstance(refused.exception, NotAllowed)
