@@ -54,7 +54,10 @@ class Batch:
 
     async def run(self, request: Request, kind: str, bounds: BodyBounds) -> Response:
         """Return the results. Raises `Problem` with those of the items that are done."""
-        fault = await self._stored(request, kind, bounds)
+        try:
+            fault = await self._stored(request, kind, bounds)
+        finally:
+            self._access.charge(self._key, max(0, len(self._done) - 1))  # one was taken when the request was admitted
         if fault is None:
             told = orjson.dumps(self._result())
             return Response(b'%s,"items":[%s]}' % (told[:-1], b",".join(self._done)), 200, None, JSON)
@@ -102,7 +105,6 @@ class Batch:
             for told in answers.items_of(chunk, admission, dict(enumerate(some, first))):
                 self._counts[told["result"]] += 1
                 self._done.append(orjson.dumps(told))
-            self._access.charge(self._key, len(some))
 
     def _store_chunk(self, items: list[object], first_index: int) -> tuple[Chunk, Admission]:
         return self._bulk.store(

@@ -9,7 +9,7 @@ from typing import Any, Final
 import orjson
 from starlette.responses import Response
 
-from dispatcher.errors import FieldError, IdempotencyConflict, InvalidLead, StoreUnavailable
+from dispatcher.errors import FieldError, IdempotencyConflict, InvalidLead, SchemaOutOfDate, StoreUnavailable
 from dispatcher.http_intake.bodies import UnreadableBody, in_json_words, pointer_to
 
 MEDIA_TYPE: Final = "application/problem+json"
@@ -127,7 +127,7 @@ def problem_of(error: Exception, body: object = None) -> Problem | None:
             return invalid(error.errors, body)
         case IdempotencyConflict():  # its lead may be one of a campaign that the key may not read
             return Problem(CONFLICT, "Nothing was stored. Submit a changed lead under an idempotency key of its own.")
-        case StoreUnavailable():
+        case StoreUnavailable() | SchemaOutOfDate():
             return wait(AWAY, AWAY_SECONDS, AWAY.remedy)
         case _:
             return None

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from typing import Final
@@ -23,7 +24,8 @@ BODY_SECONDS: Final = 20.0
 BATCH_SECONDS: Final = 120.0
 
 _BLOCK_BYTES: Final = 64 * 1024
-_SPACE: Final = " \t\r\n"
+_SPACE: Final = re.compile(r"[ \t\r\n]*")
+_NUMBER_OR_SPACE: Final = re.compile(r"[-+.eE0-9]*[ \t\r\n]*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,12 +184,12 @@ class _Array:
                 value, place = raw_decode(self._text, place)
                 after = self._skip(place)
             except json.JSONDecodeError as error:
-                if last or len(self._text) - start > LEAD_BYTES:
+                if last:
                     raise unreadable(error) from None
-                place = start
+                place = self._wait(start)
                 break
-            if after == len(self._text) and not last:  # a number may go on, and what follows is not here yet
-                place = start
+            if not last and _NUMBER_OR_SPACE.fullmatch(self._text, place):  # `1.` may become `1.5`
+                place = self._wait(start)
                 break
             following = self._text[after : after + 1]
             if not following:
@@ -215,10 +217,14 @@ class _Array:
         self._bytes = raw[used:]
         self._text += text
 
+    def _wait(self, start: int) -> int:
+        """Return where the item that is not whole yet begins. Each block reads it anew, so that it has a bound."""
+        if len(self._text) - start > LEAD_BYTES:
+            raise UnreadableBody(f"has an item that is no JSON within {LEAD_BYTES // 1024} KiB", "send valid leads")
+        return start
+
     def _skip(self, place: int) -> int:
-        while place < len(self._text) and self._text[place] in _SPACE:
-            place += 1
-        return place
+        return _SPACE.match(self._text, place).end()  # type: ignore[union-attr]  # it matches nothing, too
 
 
 def _cut_off() -> UnreadableBody:

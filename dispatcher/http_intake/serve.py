@@ -17,7 +17,7 @@ from dispatcher.wiring import Services
 
 PORT: Final = 8322
 
-LIMITS: Final = Limits(body_seconds=BATCH_SECONDS + 15, answer_seconds=60.0, per_source=200)
+LIMITS: Final = Limits(body_seconds=BATCH_SECONDS + 15, answer_seconds=60.0, per_source=100)
 """The body's deadline is kept by the application, which answers 408; this one ends what it does not read."""
 
 
@@ -31,6 +31,7 @@ def application(settings: Settings, address: Address) -> ASGIApp:
             " DISPATCHER_INTAKE_TRUSTED_PROXIES."
         )
     settings.require_database_url()
+    settings.require_redis_url()
     intake = Intake(Services(settings, name="dispatcher-intake"))
     return behind(build(intake, secure=address.certificate is not None), proxies)
 

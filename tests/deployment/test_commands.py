@@ -98,6 +98,7 @@ def test_what_is_served_starts_and_becomes_healthy(where: str, environment: dict
     more = {
         "DISPATCHER_CONSOLE_USERS": USER,
         "DISPATCHER_CONSOLE_ORIGIN": "https://leads.example.com",
+        "DISPATCHER_INTAKE_TRUSTED_PROXIES": "172.16.0.0/12",
         "DISPATCHER_METRICS_TOKEN": "a-token-of-a-test",
         "DISPATCHER_INTAKE_TRUSTED_PROXIES": "172.16.0.0/12",
     }

@@ -131,9 +131,12 @@ def test_a_key_submits_as_many_leads_as_its_rate_allows(served: Served, campaign
     assert told == [422, 422, 422, 429]
     assert 1 < int(refused.headers["Retry-After"]) <= 1200
     batch = served.key(campaign, rate_limit="3/hour").secret
-    bad = [{"campaign_id": campaign}] * 5
-    first, second = (served.ask("POST", "/v1/leads/batch", batch, json=bad) for _ in range(2))
-    assert (first.status_code, second.status_code) == (200, 429), "a batch is taken whole, and what follows waits"
+    bad = [{"campaign_id": campaign}] * 2
+
+    def send() -> int:
+        return served.ask("POST", "/v1/leads/batch", batch, json=bad).status_code
+
+    assert [send(), send(), send()] == [200, 200, 429], "a batch is taken whole, and what follows waits"
 
 
 def test_an_allowance_fills_steadily() -> None:

@@ -182,6 +182,20 @@ def test_items_are_the_same_however_the_body_is_cut(
     assert [type(one) for one in found] == [type(one) for one in expected]
 
 
+@pytest.mark.parametrize("filler", [b" ", b"9", b"[", b'"', b"a", b"1 "])
+def test_an_item_without_end_is_refused_before_it_costs_time(filler: bytes) -> None:
+    reader = Items("application/json")
+    block = filler * (65_536 // len(filler))
+
+    def take() -> None:
+        list(reader.read(b"[1"))
+        for _ in range(40):
+            list(reader.read(block))
+
+    with pytest.raises(UnreadableBody):
+        take()
+
+
 @given(st.binary(max_size=200), st.sampled_from(["application/json", "application/jsonl"]))
 def test_any_bytes_are_items_or_refused(raw: bytes, kind: str) -> None:
     reader = Items(kind)

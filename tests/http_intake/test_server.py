@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dispatcher.config.settings import Settings
-from dispatcher.errors import InvalidLead, NotConfigured
+from dispatcher.errors import InvalidLead, NotConfigured, SchemaOutOfDate
 from dispatcher.http_intake.app import Bounds
 from dispatcher.http_intake.bodies import lead_of
 from dispatcher.http_intake.document import document, lead_schema
@@ -128,6 +128,18 @@ def test_an_error_of_ours_is_a_number_and_nothing_else(
     assert ADA not in answer.text
 
 
+def test_a_database_of_another_version_is_no_bug_but_a_reason_to_come_back(
+    served: Served, key: str, lead: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def old(*_: Any, **__: Any) -> Any:
+        raise SchemaOutOfDate("0001", "0002")
+
+    monkeypatch.setattr(served.intake._services.intake, "submit", old)
+    answer = served.submit(key, lead)
+
+    assert (answer.status_code, answer.headers["Retry-After"]) == (503, "2")
+
+
 def test_it_is_ready_while_postgres_is(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
     assert served.ask("GET", "/healthz").json() == {"ok": True}
     assert served.ask("GET", "/readyz").json() == {"ok": True}
@@ -226,6 +238,8 @@ def test_it_does_not_listen_to_others_without_tls(tmp_path: Any) -> None:
     with pytest.raises(NotConfigured, match="DISPATCHER_INTAKE_TRUSTED_PROXIES"):
         application(Settings(**known), Address("0.0.0.0", 8322))  # noqa: S104 - refused
     application(Settings(**known), Address("127.0.0.1", 8322))
+    with pytest.raises(NotConfigured, match="REDIS_URL"):
+        application(Settings(database_url=known["database_url"]), Address("127.0.0.1", 8322))
     application(Settings(**known), Address("0.0.0.0", 8322, Certificate(tmp_path, tmp_path)))  # noqa: S104 - not opened
     application(Settings(**known, intake_trusted_proxies="10.0.0.0/8"), Address("0.0.0.0", 8322))  # noqa: S104 - as above
 
