@@ -39,9 +39,13 @@ class Start:
         self._directory = directory
         self._environment = environment
 
-    def run(self, *argv: str) -> None:
-        """Run to the end."""
-        subprocess.run([sys.executable, *argv], cwd=self._directory, env=self._environment, check=True, stdout=-3)
+    def run(self, *argv: str, program: str = sys.executable, **more: str) -> str:
+        """Run to the end; return what was printed. `more`: variables of the environment."""
+        environment = {**self._environment, **more}
+        done = subprocess.run(
+            [program, *argv], cwd=self._directory, env=environment, check=True, capture_output=True, text=True
+        )
+        return done.stdout
 
     @contextmanager
     def server(self, *argv: str, ready: Callable[[], bool]) -> Iterator[None]:
@@ -130,8 +134,19 @@ def sql(start: Start) -> None:
     start.run("-c", BY_SQL, next(NUMBERS))
 
 
+def http(start: Start) -> Iterator[None]:
+    """Make a key, serve the intake, and send a lead by curl."""
+    port = free_port()
+    key = start.run("-m", "dispatcher", "keys", "create", "shop").strip()
+    argv = ("-m", "dispatcher", "intake", "--port", str(port))
+    with start.server(*argv, ready=lambda: accepts_connections(port)):
+        start.run("send.sh", program="sh", INTAKE_KEY=key, INTAKE_URL=f"http://{LOOPBACK}:{port}")
+        yield
+
+
 WAYS: dict[str, Callable[[Start], Iterator[None] | None]] = {
     "script": script,
+    "http": http,
     "asyncio": script,
     "fastapi": fastapi,
     "flask": flask,
@@ -143,8 +158,8 @@ WAYS: dict[str, Callable[[Start], Iterator[None] | None]] = {
 
 def lines(name: str) -> int:
     """Return the lines of an example that are neither empty nor only a comment or the docstring at the top."""
-    of_sql = sorted((EXAMPLES / name).glob("*.sql"))
-    text = "".join(path.read_text() for path in of_sql) if of_sql else python_of(name)
+    own = sorted(path for kind in ("*.sql", "*.sh") for path in (EXAMPLES / name).glob(kind))
+    text = "".join(path.read_text() for path in own) if own else python_of(name)
     return sum(1 for line in text.splitlines() if line.strip() and not line.strip().startswith(("#", "--")))
 
 

@@ -22,6 +22,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from benchmarks.first_lead import until
+from benchmarks.kill_storm import numbers
 from dispatcher.api import Dispatcher
 from dispatcher.config.settings import Settings
 from dispatcher.embedded.child import Child, Command
@@ -29,7 +30,7 @@ from dispatcher.embedded.embedded_server import LOOPBACK, accepts_connections, f
 from dispatcher.embedded.stack import Stack
 from dispatcher.http_intake.keys import Keys, KeyTerms
 
-NUMBERS = (f"+1212{exchange}{line:04}" for exchange in range(555, 1000) for line in range(10_000))
+NUMBERS = numbers(60_000)
 TOGETHER = 10_000
 Submit = Callable[[dict[str, object], str], None]
 

@@ -1,6 +1,6 @@
 // Submit one lead over HTTP: `INTAKE_KEY=vdk_… node send.mjs`. Needs Node 18 or newer, and a running `dispatcher intake`.
 const url = `${process.env.INTAKE_URL ?? "http://127.0.0.1:8322"}/v1/leads`;
-const lead = { phone_number: "+14155550100", campaign_id: 42, variables: { customer_name: "Ada" } };
+const lead = { phone_number: "+14155550142", campaign_id: 42, variables: { customer_name: "Ada" } };
 
 async function submit(lead, idempotencyKey) {
   for (let attempt = 1; ; attempt += 1) {

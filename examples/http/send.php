@@ -28,7 +28,7 @@ function submit(array $lead, string $idempotencyKey): array
 }
 
 $told = submit(
-    ['phone_number' => '+14155550100', 'campaign_id' => 42, 'variables' => ['customer_name' => 'Ada']],
+    ['phone_number' => '+14155550142', 'campaign_id' => 42, 'variables' => ['customer_name' => 'Ada']],
     'order-7'
 );
 echo $told['id'], ' ', $told['state'], "\n";

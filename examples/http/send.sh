@@ -8,6 +8,6 @@ curl --silent --show-error --fail-with-body --retry 5 --retry-connrefused --max-
     --header @- \
     --header 'Content-Type: application/json' \
     --header 'Idempotency-Key: order-7' \
-    --data '{"phone_number": "+14155550100", "campaign_id": 42, "variables": {"customer_name": "Ada"}}' <<HEADER
+    --data '{"phone_number": "+14155550142", "campaign_id": 42, "variables": {"customer_name": "Ada"}}' <<HEADER
 Authorization: Bearer $INTAKE_KEY
 HEADER

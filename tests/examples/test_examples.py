@@ -179,7 +179,7 @@ def test_other_languages_submit_once_over_http(example: Example, queue: Queue, t
                 assert "pending" in called.stdout
 
     assert {path.name for path in (EXAMPLES / "http").iterdir()} == set(CALLS)
-    assert leads(queue) == ["+14155550100"]
+    assert leads(queue) == ["+14155550142"]
     assert key not in log.read_text()
 
 
