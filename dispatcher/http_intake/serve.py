@@ -12,7 +12,7 @@ from dispatcher.errors import NotConfigured
 from dispatcher.http_intake.app import Intake, build
 from dispatcher.http_intake.reading import BATCH_SECONDS
 from dispatcher.web.connections import Limits
-from dispatcher.web.server import Address, behind, run
+from dispatcher.web.server import Address, behind, listening, run
 from dispatcher.wiring import Services
 
 PORT: Final = 8322
@@ -37,8 +37,10 @@ def application(settings: Settings, address: Address) -> ASGIApp:
 
 
 def serve(settings: Settings, address: Address, say: Callable[[str], None]) -> None:
-    """Serve until SIGTERM or SIGINT; requests that have begun are finished."""
+    """Serve until SIGTERM or SIGINT; requests that have begun are finished. Raises `CannotListen`."""
     app = application(settings, address)
     scheme = "https" if address.certificate else "http"
-    say(f"The intake is at {scheme}://{address.host}:{address.port}; its description at /docs")
-    run(app, address, replace(LIMITS, proxies=settings.intake_trusted_proxies), connections=None)
+    limits = replace(LIMITS, proxies=settings.intake_trusted_proxies)
+    with listening("The HTTP intake", address) as listener:
+        say(f"The intake is at {scheme}://{address.host}:{address.port}; its description at /docs")
+        run(app, address, limits, connections=None, listener=listener)

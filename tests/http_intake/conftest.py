@@ -36,6 +36,7 @@ class Served:
     intake: Intake
     guard: Guard
     database: Database
+    server: uvicorn.Server
     session: requests.Session = field(default_factory=requests.Session)
 
     @property
@@ -75,7 +76,7 @@ def serving(url: str, bounds: Bounds | None = None, limits: Limits | None = None
         thread.start()
         wait_until(lambda: server.started, 20, "the intake to listen")
         with closing(Database(normal_database_url(url))) as database:
-            yield Served(int(listening.getsockname()[1]), intake, guard, database)
+            yield Served(int(listening.getsockname()[1]), intake, guard, database, server)
         server.should_exit = True
         thread.join(20)
 

@@ -31,7 +31,7 @@ def stranger(served: Served) -> Iterator[Served]:
     session = requests.Session()
     session.mount("http://", From())
     served.intake.access._throttle._failures.clear()
-    yield Served(served.port, served.intake, served.guard, served.database, session)
+    yield Served(served.port, served.intake, served.guard, served.database, served.server, session)
     session.close()
     served.intake.access._throttle._failures.clear()
     served.intake.access._familiar.clear()

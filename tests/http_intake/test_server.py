@@ -161,6 +161,14 @@ def test_every_answer_has_the_strict_headers_and_docs_need_no_key(served: Served
     assert all(f'id="{kind.name}"' in page.text for kind in KINDS)
 
 
+def test_the_body_of_an_answer_does_not_wait_for_the_acknowledgement_of_its_header(served: Served) -> None:
+    served.ask("GET", "/healthz")
+    connections = [one.transport.get_extra_info("socket") for one in served.server.server_state.connections]  # type: ignore[union-attr]
+
+    assert connections
+    assert all(one.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) for one in connections)
+
+
 def test_requests_are_counted_by_path_and_status_and_a_hooks_secret_is_in_none(served: Served) -> None:
     secret = served.key().secret
     served.ask("GET", "/healthz")
