@@ -15,6 +15,7 @@ import psycopg
 import pytest
 from packaging.utils import canonicalize_name
 
+from dispatcher.console.auth import hash_password
 from dispatcher.embedded.child import Child, Command
 from dispatcher.embedded.embedded_server import free_port
 from dispatcher.embedded.redis import EmbeddedRedis
@@ -36,7 +37,7 @@ def of_kind(wanted: str) -> list[str]:
 
 WORKERS, MIGRATIONS, SANDBOXES = of_kind("worker"), of_kind("migrate"), of_kind("sandbox")
 CONSOLES, EXPORTERS, INTAKES = of_kind("console"), of_kind("metrics"), of_kind("intake")
-USER = "ada:operator:scrypt.15.8.1.Yzp7g7klslV1aMM3vONnmw.Y337d-r07O1jOYKBKHU5d1aWVmXXSl_NbAvN-nJBiEw"
+USER = f"ada:operator:{hash_password('a password of the tests')}"
 
 
 def surroundings(environment: Mapping[str, str]) -> dict[str, str]:
@@ -98,7 +99,6 @@ def test_what_is_served_starts_and_becomes_healthy(where: str, environment: dict
     more = {
         "DISPATCHER_CONSOLE_USERS": USER,
         "DISPATCHER_CONSOLE_ORIGIN": "https://leads.example.com",
-        "DISPATCHER_INTAKE_TRUSTED_PROXIES": "172.16.0.0/12",
         "DISPATCHER_METRICS_TOKEN": "a-token-of-a-test",
         "DISPATCHER_INTAKE_TRUSTED_PROXIES": "172.16.0.0/12",
     }
