@@ -19,7 +19,7 @@ from dispatcher.console.auth import Person, Role, Session, Sessions
 from dispatcher.console.export_limit import TooManyExports
 from dispatcher.console.guard import BODY_MOST, UPLOAD_PATH, Guard, Origin, report
 from dispatcher.console.login import Login, LoginRefused
-from dispatcher.console.pages import bulk, campaigns, do_not_call, failed, lead, leads, overview, records, upload
+from dispatcher.console.pages import bulk, campaigns, do_not_call, failed, lead, leads, overview, records, saved, upload
 from dispatcher.console.receiving import ReceivedFile, body_most, is_multipart, receive
 from dispatcher.console.rendering import Renderer
 from dispatcher.console.request import BadRequest, Form, PageRequest, local
@@ -50,6 +50,7 @@ ROUTES: Final = (
     ConsoleRoute("POST", "/failed/preview", Role.OPERATOR, bulk.preview),
     ConsoleRoute("POST", "/failed/export", Role.OPERATOR, bulk.export),
     ConsoleRoute("GET", "/leads", Role.VIEWER, leads.show),
+    ConsoleRoute("POST", "/leads/bulk/preview", Role.OPERATOR, bulk.preview),
     ConsoleRoute("GET", "/leads/{id}", Role.VIEWER, lead.show),
     ConsoleRoute("GET", "/leads/{id}/correct", Role.OPERATOR, lead.correction),
     ConsoleRoute("POST", "/leads/{id}/correct", Role.OPERATOR, lead.correct),
@@ -87,6 +88,8 @@ ROUTES: Final = (
     ConsoleRoute("POST", "/incidents/seen", Role.OPERATOR, records.seen),
     ConsoleRoute("GET", "/workers", Role.VIEWER, records.workers),
     ConsoleRoute("GET", "/audit", Role.VIEWER, records.audit),
+    ConsoleRoute("POST", "/filters", Role.VIEWER, saved.save),
+    ConsoleRoute("POST", "/filters/{number}/remove", Role.VIEWER, saved.remove),
     ConsoleRoute("POST", "/reveal", Role.OPERATOR, records.reveal),
     ConsoleRoute("POST", "/mask", Role.VIEWER, records.mask),
     ConsoleRoute("POST", "/theme", Role.VIEWER, records.theme),

@@ -8,8 +8,23 @@ from typing import Final
 from dispatcher.operator.activity import Activity, Slot
 
 WIDTH: Final = 720
+NARROW: Final = 320
 HEIGHT: Final = 160
 _STEPS: Final = (1, 2, 5)
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """How far back the chart goes: `hours` in slots, with the time below every so many minutes."""
+
+    hours: int
+    slot_seconds: int
+    label_minutes: int
+    narrow_minutes: int
+
+
+RANGES: Final = {one.hours: one for one in (Range(1, 60, 10, 20), Range(6, 300, 60, 120), Range(24, 1200, 180, 360))}
+"""By their hours. A longer one would read each of a week's attempts at each refresh; the metrics have it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,22 +51,26 @@ class Chart:
     height: int = HEIGHT
 
 
-def chart(activity: Activity) -> Chart:
-    """Return stacked bars, the accepted attempts at the bottom."""
+def chart(activity: Activity, *, width: int = WIDTH, label_minutes: int = 60) -> Chart:
+    """Return stacked bars, the accepted attempts at the bottom.
+
+    label_minutes   the time stands below every slot that begins at a multiple of so many minutes of its day
+    """
     most = _round_up(max((slot.total for slot in activity.slots), default=0))
-    step = WIDTH / max(1, len(activity.slots))
-    width = max(1.0, step - 2)
+    step = width / max(1, len(activity.slots))
+    gap = 2 if step > 6 else step / 4
+    breadth = max(1.0, step - gap)
     bars: list[Bar] = []
     places: list[tuple[float, float, Slot]] = []
     hours: list[tuple[float, datetime]] = []
     for place, slot in enumerate(activity.slots):
-        x = round(place * step + 1, 2)
+        x = round(place * step + gap / 2, 2)
         places.append((round(place * step, 2), round(step, 2), slot))
-        bars += _stack(slot, x, round(width, 2), most)
-        if slot.at.minute == 0 and slot.at.second == 0:
+        bars += _stack(slot, x, round(breadth, 2), most)
+        if (slot.at.hour * 60 + slot.at.minute) % label_minutes == 0 and slot.at.second == 0:
             hours.append((round(place * step, 2), slot.at))
     lines = tuple((round(HEIGHT * (1 - part / 2), 2), most * part // 2) for part in (1, 2) if most * part % 2 == 0)
-    return Chart(tuple(bars), tuple(places), lines, tuple(hours), most)
+    return Chart(tuple(bars), tuple(places), lines, tuple(hours), most, width)
 
 
 def _stack(slot: Slot, x: float, width: float, most: int) -> Iterator[Bar]:

@@ -60,14 +60,14 @@ def read_leads(query: Mapping[str, str], *, masked: bool = False) -> Filters[Lea
     return Filters(given, MaskedLeadFilter(**values) if masked else LeadFilter(**values))
 
 
-def read_text(query: str) -> Filters[FailureFilter]:
+def read_text(query: str, *, masked: bool = False) -> Filters[FailureFilter]:
     """Return the filters of failed leads of a query string. Raises `BadRequest`."""
-    return read(dict(parse_qsl(query, max_num_fields=50)))
+    return read(dict(parse_qsl(query, max_num_fields=50)), masked=masked)
 
 
-def read_leads_text(query: str) -> Filters[LeadFilter]:
+def read_leads_text(query: str, *, masked: bool = False) -> Filters[LeadFilter]:
     """Return the filters of leads of a query string. Raises `BadRequest`."""
-    return read_leads(dict(parse_qsl(query, max_num_fields=50)))
+    return read_leads(dict(parse_qsl(query, max_num_fields=50)), masked=masked)
 
 
 def _read(query: Mapping[str, str], readers: Mapping[str, Reader]) -> tuple[dict[str, str], dict[str, Any]]:

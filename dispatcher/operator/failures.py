@@ -14,6 +14,9 @@ from dispatcher.operator.overview import Count
 from dispatcher.operator.record import FOREIGN_TEXT, PHONE, Record
 from dispatcher.store.proof import IN_DOUBT_SINCE
 
+TREND_SLOTS: Final = 12
+_SLOT_SECONDS: Final = 86_400 // TREND_SLOTS
+
 MOST_COUNTED: Final = 1_000_000
 MOST_READ: Final = 10_000
 """The most failures counted where an index answers, and where each row has to be read."""
@@ -186,6 +189,24 @@ def groups(connection: Connection, wanted: FailureFilter) -> list[FailureGroup]:
     """Return the failures that match by cause, the most frequent first."""
     where, values = where_of(wanted)
     return list(map(FailureGroup.of, connection.execute(_grouped(where), values).mappings()))
+
+
+def trends(connection: Connection, wanted: FailureFilter) -> Mapping[tuple[str, str], tuple[int, ...]]:
+    """Return for each cause, by fingerprint and class, its failures of the last 24 hours in `TREND_SLOTS` slots."""
+    where, values = where_of(wanted)
+    statement = text(f"""
+        SELECT failure.fingerprint, failure.failure_class, count(*) AS leads,
+            {TREND_SLOTS - 1} - CAST(floor(extract(epoch FROM now() - failure.failed_at) / {_SLOT_SECONDS}) AS integer)
+                AS slot
+        FROM dispatcher.failed_leads AS failure
+        WHERE {where} AND failure.failed_at > now() - interval '24 hours'
+        GROUP BY failure.fingerprint, failure.failure_class, slot
+    """)
+    found: dict[tuple[str, str], list[int]] = {}
+    for row in connection.execute(statement, values):
+        counts = found.setdefault((row.fingerprint, row.failure_class), [0] * TREND_SLOTS)
+        counts[min(TREND_SLOTS - 1, max(0, row.slot))] += row.leads
+    return {cause: tuple(counts) for cause, counts in found.items()}
 
 
 def summaries(connection: Connection, lead_ids: Sequence[UUID]) -> Mapping[UUID, LeadSummary]:

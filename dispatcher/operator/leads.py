@@ -95,6 +95,12 @@ def count_matching(connection: Connection, wanted: LeadFilter) -> Count:
     return Count(count, exact=whole and count < MOST_COUNTED)
 
 
+def count_pending(connection: Connection, wanted: LeadFilter) -> int:
+    """Return the number of pending leads that match; exact."""
+    source, values = _source(wanted, bound=None)
+    return int(connection.execute(text(f"SELECT count(*) FROM {source} AND state = 'pending'"), values).scalar() or 0)
+
+
 def name_pending(connection: Connection, operation_id: UUID, wanted: LeadFilter) -> None:
     """Make the pending leads that match those of an operation, the lowest id first."""
     source, values = _source(wanted, bound=None)

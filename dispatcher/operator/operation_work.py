@@ -12,9 +12,14 @@ from sqlalchemy import Connection, text
 
 from dispatcher.lead.options import DEFAULT_ACCOUNT
 from dispatcher.operator import failures
+from dispatcher.operator import leads as lead_list
 from dispatcher.operator.failure_filter import FailureFilter
+from dispatcher.operator.lead_filter import LeadFilter
 from dispatcher.operator.record import FOREIGN_JSON, Record
 from dispatcher.store.statement import START, Start, start_values
+
+Selection = Sequence[UUID] | FailureFilter | LeadFilter
+"""Leads by their ids, open failures by a filter, or pending leads by a filter."""
 
 
 class OperationKind(StrEnum):
@@ -23,6 +28,7 @@ class OperationKind(StrEnum):
     REPLAY = "replay"
     DISMISS = "dismiss"
     LOOK_UP = "look_up"
+    CANCEL = "cancel"
 
 
 class OperationState(StrEnum):
@@ -148,6 +154,19 @@ ORDER BY position
 LIMIT :most
 """)
 
+_RESULTS = text("""
+SELECT reason, count(*) AS leads FROM dispatcher.operation_leads
+WHERE operation_id = :id AND outcome = 'done' AND reason IS NOT NULL
+GROUP BY reason
+""")
+
+_LOOKED_UP = text("""
+SELECT lead_id, reason FROM dispatcher.operation_leads
+WHERE operation_id = :id AND outcome = 'done' AND reason IS NOT NULL
+ORDER BY position DESC
+LIMIT :most
+""")
+
 _STOP = text("""
 UPDATE dispatcher.operations
 SET state = 'stopped', finished_at = now(), stopped_by = :actor
@@ -213,10 +232,15 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class Tried:
-    """The outcome of one lead; `reason` says why it was refused, None if it was done."""
+    """The outcome of one lead.
+
+    reason   why it was refused; None if it was done
+    result   what a look-up found out
+    """
 
     position: int
     reason: str | None = None
+    result: str | None = None
 
 
 def create(
@@ -229,7 +253,7 @@ def create(
     actor: str,
     per_minute: int | None,
     not_before: Start,
-    leads: Sequence[UUID] | FailureFilter,
+    leads: Selection,
 ) -> bool:
     """Store an operation with the leads that are selected now. Return False if one with this id is stored already."""
     values = {
@@ -245,6 +269,8 @@ def create(
         return False
     if isinstance(leads, FailureFilter):
         failures.name_matching(connection, operation_id, leads)
+    elif isinstance(leads, LeadFilter):
+        lead_list.name_pending(connection, operation_id, leads)
     else:
         connection.execute(_NAME, {"id": operation_id, "leads": list(dict.fromkeys(leads))})
     connection.execute(_TOTAL, {"id": operation_id})
@@ -265,6 +291,17 @@ def latest(connection: Connection, *, most: int) -> list[Operation]:
 def refusals(connection: Connection, operation_id: UUID, *, most: int) -> list[tuple[UUID, str]]:
     """Return the leads that were refused, with the reason."""
     return [(row.lead_id, row.reason) for row in connection.execute(_REFUSALS, {"id": operation_id, "most": most})]
+
+
+def results(connection: Connection, operation_id: UUID) -> dict[str, int]:
+    """Return what look-ups found out, and of how many leads."""
+    rows = connection.execute(_RESULTS, {"id": operation_id})
+    return {row.reason: row.leads for row in rows}
+
+
+def looked_up(connection: Connection, operation_id: UUID, *, most: int) -> list[tuple[UUID, str]]:
+    """Return the leads that were looked up, with what was found out, the latest first."""
+    return [(row.lead_id, row.reason) for row in connection.execute(_LOOKED_UP, {"id": operation_id, "most": most})]
 
 
 def stop(connection: Connection, operation_id: UUID, *, actor: str) -> bool:
@@ -289,7 +326,11 @@ def record(
 ) -> None:
     """Write the outcomes of a batch, in the transaction of the batch. `over`: no lead is left."""
     rows = [
-        {"position": one.position, "outcome": "done" if one.reason is None else "refused", "reason": one.reason}
+        {
+            "position": one.position,
+            "outcome": "done" if one.reason is None else "refused",
+            "reason": one.reason or one.result,
+        }
         for one in results
     ]
     connection.execute(

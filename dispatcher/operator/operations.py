@@ -6,18 +6,19 @@ neither repeats nor loses one. The look-up task does look-ups, because they call
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
-from functools import partial
-from typing import Any, Final
+from enum import StrEnum
+from typing import Any, Final, Protocol
 from uuid import UUID
 
 from sqlalchemy import Connection
 
+from dispatcher.decisions.verdict import Decision, Step
 from dispatcher.errors import LeadNotFound, NotAllowed
 from dispatcher.logs import events
 from dispatcher.operator import corrections, lead_facts, operation_work, preview, resolve
-from dispatcher.operator.failure_filter import FailureFilter
 from dispatcher.operator.lead_facts import LeadFacts
-from dispatcher.operator.operation_work import Operation, OperationKind
+from dispatcher.operator.lead_filter import LeadFilter
+from dispatcher.operator.operation_work import Operation, OperationKind, Selection
 from dispatcher.operator.preview import Preview
 from dispatcher.operator.replay import BATCH, Prepare, ReplayTerms, replay_each
 from dispatcher.store import audit
@@ -30,8 +31,31 @@ _LOOKUP_HOLD_SECONDS: Final = 120.0
 
 _NOT_IN_DOUBT: Final = "Nothing to look up: whether it reached Voicery is known."
 
-LookUp = Callable[[Sequence[UUID]], Sequence[object]]
+
+class Found(Protocol):
+    """What a look-up found out of one lead."""
+
+    @property
+    def decision(self) -> Decision:
+        """What follows from it."""
+
+
+LookUp = Callable[[Sequence[UUID]], Sequence[Found]]
 """Looks up the leads that are in doubt, and returns one finding for each of them."""
+
+
+class Result(StrEnum):
+    """What a look-up found out, as an operation keeps it."""
+
+    FOUND = "found"
+    ABSENT = "absent"
+    HELD = "held"
+
+
+def _result(found: Found) -> Result:
+    if found.decision.step in (Step.ACCEPT, Step.DUPLICATE):
+        return Result.FOUND
+    return Result.ABSENT if found.decision.proof else Result.HELD
 
 
 class SelectionChanged(NotAllowed):
@@ -53,7 +77,7 @@ class Operations:
     def preview(
         self,
         kind: OperationKind,
-        leads: Sequence[UUID] | FailureFilter,
+        leads: Selection,
         *,
         even_if_called: bool = False,
         campaign_id: int | None = None,
@@ -72,7 +96,7 @@ class Operations:
         self,
         operation_id: UUID,
         kind: OperationKind,
-        leads: Sequence[UUID] | FailureFilter,
+        leads: Selection,
         *,
         actor: str,
         note: str | None = None,
@@ -102,7 +126,9 @@ class Operations:
             raise NotAllowed("Look-ups have no pace of their own: the rate limit sets it. Leave the pace out.")
         if kind is not OperationKind.REPLAY and campaign_id is not None:
             raise NotAllowed("Only a replay can move leads to another campaign; leave the campaign out.")
-        filters = leads.as_dict() if isinstance(leads, FailureFilter) else {"leads": len(leads)}
+        if isinstance(leads, LeadFilter) is not (kind is OperationKind.CANCEL) and not isinstance(leads, Sequence):
+            raise NotAllowed("Failures are selected by their own filters, and leads to be cancelled by those of leads.")
+        filters = {"leads": len(leads)} if isinstance(leads, Sequence) else leads.as_dict()
         options: dict[str, Any] = {"note": note, "even_if_called": even_if_called}
         if spread is not None:
             options["spread_seconds"] = spread.total_seconds()
@@ -150,6 +176,13 @@ class Operations:
         """Return the leads that were refused, with the reason."""
         return self._database.read(operation_work.refusals, operation_id, most=most)
 
+    def results(self, operation_id: UUID, *, most: int = 200) -> tuple[dict[str, int], list[tuple[UUID, str]]]:
+        """Return what look-ups found out, by how many leads, and the latest `most` leads with it."""
+        return (
+            self._database.read(operation_work.results, operation_id),
+            self._database.read(operation_work.looked_up, operation_id, most=most),
+        )
+
     def stop(self, operation_id: UUID, *, actor: str) -> bool:
         """End an operation; what is done stays done. Return False if it had ended."""
 
@@ -183,7 +216,10 @@ class Operations:
                 if stopping():
                     break
                 found = look_up([target.lead_id])
-                tried.append(operation_work.Tried(target.position, None if found else _NOT_IN_DOUBT))
+                told = operation_work.Tried(target.position, _NOT_IN_DOUBT)
+                if found:
+                    told = operation_work.Tried(target.position, result=_result(found[0]))
+                tried.append(told)
         finally:
             over = last and len(tried) == len(targets)
             wait = 0.0 if len(tried) == len(targets) else 1.0
@@ -192,14 +228,19 @@ class Operations:
 
 
 def _batch(connection: Connection, screening: Screening) -> bool:
-    operation = operation_work.take(connection, (OperationKind.REPLAY, OperationKind.DISMISS))
+    operation = operation_work.take(connection, (OperationKind.REPLAY, OperationKind.DISMISS, OperationKind.CANCEL))
     if operation is None:
         return False
     most, wait_seconds = _pace(operation.pace)
     targets = operation_work.targets(connection, operation.id, most=most)
     lead_ids = [target.lead_id for target in targets]
-    act = partial(_replay, screening=screening) if operation.kind is OperationKind.REPLAY else _dismiss
-    refused = act(connection, lead_ids, operation)
+    match operation.kind:
+        case OperationKind.REPLAY:
+            refused = _replay(connection, lead_ids, operation, screening=screening)
+        case OperationKind.DISMISS:
+            refused = _dismiss(connection, lead_ids, operation)
+        case _:
+            refused = _cancel(connection, lead_ids, operation)
     tried = [operation_work.Tried(target.position, refused.get(target.lead_id)) for target in targets]
     over = len(tried) >= operation.left
     operation_work.record(connection, operation.id, tried, over=over, wait_seconds=0.0 if over else wait_seconds)
@@ -257,6 +298,18 @@ def _dismiss(connection: Connection, lead_ids: Sequence[UUID], operation: Operat
             resolve.decide(
                 connection, facts, "dismissed", note=str(operation.options.get("note")), actor=operation.actor
             )
+        except NotAllowed as refusal:
+            refused[facts.id] = str(refusal)
+    return refused
+
+
+def _cancel(connection: Connection, lead_ids: Sequence[UUID], operation: Operation) -> Mapping[UUID, str]:
+    """Cancel these leads; return why some were refused."""
+    refused = {lead_id: str(LeadNotFound(lead_id)) for lead_id in lead_ids}
+    for facts in lead_facts.read(connection, lead_ids, lock=True):
+        del refused[facts.id]
+        try:
+            resolve.withdraw(connection, facts, actor=operation.actor, note=operation.options.get("note"))
         except NotAllowed as refusal:
             refused[facts.id] = str(refusal)
     return refused

@@ -1,18 +1,19 @@
 """Preview a bulk action: count the leads by the answer that the single action would give."""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import ClassVar, Final, assert_never
-from uuid import UUID
 
 from sqlalchemy import Connection
 
 from dispatcher.decisions.states import FailureClass, State
 from dispatcher.operator import lead_facts
+from dispatcher.operator import leads as lead_list
 from dispatcher.operator.failure_filter import FailureFilter
 from dispatcher.operator.lead_facts import LeadFacts
-from dispatcher.operator.operation_work import OperationKind
+from dispatcher.operator.lead_filter import LeadFilter
+from dispatcher.operator.operation_work import OperationKind, Selection
 from dispatcher.operator.record import Record
 from dispatcher.operator.replay import Judge, RefusalKind, ReplayTerms
 from dispatcher.operator.resolve import dismissible
@@ -25,7 +26,7 @@ class Preview(Record):
 
     safe            the action would be done
     needs_look_up   their earlier POST may have worked: refused until a look-up proves that it did not
-    gone            no longer failed or in doubt, or deleted
+    gone            no longer failed, in doubt, or pending, where it has to be; or deleted
     rivals          another live lead stands for the person
     twins           the person occurs in the selection before; the first occurrence is counted as safe
     not_in_doubt    nothing to look up
@@ -69,13 +70,16 @@ _REPLAY: Final = {
 def preview(
     connection: Connection,
     kind: OperationKind,
-    leads: Sequence[UUID] | FailureFilter,
+    leads: Selection,
     *,
     even_if_called: bool = False,
     campaign_id: int | None = None,
     screening: Screening = NO_KEY,
 ) -> Preview:
     """Return what `kind` would do to these leads now, in `campaign_id` if given. Deleted leads count as gone."""
+    if isinstance(leads, LeadFilter):
+        pending = lead_list.count_pending(connection, leads)
+        return Preview(total=pending, safe=pending)
     if not isinstance(leads, FailureFilter):
         leads = list(dict.fromkeys(leads))
     found = lead_facts.read(connection, leads, to_campaign=campaign_id, screening=screening)
@@ -98,6 +102,8 @@ def _counted(kind: OperationKind, found: Iterable[LeadFacts], terms: ReplayTerms
             yield from ("safe" if dismissible(facts) else "gone" for facts in found)
         case OperationKind.LOOK_UP:
             yield from ("safe" if _in_doubt(facts) else "not_in_doubt" for facts in found)
+        case OperationKind.CANCEL:
+            yield from ("safe" if facts.state is State.PENDING else "gone" for facts in found)
         case _ as never:
             assert_never(never)
 

@@ -132,11 +132,16 @@ def cancel(connection: Connection, lead_id: UUID, *, actor: str) -> None:
 
     One that was to be sent again, and whose earlier POST may have worked, becomes failed as `outcome_unknown` instead.
     """
-    lead = read_one(connection, lead_id, lock=True)
-    row = connection.execute(_CANCEL, {"id": lead_id, "doubtful": CANCELLED_IN_DOUBT}).first()
+    withdraw(connection, read_one(connection, lead_id, lock=True), actor=actor)
+
+
+def withdraw(connection: Connection, lead: LeadFacts, *, actor: str, note: str | None = None) -> None:
+    """`cancel`, of a lead that is locked."""
+    row = connection.execute(_CANCEL, {"id": lead.id, "doubtful": CANCELLED_IN_DOUBT}).first()
     if row is None:
         raise NotAllowed(f"Only a pending lead can be cancelled; {_why_not_pending(lead)}")
-    audit.note(connection, actor, "cancel", str(lead_id), {"in_doubt": True} if row.in_doubt else {})
+    detail: dict[str, object] = {"in_doubt": True} if row.in_doubt else {}
+    audit.note(connection, actor, "cancel", str(lead.id), detail | ({"note": note} if note else {}))
 
 
 def _decide(connection: Connection, lead: LeadFacts, as_: Resolved, *, note: str, actor: str) -> bool:

@@ -20,8 +20,8 @@ from dispatcher.store.database import Database, Engines
 from dispatcher.store.rights import CONFINED, CONFINED_PREFIX
 from dispatcher.store.trouble import StatementRefused
 
-SHARED: Final = frozenset({"alembic_version", "database_roles", "privacy_key"})
-"""The tables that say nothing of any account."""
+SHARED: Final = frozenset({"alembic_version", "database_roles", "privacy_key", "saved_filters"})
+"""The tables that say nothing of any account; of the filters, each user's statements name the user."""
 
 CLOSED: Final = frozenset(
     {"accounts", "alerts", "api_keys", "audit_chain", "submissions", "tallies", "webhook_mappings"}

@@ -184,6 +184,11 @@ RIGHTS: Final[Mapping[str, Mapping[Part, str]]] = MappingProxyType(
             Part.RETENTION: "SELECT, INSERT (id)",
         },
         "submissions": {**_READS, Part.PRODUCER: "SELECT", Part.SUBMITTER: "SELECT"},
+        "saved_filters": {
+            **_READS,
+            Part.OPERATOR: "SELECT, INSERT (who, page, name, query), UPDATE (query), DELETE",
+            Part.RETENTION: "SELECT, UPDATE (who, name, query)",
+        },
         "sweeps": {
             **_READS,
             Part.WORKER: "SELECT, UPDATE",

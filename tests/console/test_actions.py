@@ -7,11 +7,13 @@ import re
 import uuid
 from collections.abc import Callable
 from datetime import UTC, datetime, time, timedelta
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from dispatcher.console.auth import Role
+from dispatcher.decisions.verdict import Decision, Step
 from dispatcher.errors import NotAllowed
 from dispatcher.operator import operation_work
 from dispatcher.operator.operation_work import OperationKind
@@ -339,7 +341,8 @@ def test_look_ups_are_done_by_the_look_up_task(seat: Seat, operator: Browser, ro
     confirm(operator, page)
     assert not seat.console.services.operations.step(), "the sweep asks nobody over HTTP"
     assert seat.console.services.operations.lookup_accounts() == ["default"]
-    seat.console.services.operations.look_up("default", lambda ids: [one for one in ids if one == doubtful])
+    found = SimpleNamespace(decision=Decision(Step.ACCEPT, "It was found."))
+    seat.console.services.operations.look_up("default", lambda ids: [found for one in ids if one == doubtful])
     operation = rows.one("SELECT * FROM dispatcher.operations")
     assert (operation.state, operation.done, operation.refused) == ("finished", 1, 1)
 

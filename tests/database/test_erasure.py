@@ -257,6 +257,9 @@ def test_no_place_keeps_the_number_in_any_form(queue: Queue, database: Database)
             ), mapping AS (
                 INSERT INTO dispatcher.webhook_mappings (account, name, fields, fixed, changed_by)
                 VALUES ('default', 'm' || :n, CAST(:said AS jsonb), CAST(:said AS jsonb), :note)
+            ), saved AS (
+                INSERT INTO dispatcher.saved_filters (who, page, name, query)
+                VALUES (:note || :n, 'leads', :note, :note)
             ), nine AS (
                 INSERT INTO dispatcher.import_rejections (import_id, line, field, reason, original)
                 SELECT id, 1, :note, :note, 'Ada;' || :form || ';Lovelace' FROM file
@@ -528,6 +531,7 @@ _NO_TEXT_OF_PEOPLE = {
     "leads": {"account", "state", "failure_class", "payload_hash"},
     "operation_leads": {"outcome"},
     "operations": {"accounts", "kind", "state"},
+    "saved_filters": {"page"},
     "privacy_key": {"id"},
     "sweeps": {"name", "holder"},
     "tallies": {"name", "account", "label"},

@@ -1,4 +1,4 @@
-"""Bulk actions on failed leads: a preview, a confirmation, a stored operation; and the export."""
+"""Bulk actions on failed and on pending leads: a preview, a confirmation, a stored operation; and the export."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -15,11 +15,15 @@ from dispatcher.console.auth import Role
 from dispatcher.console.export_limit import MOST_ROWS, take
 from dispatcher.console.filters import Filters
 from dispatcher.console.request import BadRequest, Form, PageRequest, identifier, start_of, whole
+from dispatcher.decisions.states import State
 from dispatcher.errors import NotAllowed
 from dispatcher.operator import failures
 from dispatcher.operator.failure_filter import FailureFilter
-from dispatcher.operator.operation_work import OperationKind
+from dispatcher.operator.lead_filter import LeadFilter
+from dispatcher.operator.operation_work import OperationKind, Selection
 from dispatcher.operator.operations import SelectionChanged
+
+AnyFilters = Filters[FailureFilter] | Filters[LeadFilter]
 
 TYPED_ABOVE: Final = 100
 """Above this number of leads the user has to type the number to confirm."""
@@ -28,8 +32,8 @@ TYPED_ABOVE: Final = 100
 def preview(request: PageRequest) -> Response:
     """Return what the action would do to the selection, or to all matching leads; changes nothing."""
     kind = _kind(request.form.get("verb"))
-    asked, leads = _meant(request)
-    if not isinstance(leads, FailureFilter) and not leads:
+    asked, leads = _meant(request, kind)
+    if isinstance(leads, Sequence) and not leads:
         request.say("Nothing was selected: tick some leads, or choose all that match.", "note")
         return request.go(_back(asked))
     return _preview(request, kind, asked, leads)
@@ -38,7 +42,7 @@ def preview(request: PageRequest) -> Response:
 def start(request: PageRequest) -> Response:
     """Store the operation. Because of the action's id a second click starts no second operation."""
     kind = _kind(request.form.get("verb"))
-    asked, leads = _meant(request)
+    asked, leads = _meant(request, kind)
     even_if_called = request.form.get("even_if_called") == "yes"
     if even_if_called and not request.may(Role.ADMIN):
         raise NotAllowed("Only an admin may take the risk of a second call.")
@@ -91,12 +95,7 @@ def export(request: PageRequest) -> Response:
 
 
 def _preview(
-    request: PageRequest,
-    kind: OperationKind,
-    asked: Filters[FailureFilter],
-    leads: Sequence[UUID] | FailureFilter,
-    *,
-    fault: str = "",
+    request: PageRequest, kind: OperationKind, asked: AnyFilters, leads: Selection, *, fault: str = ""
 ) -> Response:
     campaign_id = _campaign(request.form.get("campaign_id"))
     seen = request.services.operations.preview(kind, leads, campaign_id=campaign_id)
@@ -105,8 +104,8 @@ def _preview(
         status=400 if fault else 200,
         kind=kind,
         asked=asked,
-        leads=[] if isinstance(leads, FailureFilter) else leads,
-        everything=isinstance(leads, FailureFilter),
+        leads=leads if isinstance(leads, Sequence) else [],
+        everything=not isinstance(leads, Sequence),
         seen=seen,
         typed_above=TYPED_ABOVE,
         back=_back(asked),
@@ -116,11 +115,13 @@ def _preview(
     )
 
 
-def _meant(request: PageRequest) -> tuple[Filters[FailureFilter], Sequence[UUID] | FailureFilter]:
+def _meant(request: PageRequest, kind: OperationKind) -> tuple[AnyFilters, Selection]:
     """Return the selected leads; for all that match, those that match now, not later ones."""
+    if kind is OperationKind.CANCEL:
+        return _pending_meant(request)
     asked = filters.read_text(request.form.get("filters"))
     if request.form.get("scope") != "all":
-        return asked, list(dict.fromkeys(map(identifier, request.form.all("lead"))))
+        return asked, _selected(request)
     if asked.wanted.resolved:
         raise BadRequest("These have been dealt with; select the leads that are meant.")
     if asked.wanted.failed_before is None:
@@ -130,9 +131,27 @@ def _meant(request: PageRequest) -> tuple[Filters[FailureFilter], Sequence[UUID]
     return asked, asked.wanted
 
 
-def _back(asked: Filters[FailureFilter]) -> str:
+def _pending_meant(request: PageRequest) -> tuple[AnyFilters, Selection]:
+    asked = filters.read_leads_text(request.form.get("filters"))
+    if request.form.get("scope") != "all":
+        return asked, _selected(request)
+    given, wanted = dict(asked.given), asked.wanted
+    if wanted.due is None:
+        given["state"], wanted = State.PENDING.value, replace(wanted, states=(State.PENDING,))
+    if wanted.created_before is None:
+        now = datetime.now(UTC)
+        given["before"], wanted = now.isoformat(), replace(wanted, created_before=now)
+    return Filters(given, wanted), wanted
+
+
+def _selected(request: PageRequest) -> list[UUID]:
+    return list(dict.fromkeys(map(identifier, request.form.all("lead"))))
+
+
+def _back(asked: AnyFilters) -> str:
     query = asked.with_(before="") if "T" in asked.given.get("before", "") else asked.query
-    return f"/failed/rows?{query}" if query else "/failed/rows"
+    page = "/failed/rows" if isinstance(asked.wanted, FailureFilter) else "/leads"
+    return f"{page}?{query}" if query else page
 
 
 def _kind(text: str) -> OperationKind:

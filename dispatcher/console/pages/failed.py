@@ -10,7 +10,7 @@ from dispatcher.console.auth import Role
 from dispatcher.console.filters import Filters
 from dispatcher.console.request import NO_PAGE, BadRequest, PageRequest, whole
 from dispatcher.decisions.states import FailureClass
-from dispatcher.operator import failures
+from dispatcher.operator import failures, saved_filters
 from dispatcher.operator.failure_filter import FailureFilter
 from dispatcher.operator.failures import FailedLead, advice
 from dispatcher.operator.overview import Count
@@ -26,6 +26,7 @@ def causes(request: PageRequest) -> Response:
         "causes.html",
         asked=asked,
         groups=groups,
+        trends=request.services.database.read(failures.trends, asked.wanted) if groups else {},
         total=sum(group.leads for group in groups),
         classes=list(FailureClass),
     )
@@ -47,6 +48,7 @@ def rows(request: PageRequest) -> Response:
         following=_next(page[-1]) if more else None,
         first=after is None,
         classes=list(FailureClass),
+        saved=request.services.database.read(saved_filters.of, request.person.name, "failed"),
         advice=advice,
     )
 

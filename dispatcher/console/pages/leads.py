@@ -8,7 +8,7 @@ from dispatcher.console import filters
 from dispatcher.console.auth import Role
 from dispatcher.console.request import NO_PAGE, PageRequest, identifier
 from dispatcher.decisions.states import State
-from dispatcher.operator import leads
+from dispatcher.operator import leads, saved_filters
 from dispatcher.operator.overview import Count
 
 PAGE_ROWS: Final = 50
@@ -31,5 +31,6 @@ def show(request: PageRequest) -> Response:
         total=Count(len(page.leads)) if alone else database.read(leads.count_matching, asked.wanted),
         first=after is None,
         states=list(State),
+        saved=database.read(saved_filters.of, request.person.name, "leads"),
         cancellable=asked.wanted.in_flight or not asked.wanted.states or State.PENDING in asked.wanted.states,
     )

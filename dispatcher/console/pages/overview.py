@@ -1,17 +1,21 @@
 """The overview of the queue, and the search."""
 
 from dataclasses import dataclass
+from typing import Final
 
 from starlette.responses import Response
 
 from dispatcher.console.auth import Role
-from dispatcher.console.chart import chart
-from dispatcher.console.request import PageRequest
+from dispatcher.console.chart import NARROW, RANGES, Range, chart
+from dispatcher.console.request import BadRequest, PageRequest, whole
 from dispatcher.decisions.states import State
 from dispatcher.operator import activity as attempts
 from dispatcher.operator import lead_search
 from dispatcher.operator.activity import Activity
 from dispatcher.operator.overview import Overview, RateUse
+
+_PACE_SLOT: Final = 300
+_NO_RANGE: Final = f"The chart shows the last {', '.join(map(str, RANGES))} hours; choose one of them."
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,16 +33,32 @@ class Drain:
 def show(request: PageRequest) -> Response:
     """Return the start page of the console."""
     overview = request.services.overview()
-    activity = request.services.database.read(attempts.read)
+    span = _range(request)
+    database = request.services.database
+    activity = database.read(attempts.read, hours=span.hours, slot_seconds=span.slot_seconds)
+    # At the pace of a quarter of an hour, whatever the chart shows.
+    latest = activity if span.slot_seconds <= _PACE_SLOT else database.read(attempts.read, hours=1)
     return request.page(
         "overview.html",
         overview=overview,
-        chart=chart(activity),
-        pace=activity.accepted_per_minute,
-        drain=_drain(overview, activity),
+        charts={
+            "broad": chart(activity, label_minutes=span.label_minutes),
+            "narrow": chart(activity, width=NARROW, label_minutes=span.narrow_minutes),
+        },
+        span=span,
+        ranges=RANGES,
+        pace=latest.accepted_per_minute,
+        drain=_drain(overview, latest),
         tightest=_tightest(overview.rate),
         states=State,
     )
+
+
+def _range(request: PageRequest) -> Range:
+    asked = whole(request.query.get("hours", "6"), _NO_RANGE)
+    if asked not in RANGES:
+        raise BadRequest(_NO_RANGE)
+    return RANGES[asked]
 
 
 def search(request: PageRequest) -> Response:

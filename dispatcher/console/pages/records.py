@@ -14,6 +14,7 @@ from dispatcher.importing import imports as stored_imports
 from dispatcher.importing.imports import ImportRecord
 from dispatcher.operator import audit_log, overview
 from dispatcher.operator import incidents as stored_incidents
+from dispatcher.operator.operation_work import OperationKind
 from dispatcher.store import audit as written
 
 
@@ -24,9 +25,15 @@ def show_all(request: PageRequest) -> Response:
 
 def show(request: PageRequest) -> Response:
     """Return one operation with its progress and the leads that were refused."""
-    operation = request.services.operations.get(request.id())
+    operations = request.services.operations
+    operation = operations.get(request.id())
+    results, looked_up = operations.results(operation.id) if operation.kind is OperationKind.LOOK_UP else ({}, [])
     return request.page(
-        "operation.html", operation=operation, refusals=request.services.operations.refusals(operation.id)
+        "operation.html",
+        operation=operation,
+        refusals=operations.refusals(operation.id),
+        results=results,
+        looked_up=looked_up,
     )
 
 
