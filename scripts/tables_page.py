@@ -51,6 +51,7 @@ _TABLES: Final = {
     "operations": "What acts on many leads in the background: replays, cancellations, look-ups.",
     "operation_leads": "The leads of an operation that wait for their turn, or what became of each.",
     "imports": "Each file that was imported, with its counts.",
+    "saved_filters": "The filters that each user of the console has saved under names; none names a person.",
     "import_rejections": "The refused rows of imports, with the reasons.",
     "blocks": "Who must not be called: the number, its keyed hash, or both; the reason, until when, in which account.",
     "erased_leads": "Keyed hashes of erased persons' leads, so that an erasure allows no second call.",

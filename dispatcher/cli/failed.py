@@ -185,7 +185,8 @@ def _show_groups(groups: Sequence["FailureGroup"], *, json: bool, csv: bool) -> 
         status = f" (HTTP {group.http_status})" if group.http_status else ""
         screen.say((screen.plural(group.leads, "lead"), "bold red"), f"  {group.failure_class}{status}")
         screen.indented(mask_numbers(group.message), columns=2)
-        screen.indented(f"→ {group.advice}", "cyan", columns=2)
+        how = " `dispatcher edit ID --replay` corrects." if group.failure_class is FailureClass.REJECTED else ""
+        screen.indented(f"→ {group.advice}{how}", "cyan", columns=2)
         where = ", ".join(str(campaign) for campaign in group.campaigns[:8])
         more = " …" if len(group.campaigns) > 8 else ""
         noun = "campaign" if len(group.campaigns) == 1 else "campaigns"

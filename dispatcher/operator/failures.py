@@ -96,9 +96,7 @@ def advice(failure_class: FailureClass) -> str:
     """Return the safe next action for a failed lead of this class."""
     match failure_class:
         case FailureClass.REJECTED:
-            return (
-                "Nobody was called. Correct it and replay it (`dispatcher edit`), or replay it once the cause is gone."
-            )
+            return "Nobody was called. Correct it and replay it, or replay it once the cause is gone."
         case FailureClass.EXHAUSTED:
             return "It never reached Voicery: replaying is safe."
         case FailureClass.OUTCOME_UNKNOWN:

@@ -44,8 +44,8 @@ _COLUMNS: Final = (
     " voicery_status, idempotency_key, batch_id, created_at, due_at, finished_at, last_error"
 )
 
-MOST_READ: Final = 200_000
-"""The most leads that are read for one page, where no index answers the filter: a tenth of a second."""
+MOST_READ: Final = 100_000
+"""The most leads that are read for one page, where no index answers the filter."""
 
 MOST_COUNTED: Final = 100_000
 """Above it a list says that there are more, and does not count them."""

@@ -28,6 +28,7 @@ def causes(request: PageRequest) -> Response:
         groups=groups,
         trends=request.services.database.read(failures.trends, asked.wanted) if groups else {},
         total=sum(group.leads for group in groups),
+        saved=request.services.database.read(saved_filters.of, request.person.name, "failed"),
         classes=list(FailureClass),
     )
 

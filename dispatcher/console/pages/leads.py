@@ -23,13 +23,17 @@ def show(request: PageRequest) -> Response:
     after = identifier(given, NO_PAGE) if given else None
     database = request.services.database
     page = database.read(leads.page, asked.wanted, most=PAGE_ROWS, after=after)
-    alone = after is None and not page.more and page.read_until is None
+    if after is None and not page.more:  # nothing is read once more to be counted
+        total = Count(len(page.leads), exact=page.read_until is None)
+    else:
+        total = database.read(leads.count_matching, asked.wanted)
     return request.page(
         "leads.html",
         asked=asked,
         page=page,
-        total=Count(len(page.leads)) if alone else database.read(leads.count_matching, asked.wanted),
+        total=total,
         first=after is None,
+        bound=leads.MOST_READ,
         states=list(State),
         saved=database.read(saved_filters.of, request.person.name, "leads"),
         cancellable=asked.wanted.in_flight or not asked.wanted.states or State.PENDING in asked.wanted.states,

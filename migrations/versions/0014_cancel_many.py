@@ -1,7 +1,7 @@
 """Operations that cancel leads, and the filters that users of the console save.
 
-Revision ID: 0013
-Revises: 0012
+Revision ID: 0014
+Revises: 0013
 
 Locks: ACCESS EXCLUSIVE on operations for the change of the catalog only; its rows are validated under a lock that lets
 writers through. saved_filters is new.
@@ -9,8 +9,8 @@ writers through. saved_filters is new.
 
 from dispatcher.store.ddl import change
 
-revision = "0013"
-down_revision = "0012"
+revision = "0014"
+down_revision = "0013"
 branch_labels = None
 depends_on = None
 
