@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from dispatcher.operator.overview import Overview, RateUse
     from dispatcher.operator.pause import Resumed
     from dispatcher.operator.person import People
+    from dispatcher.operator.rekey import Rekeying
     from dispatcher.operator.replay import Replayed
     from dispatcher.operator.resolve import Resolved
     from dispatcher.operator.retention import Pruner
@@ -508,6 +509,11 @@ class Operating:
     def pruner(self) -> "Pruner":
         """Deleting what ended long ago."""
         return self._services.pruner
+
+    @property
+    def rekeying(self) -> "Rekeying":
+        """Encrypting what is stored, under the first key."""
+        return self._services.rekeying
 
     @property
     def erasure(self) -> "Erasure":

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 from dispatcher.config.settings import Settings
 from dispatcher.store.database import Database, Rehearsal
+from dispatcher.store.encryption import KeyRing
 
 if TYPE_CHECKING:
     from dispatcher.alerts.alerting import AlertThread
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from dispatcher.operator.overview import Overview, RateUse
     from dispatcher.operator.pause import GateKeeper
     from dispatcher.operator.person import People
+    from dispatcher.operator.rekey import Rekeying
     from dispatcher.operator.replay import Failures
     from dispatcher.operator.retention import Pruner
     from dispatcher.store.blocks import Screening
@@ -112,6 +114,7 @@ class Services:
             name=self._name,
             pool_size=self._connections,
             pooler=self.settings.pooler,
+            key_ring=KeyRing.of(self.settings),
             **more,
         )
 
@@ -327,6 +330,13 @@ class Services:
         from dispatcher.operator.retention import Pruner
 
         return Pruner(self.database)
+
+    @_Part
+    def rekeying(self) -> "Rekeying":
+        """Encrypting what is stored, under the first key."""
+        from dispatcher.operator.rekey import Rekeying
+
+        return Rekeying(self.database)
 
     @_Part
     def erasure(self) -> "Erasure":

@@ -54,6 +54,7 @@ _TABLES: Final = {
     "saved_filters": "The filters that each user of the console has saved under names; none names a person.",
     "import_rejections": "The refused rows of imports, with the reasons.",
     "blocks": "Who must not be called: the number, its keyed hash, or both; the reason, until when, in which account.",
+    "encryption_keys": "The ids of the keys that leads are encrypted under ([privacy.md](privacy.md)); never the keys.",
     "erased_leads": "Keyed hashes of erased persons' leads, so that an erasure allows no second call.",
     "privacy_key": "By which a wrong privacy key is noticed. The key itself is not in the database.",
     "database_roles": "The names of the database roles that `migrate --with-roles` made.",

@@ -101,6 +101,7 @@ PANELS: Final[dict[str, tuple[Entry, ...]]] = {
         Entry("unblock", "do_not_call", "Let a number be called again"),
         Entry("prune", "retention", "Delete leads that ended long ago"),
         Entry("erase", "person", "Erase a person"),
+        Entry("rekey", "rekey", "Encrypt what is stored, or change its key"),
     ),
     "Run by itself": (
         Entry("sandbox", "serve", "Serve a stand-in for the Voicery API", settings=_AS_GIVEN),

@@ -11,7 +11,7 @@ from sqlalchemy import Connection
 
 from dispatcher import moments
 from dispatcher.broker.connection import connect, refuse_cluster
-from dispatcher.cli import doctor_rights, doctor_wires, screen
+from dispatcher.cli import doctor_keys, doctor_rights, doctor_wires, screen
 from dispatcher.cli.doctor import Check, Verdict
 from dispatcher.config.account import pinned_url
 from dispatcher.config.settings import Settings
@@ -81,6 +81,7 @@ def _postgres(settings: Settings) -> Iterator[Check]:
                 return
             migration.check(connection)
             yield Check("Schema", Verdict.GOOD, f"at revision {migration.head()}")
+            yield from doctor_keys.keys(settings, connection)
             yield from _pinned_urls(settings, connection)
             yield from judge_limits(postgres.server_limits(connection))
             yield from judge_bloat(postgres.table_sizes(connection))

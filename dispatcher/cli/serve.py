@@ -91,6 +91,7 @@ def health(
             host=host,
             rate_limit=settings.rate_limit,
             held=services.held_seconds,
+            ring=services.database.key_ring,
         )
     finally:
         services.close()

@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Final, Literal, Self
 
 from pydantic import (
     BaseModel,
@@ -249,6 +249,13 @@ class Settings(BaseModel):
     privacy_key_file: Path | None = setting(
         None, "the path of a file that holds only the key", "The same in a file, read when a process starts."
     )
+    encryption_keys: Secret | None = setting(
+        None,
+        "keys of 64 hexadecimal digits each, separated by spaces, e.g. from `openssl rand -hex 32`; or off before them",
+        "Encrypts variables, contacts, Voicery's answers and refused rows in the database: the first key encrypts, all "
+        "decrypt; with `off` before them new values are stored plain. Needs the extra `encryption`.",
+        "A lead whose key is lost can neither be sent nor read. A worker without one of the keys in use sends nothing.",
+    )
     alert_webhook_url: Secret | None = setting(
         None,
         "an address that begins with https:// (http:// on this machine)",
@@ -402,6 +409,13 @@ class Settings(BaseModel):
             signing_key(value.reveal())
         return value
 
+    @field_validator("encryption_keys")
+    @classmethod
+    def _key_ring(cls, value: Secret | None) -> Secret | None:
+        if value is not None:
+            encryption_keys(value.reveal())
+        return value
+
     @field_validator("accounts")
     @classmethod
     def _named(cls, value: Mapping[str, AccountSettings]) -> Mapping[str, AccountSettings]:
@@ -478,6 +492,27 @@ class Settings(BaseModel):
         except UnusableSettings as error:
             faults += error.errors
         return (None if faults else settings), faults
+
+
+KEYS_OFF: Final = "off"
+"""In the place of the first key: new values are stored as they are."""
+
+_KEY: Final = re.compile(r"[0-9a-fA-F]{64}")
+
+
+def encryption_keys(text: str) -> list[str]:
+    """Return the keys that `encryption_keys` lists, in their order, perhaps `KEYS_OFF` before them.
+
+    Raises `ValueError`, without any of them.
+    """
+    listed = [one.lower() for one in re.split(r"[\s,]+", text) if one]
+    keys = listed[1:] if listed[:1] == [KEYS_OFF] else listed
+    for place, key in enumerate(keys, 1):
+        if _KEY.fullmatch(key) is None:
+            raise ValueError(f"has no 64 hexadecimal digits as its key {place}")
+    if not listed or len(set(keys)) < len(keys):
+        raise ValueError("names a key twice" if listed else "names no key")
+    return listed
 
 
 def _webhook_faults(settings: Settings) -> list[FieldError]:

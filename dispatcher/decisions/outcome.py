@@ -116,6 +116,7 @@ class Outcome:
     voicery_status: str | None = None
     contacts: tuple[CreatedContact, ...] = ()
     evidence: Mapping[str, object] = field(default_factory=dict, repr=False)
+    words: str = field(default="", repr=False)  # the part of `message` that is Voicery's own
 
 
 def classify(reply: Reply, sent: Sent, rules: Rules) -> Outcome:
@@ -216,6 +217,7 @@ def _in_doubt(reply: Reply, sentence: str, signal: Signal = _CHANNEL_OUTAGE) -> 
         signal=signal,
         fingerprint=_fingerprint(Kind.UNKNOWN, reply.status, reply.fault or ""),
         response=reply.text,
+        words=words,
     )
 
 
@@ -260,6 +262,7 @@ def _id_unknown(reply: Reply, why: str) -> Outcome:
         signal=_CHANNEL_OUTAGE,
         fingerprint=_fingerprint(Kind.CREATED_ID_UNKNOWN, reply.status, why),
         response=reply.text,
+        words=words,
     )
 
 
@@ -336,6 +339,7 @@ def _held(reply: Reply, kind: Kind, reason: Reason, scope: Scope, sentence: str,
         signal=Signal(reason, scope),
         fingerprint=_fingerprint(kind, reply.status),
         response=reply.text,
+        words=words,
     )
 
 
@@ -361,6 +365,7 @@ def _duplicate(reply: Reply, words: str) -> Outcome:
         counts=True,
         fingerprint=_fingerprint(Kind.DUPLICATE, reply.status),
         response=reply.text,
+        words=words,
     )
 
 
@@ -383,6 +388,7 @@ def _refused(reply: Reply, texts: Sequence[refusal.Told], words: str) -> Outcome
         signal=Signal(Reason.REJECTING, Scope.CHANNEL),
         fingerprint=_fingerprint(Kind.REJECTED, reply.status, field_name, reason or words),
         response=reply.text,
+        words=reason or words,
     )
 
 

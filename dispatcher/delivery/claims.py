@@ -6,11 +6,18 @@ from functools import cache
 from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import Connection, Row, text
+from sqlalchemy import Connection, text
 
 from dispatcher.config.settings import Settings
+from dispatcher.delivery.claimed import Claimed, claimed_of
 from dispatcher.lead.options import Channel
+from dispatcher.store import encryption
 from dispatcher.store.blocks import KEY_FITS, Screening
+from dispatcher.store.encryption import (
+    KEYS_HELD,
+    NO_KEYS,
+    KeyRing,
+)
 from dispatcher.store.statement import Call, HotStatement
 
 _HOLD_PAUSES = text(
@@ -43,7 +50,7 @@ WITH picked AS MATERIALIZED (
     -- Once, before anything is picked; holds back a pause until this claim is committed, and the other way round.
     WHERE (SELECT dispatcher.gates_let_through(:account, :campaign_id, CAST(:shut AS text[])))
       -- Who is blocked by hash alone cannot be told without the key: then nothing is claimed.
-      AND {key_fits}
+      AND {key_fits} AND {keys_held}
     LIMIT {window}
 ), met AS MATERIALIZED (
     -- The persons on the list of those who must not be called, as it is once a block that is being committed is there.
@@ -87,7 +94,8 @@ WITH picked AS MATERIALIZED (
         <> ((lead_id, position) IN (SELECT lead_id, position FROM met WHERE NOT holds))
 )
 SELECT claimed.*, picks.met, picks.stale, picks.blocked, picks.held, gate.states,
-    (SELECT json_agg(json_build_array(contact.phone_number, CAST(contact.variables AS text)) ORDER BY contact.position)
+    (SELECT json_agg(json_build_array(contact.position, contact.phone_number, CAST(contact.variables AS text))
+        ORDER BY contact.position)
      FROM dispatcher.lead_contacts AS contact WHERE contact.lead_id = claimed.id
        AND (contact.lead_id, contact.position) NOT IN (SELECT lead_id, position FROM met WHERE NOT holds)) AS contacts
 FROM (
@@ -208,25 +216,6 @@ RETURNING lead.id
 
 
 @dataclass(frozen=True, slots=True)
-class Claimed:
-    """A lead that this worker alone may POST, once, under `attempt_id`. The repr names no person."""
-
-    lead_id: UUID
-    attempt_id: UUID
-    account: str
-    campaign_id: int
-    phone_number: str
-    variables: str  # JSON text, exactly as stored
-    allow_dupplicate: bool
-    contacts: tuple[tuple[str, str], ...]  # (number, variables as JSON text) in the order submitted
-    attempts: int
-    age_seconds: float
-
-    def __repr__(self) -> str:
-        return f"Claimed(lead_id={self.lead_id}, attempt_id={self.attempt_id}, attempts={self.attempts})"
-
-
-@dataclass(frozen=True, slots=True)
 class Claim:
     """What one claim did.
 
@@ -290,10 +279,13 @@ class Claimer:
         probing   claim although the gate is probing (the caller holds its row)
         window    the number of due leads to read for that, where it is greater
         """
-        statement, parameters = self.call(attempt_ids, probing=probing, window=window)
-        return self.read(statement.rows(connection, parameters), max(window, len(attempt_ids)))
+        ring = encryption.of(connection)
+        statement, parameters = self.call(attempt_ids, ring, probing=probing, window=window)
+        return self.read(statement.rows(connection, parameters), max(window, len(attempt_ids)), ring)
 
-    def call(self, attempt_ids: Sequence[UUID], *, probing: bool = False, window: int = 0) -> Call:
+    def call(
+        self, attempt_ids: Sequence[UUID], ring: KeyRing = NO_KEYS, *, probing: bool = False, window: int = 0
+    ) -> Call:
         """Return the statement of `claim` and its parameters."""
         settings = self.settings
         return _claim_of(len(attempt_ids), max(window, len(attempt_ids))), {
@@ -307,11 +299,12 @@ class Claimer:
             "shut": ["closed"] if probing else ["closed", "probing"],
             **self.screening.values(),
             "key_id": self.screening.pseudonyms.key_id,
+            "key_ids": list(ring.key_ids),
         }
 
-    def read(self, rows: Sequence[Any], window: int) -> Claim:
+    def read(self, rows: Sequence[Any], window: int, ring: KeyRing = NO_KEYS) -> Claim:
         """Return the claim that the rows of `call` describe."""
-        opened = tuple(_claimed(self.channel, row) for row in rows if row.id is not None)
+        opened = tuple(claimed_of(self.channel, row, ring) for row in rows if row.id is not None)
         picks = rows[0]
         states = frozenset(picks.states or ())
         return Claim(
@@ -361,19 +354,6 @@ def _claim_of(wanted: int, window: int) -> HotStatement:
     200 ms, which is a scan of the whole table.
     """
     ready = _FIRST_COME if window == wanted else _ONE_A_PERSON
-    return HotStatement(_CLAIM.format(wanted=wanted, window=window, ready=ready, key_fits=KEY_FITS))
-
-
-def _claimed(channel: Channel, row: Row[Any]) -> Claimed:
-    return Claimed(
-        lead_id=row.id,
-        attempt_id=row.attempt_id,
-        account=channel.account,
-        campaign_id=channel.campaign_id,
-        phone_number=row.phone_number,
-        variables=row.variables,
-        allow_dupplicate=row.allow_dupplicate,
-        contacts=tuple((number, variables) for number, variables in row.contacts or ()),
-        attempts=row.attempts,
-        age_seconds=row.age_seconds,
+    return HotStatement(
+        _CLAIM.format(wanted=wanted, window=window, ready=ready, key_fits=KEY_FITS, keys_held=KEYS_HELD)
     )

@@ -16,7 +16,7 @@ from dispatcher.config.settings import Settings
 from dispatcher.decisions.hints import NO_HINTS, RateHints, rate_hints
 from dispatcher.decisions.outcome import Kind, Outcome, Sent, classify
 from dispatcher.decisions.reply import Reply, WireFault
-from dispatcher.delivery.claims import Claimed
+from dispatcher.delivery.claimed import Claimed, undecryptable
 from dispatcher.delivery.recorder import Recorder, Turn
 from dispatcher.delivery.results import Finished
 from dispatcher.errors import StoreUnavailable
@@ -307,10 +307,14 @@ class DeliveryRun:
         claimed = job.claimed
         with attempting(claimed.lead_id, claimed.attempt_id, claimed.account, claimed.campaign_id) as tell:
             started_at = self._clock()
-            reply = self._post(job)
-            ended_at = self._clock()
-            hints = _hints(reply)
-            outcome = self._with_other_token(self._classified(claimed, reply))
+            if claimed.fault is not None:
+                outcome, hints = undecryptable(str(claimed.fault), key_missing=claimed.key_missing), NO_HINTS
+                ended_at = self._clock()
+            else:
+                reply = self._post(job)
+                ended_at = self._clock()
+                hints = _hints(reply)
+                outcome = self._with_other_token(self._classified(claimed, reply))
             tell(outcome.kind.value, outcome.http_status)
         return Finished(job.claimed, outcome, ended_at, started_at, hints)
 

@@ -1,6 +1,6 @@
 """Record the results of a delivery run and claim the leads it sends next."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Final
@@ -10,12 +10,13 @@ from sqlalchemy import Connection
 
 from dispatcher.config.settings import Settings
 from dispatcher.decisions.gate import GateState
-from dispatcher.decisions.outcome import Kind, Outcome
+from dispatcher.decisions.outcome import Kind
 from dispatcher.decisions.policy import NO_PAST, Past, Standing, Uniform, after_attempt
 from dispatcher.decisions.states import FailureClass, State
-from dispatcher.delivery import claims, gates, late_answers, results
+from dispatcher.delivery import blocked, claims, gates, late_answers, results
 from dispatcher.delivery.blocked import end_held
-from dispatcher.delivery.claims import Claim, Claimed, Claimer
+from dispatcher.delivery.claimed import Claimed
+from dispatcher.delivery.claims import Claim, Claimer
 from dispatcher.delivery.results import Finished, Recorded, Result
 from dispatcher.errors import StoreUnavailable
 from dispatcher.failpoint import reach
@@ -27,7 +28,6 @@ from dispatcher.store.database import Database
 from dispatcher.store.statement import together
 from dispatcher.store.trouble import NothingDone, StatementRefused, TryAgain
 
-NOTICE: Final = "The answer could not be stored as it came and was replaced by this notice."
 STILL_IN_DOUBT: Final = "But an earlier POST of it, whose outcome is not known, may have worked: look it up."
 _TRIES: Final = 5
 _PILE_CLAIMS: Final = 8  # of one turn: meanwhile no answer is recorded
@@ -111,6 +111,8 @@ class Recorder:
 
         Raises `StoreUnavailable`; what is not recorded is then kept for the next turn, and nothing may be POSTed.
         """
+        if self._database.key_ring.key_id is not None:  # Voicery's words are stored encrypted, and nowhere else
+            finished = [replace(one, outcome=results.without_words(one.outcome)) for one in finished]
         self._kept.extend(finished)
         self._woke = self._closed = False
         self._settle_unacknowledged()
@@ -127,6 +129,7 @@ class Recorder:
             reach("claim.before")
             claim = self._claim(attempt_ids)
         opened, claim = self._past_piles(claim, attempt_ids)
+        opened = self._but_hidden(opened, attempt_ids)
         if opened:
             reach("claim.after")
         self._needs_gates = claim.needs_gates
@@ -140,11 +143,13 @@ class Recorder:
         if not attempt_ids or not self._kept or not self._all_plain():
             return None
         rows = [self._result(one, gate_closed=False) for one in self._kept]
+        ring = self._database.key_ring
         reach("record.before")
         reach("claim.before")
         try:
             with self._database.autocommit() as connection:
-                recorded, claimed = together(connection, results.recording(rows), self._claimer.call(attempt_ids))
+                recording = results.recording(rows, ring)
+                recorded, claimed = together(connection, recording, self._claimer.call(attempt_ids, ring))
             self._settle(rows, results.recorded_of(recorded))
             self._record_kept()
         except (TryAgain, StatementRefused):
@@ -155,7 +160,7 @@ class Recorder:
             self._unacknowledged = tuple(attempt_ids)
             raise
         reach("record.after")
-        claim = self._claimer.read(claimed, len(attempt_ids))
+        claim = self._claimer.read(claimed, len(attempt_ids), ring)
         return None if claim.probing and not claim.met else claim
 
     # Claiming ---------------------------------------------------------------------------------------------------------
@@ -178,6 +183,16 @@ class Recorder:
             opened += claim.opened
             self._end_held(claim.held)
         return opened, claim
+
+    def _but_hidden(self, opened: tuple[Claimed, ...], attempt_ids: Sequence[UUID]) -> tuple[Claimed, ...]:
+        """Return what may be sent once the contacts are checked that the claim could not read."""
+        try:
+            opened, ended = blocked.but_hidden(self._database, self._channel.account, opened, self._screening)
+        except (TryAgain, StatementRefused, StoreUnavailable):
+            self._unacknowledged = tuple(attempt_ids)  # given back by the next turn: nothing of them was sent
+            raise StoreUnavailable(_LOCKED) from None
+        self._tell_blocked(ended)
+        return opened
 
     def _park(self, claim: Claim) -> Claim:
         """Have leads wait that cannot be opened now. Where that fails they stay due, and the next claim meets them."""
@@ -255,6 +270,9 @@ class Recorder:
                 ended = end_held(connection, self._channel.account, held, self._screening)
         except (TryAgain, StatementRefused, StoreUnavailable):
             return
+        self._tell_blocked(ended)
+
+    def _tell_blocked(self, ended: Iterable[UUID]) -> None:
         for lead_id in ended:
             events.info("lead.blocked", lead_id=str(lead_id), **self._channel._asdict())
 
@@ -278,7 +296,7 @@ class Recorder:
             self._kept.clear()
             return
         for finished in list(self._kept):
-            plain = replace(finished, outcome=_without_words(finished.outcome))
+            plain = replace(finished, outcome=results.without_texts(finished.outcome))
             if not self._attempt_record([finished]) and not self._attempt_record([plain]):
                 # Its lease runs out, the sweep makes it unknown, and a look-up finds out what happened.
                 results.log_abandoned(finished.claimed, "refused")
@@ -301,7 +319,7 @@ class Recorder:
         return not self._kept
 
     def _all_plain(self) -> bool:
-        return not self._needs_gates and self._pin_to is None and all(map(_is_plain, self._kept))
+        return not self._needs_gates and self._pin_to is None and all(map(results.is_plain, self._kept))
 
     def _settle(self, rows: Sequence[Result], recorded: Recorded) -> None:
         """Log what is stored, and keep what is not."""
@@ -337,7 +355,9 @@ class Recorder:
         self._needs_gates = self._needs_gates or changes.needs_gates
         self._closed = changes.closed
         notes.extend(partial(gates.log_moved, gate) for gate in changes.moved)
-        rows = [self._result(one, gate_closed=changes.closed, past=_past(connection, one)) for one in finished]
+        rows = [
+            self._result(one, gate_closed=changes.closed, past=results.past_of(connection, one)) for one in finished
+        ]
         recorded = results.record(connection, rows)
         self._woke = self._woke or recorded.woke
         if self._pin_to is not None and any(one.outcome.kind is Kind.ACCEPTED for one in finished):
@@ -378,23 +398,3 @@ class Recorder:
 
     def _pinned(self) -> None:
         self._pin_to = None
-
-
-def _without_words(outcome: Outcome) -> Outcome:
-    """Return `outcome` without any text that came from Voicery: ids and decisions remain."""
-    contacts = tuple(replace(contact, voicery_status=None) for contact in outcome.contacts)
-    return replace(
-        outcome, response=NOTICE, message=NOTICE, fingerprint="", evidence={}, voicery_status=None, contacts=contacts
-    )
-
-
-def _is_plain(finished: Finished) -> bool:
-    """Return whether it is an acceptance with nothing to store but the lead's own id and status."""
-    return finished.outcome.kind is Kind.ACCEPTED and not finished.outcome.contacts
-
-
-def _past(connection: Connection, finished: Finished) -> Past:
-    """Return what earlier attempts say, read only for outcomes whose move depends on it."""
-    if finished.outcome.kind not in (Kind.DUPLICATE, Kind.REJECTED, Kind.NOT_SENT, Kind.BUG):
-        return NO_PAST
-    return results.past(connection, finished.claimed.lead_id, finished.claimed.attempt_id)

@@ -1,8 +1,9 @@
 """Write the results of attempts, each only while the lead still belongs to that attempt, and log them."""
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Final
 from uuid import UUID
 
 import orjson
@@ -10,10 +11,12 @@ from sqlalchemy import Connection, text
 
 from dispatcher.decisions.hints import NO_HINTS, RateHints
 from dispatcher.decisions.outcome import Kind, Outcome
-from dispatcher.decisions.policy import Move, Past
+from dispatcher.decisions.policy import NO_PAST, Move, Past
 from dispatcher.decisions.reply import CreatedContact
-from dispatcher.delivery.claims import Claimed
+from dispatcher.delivery.claimed import Claimed
 from dispatcher.logs import events
+from dispatcher.store import encryption
+from dispatcher.store.encryption import NO_KEYS, Content, KeyRing
 from dispatcher.store.proof import unproven
 from dispatcher.store.statement import Call, HotStatement
 from dispatcher.store.trouble import StatementRefused
@@ -177,15 +180,15 @@ class Recorded:
 
 def record(connection: Connection, results: Sequence[Result]) -> Recorded:
     """Write each result whose attempt still holds its lead, and return which were written."""
-    statement, parameters = recording(results)
+    statement, parameters = recording(results, encryption.of(connection))
     recorded = recorded_of(statement.rows(connection, parameters))
     record_contacts(connection, [result for result in results if result.claimed.attempt_id in recorded.attempt_ids])
     return recorded
 
 
-def recording(results: Sequence[Result]) -> Call:
+def recording(results: Sequence[Result], ring: KeyRing = NO_KEYS) -> Call:
     """Return the statement that writes `results`, with its parameters. The ids of contacts are another statement."""
-    return _RECORD, {"results": json_text([_row(result) for result in results])}
+    return _RECORD, {"results": json_text([_row(result, ring) for result in results])}
 
 
 def recorded_of(rows: Sequence[Any]) -> Recorded:
@@ -241,7 +244,7 @@ def json_text(value: object) -> str:
         raise StatementRefused("22P05", None) from None
 
 
-def _row(result: Result) -> dict[str, Any]:
+def _row(result: Result, ring: KeyRing) -> dict[str, Any]:
     """Return the columns of the recordset that `_RECORD` reads."""
     claimed, outcome, move = result.claimed, result.outcome, result.move
     return {
@@ -260,7 +263,7 @@ def _row(result: Result) -> dict[str, Any]:
         "outcome": outcome.kind,
         "http_status": outcome.http_status,
         "fingerprint": outcome.fingerprint,
-        "response": outcome.response,
+        "response": ring.encrypted(outcome.response, claimed.lead_id, Content.RESPONSE) if outcome.response else "",
         "evidence": outcome.evidence,
         "ended_ago": result.ended_ago,
         "settle": result.settle,
@@ -296,3 +299,37 @@ def log_abandoned(claimed: Claimed, reason: str) -> None:
         campaign_id=claimed.campaign_id,
         reason=reason,
     )
+
+
+NOTICE: Final = "The answer could not be stored as it came and was replaced by this notice."
+
+
+def without_texts(outcome: Outcome) -> Outcome:
+    """Return `outcome` without any text that came from Voicery: ids and decisions remain."""
+    contacts = tuple(replace(contact, voicery_status=None) for contact in outcome.contacts)
+    return replace(
+        outcome, response=NOTICE, message=NOTICE, fingerprint="", evidence={}, voicery_status=None, contacts=contacts
+    )
+
+
+_TITLED: Final = re.compile(r" titled “[^”]{0,400}” answered")
+
+
+def without_words(outcome: Outcome) -> Outcome:
+    """Return `outcome` with a message that quotes nothing; the answer itself stays in `response`."""
+    message = _TITLED.sub(" answered", outcome.message)
+    if outcome.words:
+        message = message.replace(outcome.words, "its words are in the stored answer.")
+    return outcome if message == outcome.message else replace(outcome, message=message, words="")
+
+
+def is_plain(finished: Finished) -> bool:
+    """Return whether it is an acceptance with nothing to store but the lead's own id and status."""
+    return finished.outcome.kind is Kind.ACCEPTED and not finished.outcome.contacts
+
+
+def past_of(connection: Connection, finished: Finished) -> Past:
+    """Return what earlier attempts say, read only for outcomes whose move depends on it."""
+    if finished.outcome.kind not in (Kind.DUPLICATE, Kind.REJECTED, Kind.NOT_SENT, Kind.BUG):
+        return NO_PAST
+    return past(connection, finished.claimed.lead_id, finished.claimed.attempt_id)

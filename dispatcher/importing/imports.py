@@ -11,8 +11,9 @@ from sqlalchemy import Connection, text
 
 from dispatcher.decisions.storable import storable_text
 from dispatcher.operator.record import FOREIGN_TEXT, MASKED, Record, masked
-from dispatcher.store import counters
+from dispatcher.store import counters, encryption
 from dispatcher.store.counters import IMPORT_ROWS, Tally
+from dispatcher.store.encryption import Content, KeyRing, row_owner
 
 MAX_REJECTIONS: Final = 10_000
 """Refused rows of one import that are kept at most; FILE.rejected.csv has all of them."""
@@ -138,13 +139,14 @@ def add(
             tally.add(IMPORT_ROWS, result, count)
     counters.add(connection, counters.NO_ACCOUNT, tally)
     if fields:
+        ring, owner = encryption.of(connection), row_owner(import_id)
         rows = [
             {
                 "import_id": import_id,
                 "line": field.line,
                 "field": storable_text(field.field),
                 "reason": storable_text(field.reason),
-                "original": storable_text(field.original)[:MAX_ORIGINAL],
+                "original": _stored(ring, owner, field.original),
             }
             for field in fields
         ]
@@ -164,7 +166,9 @@ def latest(connection: Connection, *, most: int = 100, import_id: int | None = N
 
 def rejections(connection: Connection, import_id: int, *, most: int = MAX_REJECTIONS) -> list[RejectedRow]:
     """Return the refused rows of one import that were kept, in the order of its lines, at most `most`."""
-    return list(map(RejectedRow.of, connection.execute(_REJECTIONS, {"id": import_id, "most": most}).mappings()))
+    ring = encryption.of(connection)
+    rows = connection.execute(_REJECTIONS, {"id": import_id, "most": most}).mappings()
+    return [RejectedRow.of(ring.row(row, row_owner(import_id), original=Content.ROW)) for row in rows]
 
 
 def campaigns(connection: Connection, account: str, batch_id: UUID) -> list[int]:
@@ -184,3 +188,8 @@ def payloads(connection: Connection, first: UUID, last: UUID) -> dict[UUID, set[
     for lead_id, payload_hash in connection.execute(_PAYLOADS, {"first": first, "last": last}):
         found.setdefault(lead_id, set()).add(payload_hash)
     return found
+
+
+def _stored(ring: KeyRing, owner: str, original: str) -> str:
+    kept = storable_text(original)[:MAX_ORIGINAL]
+    return ring.encrypted(kept, owner, Content.ROW) if kept else ""

@@ -29,6 +29,7 @@ from dispatcher.lead.candidate import Admission, BatchIds, Candidate, Ids, Rejec
 from dispatcher.lead.options import BatchResult, Channel, check_account
 from dispatcher.store.blocks import NO_KEY, Screening
 from dispatcher.store.database import Database
+from dispatcher.store.encryption import KeyRing
 from dispatcher.store.trouble import NotPermitted, StatementRefused, TryAgain
 
 _TRIES: Final = 5
@@ -51,6 +52,7 @@ class ChunkStore:
     """Stores the chunks of one batch. Raises `BatchCutShort`, which names the batch id to go on with.
 
     screening            how it is checked who must not be called, and under whose key persons are recognised
+    ring                 encrypts what is stored
     transaction          opens a transaction, or a savepoint in the caller's; its errors are those of `Database`
     repeat_for_seconds   how long to repeat when Postgres was away or did not acknowledge a commit; 0 in a savepoint
     """
@@ -59,6 +61,7 @@ class ChunkStore:
     batch_id: UUID
     transaction: Callable[[], AbstractContextManager[Connection]]
     screening: Screening
+    ring: KeyRing
     repeat_for_seconds: float
     clock: Callable[[], float]
     wait: Callable[[float], None]
@@ -75,7 +78,13 @@ class ChunkStore:
                     facts = copying.facts(connection, self.account, candidates, self.screening)
                     admission = decide(candidates, facts)
                     copying.insert(
-                        connection, self.account, self.batch_id, facts.now, admission.new_leads, self.screening
+                        connection,
+                        self.account,
+                        self.batch_id,
+                        facts.now,
+                        admission.new_leads,
+                        self.screening,
+                        self.ring,
                     )
             except TryAgain:
                 tries += 1
@@ -237,7 +246,9 @@ class Bulk:
     def join(self, chunk: Chunk, session: Caller, *, account: str, batch_id: UUID) -> ChunkResult:
         """Store in the caller's transaction, in a savepoint; ring when a `Session` has committed."""
         joined = Joined.of(session)
-        store = ChunkStore(account, batch_id, joined.savepoint, self.screening, 0, self._clock, self._wait)
+        store = ChunkStore(
+            account, batch_id, joined.savepoint, self.screening, self._database.key_ring, 0, self._clock, self._wait
+        )
         with theirs():
             admission = store.store(chunk.candidates)
         for campaign_id in admission.campaign_ids:
@@ -278,8 +289,17 @@ class Bulk:
 
     def _chunk_store(self, account: str, batch_id: UUID) -> ChunkStore:
         """Return what stores chunks in transactions of its own."""
-        transaction, repeat = self._database.transaction, REPEAT_FOR_SECONDS
-        return ChunkStore(account, batch_id, transaction, self.screening, repeat, self._clock, self._wait)
+        database, repeat = self._database, REPEAT_FOR_SECONDS
+        return ChunkStore(
+            account,
+            batch_id,
+            database.transaction,
+            self.screening,
+            database.key_ring,
+            repeat,
+            self._clock,
+            self._wait,
+        )
 
     def _stored_beside(self, chunks: Iterable[Chunk], store: ChunkStore) -> Iterator[ChunkResult]:
         """Store chunks in a thread while the next ones are validated."""

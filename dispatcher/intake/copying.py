@@ -22,6 +22,7 @@ from sqlalchemy.exc import DBAPIError
 from dispatcher.intake import any_driver
 from dispatcher.lead.candidate import BatchIds, Candidate, Facts, Held, NewLead
 from dispatcher.store.blocks import FINGERPRINT, NO_KEY, Screening, blocked_of
+from dispatcher.store.encryption import NO_KEYS, Content, KeyRing, stored_contact
 from dispatcher.store.erased import erased_of
 from dispatcher.store.pseudonym import Pseudonyms
 from dispatcher.store.schema import LIVE_STRICT
@@ -209,19 +210,20 @@ def insert(
     now: datetime,
     new_leads: Sequence[NewLead],
     screening: Screening = NO_KEY,
+    ring: KeyRing = NO_KEYS,
 ) -> None:
     """Store new leads with their contacts and keys, in the order campaign, phone number, so that two never deadlock.
 
     A unique violation means a concurrent submit of a person, key or id: roll back, read `facts`, decide again.
     """
     ordered = sorted(new_leads, key=attrgetter("candidate.person"))
-    _LEADS.store(connection, _lead_rows(account, batch_id, now, ordered))
+    _LEADS.store(connection, _lead_rows(account, batch_id, now, ordered, ring))
     blocked = [new_lead for new_lead in ordered if new_lead.blocked is not None]
     if blocked:
         _FAILED.store(connection, _failed_rows(account, blocked))
     contacts = [new_lead.candidate for new_lead in ordered if new_lead.candidate.contacts]
     if contacts:
-        _CONTACTS.store(connection, _contact_rows(account, contacts))
+        _CONTACTS.store(connection, _contact_rows(account, contacts, ring))
     keyed = [new_lead for new_lead in ordered if new_lead.candidate.options.idempotency_key is not None]
     if keyed:
         rows = _key_rows(account, keyed, screening.pseudonyms)
@@ -229,7 +231,7 @@ def insert(
 
 
 def _lead_rows(
-    account: str, batch_id: object, now: datetime, new_leads: Iterable[NewLead]
+    account: str, batch_id: object, now: datetime, new_leads: Iterable[NewLead], ring: KeyRing
 ) -> Iterator[tuple[Any, ...]]:
     for new_lead in new_leads:
         candidate, duplicate_of = new_lead.candidate, new_lead.duplicate_of
@@ -237,7 +239,7 @@ def _lead_rows(
             candidate.id,
             account,
             *candidate.person,
-            candidate.variables,
+            ring.encrypted_json(candidate.variables, candidate.id, Content.VARIABLES),
             candidate.allow_dupplicate,
             new_lead.state,
             None if new_lead.blocked is None else "blocked",
@@ -258,10 +260,10 @@ def _failed_rows(account: str, new_leads: Iterable[NewLead]) -> Iterator[tuple[A
         yield new_lead.candidate.id, account, *new_lead.candidate.person, "blocked", FINGERPRINT, new_lead.blocked, 0
 
 
-def _contact_rows(account: str, candidates: Iterable[Candidate]) -> Iterator[tuple[Any, ...]]:
+def _contact_rows(account: str, candidates: Iterable[Candidate], ring: KeyRing) -> Iterator[tuple[Any, ...]]:
     for candidate in candidates:
-        for position, (phone_number, variables) in enumerate(candidate.contacts):
-            yield candidate.id, position, account, phone_number, variables
+        for position, contact in enumerate(candidate.contacts):
+            yield candidate.id, position, account, *stored_contact(ring, candidate.id, position, *contact)
 
 
 def _key_rows(account: str, new_leads: Iterable[NewLead], pseudonyms: Pseudonyms) -> Iterator[tuple[Any, ...]]:

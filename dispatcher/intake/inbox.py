@@ -25,7 +25,7 @@ from dispatcher.lead.candidate import Candidate, Rejection, decide, read_items
 from dispatcher.lead.options import Channel
 from dispatcher.lead.variables import read_json
 from dispatcher.logs import events
-from dispatcher.store import inbox
+from dispatcher.store import encryption, inbox
 from dispatcher.store.blocks import Screening
 from dispatcher.store.database import Database, translated
 from dispatcher.store.inbox import Waiting
@@ -173,7 +173,8 @@ def _insert(
             with _savepoint(connection):
                 facts = copying.facts(connection, account, candidates, screening)
                 admission = decide(candidates, facts)
-                copying.insert(connection, account, None, facts.now, admission.new_leads, screening)
+                ring = encryption.of(connection)
+                copying.insert(connection, account, None, facts.now, admission.new_leads, screening, ring)
         except (StatementRefused, TryAgain) as error:
             refusal = error
             continue

@@ -21,6 +21,7 @@ from dispatcher.lead.options import Channel, Submission, SubmitOptions, check_ac
 from dispatcher.logs.tracing import submitting
 from dispatcher.store.blocks import FINGERPRINT, NO_KEY, Screening, hash_of, sentence, words
 from dispatcher.store.database import Database, translated
+from dispatcher.store.encryption import NO_KEYS, Content, KeyRing, stored_contact
 from dispatcher.store.erased import OF_SUBMISSION
 from dispatcher.store.migration import check
 from dispatcher.store.pseudonym import Pseudonyms
@@ -68,10 +69,10 @@ WITH held AS (
     WHERE key.account = :account AND key.key IN (CAST(:key AS text), CAST(:erased_key AS text))
     ORDER BY key.key = CAST(:key AS text) DESC LIMIT 1
 ), live AS ({_LIVE}), person AS (
-    SELECT CAST(NULL AS smallint) AS position, CAST(:phone_number AS text) AS phone_number
+    SELECT CAST(NULL AS bigint) AS position, CAST(:phone_number AS text) AS phone_number
     UNION ALL
     SELECT contact.position, contact.phone_number
-    FROM jsonb_to_recordset(CAST(:contacts AS jsonb)) AS contact (position smallint, phone_number text)
+    FROM jsonb_array_elements_text(CAST(:contact_numbers AS jsonb)) WITH ORDINALITY AS contact (phone_number, position)
     WHERE NOT CAST(:drops AS boolean)
 ), block AS (
     SELECT {sentence(words("block", contact="person.position IS NOT NULL"))} AS message
@@ -158,15 +159,21 @@ class Stored:
     payload_hash: str
 
 
-def submit(connection: Connection, entry: Entry, payload_hash: str, screening: Screening = NO_KEY) -> Stored | None:
+def submit(
+    connection: Connection,
+    entry: Entry,
+    payload_hash: str,
+    screening: Screening = NO_KEY,
+    ring: KeyRing = NO_KEYS,
+) -> Stored | None:
     """Store the lead with its contacts and key, in one statement; as failed where somebody of it must not be called.
 
     Return None if a concurrent transaction stored the same id, key or person first; then call `find`, and try again.
     """
-    parameters = _plain_parameters(entry, payload_hash) | screening.pseudonyms.pads()
+    parameters = _plain_parameters(entry, payload_hash, ring) | screening.pseudonyms.pads()
     rows = _SUBMIT_PLAIN.rows(connection, parameters) if _is_plain(entry) else ()
     if not rows:
-        parameters |= screening.values() | _other_parameters(entry, payload_hash, screening.pseudonyms)
+        parameters |= screening.values() | _other_parameters(entry, payload_hash, screening.pseudonyms, ring)
         rows = _SUBMIT.rows(connection, parameters)
     return _stored(rows[0]) if rows else None
 
@@ -177,14 +184,16 @@ def find(connection: Connection, entry: Entry) -> Stored | None:
     return None if row is None else _stored(row)
 
 
-def contacts_json(lead: Lead) -> str:
-    """Return the secondary contacts as a JSON array of rows."""
-    if not lead.secondary_contacts:
+def contacts_json(entry: Entry, ring: KeyRing = NO_KEYS) -> str:
+    """Return the secondary contacts as a JSON array of rows, as they are stored."""
+    if not entry.lead.secondary_contacts:
         return NO_CONTACTS
-    rows: list[Any] = [
-        {"position": position, "phone_number": contact.phone_number, "variables": contact.variables}
-        for position, contact in enumerate(lead.secondary_contacts)
-    ]
+    rows: list[Any] = []
+    for position, contact in enumerate(entry.lead.secondary_contacts):
+        number, variables = stored_contact(
+            ring, entry.id, position, contact.phone_number, orjson.dumps(contact.variables).decode()
+        )
+        rows.append({"position": position, "phone_number": number, "variables": orjson.Fragment(variables)})
     return orjson.dumps(rows).decode()
 
 
@@ -194,21 +203,21 @@ def _is_plain(entry: Entry) -> bool:
     return extras == (None, None, None, None)
 
 
-def _plain_parameters(entry: Entry, payload_hash: str) -> dict[str, object]:
+def _plain_parameters(entry: Entry, payload_hash: str, ring: KeyRing) -> dict[str, object]:
     lead = entry.lead
     return {
         "id": entry.id,
         "account": entry.account,
         "campaign_id": lead.campaign_id,
         "phone_number": lead.phone_number,
-        "variables": orjson.dumps(lead.variables).decode(),
+        "variables": ring.encrypted_json(orjson.dumps(lead.variables).decode(), entry.id, Content.VARIABLES),
         "allow_dupplicate": lead.allow_dupplicate,
         "priority": entry.options.priority,
         "payload_hash": payload_hash,
     }
 
 
-def _other_parameters(entry: Entry, payload_hash: str, pseudonyms: Pseudonyms) -> dict[str, object]:
+def _other_parameters(entry: Entry, payload_hash: str, pseudonyms: Pseudonyms, ring: KeyRing) -> dict[str, object]:
     options = entry.options
     key = options.idempotency_key
     not_before, expires_at = options.not_before, options.expires_at
@@ -220,7 +229,8 @@ def _other_parameters(entry: Entry, payload_hash: str, pseudonyms: Pseudonyms) -
         "key": key,
         "erased_key": None if key is None else pseudonyms.stand_in(key),
         "sealed_hash": pseudonyms.sealed(payload_hash),
-        "contacts": contacts_json(entry.lead),
+        "contacts": contacts_json(entry, ring),
+        "contact_numbers": orjson.dumps([one.phone_number for one in entry.lead.secondary_contacts]).decode(),
     }
 
 
@@ -324,7 +334,7 @@ class Intake:
         for _ in range(_RACES):
             try:
                 with translated(), savepoint():
-                    stored = submit(connection, entry, payload_hash, self._screening)
+                    stored = submit(connection, entry, payload_hash, self._screening, self._database.key_ring)
             except TryAgain:
                 continue
             except StatementRefused as refusal:

@@ -1,6 +1,6 @@
 """Doubts: leads whose POST may have worked, and the statements that store the results of look-ups."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, Final
@@ -13,6 +13,9 @@ from dispatcher.decisions.reply import CreatedContact
 from dispatcher.decisions.states import State
 from dispatcher.delivery.results import name_contacts
 from dispatcher.errors import LeadNotFound
+from dispatcher.logs import events
+from dispatcher.store import encryption
+from dispatcher.store.encryption import Content, KeyRing, NotAuthentic, contact_owner
 from dispatcher.store.proof import FIRST_IN_QUEUE, PROVEN_AT
 from dispatcher.store.schema import LIVE_STRICT
 
@@ -26,7 +29,8 @@ _DOUBT: Final = """
         (SELECT revision.variables FROM dispatcher.lead_revisions AS revision
          WHERE revision.lead_id = lead.id AND revision.replaced_at > attempt.started_at
          ORDER BY revision.revision LIMIT 1), lead.variables) AS variables,
-    (SELECT array_agg(contact.phone_number ORDER BY contact.position) FROM dispatcher.lead_contacts AS contact
+    (SELECT json_agg(json_build_array(contact.position, contact.phone_number) ORDER BY contact.position)
+     FROM dispatcher.lead_contacts AS contact
      WHERE contact.lead_id = lead.id AND contact.dropped_at IS NULL) AS contacts
 """
 
@@ -207,7 +211,7 @@ class InDoubt:
 def take_due(connection: Connection, account: str, *, most: int, hold_seconds: float) -> list[InDoubt]:
     """Return unknown leads whose next look-up is due, and reserve them for this run for `hold_seconds`."""
     rows = connection.execute(_TAKE_DUE, {"account": account, "most": most, "hold_seconds": hold_seconds})
-    return [_in_doubt(row) for row in rows]
+    return list(_readable(connection, rows))
 
 
 def take_named(connection: Connection, ids: Sequence[UUID]) -> list[InDoubt]:
@@ -215,7 +219,7 @@ def take_named(connection: Connection, ids: Sequence[UUID]) -> list[InDoubt]:
 
     In doubt (unknown, or failed as `outcome_unknown`), or refused by Voicery as duplicates.
     """
-    return [_in_doubt(row) for row in connection.execute(_TAKE_NAMED, {"ids": list(ids)})]
+    return list(_readable(connection, connection.execute(_TAKE_NAMED, {"ids": list(ids)})))
 
 
 def hold(connection: Connection, doubt: InDoubt) -> InDoubt | None:
@@ -312,7 +316,17 @@ def _fence(doubt: InDoubt) -> dict[str, Any]:
     return {"lead_id": doubt.lead_id, "attempt_id": doubt.attempt_id}
 
 
-def _in_doubt(row: Row[Any]) -> InDoubt:
+def _readable(connection: Connection, rows: Iterable[Row[Any]]) -> Iterator[InDoubt]:
+    """Yield the leads that can be decrypted. One that was changed in the database holds no other up."""
+    ring = encryption.of(connection)
+    for row in rows:
+        try:
+            yield _in_doubt(row, ring)
+        except NotAuthentic as error:
+            events.error("lead.undecryptable", lead_id=str(row.lead_id), fault=str(error))
+
+
+def _in_doubt(row: Row[Any], ring: KeyRing) -> InDoubt:
     return InDoubt(
         lead_id=row.lead_id,
         attempt_id=row.attempt_id,
@@ -320,8 +334,11 @@ def _in_doubt(row: Row[Any]) -> InDoubt:
         campaign_id=row.campaign_id,
         phone_number=row.phone_number,
         state=State(row.state),
-        variables=row.variables,
-        contacts=tuple(row.contacts or ()),
+        variables=ring.decrypted_json(row.variables, row.lead_id, Content.VARIABLES),
+        contacts=tuple(
+            ring.decrypted(number, contact_owner(row.lead_id, place), Content.CONTACT_NUMBER)
+            for place, number in row.contacts or ()
+        ),
         allow_dupplicate=row.allow_dupplicate,
         resends=row.resends,
         outcome=row.outcome or "unknown",

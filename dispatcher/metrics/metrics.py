@@ -45,6 +45,7 @@ class Figures:
     incidents             unseen ones by kind
     alerts_unsent         alerts that no receiver has taken yet; `alert_age_seconds` of the oldest
     doorbells             messages that wait for a worker; None if Redis cannot be asked
+    blocks                rows of the list of who must not be called; of a long one the planner's estimate
     """
 
     overview: Overview
@@ -54,6 +55,7 @@ class Figures:
     alerts_unsent: int = 0
     alert_age_seconds: float = 0.0
     doorbells: int | None = None
+    blocks: int = 0
 
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
@@ -154,6 +156,7 @@ def _held_back(figures: Figures) -> Iterator[Metric]:
         campaign = "" if gate.campaign_id is None else str(gate.campaign_id)
         gates.add_metric([gate.account, campaign, gate.reason.value, gate.state.value], 1)
     yield gates
+    yield _gauge("dispatcher_blocks", "Rows of the list of who must not be called", figures.blocks)
     labels = ["account", "window_seconds"]
     permits = GaugeMetricFamily("dispatcher_rate_permits", "Requests that the rate limit allows", labels=labels)
     used = GaugeMetricFamily("dispatcher_rate_used", "Requests that were sent within the window", labels=labels)

@@ -41,7 +41,11 @@ SELECT
      WHERE finished_at IS NULL AND ended_at IS NOT NULL) AS unknown_age,
     (SELECT count(*) FROM dispatcher.alerts WHERE done_at IS NULL) AS alerts_unsent,
     (SELECT CAST(extract(epoch FROM now() - min(at)) AS float8) FROM dispatcher.alerts
-     WHERE done_at IS NULL) AS alert_age
+     WHERE done_at IS NULL) AS alert_age,
+    -- A long list is not counted at each scrape.
+    (SELECT CASE WHEN few.n <= 100000 THEN few.n ELSE greatest(few.n, list.reltuples) END
+     FROM (SELECT count(*) AS n FROM (SELECT FROM dispatcher.blocks LIMIT 100001) AS first) AS few,
+        pg_class AS list WHERE list.oid = to_regclass('dispatcher.blocks')) AS blocks
 """)
 
 _INCIDENTS = text("SELECT kind, count(*) AS unseen FROM dispatcher.incidents WHERE seen_at IS NULL GROUP BY kind")
@@ -57,6 +61,7 @@ def read_figures(connection: Connection) -> Figures:
         incidents={row.kind: row.unseen for row in connection.execute(_INCIDENTS)},
         alerts_unsent=ages.alerts_unsent,
         alert_age_seconds=max(0.0, ages.alert_age or 0.0),
+        blocks=int(ages.blocks or 0),
     )
 
 

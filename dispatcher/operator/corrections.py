@@ -15,14 +15,16 @@ from dispatcher.operator import lead_facts
 from dispatcher.operator.lead_facts import LeadFacts
 from dispatcher.operator.record import FOREIGN_TEXT, PHONE, VARIABLES, Record
 from dispatcher.operator.replay import DEALT_WITH, FORGETS, ReplayTerms, replay_one
-from dispatcher.store import audit
+from dispatcher.store import audit, encryption
 from dispatcher.store.blocks import NO_KEY, Screening
 from dispatcher.store.database import Database
+from dispatcher.store.encryption import OF_CONTACT, Content, contact_owner
 from dispatcher.store.proof import IN_DOUBT_SINCE
 
 _PAYLOAD = text("""
 SELECT lead.phone_number, lead.campaign_id, lead.variables, lead.allow_dupplicate,
-    coalesce((SELECT jsonb_agg(jsonb_build_object('phone_number', contact.phone_number, 'variables', contact.variables)
+    coalesce((SELECT jsonb_agg(jsonb_build_object('phone_number', contact.phone_number, 'variables', contact.variables,
+                                                  'position', contact.position)
                                ORDER BY contact.position)
               FROM dispatcher.lead_contacts AS contact WHERE contact.lead_id = lead.id), '[]'::jsonb)
         AS secondary_contacts
@@ -66,7 +68,9 @@ class Revision(Record):
 
 def revisions(connection: Connection, lead_id: UUID) -> tuple[Revision, ...]:
     """Return the earlier versions of a lead, the earliest first."""
-    return tuple(map(Revision.of, connection.execute(_REVISIONS, {"lead_id": lead_id}).mappings()))
+    ring = encryption.of(connection)
+    rows = connection.execute(_REVISIONS, {"lead_id": lead_id}).mappings()
+    return tuple(Revision.of(ring.row(row, lead_id, variables=Content.VARIABLES)) for row in rows)
 
 
 def change(
@@ -80,7 +84,13 @@ def change(
     Raises `InvalidLead`; `NotAllowed` for a lead that has not failed, or is in doubt; `StatementRefused` of
     `leads_one_live`.
     """
-    before = dict(connection.execute(_PAYLOAD, {"lead_id": lead.id}).mappings().one())
+    ring = encryption.of(connection)
+    row = connection.execute(_PAYLOAD, {"lead_id": lead.id}).mappings().one()
+    before = ring.row(row, lead.id, variables=Content.VARIABLES)
+    contacts = [
+        ring.row(one, contact_owner(lead.id, one.pop("position")), **OF_CONTACT) for one in row["secondary_contacts"]
+    ]
+    before["secondary_contacts"] = contacts
     changed = sorted(name for name, value in changes.items() if before[name] != value)
     new = Lead.parse({**before, **changes})
     if not changed:
@@ -92,7 +102,7 @@ def change(
         "lead_id": lead.id,
         "phone_number": new.phone_number,
         "campaign_id": new.campaign_id,
-        "variables": orjson.dumps(dict(new.variables)).decode(),
+        "variables": ring.encrypted_json(orjson.dumps(dict(new.variables)).decode(), lead.id, Content.VARIABLES),
         "payload_hash": new.payload_hash(),
     }
     if connection.execute(_CORRECT, values).first() is None:

@@ -26,8 +26,10 @@ from dispatcher.operator.lead_facts import refusing_rivals
 from dispatcher.operator.replay import ReplayTerms, replay_one
 from dispatcher.operator.resolve import why_not_failed
 from dispatcher.spreadsheet import safe_cell
+from dispatcher.store import encryption
 from dispatcher.store.blocks import NO_KEY, Screening
 from dispatcher.store.database import Database
+from dispatcher.store.encryption import OF_CONTACT, Content, KeyRing, contact_owner
 
 LEAD: Final = "dispatcher_lead"
 VERSION: Final = "dispatcher_version"
@@ -45,7 +47,8 @@ _LEADS: Final = """
 SELECT lead.id, lead.account, lead.campaign_id, lead.phone_number, lead.variables, lead.allow_dupplicate, lead.priority,
     lead.idempotency_key, lead.payload_hash, failure.id AS failure_id, failure.failed_at, failure.failure_class,
     failure.message,
-    coalesce((SELECT jsonb_agg(jsonb_build_object('phone_number', contact.phone_number, 'variables', contact.variables)
+    coalesce((SELECT jsonb_agg(jsonb_build_object('phone_number', contact.phone_number, 'variables', contact.variables,
+                                                  'position', contact.position)
                                ORDER BY contact.position)
               FROM dispatcher.lead_contacts AS contact WHERE contact.lead_id = lead.id), '[]'::jsonb) AS contacts
 FROM dispatcher.leads AS lead
@@ -65,15 +68,21 @@ def table(connection: Connection, wanted: FailureFilter) -> tuple[list[str], lis
 
     Raises `NotAllowed` for more than 100 000 of them.
     """
-    where, values = where_of(wanted)
+    where, values = where_of(connection, wanted)
     found = connection.execute(text(_FAILED.format(where=where)), {**values, "most": MOST + 1}).mappings().all()
     if len(found) > MOST:
         raise NotAllowed(f"More than {MOST:,} failed leads match; narrow the filters.")
-    rows = [_cells(row) for row in found]
+    ring = encryption.of(connection)
+    rows = [_cells(_decrypted(ring, row)) for row in found]
     others = {name for row in rows for name in row} - set(_OWN)
     contacts_last = sorted(others, key=lambda name: (_CONTACT.match(name) is not None, name))
     header = [*_OWN[:4], *_FIXED, *contacts_last, *_TOLD]
     return header, [[row.get(name, "") for name in header] for row in rows]
+
+
+def _decrypted(ring: KeyRing, row: Mapping[Any, Any]) -> dict[str, Any]:
+    contacts = [ring.row(one, contact_owner(row["id"], one["position"]), **OF_CONTACT) for one in row["contacts"]]
+    return ring.row(row, row["id"], variables=Content.VARIABLES) | {"contacts": contacts}
 
 
 def _cells(row: Mapping[Any, Any]) -> dict[str, str]:
@@ -180,7 +189,8 @@ class EditedRows:
 
     def _act(self, connection: Connection, lead_id: UUID, given: Mapping[str, str], changed: list[str]) -> None:
         facts = lead_facts.read_one(connection, lead_id, lock=True)
-        stored = connection.execute(_ONE, {"id": lead_id}).mappings().one()
+        row = connection.execute(_ONE, {"id": lead_id}).mappings().one()
+        stored = _decrypted(encryption.of(connection), row)
         cells = _cells(stored)
         names = [name for name in {**cells, **given} if name not in MARKS and name not in _TOLD]
         changed[:] = [name for name in names if name in given and not _same(name, given[name], cells.get(name, ""))]

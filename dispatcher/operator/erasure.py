@@ -28,7 +28,7 @@ SELECT id, state FROM dispatcher.leads WHERE id = ANY (CAST(:ids AS uuid[])) ORD
 
 _ERASE: Final = (
     "DELETE FROM dispatcher.leads WHERE id = ANY (CAST(:leads AS uuid[]))",
-    "DELETE FROM dispatcher.lead_contacts WHERE phone_number = :phone",
+    f"DELETE FROM dispatcher.lead_contacts WHERE {person.OF_CONTACT}",
     "DELETE FROM dispatcher.lead_revisions WHERE phone_number = :phone",
     "UPDATE dispatcher.lead_attempts SET phone_number = '' WHERE phone_number = :phone AND finished_at IS NOT NULL",
     "UPDATE dispatcher.failed_leads SET phone_number = '' WHERE phone_number = :phone",
@@ -206,6 +206,7 @@ class _Erasing:
             "leads": list(leads),
             "beside": list(beside),
             "removed": REMOVED,
+            **person.hidden_contacts(connection, self._phone),
         }
         for statement in _ERASE:
             table = statement.split("dispatcher.")[1].split()[0]

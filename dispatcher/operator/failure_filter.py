@@ -6,8 +6,11 @@ from datetime import datetime
 from typing import Any, Final, TypedDict
 from uuid import UUID
 
+from sqlalchemy import Connection
+
 from dispatcher.decisions.states import FailureClass
 from dispatcher.operator.record import for_audit
+from dispatcher.store import encryption
 
 MOST_LISTED: Final = 1000
 """Failures that are listed unless a limit is given."""
@@ -191,8 +194,13 @@ _MASKED_CONDITIONS: Final[Mapping[str, str]] = {
 }
 
 
-def where_of(wanted: FailureFilter) -> tuple[str, dict[str, Any]]:
-    """Return the filter as a condition on `failure`, made of constants, and the values to bind."""
+def where_of(connection: Connection, wanted: FailureFilter) -> tuple[str, dict[str, Any]]:
+    """Return the filter as a condition on `failure`, made of constants, and the values to bind.
+
+    Raises `NotAllowed` for a variable where variables are encrypted.
+    """
+    if wanted.variable is not None:
+        encryption.refuse_filter(connection)
     values = {name: value for name in _CONDITIONS if (value := getattr(wanted, name)) is not None}
     openness = "failure.resolved_at IS NOT NULL" if wanted.resolved else "failure.resolved_at IS NULL"
     conditions = _CONDITIONS if not isinstance(wanted, MaskedFilter) else {**_CONDITIONS, **_MASKED_CONDITIONS}

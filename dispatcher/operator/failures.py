@@ -1,6 +1,6 @@
 """The failed leads: one row for each failure, its safe actions, and the queries by row and by cause."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, ClassVar, Final, assert_never
@@ -12,6 +12,8 @@ from dispatcher.decisions.states import FailureClass, Resolution, State
 from dispatcher.operator.failure_filter import MOST_LISTED, FailureFilter, where_of
 from dispatcher.operator.overview import Count
 from dispatcher.operator.record import FOREIGN_TEXT, PHONE, Record
+from dispatcher.store import encryption
+from dispatcher.store.encryption import Content, KeyMissing, NotAuthentic
 from dispatcher.store.proof import IN_DOUBT_SINCE
 
 TREND_SLOTS: Final = 12
@@ -129,7 +131,7 @@ FROM dispatcher.leads AS lead WHERE lead.id = ANY (CAST(:ids AS uuid[]))
 
 def of_lead(connection: Connection, lead_id: UUID) -> tuple[FailedLead, ...]:
     """Return every failure of one lead, the earliest first."""
-    return tuple(map(FailedLead.of, connection.execute(_OF_LEAD, {"lead_id": lead_id}).mappings()))
+    return tuple(_read(connection, connection.execute(_OF_LEAD, {"lead_id": lead_id}).mappings()))
 
 
 def matching(
@@ -143,7 +145,7 @@ def matching(
 
     after   the `failed_at` and `id` of the last one of the page before
     """
-    where, values = where_of(wanted)
+    where, values = where_of(connection, wanted)
     if after is not None:
         where += " AND (failure.failed_at, failure.id) < (:after_at, :after_id)"
         values |= {"after_at": after[0], "after_id": after[1]}
@@ -156,12 +158,22 @@ def matching(
         )
         ORDER BY failure.failed_at DESC, failure.id DESC
     """)
-    return list(map(FailedLead.of, connection.execute(statement, {**values, "limit": limit}).mappings()))
+    return list(_read(connection, connection.execute(statement, {**values, "limit": limit}).mappings()))
+
+
+def _read(connection: Connection, rows: Iterable[Mapping[Any, Any]]) -> Iterator[FailedLead]:
+    """Yield the failures of rows. Where the key of an answer is missing, a sentence about that stands in its place."""
+    ring = encryption.of(connection)
+    for row in rows:
+        try:
+            yield FailedLead.of(ring.row(row, row["lead_id"], response=Content.RESPONSE))
+        except (KeyMissing, NotAuthentic) as error:
+            yield FailedLead.of({**row, "response": str(error)})
 
 
 def leads_matching(connection: Connection, wanted: FailureFilter) -> list[UUID]:
     """Return the ids of all leads whose failures match, the longest failed first."""
-    where, values = where_of(wanted)
+    where, values = where_of(connection, wanted)
     statement = text(
         f"SELECT failure.lead_id FROM dispatcher.failed_leads AS failure WHERE {where}"
         " ORDER BY failure.failed_at, failure.id"
@@ -171,7 +183,7 @@ def leads_matching(connection: Connection, wanted: FailureFilter) -> list[UUID]:
 
 def count_matching(connection: Connection, wanted: FailureFilter) -> Count:
     """Return the number of failures that match; not exact above `MOST_COUNTED`, or `MOST_READ` where each is read."""
-    where, values = where_of(wanted)
+    where, values = where_of(connection, wanted)
     most = MOST_READ if wanted.reads_each else MOST_COUNTED
     statement = text(f"""
         SELECT count(*) FROM (
@@ -185,13 +197,13 @@ def count_matching(connection: Connection, wanted: FailureFilter) -> Count:
 
 def groups(connection: Connection, wanted: FailureFilter) -> list[FailureGroup]:
     """Return the failures that match by cause, the most frequent first."""
-    where, values = where_of(wanted)
+    where, values = where_of(connection, wanted)
     return list(map(FailureGroup.of, connection.execute(_grouped(where), values).mappings()))
 
 
 def trends(connection: Connection, wanted: FailureFilter) -> Mapping[tuple[str, str], tuple[int, ...]]:
     """Return for each cause, by fingerprint and class, its failures of the last 24 hours in `TREND_SLOTS` slots."""
-    where, values = where_of(wanted)
+    where, values = where_of(connection, wanted)
     statement = text(f"""
         SELECT failure.fingerprint, failure.failure_class, count(*) AS leads,
             {TREND_SLOTS - 1} - CAST(floor(extract(epoch FROM now() - failure.failed_at) / {_SLOT_SECONDS}) AS integer)
@@ -217,7 +229,7 @@ def summaries(connection: Connection, lead_ids: Sequence[UUID]) -> Mapping[UUID,
 
 def name_matching(connection: Connection, operation_id: UUID, wanted: FailureFilter) -> None:
     """Make the leads whose open failures match those of an operation, the longest failed first."""
-    where, values = where_of(wanted)
+    where, values = where_of(connection, wanted)
     statement = text(
         "INSERT INTO dispatcher.operation_leads (operation_id, position, lead_id)"
         " SELECT :operation_id, row_number() OVER (ORDER BY failure.failed_at, failure.id), failure.lead_id"

@@ -13,8 +13,10 @@ from sqlalchemy import Connection, text
 from dispatcher.config.account import RateWindow, parse_rate_limit
 from dispatcher.errors import DispatcherError
 from dispatcher.operator.record import Record
+from dispatcher.store import encryption
 from dispatcher.store.accounts import WAITING_CHANNELS
 from dispatcher.store.database import Database
+from dispatcher.store.encryption import KeyRing
 from dispatcher.store.trouble import StatementRefused, TryAgain
 
 WITHIN_SECONDS: Final = 60.0
@@ -219,18 +221,22 @@ def probe(
     host: str | None = None,
     rate_limit: Sequence[RateWindow] = (),
     held: Callable[[], float] = lambda: 0.0,
+    ring: KeyRing | None = None,
 ) -> Health:
     """Return the health of the queue. Never raises: an unreachable store, or one with another schema, is unhealthy.
 
     host         a worker of this machine must have been seen
     rate_limit   while it is used up, a due lead may wait without a fault
     held         returns for how many seconds Redis lets nothing through; must not raise
+    ring         the keys that a worker of these settings has; None: they are not looked at
     """
     try:
         seen = database.read(read, host, within_seconds=within_seconds)
+        lacking = [] if ring is None else database.read(encryption.unheld, ring)
     except DispatcherError as error:
         return Health(None, (str(error),))
     except (TryAgain, StatementRefused):
         return Health(None, ("Postgres refused the question; see `dispatcher doctor`.",))
     rate_seconds = max((window.seconds for window in rate_limit), default=0.0)
-    return judge(seen, within_seconds=within_seconds, host=host, rate_seconds=rate_seconds, held_seconds=held())
+    judged = judge(seen, within_seconds=within_seconds, host=host, rate_seconds=rate_seconds, held_seconds=held())
+    return replace(judged, faults=(*judged.faults, encryption.missing(lacking))) if lacking else judged

@@ -137,7 +137,7 @@ def read(
     Leads that do not exist are left out.
     """
     if isinstance(leads, FailureFilter):
-        where, values = where_of(leads)
+        where, values = where_of(connection, leads)
         target = _MATCHING.format(where=where)
     else:
         target, values = _NAMED, {"leads": list(leads)}

@@ -17,6 +17,8 @@ from dispatcher.lead.phone import mask_phone
 from dispatcher.operator import failures, inbox
 from dispatcher.operator.failures import FailedLead
 from dispatcher.operator.record import FOREIGN_JSON, FOREIGN_TEXT, INTERNAL, PHONE, REFERENCE, VARIABLES, Record
+from dispatcher.store import encryption
+from dispatcher.store.encryption import OF_CONTACT, Content, contact_owner
 from dispatcher.store.proof import IN_DOUBT_SINCE
 
 
@@ -193,10 +195,16 @@ def read(connection: Connection, lead_id: UUID) -> LeadRecord:
     row = connection.execute(_READ, {"id": lead_id}).mappings().first()
     if row is None:
         raise inbox.not_a_lead(connection, lead_id)
+    ring = encryption.of(connection)
+    contacts = [
+        ring.row(one, contact_owner(lead_id, one["position"]), **OF_CONTACT)
+        for one in connection.execute(_CONTACTS, {"id": lead_id}).mappings()
+    ]
+    attempts = connection.execute(_ATTEMPTS, {"id": lead_id}).mappings()
     return replace(
-        LeadRecord.of(row),
-        contacts=tuple(map(ContactRecord.of, connection.execute(_CONTACTS, {"id": lead_id}).mappings())),
-        history=tuple(map(AttemptRecord.of, connection.execute(_ATTEMPTS, {"id": lead_id}).mappings())),
+        LeadRecord.of(ring.row(row, lead_id, variables=Content.VARIABLES)),
+        contacts=tuple(map(ContactRecord.of, contacts)),
+        history=tuple(AttemptRecord.of(ring.row(one, lead_id, response=Content.RESPONSE)) for one in attempts),
         failures=failures.of_lead(connection, lead_id),
     )
 

@@ -14,6 +14,7 @@ from sqlalchemy import Connection, text
 
 from dispatcher.decisions.storable import storable
 from dispatcher.lead.number_forms import NumberForms, foreign_digits
+from dispatcher.store import encryption
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +68,7 @@ class Mention:
     key: Mapping[str, Any]
     values: Mapping[str, Any] = field(repr=False)
     lead_id: UUID | None = None
+    owned: Mapping[str, Any] = field(default_factory=dict)  # the column that names the owner of what is encrypted
 
 
 def find(connection: Connection, forms: NumberForms, place: Place, *, lock: bool = False) -> Iterator[Mention]:
@@ -74,13 +76,29 @@ def find(connection: Connection, forms: NumberForms, place: Place, *, lock: bool
 
     lock   the rows stay locked until the transaction ends
     """
-    for row in connection.execute(_select(place, lock=lock), _digits_of(forms)).mappings():
-        values = {name: row[name] for name in place.texts} | {
-            name: json.loads(row[name]) for name in place.jsons if row[name] is not None
-        }
-        found = {name: value for name, value in values.items() if forms.stands_in(value)}
-        if found:
-            yield Mention(place, {name: row[name] for name in place.key}, found, row["of_lead"])
+    hidden = place.table in encryption.TABLES
+    given = _digits_of(forms)
+    # What is encrypted is read by this process alone, which locks what it finds, not all that it reads.
+    read = connection.execute(_select(place, lock=lock and not hidden), given, execution_options=_STREAMED)
+    for row in read.mappings():
+        mention = _mention(connection, forms, place, row)
+        if mention is not None and lock and hidden:
+            held = connection.execute(_select(place, lock=True, one=True), {**given, **mention.key}).mappings().first()
+            mention = None if held is None else _mention(connection, forms, place, held)
+        if mention is not None:
+            yield mention
+
+
+def _mention(connection: Connection, forms: NumberForms, place: Place, row: Mapping[Any, Any]) -> "Mention | None":
+    values = {name: row[name] for name in place.texts} | {
+        name: json.loads(row[name]) for name in place.jsons if row[name] is not None
+    }
+    values = encryption.decrypted_row(encryption.of(connection), place.table, {**row, **values}, values)
+    found = {name: value for name, value in values.items() if forms.stands_in(value)}
+    if not found:
+        return None
+    key, table = {name: row[name] for name in place.key}, encryption.TABLES.get(place.table)
+    return Mention(place, key, found, row["of_lead"], {table.of: row[table.of]} if table else {})
 
 
 def waiting_leads(connection: Connection, forms: NumberForms, *, lock: bool = False) -> list[tuple[UUID, list[int]]]:
@@ -115,6 +133,7 @@ def remove(connection: Connection, forms: NumberForms, mention: Mention) -> None
         name: "" if name in place.whole else _bound(forms.removed_from(value), as_json=name in place.jsons)
         for name, value in mention.values.items()
     }
+    new = encryption.encrypted_row(encryption.of(connection), place.table, {**mention.key, **mention.owned}, new)
     changes = ", ".join(
         f"{name} = CAST(:new_{name} AS jsonb)" if name in place.jsons else f"{name} = :new_{name}" for name in new
     )
@@ -129,8 +148,14 @@ def _bound(value: Any, *, as_json: bool) -> str:  # noqa: ANN401 - any JSON valu
     return json.dumps(storable(value), ensure_ascii=False) if as_json else str(value)
 
 
-def _select(place: Place, *, lock: bool) -> Any:  # noqa: ANN401 - SQLAlchemy's clause
-    columns = [*place.key, *(name for name in place.texts if name not in place.key)]
+_STREAMED: Final = {"stream_results": True, "yield_per": 1000}
+
+
+def _select(place: Place, *, lock: bool, one: bool = False) -> Any:  # noqa: ANN401 - SQLAlchemy's clause
+    table = encryption.TABLES.get(place.table)
+    columns = dict.fromkeys([*place.key, *([table.of] if table else []), *place.texts])
+    hidden = f" OR strpos(said.whole, '{encryption.ENCRYPTED}') > 0" if table else ""
+    row = "".join(f" AND {name} = :{name}" for name in place.key) if one else ""
     jsons = [f"CAST({name} AS text) AS {name}" for name in place.jsons]
     searched = ", ".join([*place.texts, *(f"CAST({name} AS text)" for name in place.jsons)])
     lead = f"{place.lead} AS of_lead" if place.lead else "CAST(NULL AS uuid) AS of_lead"
@@ -138,9 +163,9 @@ def _select(place: Place, *, lock: bool) -> Any:  # noqa: ANN401 - SQLAlchemy's 
         SELECT {", ".join([*columns, *jsons, lead])} FROM dispatcher.{place.table}
         CROSS JOIN LATERAL (SELECT concat_ws(' ', {searched}) AS whole) AS said
         -- Cheap and too much: `NumberForms` looks at what is left.
-        WHERE strpos(regexp_replace(
+        WHERE (strpos(regexp_replace(
             CASE WHEN said.whole ~ :foreign_class THEN translate(said.whole, :foreign, :ascii) ELSE said.whole END,
-            '[^0-9]', '', 'g'), :digits) > 0
+            '[^0-9]', '', 'g'), :digits) > 0{hidden}){row}
         ORDER BY {", ".join(place.key)} {f"FOR UPDATE OF {place.table}" if lock else ""}
     """)
 

@@ -13,22 +13,32 @@ from dispatcher.lead.number_forms import NumberForms
 from dispatcher.lead.phone import canonical_phone, mask_numbers, mask_phone
 from dispatcher.operator import mentions
 from dispatcher.operator.mentions import BY_TABLE, Mention
-from dispatcher.store import audit
+from dispatcher.store import audit, encryption
 from dispatcher.store.database import Database
+from dispatcher.store.encryption import Content, contact_owner
 from dispatcher.store.pseudonym import Pseudonyms, digest_sql
 
 _PATIENCE = text("SET LOCAL statement_timeout = '15min'")
+
+OF_CONTACT: Final = """(phone_number = :phone OR (lead_id, position) IN (
+    SELECT * FROM unnest(CAST(:hidden_leads AS uuid[]), CAST(:hidden_places AS smallint[]))
+))"""
+"""The condition that a secondary contact has the number, in plain or encrypted (`hidden_contacts`)."""
+
+_HIDDEN = text(f"""
+SELECT lead_id, position, phone_number FROM dispatcher.lead_contacts WHERE phone_number LIKE '{encryption.LIKE}'
+""")
 
 _LEADS: Final = """
 -- Read in full: a lead has no index by its number alone, and a person is looked up rarely.
 SELECT id, state, voicery_lead_id, account FROM dispatcher.leads WHERE phone_number = :phone ORDER BY id
 """
 
-_BESIDE: Final = """
+_BESIDE: Final = f"""
 -- Leads of others that know the number: as a contact, or from before a correction.
 SELECT id, state FROM dispatcher.leads
 WHERE phone_number <> :phone AND (
-    id IN (SELECT lead_id FROM dispatcher.lead_contacts WHERE phone_number = :phone)
+    id IN (SELECT lead_id FROM dispatcher.lead_contacts WHERE {OF_CONTACT})
     OR id IN (SELECT lead_id FROM dispatcher.lead_revisions WHERE phone_number = :phone)
     OR id IN (SELECT lead_id FROM dispatcher.lead_attempts WHERE phone_number = :phone)
     OR id IN (SELECT lead_id FROM dispatcher.failed_leads WHERE phone_number = :phone)
@@ -36,9 +46,9 @@ WHERE phone_number <> :phone AND (
 ORDER BY id
 """
 
-_CONTACT_IDS = text("""
+_CONTACT_IDS = text(f"""
 SELECT account, voicery_lead_id FROM dispatcher.lead_contacts
-WHERE voicery_lead_id IS NOT NULL AND (phone_number = :phone OR lead_id = ANY (CAST(:leads AS uuid[])))
+WHERE voicery_lead_id IS NOT NULL AND ({OF_CONTACT} OR lead_id = ANY (CAST(:leads AS uuid[])))
 """)
 
 _FILES = text("""
@@ -54,7 +64,7 @@ _OF_A_LEAD: Final = "lead_id = ANY (CAST(:leads AS uuid[]))"
 
 HELD: Final = {
     "leads": "phone_number = :phone",
-    "lead_contacts": f"phone_number = :phone OR {_OF_A_LEAD}",
+    "lead_contacts": f"{OF_CONTACT} OR {_OF_A_LEAD}",
     "lead_revisions": f"phone_number = :phone OR {_OF_A_LEAD}",
     "lead_attempts": f"phone_number = :phone OR {_OF_A_LEAD}",
     "failed_leads": f"phone_number = :phone OR {_OF_A_LEAD}",
@@ -106,14 +116,27 @@ def find(connection: Connection, phone: str, *, lock: bool = False) -> Person:
     """Return every lead that has the number as its own or a contact's; `lock`: until the transaction ends."""
     end = "FOR UPDATE" if lock else ""
     leads = connection.execute(text(_LEADS + end), {"phone": phone}).all()
-    beside = connection.execute(text(_BESIDE + end), {"phone": phone}).all()
-    contacts = connection.execute(_CONTACT_IDS, {"phone": phone, "leads": [row.id for row in leads]}).all()
+    hidden = hidden_contacts(connection, phone)
+    beside = connection.execute(text(_BESIDE + end), {"phone": phone, **hidden}).all()
+    values = {"phone": phone, "leads": [row.id for row in leads], **hidden}
+    contacts = connection.execute(_CONTACT_IDS, values).all()
     held = [row for row in [*leads, *contacts] if row.voicery_lead_id is not None]
     return Person(
         leads=tuple(Known(row.id, row.state) for row in leads),
         beside=tuple(Known(row.id, row.state) for row in beside),
         voicery_ids=tuple(sorted({(row.account, row.voicery_lead_id) for row in held})),
     )
+
+
+def hidden_contacts(connection: Connection, phone: str) -> dict[str, Any]:
+    """Return what `OF_CONTACT` binds: the secondary contacts with this number that are encrypted. Reads all of them."""
+    ring = encryption.of(connection)
+    found = [
+        (row.lead_id, row.position)
+        for row in connection.execute(_HIDDEN, execution_options={"stream_results": True, "yield_per": 1000})
+        if ring.decrypted(row.phone_number, contact_owner(row.lead_id, row.position), Content.CONTACT_NUMBER) == phone
+    ]
+    return {"hidden_leads": [lead for lead, _ in found], "hidden_places": [place for _, place in found]}
 
 
 def files(connection: Connection, leads: Sequence[UUID], found: Iterable[Mention]) -> list[str]:
@@ -223,13 +246,17 @@ def _read(connection: Connection, phone: str, actor: str, pseudonyms: Pseudonyms
     person = find(connection, phone)
     leads = [one.id for one in person.leads]
     waiting = [one for one, contacts in mentions.waiting_leads(connection, forms) if not contacts]
-    values = {"phone": phone, "leads": leads, "waiting": waiting, **pseudonyms.pads()}
+    values = {"phone": phone, "leads": leads, "waiting": waiting, **pseudonyms.pads()} | hidden_contacts(
+        connection, phone
+    )
+    ring = encryption.of(connection)
     held: dict[str, list[Mapping[str, Any]]] = {}
     for table, condition in HELD.items():
         wanted = {name: value for name, value in values.items() if f":{name}" in condition}
         # The whole row, so that a column added later is told too.
         statement = text(f"SELECT to_jsonb(held) FROM dispatcher.{table} AS held WHERE {condition}")
-        held[table] = [_shown(forms, table, row) for row in connection.execute(statement, wanted).scalars()]
+        rows = connection.execute(statement, wanted).scalars()
+        held[table] = [_shown(forms, table, encryption.decrypted_row(ring, table, row)) for row in rows]
     known = {(table, _key(table, row)) for table, rows in held.items() if table in BY_TABLE for row in rows}
     elsewhere = [
         mention

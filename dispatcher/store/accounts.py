@@ -64,7 +64,8 @@ _READ = HotStatement(f"""
 SELECT account.base_url, coalesce(account.watermark_off, false) AS watermark_off, account.terms, account.terms_by,
     CASE WHEN account.list_off_until > now() THEN account.list_off_until END AS list_off_until,
     (SELECT rate_limit FROM dispatcher.channels WHERE account = :name AND campaign_id = :campaign_id) AS rate_limit,
-    (SELECT id FROM dispatcher.privacy_key WHERE {NEEDS_KEY}) AS key_id
+    (SELECT id FROM dispatcher.privacy_key WHERE {NEEDS_KEY}) AS key_id,
+    ARRAY(SELECT id FROM dispatcher.encryption_keys ORDER BY id) AS encryption_keys
 FROM (SELECT 1) AS one LEFT JOIN dispatcher.accounts AS account ON account.name = :name
 """)
 
@@ -136,6 +137,7 @@ class Account:
     rate_limit       the campaign's own
     terms, terms_by  the settings that decide about evidence, and the worker that started with them last
     key_id           of the privacy key without which nobody can tell who is blocked by hash alone; None: no one is
+    encryption_keys  the ids of the keys that leads are encrypted under
     """
 
     base_url: str | None
@@ -145,13 +147,21 @@ class Account:
     terms: Mapping[str, Any] | None = None
     terms_by: str | None = None
     key_id: str | None = None
+    encryption_keys: tuple[str, ...] = ()
 
 
 def read(connection: Connection, name: str, campaign_id: int | None = None) -> Account:
     """Return what is stored about an account, and about one of its campaigns."""
     (row,) = _READ.rows(connection, {"name": name, "campaign_id": campaign_id})
     return Account(
-        row.base_url, row.watermark_off, row.list_off_until, row.rate_limit, row.terms, row.terms_by, row.key_id
+        row.base_url,
+        row.watermark_off,
+        row.list_off_until,
+        row.rate_limit,
+        row.terms,
+        row.terms_by,
+        row.key_id,
+        tuple(row.encryption_keys),
     )
 
 

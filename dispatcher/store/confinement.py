@@ -20,7 +20,7 @@ from dispatcher.store.database import Database, Engines
 from dispatcher.store.rights import CONFINED, CONFINED_PREFIX
 from dispatcher.store.trouble import StatementRefused
 
-SHARED: Final = frozenset({"alembic_version", "database_roles", "privacy_key", "saved_filters"})
+SHARED: Final = frozenset({"alembic_version", "database_roles", "encryption_keys", "privacy_key", "saved_filters"})
 """The tables that say nothing of any account; of the filters, each user's statements name the user."""
 
 CLOSED: Final = frozenset(
@@ -156,6 +156,7 @@ class ConfinedDatabase(Database):
     def __init__(self, pool: Database, accounts: frozenset[str]) -> None:
         self._pool = pool
         self._pooler = pool.pooler
+        self.key_ring = pool.key_ring
         self._accounts = ",".join(sorted(accounts))
 
     def _of_this_process(self) -> Engines:

@@ -16,7 +16,8 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from dispatcher.errors import StoreUnavailable
-from dispatcher.store import sessions
+from dispatcher.store import encryption, sessions
+from dispatcher.store.encryption import NO_KEYS, KeyRing
 from dispatcher.store.permission import explained
 from dispatcher.store.trouble import NothingDone, NotPermitted, Trouble, TryAgain
 
@@ -39,9 +40,12 @@ class Database:
     `pooler`: the URL leads to a transaction-pooling proxy: no prepared statements, no start-up options.
     `pool_size`: connections kept; as many again may be opened for a moment. Waits at most `timeout_seconds` for either.
     `strict`: refuse sessions whose settings break a guarantee (`UnusableSession`). `driver`: the class of connections.
+    `key_ring`: encrypts and decrypts what is stored (`store.encryption`); connections carry it.
 
     A connection that was cut while it lay in the pool is replaced before a statement is sent to it.
     """
+
+    key_ring: KeyRing = NO_KEYS
 
     def __init__(
         self,
@@ -53,7 +57,9 @@ class Database:
         pooler: bool = False,
         strict: bool = True,
         driver: type[Driver] = psycopg.Connection,
+        key_ring: KeyRing = NO_KEYS,
     ) -> None:
+        self.key_ring = key_ring
         self._url = url
         self._driver = driver
         self._strict = strict
@@ -113,6 +119,7 @@ class Database:
             pool_timeout=self._timeout_seconds,
             pool_recycle=1800,
             hide_parameters=True,
+            execution_options={encryption.OPTION: self.key_ring},
         )
         event.listen(engine, "checkin", _note_use)
         event.listen(engine, "checkout", _check_life)

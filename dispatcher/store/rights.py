@@ -90,6 +90,13 @@ RIGHTS: Final[Mapping[str, Mapping[Part, str]]] = MappingProxyType(
             Part.OPERATOR: "SELECT, INSERT, UPDATE",
         },
         "database_roles": {**_READS, Part.PRODUCER: "SELECT"},
+        "encryption_keys": {
+            **_READS,
+            Part.PRODUCER: "SELECT, INSERT (id)",
+            Part.WORKER: "SELECT, INSERT (id)",
+            Part.OPERATOR: "SELECT, INSERT (id)",
+            Part.RETENTION: "SELECT, INSERT (id), DELETE",
+        },
         "erased_leads": {
             **_READS,
             Part.PRODUCER: "SELECT",
@@ -149,7 +156,7 @@ RIGHTS: Final[Mapping[str, Mapping[Part, str]]] = MappingProxyType(
             **_READS,
             Part.PRODUCER: _CONTACTS_BORN,
             Part.WORKER: f"SELECT, {_CONTACTS_BORN}, UPDATE (voicery_lead_id, voicery_status, dropped_at)",
-            Part.RETENTION: "SELECT, UPDATE (voicery_status, variables), DELETE",
+            Part.RETENTION: "SELECT, UPDATE (voicery_status, phone_number, variables), DELETE",
         },
         "lead_revisions": {
             **_READS,

@@ -26,7 +26,7 @@ from dispatcher.logs import events
 from dispatcher.lookup.asking import TOKEN_REFUSED, NoPermit
 from dispatcher.lookup.lookup import Finding, Resolution
 from dispatcher.moments import steady_clock
-from dispatcher.store import accounts, counters
+from dispatcher.store import accounts, counters, encryption
 from dispatcher.store.counters import RUNS
 from dispatcher.sweep import repairs
 from dispatcher.wiring import Services, worker_name
@@ -184,6 +184,7 @@ class Deliverer:
             stored = accounts.read(connection, *channel)
         fault = self._fault(channel.account, stored)
         if fault is None:
+            self._register_key(stored)
             stored = self._state_terms(channel, stored)
             if stored.base_url is not None:  # until it is pinned, each run may be the one that pins it
                 self._remember(channel, now, stored)
@@ -194,6 +195,12 @@ class Deliverer:
             if gate.reason is not Reason.PAUSED:
                 gates.save(connection, closed(gate, Reason.MISCONFIGURED, self._settings.gate_limits, message=fault))
         return None
+
+    def _register_key(self, stored: accounts.Account) -> None:
+        """Make this worker's key known before a producer's transaction does, which may stay open for long."""
+        if self._database.key_ring.key_id not in (None, *stored.encryption_keys):
+            with self._database.autocommit() as connection:
+                encryption.register(connection, self._database.key_ring)
 
     def _state_terms(self, channel: Channel, stored: accounts.Account) -> accounts.Account:
         """Store this worker's settings once for each account: when it starts, or when a stricter worker has gone."""
@@ -238,7 +245,9 @@ class Deliverer:
                 "This worker's DISPATCHER_PRIVACY_KEY is not the one that persons are blocked by hash alone with, so "
                 "that it cannot tell who they are; set that key."
             )
-        return None
+        held = self._database.key_ring.key_ids
+        lacking = [key_id for key_id in stored.encryption_keys if key_id not in held]
+        return encryption.missing(lacking) if lacking else None
 
 
 def worker_runtime(stopping: Callable[[], bool], *, main_pid: int) -> Deliverer:

@@ -11,7 +11,8 @@ from dispatcher.decisions.outcome import Kind, Outcome
 from dispatcher.decisions.policy import Move
 from dispatcher.decisions.states import FailureClass, State
 from dispatcher.delivery import claims, results
-from dispatcher.delivery.claims import Claim, Claimed, Claimer
+from dispatcher.delivery.claimed import Claimed
+from dispatcher.delivery.claims import Claim, Claimer
 from dispatcher.delivery.results import Recorded, Result
 from dispatcher.lead.options import Channel
 from tests.support.rows import Store

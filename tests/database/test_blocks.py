@@ -22,6 +22,7 @@ from dispatcher.errors import InvalidLead, NotAllowed, NotConfigured
 from dispatcher.intake.bulk import Bulk
 from dispatcher.intake.submit import Intake
 from dispatcher.lead.options import Channel, Submission
+from dispatcher.operator import block_list
 from dispatcher.operator.block_list import BlockTerms
 from dispatcher.operator.blocks import Blocks
 from dispatcher.operator.corrections import Corrections
@@ -513,6 +514,32 @@ def test_a_list_is_stored_once_its_faults_are_told_and_it_is_one_line_in_the_aud
         3,
         "list.txt",
     )
+
+
+@pytest.mark.parametrize("key", [None, KEY], ids=["plain", "keyed"])
+def test_a_long_list_is_copied_and_is_what_it_would_be_one_by_one(
+    queue: Queue, database: Database, monkeypatch: pytest.MonkeyPatch, key: str | None
+) -> None:
+    """Beside it, one list in two scopes, with numbers of a shorter and of a longer block."""
+    blocks = Blocks(database, Pseudonyms(key))
+    terms = BlockTerms(r"ada\tops", reason=r"back\slash", source="crm", until=timedelta(days=30))
+    listed = [phone(number) for number in range(block_list.COPY_FROM + 10)]
+
+    def stored() -> tuple[list[Any], list[Any]]:
+        queue.run("TRUNCATE dispatcher.blocks")
+        blocks.add(listed[0], BlockTerms("eve", until=timedelta(days=1)))
+        blocks.add(listed[1], BlockTerms("eve"))
+        blocks.add(listed[2], BlockTerms("eve", account="sales"))
+        done = [chunk.added for _ in range(2) for chunk in blocks.add_all(enumerate(listed), terms)]
+        columns = "number, encode(digest, 'hex') AS digest, account, reason, source, who, until IS NULL AS for_good"
+        return done, queue.rows(f"SELECT {columns} FROM dispatcher.blocks ORDER BY number, account")
+
+    copied = stored()
+    monkeypatch.setattr(block_list, "COPY_FROM", 10**6)
+
+    assert copied == stored()
+    assert copied[0][0] == len(listed) - 1, "all but the one that lasts longer"
+    assert len(copied[1]) == len(listed) + 1
 
 
 def test_every_change_is_audited_without_the_number(queue: Queue, blocks: Blocks) -> None:

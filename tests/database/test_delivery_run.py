@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from dispatcher.decisions.reply import Reply, WireFault
-from dispatcher.delivery.claims import Claimed
+from dispatcher.delivery.claimed import Claimed
 from dispatcher.delivery.delivery import YIELD_TO_OTHERS_LEADS, DeliveryRun, Job, Slots, request_body
 from dispatcher.delivery.recorder import Recorder
 from dispatcher.delivery.results import Finished

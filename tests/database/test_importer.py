@@ -296,8 +296,8 @@ def test_a_store_that_gives_up_says_how_many_rows_are_done_in_words_of_the_comma
 ) -> None:
     insert = copying.insert
 
-    def away(connection: Any, account: Any, batch_id: Any, now: Any, new_leads: Any, pseudonyms: Any) -> None:
-        insert(connection, account, batch_id, now, new_leads, pseudonyms)
+    def away(connection: Any, account: Any, batch_id: Any, now: Any, new_leads: Any, *more: Any) -> None:
+        insert(connection, account, batch_id, now, new_leads, *more)
         if new_leads[0].candidate.index >= 4:
             raise StoreUnavailable("Postgres is away.")
 

@@ -23,7 +23,8 @@ from dispatcher.config.urls import normal_database_url
 from dispatcher.decisions.outcome import Kind
 from dispatcher.decisions.states import State
 from dispatcher.delivery import claims, results
-from dispatcher.delivery.claims import Claim, Claimed
+from dispatcher.delivery.claimed import Claimed
+from dispatcher.delivery.claims import Claim
 from dispatcher.delivery.results import Result
 from dispatcher.intake import submit
 from dispatcher.lead.lead import Lead

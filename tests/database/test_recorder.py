@@ -13,9 +13,9 @@ from dispatcher.decisions.hints import RateHints
 from dispatcher.decisions.outcome import Kind, Outcome, Reason, Scope, Signal
 from dispatcher.decisions.reply import CreatedContact
 from dispatcher.delivery import results
-from dispatcher.delivery.claims import Claimed
-from dispatcher.delivery.recorder import NOTICE, STILL_IN_DOUBT, Recorder
-from dispatcher.delivery.results import Finished
+from dispatcher.delivery.claimed import Claimed
+from dispatcher.delivery.recorder import STILL_IN_DOUBT, Recorder
+from dispatcher.delivery.results import NOTICE, Finished
 from dispatcher.errors import StoreUnavailable
 from dispatcher.lead.options import Channel
 from dispatcher.store.database import Database

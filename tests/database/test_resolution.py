@@ -11,7 +11,7 @@ from dispatcher.decisions.outcome import Kind
 from dispatcher.decisions.reply import Reply, WireFault
 from dispatcher.decisions.states import State
 from dispatcher.decisions.verdict import OnUnknown, Step, Verdict
-from dispatcher.delivery.claims import Claimed
+from dispatcher.delivery.claimed import Claimed
 from dispatcher.lookup.lookup import Resolution
 from tests.database.queue import Queue, accepted, phone, result, unknown
 from tests.support.doubles import Bell, Rate

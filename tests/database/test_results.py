@@ -10,7 +10,7 @@ from dispatcher.decisions.policy import Past
 from dispatcher.decisions.reply import CreatedContact
 from dispatcher.decisions.states import FailureClass, State
 from dispatcher.delivery import late_answers, results
-from dispatcher.delivery.claims import Claimed
+from dispatcher.delivery.claimed import Claimed
 from dispatcher.delivery.results import Result
 from dispatcher.store.trouble import StatementRefused
 from tests.database.queue import Queue, accepted, phone, rejected, result, unknown

@@ -18,7 +18,7 @@ from sqlalchemy import text
 from dispatcher.decisions.outcome import Kind
 from dispatcher.decisions.states import State
 from dispatcher.delivery import late_answers, results
-from dispatcher.delivery.claims import Claimed
+from dispatcher.delivery.claimed import Claimed
 from dispatcher.lookup import doubts
 from dispatcher.operator.replay import ReplayTerms, replay_each
 from dispatcher.store.trouble import StatementRefused

@@ -221,6 +221,19 @@ BEGIN
     RETURN NEW;
 END
 $function$
+CREATE OR REPLACE FUNCTION dispatcher.note_key()
+ RETURNS trigger
+ LANGUAGE plpgsql
+AS $function$
+DECLARE
+    key_id text := split_part(NEW.variables #>> '{}', ':', 3);
+BEGIN
+    IF NOT EXISTS (SELECT FROM dispatcher.encryption_keys WHERE id = key_id) THEN
+        INSERT INTO dispatcher.encryption_keys (id) VALUES (key_id) ON CONFLICT (id) DO NOTHING;
+    END IF;
+    RETURN NEW;
+END
+$function$
 CREATE OR REPLACE FUNCTION dispatcher.order_attempt_times()
  RETURNS trigger
  LANGUAGE plpgsql
@@ -786,6 +799,11 @@ TABLE database_roles WITH ()
     CONSTRAINT database_roles_pkey PRIMARY KEY (part)
     CREATE UNIQUE INDEX database_roles_name_key ON dispatcher.database_roles USING btree (name)
     CREATE UNIQUE INDEX database_roles_pkey ON dispatcher.database_roles USING btree (part)
+TABLE encryption_keys WITH ()
+    id text NOT NULL
+    since timestamp with time zone NOT NULL DEFAULT now()
+    CONSTRAINT encryption_keys_pkey PRIMARY KEY (id)
+    CREATE UNIQUE INDEX encryption_keys_pkey ON dispatcher.encryption_keys USING btree (id)
 TABLE erased_leads WITH ()
     account text NOT NULL
     campaign_id bigint NOT NULL
@@ -1037,6 +1055,7 @@ TABLE leads WITH (autovacuum_analyze_scale_factor=0.02, autovacuum_vacuum_cost_d
     CREATE INDEX leads_waiting_duplicates ON dispatcher.leads USING btree (duplicate_of) WHERE ((state = 'duplicate'::text) AND (attempt_id IS NULL) AND (duplicate_of IS NOT NULL))
     CREATE TRIGGER leads_keep_watermark AFTER DELETE ON dispatcher.leads REFERENCING OLD TABLE AS gone FOR EACH STATEMENT EXECUTE FUNCTION dispatcher.keep_watermark()
     CREATE TRIGGER leads_legal_moves BEFORE UPDATE OF state ON dispatcher.leads FOR EACH ROW WHEN (((old.state <> new.state) AND (((((((((((((((((old.state <> 'pending'::text) OR (new.state <> 'sending'::text)) AND ((old.state <> 'pending'::text) OR (new.state <> 'cancelled'::text))) AND ((old.state <> 'pending'::text) OR (new.state <> 'failed'::text))) AND ((old.state <> 'pending'::text) OR (new.state <> 'unknown'::text))) AND ((old.state <> 'sending'::text) OR (new.state <> 'accepted'::text))) AND ((old.state <> 'sending'::text) OR (new.state <> 'pending'::text))) AND ((old.state <> 'sending'::text) OR (new.state <> 'duplicate'::text))) AND ((old.state <> 'sending'::text) OR (new.state <> 'failed'::text))) AND ((old.state <> 'sending'::text) OR (new.state <> 'unknown'::text))) AND ((old.state <> 'unknown'::text) OR (new.state <> 'accepted'::text))) AND ((old.state <> 'unknown'::text) OR (new.state <> 'pending'::text))) AND ((old.state <> 'unknown'::text) OR (new.state <> 'failed'::text))) AND ((old.state <> 'unknown'::text) OR (new.state <> 'duplicate'::text))) AND ((old.state <> 'failed'::text) OR (new.state <> 'pending'::text))) AND ((old.state <> 'failed'::text) OR (new.state <> 'accepted'::text))) AND ((old.state <> 'duplicate'::text) OR (new.state <> 'pending'::text))))) EXECUTE FUNCTION dispatcher.refuse_illegal_move()
+    CREATE TRIGGER leads_note_key BEFORE INSERT OR UPDATE OF variables ON dispatcher.leads FOR EACH ROW WHEN ((jsonb_typeof(new.variables) = 'string'::text)) EXECUTE FUNCTION dispatcher.note_key()
     CREATE TRIGGER leads_pass_place_on AFTER UPDATE OF state ON dispatcher.leads FOR EACH ROW WHEN (((old.state <> new.state) AND (NOT new.allow_dupplicate) AND ((new.state = 'cancelled'::text) OR ((new.state = 'failed'::text) AND (new.failure_class <> 'outcome_unknown'::text))))) EXECUTE FUNCTION dispatcher.pass_place_on()
 TABLE operation_leads WITH ()
     operation_id uuid NOT NULL

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from dispatcher.decisions.reply import Reply, WireFault
-from dispatcher.delivery.claims import Claimed
+from dispatcher.delivery.claimed import Claimed
 from dispatcher.delivery.delivery import DeliveryRun, Job, Slots
 from dispatcher.delivery.recorder import Recorder
 from dispatcher.delivery.results import Finished

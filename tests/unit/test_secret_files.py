@@ -10,6 +10,7 @@ from dispatcher.config.secret_files import secrets
 from dispatcher.config.settings import Settings
 
 VALUES = {
+    "encryption_keys": "0123456789abcdef" * 4,
     "database_url": "postgresql://canary:CANARY0123456789@localhost/queue",
     "redis_url": "redis://:CANARY0123456789@localhost/0",
     "proxy": "http://canary:CANARY0123456789@localhost:3128",

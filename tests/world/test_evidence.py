@@ -14,7 +14,7 @@ from sqlalchemy import text
 
 from dispatcher.decisions.verdict import OnUnknown
 from dispatcher.delivery import late_answers
-from dispatcher.delivery.claims import Claimed
+from dispatcher.delivery.claimed import Claimed
 from dispatcher.errors import NotAllowed
 from dispatcher.intake.submit import Entry, submit
 from dispatcher.lead.lead import Lead

@@ -8,7 +8,7 @@ import pytest
 from dispatcher.decisions.outcome import Kind
 from dispatcher.decisions.states import State
 from dispatcher.delivery import claims
-from dispatcher.delivery.claims import Claimed
+from dispatcher.delivery.claimed import Claimed
 from dispatcher.delivery.results import Result
 from tests.database.queue import Queue, accepted, ids, phone, rejected, result, unknown
 from tests.support.doubles import Rate

@@ -1,0 +1,230 @@
+"""Bring every stored value under the first key of the key ring, or back to plain text, batch by batch.
+
+A value that is done is not touched again, so an interrupted run is continued by the next. Rows of each batch are locked
+until it is committed.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import orjson
+from sqlalchemy import Connection, TextClause, text
+
+from dispatcher.store import audit, encryption
+from dispatcher.store.database import Database
+from dispatcher.store.encryption import ENCRYPTED, TABLES, KeyRing, NotAuthentic, Table
+
+BATCH_ROWS: Final = 1000
+PLAIN: Final = "plain"
+
+_NO_KEY: Final = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far one table is: `changed` rows of about `to_do` that it began with."""
+
+    table: str
+    to_do: int
+    changed: int
+
+
+@dataclass(frozen=True, slots=True)
+class Rekeyed:
+    """What a run did.
+
+    key_id         what it encrypted under; None: it decrypted
+    changed        values by table
+    left           values that are not as they should be: by the id of their key, or `PLAIN`
+    undecryptable  rows whose value was changed or moved in the database, each as table and key
+    """
+
+    key_id: str | None
+    changed: Mapping[str, int] = field(default_factory=dict)
+    left: Mapping[str, int] = field(default_factory=dict)
+    undecryptable: tuple[str, ...] = ()
+
+    @property
+    def finished(self) -> bool:
+        """Whether nothing is left to do."""
+        return not self.left
+
+
+class Rekeying:
+    """Encrypts what is stored under the first key of the database's ring, or decrypts it."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def run(
+        self,
+        *,
+        actor: str,
+        decrypt: bool = False,
+        batch_rows: int = BATCH_ROWS,
+        tell: Callable[[Progress], None] = lambda _: None,
+    ) -> Rekeyed:
+        """Do all that can be done with the keys of this process, and return what is left.
+
+        decrypt      store everything as plain text
+        batch_rows   rows of one transaction, from 1
+        tell         is called after each batch
+
+        Values under a key that the ring lacks stay as they are, and are counted in `left`.
+        """
+        ring = self._database.key_ring
+        target = None if decrypt else ring.key_id
+        changed: Counter[str] = Counter()
+        broken: list[str] = []
+        for table in TABLES.values():
+            to_do = sum(self._database.read(_count, table, target).values())
+            after: Mapping[str, Any] | None = None
+            while to_do and (batch := self._database.again(_batch, table, ring, target, after, batch_rows)).last:
+                after = batch.last
+                changed[table.name] += batch.changed
+                broken += batch.broken
+                tell(Progress(table.name, to_do, changed[table.name]))
+        result = Rekeyed(target, dict(changed), self._left(target), tuple(broken))
+        self._database.again(_finish, actor, result, held=ring.key_ids)
+        return result
+
+    def _left(self, target: str | None) -> dict[str, int]:
+        left: Counter[str] = Counter()
+        for table in TABLES.values():
+            left.update(self._database.read(_count, table, target))
+        return dict(left)
+
+
+@dataclass(frozen=True, slots=True)
+class _Batch:
+    last: Mapping[str, Any] | None = None
+    changed: int = 0
+    broken: Sequence[str] = ()
+
+
+def _count(connection: Connection, table: Table, target: str | None) -> dict[str, int]:
+    """Return the values that are not as they should be, by the id of their key."""
+    found: Counter[str] = Counter()
+    for column in table.contents:
+        key = _key_of(table, column)
+        of_table = f"FROM dispatcher.{table.name} WHERE {_wrong(table, column)}"
+        statement = text(f"SELECT {key} AS key_id, count(*) {of_table} GROUP BY 1")
+        rows = connection.execute(statement, {"target": target or _NO_KEY})
+        found.update({key_id or PLAIN: count for key_id, count in rows})
+    return dict(found)
+
+
+def _batch(
+    connection: Connection,
+    table: Table,
+    ring: KeyRing,
+    target: str | None,
+    after: Mapping[str, Any] | None,
+    batch_rows: int,
+) -> _Batch:
+    """Change the next rows by their key, and return the last one's key; none: there are no more."""
+    writing = ring if target is not None else ring.decrypting
+    values: dict[str, Any] = {"target": target or _NO_KEY, "held": [_NO_KEY, *ring.key_ids], "most": batch_rows}
+    values |= {f"after_{name}": value for name, value in (after or {}).items()}
+    rows = connection.execute(_next(table, first=after is None), values).mappings().all()
+    changed, broken = [], []
+    for row in rows:
+        try:
+            changed.append({**_key(table, row), **_rewritten(table, row, ring, writing)})
+        except NotAuthentic:
+            broken.append(f"{table.name} {', '.join(str(row[name]) for name in table.key)}")
+    if changed:
+        connection.execute(_write(table), {"rows": orjson.dumps(changed).decode()})
+    return _Batch(_key(table, rows[-1]) if rows else None, len(changed), broken)
+
+
+def _key(table: Table, row: Mapping[Any, Any]) -> dict[str, Any]:
+    return {name: row[name] for name in table.key}
+
+
+def _rewritten(table: Table, row: Mapping[Any, Any], ring: KeyRing, writing: KeyRing) -> dict[str, str | None]:
+    owner = table.owner(row)
+    found: dict[str, str | None] = {}
+    for name, content in table.contents.items():
+        stored = row[name]
+        if not stored:
+            found[name] = stored
+        elif name in table.jsons:
+            plain = ring.decrypted_json_text(stored, owner, content)
+            found[name] = writing.encrypted_json(plain, owner, content)
+        else:
+            found[name] = writing.encrypted(ring.decrypted(stored, owner, content), owner, content)
+    return found
+
+
+def _finish(connection: Connection, actor: str, result: Rekeyed, *, held: Sequence[str]) -> None:
+    """Forget the keys that no lead needs any more, and note the run."""
+    needed = [key_id for key_id in {*result.left, result.key_id} if key_id not in (None, PLAIN)]
+    connection.execute(_FORGET, {"needed": needed})
+    detail = {"key": result.key_id, "changed": dict(result.changed), "left": dict(result.left), "held": list(held)}
+    audit.note(connection, actor, "rekey", "encryption", detail)
+
+
+_FORGET: Final = text("DELETE FROM dispatcher.encryption_keys WHERE id <> ALL (CAST(:needed AS text[]))")
+
+
+def _as_text(table: Table, column: str) -> str:
+    # Of an object this is its JSON text, which never looks like an encrypted value.
+    return f"({column} #>> '{{}}')" if column in table.jsons else column
+
+
+def _key_of(table: Table, column: str) -> str:
+    value = _as_text(table, column)
+    return (
+        f"CASE WHEN {value} LIKE '{ENCRYPTED}%' THEN substring({value} FROM '^{ENCRYPTED}([0-9a-f]{{8}}):') ELSE '' END"
+    )
+
+
+def _wrong(table: Table, column: str) -> str:
+    """Return the condition that a column is not under the key `:target`, or, if that is empty, not plain."""
+    return f"({_as_text(table, column)} <> '' AND coalesce({_key_of(table, column)}, '') <> :target)"
+
+
+def _next(table: Table, *, first: bool) -> TextClause:
+    columns = ", ".join(
+        [*dict.fromkeys([*table.key, table.of])]
+        + [f"CAST({name} AS text) AS {name}" if name in table.jsons else name for name in table.contents]
+    )
+    key = ", ".join(table.key)
+    wrong = " OR ".join(
+        f"({_wrong(table, name)} AND {_key_of(table, name)} = ANY (CAST(:held AS text[])))" for name in table.contents
+    )
+    # A row with one value under a key that is missing waits for it as a whole.
+    known = " AND ".join(
+        f"coalesce({_key_of(table, name)}, '') = ANY (CAST(:held AS text[]))" for name in table.contents
+    )
+    beyond = "" if first else f"AND ({key}) > ({', '.join(f':after_{name}' for name in table.key)})"
+    return text(f"""
+        SELECT {columns} FROM dispatcher.{table.name}
+        WHERE ({wrong}) AND {known} {beyond}
+        ORDER BY {key} LIMIT :most
+        FOR NO KEY UPDATE
+    """)
+
+
+def _write(table: Table) -> TextClause:
+    changes = ", ".join(f"{name} = given.{name}" for name in table.contents)
+    given = ", ".join(f"CAST(given ->> '{name}' AS {kind}) AS {name}" for name, kind in table.key.items())
+    texts = ", ".join(
+        f"CAST(given ->> '{name}' AS jsonb) AS {name}" if name in table.jsons else f"given ->> '{name}' AS {name}"
+        for name in table.contents
+    )
+    same = " AND ".join(f"given.{name} = held.{name}" for name in table.key)
+    return text(f"""
+        UPDATE dispatcher.{table.name} AS held SET {changes}
+        FROM (SELECT {given}, {texts} FROM jsonb_array_elements(CAST(:rows AS jsonb)) AS given) AS given
+        WHERE {same}
+    """)
+
+
+def doubtful(connection: Connection, ring: KeyRing) -> str | None:
+    """Return what is wrong with the keys of this process, in a sentence; None if it has all that are needed."""
+    lacking = encryption.unheld(connection, ring)
+    return encryption.missing(lacking) if lacking else None
