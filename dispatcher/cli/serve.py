@@ -13,6 +13,7 @@ from typing import Annotated
 import typer
 
 from dispatcher.cli import screen
+from dispatcher.cli.arguments import opened
 from dispatcher.errors import NotConfigured
 
 
@@ -185,6 +186,9 @@ def migrate(
         list[str] | None,
         typer.Option("--role", metavar="PART=NAME", help="Name of one role.", show_default=False),
     ] = None,
+    check: Annotated[
+        bool, typer.Option("--check", help="Only say what would be locked, and for how long; nothing is changed.")
+    ] = False,
     json: screen.Json = False,
 ) -> None:
     """Bring the database to this version's schema. Safe to repeat, and safe when two run at once.
@@ -200,6 +204,11 @@ def migrate(
 
     if (prefix is not None or named) and not with_roles:
         raise NotConfigured("--role and --role-prefix name the roles of --with-roles; add it.")
+    if check:
+        if with_roles:
+            raise NotConfigured("--check changes nothing, so it makes no roles; leave out one of the two.")
+        _check_upgrade(json=json)
+        return
     roles = names_of(DEFAULT_PREFIX if prefix is None else prefix, named or ()) if with_roles else None
     settings = Settings.from_environment()
     url = settings.require_database_url()
@@ -219,6 +228,30 @@ def migrate(
         listed = ", ".join(f"{name} ({VERBS[part]})" for part, name in roles.items())
         screen.say(("✓ ", "green"), f"The roles have their rights: {listed}.")
         screen.say(f'  GRANT {quoted(roles[Part.PRODUCER])} TO "a login of yours" lets that login submit, and so on.')
+
+
+def _check_upgrade(*, json: bool) -> None:
+    from dispatcher.store.database import translated
+    from dispatcher.store.upgrade_plan import LONGEST_WAIT_SECONDS, Work, plan
+
+    with opened() as dispatcher, translated(), dispatcher.database.engine.connect() as connection:
+        pending = plan(connection)
+    if json:
+        screen.emit_items([revision.as_dict() for revision in pending], longest_wait_seconds=LONGEST_WAIT_SECONDS)
+        return
+    if not pending:
+        screen.say(("✓ ", "green"), "The schema is up to date: `dispatcher migrate` would change nothing.")
+        return
+    for revision in pending:
+        screen.say((revision.revision, "bold"), f"  {revision.title}")
+        for step in revision.steps:
+            time = "" if step.work is Work.CATALOG else f", about {step.seconds:.1f} s for {step.rows:,} rows"
+            lock = f" under {step.lock}" if step.lock else ""
+            screen.say(f"      {step.table}: {step.what}{lock}; {step.work.value}{time}")
+    screen.say(
+        f"Nobody who submits waits longer than {LONGEST_WAIT_SECONDS:g} s at a time: a step that does not get its lock "
+        "by then gives way and tries again."
+    )
 
 
 def sandbox(context: typer.Context) -> None:

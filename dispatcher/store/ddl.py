@@ -6,6 +6,7 @@ again.
 
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Final
 
 from alembic import op
@@ -36,12 +37,30 @@ ORDER BY activity.xact_start NULLS LAST LIMIT 1
 """)
 
 
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One step of a revision, as it is planned: `statement` is its SQL, `table` what it works on."""
+
+    table: str
+    statement: str
+
+
+def _planned(table: str, statement: str) -> bool:
+    """Return whether the steps are only being listed (`upgrade_plan`); this one is, then."""
+    plan: list[Step] | None = op.get_context().config.attributes.get("plan")  # type: ignore[union-attr]
+    if plan is not None:
+        plan.append(Step(table, statement))
+    return plan is not None
+
+
 def change(statement: str, *, table: str) -> None:
     """Run one statement that needs a lock on `table` (without the schema), in a transaction of its own.
 
     It waits `LOCK_MILLISECONDS` for the lock, then `PAUSE_SECONDS` for the writers, and tries again. Raises
     `StoreUnavailable` after `PATIENCE_SECONDS`, naming the session that holds the lock.
     """
+    if _planned(table, statement):
+        return
     with op.get_context().autocommit_block():
         tell: Tell = op.get_context().config.attributes["tell"]  # type: ignore[union-attr]
         under_lock(op.get_bind(), statement, table=table, tell=tell)
@@ -64,12 +83,27 @@ def under_lock(connection: Connection, statement: str, *, table: str, tell: Tell
         time.sleep(PAUSE_SECONDS)
 
 
+def in_portions(statement: str, *, table: str) -> None:
+    """Repeat a statement over `table`, a transaction each, until it returns no row.
+
+    It returns the id of the last row that it has looked at, and takes the one before it as `:after`; null at first.
+    """
+    if _planned(table, statement):
+        return
+    with op.get_context().autocommit_block():
+        after = None
+        while (last := op.get_bind().execute(text(statement), {"after": after}).scalar()) is not None:
+            after = last
+
+
 def build_index(name: str, definition: str) -> None:
     """Build the index `name` without blocking writers: `ON dispatcher.leads (…) WHERE …`, or with UNIQUE before it.
 
     An invalid index of an interrupted build is dropped first. The build waits for open transactions.
     """
     unique, _, rest = definition.rpartition("ON ")
+    if _planned(rest.split()[0].removeprefix(f"{SCHEMA}."), f"CREATE {unique}INDEX CONCURRENTLY {name}"):
+        return
     with op.get_context().autocommit_block():
         connection = op.get_bind()
         valid = connection.execute(
@@ -82,6 +116,8 @@ def build_index(name: str, definition: str) -> None:
 
 def drop_index(name: str) -> None:
     """Drop the index `name` without blocking writers."""
+    if _planned(name, f"DROP INDEX CONCURRENTLY {name}"):
+        return
     with op.get_context().autocommit_block():
         op.get_bind().exec_driver_sql(f"DROP INDEX CONCURRENTLY IF EXISTS {SCHEMA}.{name}")
 

@@ -8,10 +8,7 @@ of the catalog only; rows of older versions are mended 20 000 at a time; the val
 which blocks no writer.
 """
 
-from alembic import op
-from sqlalchemy import text
-
-from dispatcher.store.ddl import change
+from dispatcher.store.ddl import change, in_portions
 
 revision = "0002"
 down_revision = "0001"
@@ -63,10 +60,7 @@ def upgrade() -> None:
     change(FUNCTION, table="lead_attempts")
     change(TRIGGER, table="lead_attempts")
     change(CONSTRAINT, table="lead_attempts")
-    with op.get_context().autocommit_block():
-        after = None
-        while (last := op.get_bind().execute(text(MEND), {"after": after}).scalar()) is not None:
-            after = last
+    in_portions(MEND, table="lead_attempts")
     change("ALTER TABLE dispatcher.lead_attempts VALIDATE CONSTRAINT lead_attempts_order_check", table="lead_attempts")
 
 
