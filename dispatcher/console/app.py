@@ -1,11 +1,11 @@
-"""The console as an ASGI application: its routes, the role that each requires, and the login."""
+"""The console as an ASGI application: who may ask for what, the login, and the answer to a fault."""
 
 import math
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib.resources import files
-from typing import Final, Literal
+from typing import Final
 from urllib.parse import urlencode
 
 from starlette.concurrency import run_in_threadpool
@@ -15,86 +15,20 @@ from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.routing import Route, Router
 from starlette.types import Receive, Scope, Send
 
-from dispatcher.console.auth import Person, Role, Session, Sessions
+from dispatcher.console.auth import Person, Session, Sessions
 from dispatcher.console.export_limit import TooManyExports
-from dispatcher.console.guard import BODY_MOST, UPLOAD_PATH, Guard, Origin, report
+from dispatcher.console.guard import BODY_MOST, Guard, Origin, report
 from dispatcher.console.login import Login, LoginRefused
-from dispatcher.console.pages import bulk, campaigns, do_not_call, failed, lead, leads, overview, records, saved, upload
 from dispatcher.console.receiving import ReceivedFile, body_most, is_multipart, receive
 from dispatcher.console.rendering import Renderer
 from dispatcher.console.request import BadRequest, Form, PageRequest, local
+from dispatcher.console.routes import METHODS, ROUTES, ConsoleRoute, allowed
 from dispatcher.console.uploads import Uploads
 from dispatcher.errors import DispatcherError, LeadNotFound, NotAllowed, NotConfigured, StoreUnavailable
 from dispatcher.logs import events
 from dispatcher.store import audit
 from dispatcher.store.confinement import OutOfReach
 from dispatcher.wiring import Services
-
-
-@dataclass(frozen=True, slots=True)
-class ConsoleRoute:
-    """A path of the console. `role` is the lowest role that may use it; with `takes_file` a form brings a file."""
-
-    method: Literal["GET", "POST"]
-    path: str
-    role: Role
-    answer: Callable[[PageRequest], Response]
-    takes_file: bool = False
-
-
-ROUTES: Final = (
-    ConsoleRoute("GET", "/", Role.VIEWER, overview.show),
-    ConsoleRoute("GET", "/search", Role.VIEWER, overview.search),
-    ConsoleRoute("GET", "/failed", Role.VIEWER, failed.causes),
-    ConsoleRoute("GET", "/failed/rows", Role.VIEWER, failed.rows),
-    ConsoleRoute("POST", "/failed/preview", Role.OPERATOR, bulk.preview),
-    ConsoleRoute("POST", "/failed/export", Role.OPERATOR, bulk.export),
-    ConsoleRoute("GET", "/leads", Role.VIEWER, leads.show),
-    ConsoleRoute("POST", "/leads/bulk/preview", Role.OPERATOR, bulk.preview),
-    ConsoleRoute("GET", "/leads/{id}", Role.VIEWER, lead.show),
-    ConsoleRoute("GET", "/leads/{id}/correct", Role.OPERATOR, lead.correction),
-    ConsoleRoute("POST", "/leads/{id}/correct", Role.OPERATOR, lead.correct),
-    ConsoleRoute("POST", "/leads/{id}/replay", Role.OPERATOR, lead.replay),
-    ConsoleRoute("POST", "/leads/{id}/replay-even-if-called", Role.ADMIN, lead.replay_even_if_called),
-    ConsoleRoute("POST", "/leads/{id}/look-up", Role.OPERATOR, lead.look_up),
-    ConsoleRoute("POST", "/leads/{id}/resolve", Role.OPERATOR, lead.resolve),
-    ConsoleRoute("POST", "/leads/{id}/cancel", Role.OPERATOR, lead.cancel),
-    ConsoleRoute("GET", "/campaigns", Role.VIEWER, campaigns.show),
-    ConsoleRoute("POST", "/campaigns/{account}/{campaign}/pause", Role.OPERATOR, campaigns.pause),
-    ConsoleRoute("POST", "/campaigns/{account}/{campaign}/resume", Role.OPERATOR, campaigns.resume),
-    ConsoleRoute("POST", "/campaigns/{account}/{campaign}/limit", Role.ADMIN, campaigns.limit),
-    ConsoleRoute("POST", "/accounts/{account}/pause", Role.ADMIN, campaigns.pause_account),
-    ConsoleRoute("POST", "/accounts/{account}/resume", Role.ADMIN, campaigns.resume_account),
-    ConsoleRoute("GET", "/blocked", Role.VIEWER, do_not_call.show),
-    ConsoleRoute("POST", "/blocked", Role.OPERATOR, do_not_call.add),
-    ConsoleRoute("POST", "/blocked/{number}/remove", Role.OPERATOR, do_not_call.remove),
-    ConsoleRoute("POST", "/leads/{id}/block", Role.OPERATOR, do_not_call.add_person),
-    ConsoleRoute("GET", "/operations", Role.VIEWER, records.show_all),
-    ConsoleRoute("POST", "/operations", Role.OPERATOR, bulk.start),
-    ConsoleRoute("GET", "/operations/{id}", Role.VIEWER, records.show),
-    ConsoleRoute("POST", "/operations/{id}/stop", Role.OPERATOR, records.stop),
-    ConsoleRoute("GET", "/imports", Role.VIEWER, records.imports),
-    ConsoleRoute("GET", "/imports/upload", Role.OPERATOR, upload.choose),
-    ConsoleRoute("POST", UPLOAD_PATH, Role.OPERATOR, upload.receive, takes_file=True),
-    ConsoleRoute("GET", "/imports/uploads/{id}", Role.OPERATOR, upload.show),
-    ConsoleRoute("POST", "/imports/uploads/{id}/plan", Role.OPERATOR, upload.plan),
-    ConsoleRoute("POST", "/imports/uploads/{id}/import", Role.OPERATOR, upload.apply),
-    ConsoleRoute("POST", "/imports/uploads/{id}/discard", Role.OPERATOR, upload.discard),
-    ConsoleRoute("GET", "/imports/{number}", Role.VIEWER, records.one_import),
-    ConsoleRoute("POST", "/imports/{number}/export", Role.OPERATOR, records.export_rejected),
-    ConsoleRoute("GET", "/inbox", Role.VIEWER, records.inbox),
-    ConsoleRoute("POST", "/inbox", Role.OPERATOR, records.act_on_inbox),
-    ConsoleRoute("GET", "/incidents", Role.VIEWER, records.incidents),
-    ConsoleRoute("POST", "/incidents/seen", Role.OPERATOR, records.seen),
-    ConsoleRoute("GET", "/workers", Role.VIEWER, records.workers),
-    ConsoleRoute("GET", "/audit", Role.VIEWER, records.audit),
-    ConsoleRoute("POST", "/filters", Role.VIEWER, saved.save),
-    ConsoleRoute("POST", "/filters/{number}/remove", Role.VIEWER, saved.remove),
-    ConsoleRoute("POST", "/reveal", Role.OPERATOR, records.reveal),
-    ConsoleRoute("POST", "/mask", Role.VIEWER, records.mask),
-    ConsoleRoute("POST", "/theme", Role.VIEWER, records.theme),
-)
-
 
 STATIC: Final = {"console.css": "text/css", "console.js": "text/javascript", "icon.svg": "image/svg+xml"}
 
@@ -131,25 +65,14 @@ def build(console: Console) -> Guard:
         Route("/static/{name}", _static, methods=["GET"]),
         *(Route(route.path, access.endpoint_of(route), methods=[route.method]) for route in ROUTES),
         *(
-            Route(path, access.wrong_method(allowed), methods=sorted(METHODS - allowed))
-            for path, allowed in _allowed().items()
+            Route(path, access.wrong_method(of_path), methods=sorted(METHODS - of_path))
+            for path, of_path in allowed().items()
         ),
     ]
     # Not `Starlette`: its own answer to an exception comes before that of `Guard`, and has no id.
     router = Router(routes=routes, default=access.not_found, lifespan=console.uploads.lifespan)
     most = body_most(console.services.settings.console_upload_mb)
     return Guard(ExceptionMiddleware(router), console.origin, upload_most=most)
-
-
-METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"})
-
-
-def _allowed() -> dict[str, frozenset[str]]:
-    """Return the methods of each path."""
-    found = {"/login": {"GET", "HEAD", "POST"}, "/logout": {"POST"}}
-    for route in ROUTES:
-        found.setdefault(route.path, set()).update({"GET", "HEAD"} if route.method == "GET" else {route.method})
-    return {path: frozenset(methods) for path, methods in found.items()}
 
 
 class Access:
@@ -176,10 +99,7 @@ class Access:
             request = self._request(http, session, form)
             if not request.may(route.role):
                 return request.page("error.html", status=403, title="Not for you", sentence=_too_little(route))
-            try:
-                return await run_in_threadpool(_answer, route, request)
-            except Exception as error:  # noqa: BLE001 - the error goes to the log, never to the page
-                return request.page("error.html", status=500, title="Something went wrong", sentence=report(error))
+            return await _answered(route, request)
 
         return endpoint
 
@@ -304,7 +224,7 @@ class Access:
     async def _with_file(self, http: Request, session: Session, route: ConsoleRoute) -> Response:
         """Answer a form with a file. Nothing of it is read before role and origin were checked."""
         if not self._same_site(http):
-            return PlainTextResponse("This form is not from this console. Go back and reload.\n", status_code=403)
+            return self._fault(http, 403, "Not accepted", _FORGED)
         if not session.person.role.includes(route.role):
             return self._fault(http, 403, "Not for you", _too_little(route))
         try:
@@ -317,8 +237,8 @@ class Access:
         if not session.knows(form.get("csrf")):
             if file is not None:
                 file.file.close()
-            return PlainTextResponse("This form is not from this console, or too old. Go back and reload.\n", 403)
-        return await run_in_threadpool(_answer, route, self._request(http, session, form, file))
+            return self._fault(http, 403, "Not accepted", _FORGED)
+        return await _answered(route, self._request(http, session, form, file))
 
     def _request(self, http: Request, session: Session, form: Form, file: ReceivedFile | None = None) -> PageRequest:
         """Return the request with the parts of the user: of one who is confined, confined to the same accounts."""
@@ -353,6 +273,14 @@ class Access:
         return self._console.renderer.bare(
             "login.html", status=status, key=key, onwards=local(onwards), fault=fault, by_key=by_key
         )
+
+
+async def _answered(route: ConsoleRoute, request: PageRequest) -> Response:
+    """Return the response of a route, also where it fails by a bug."""
+    try:
+        return await run_in_threadpool(_answer, route, request)
+    except Exception as error:  # noqa: BLE001 - the error goes to the log, never to the page
+        return request.page("error.html", status=500, title="Something went wrong", sentence=report(error))
 
 
 def _answer(route: ConsoleRoute, request: PageRequest) -> Response:

@@ -165,11 +165,11 @@ class KeyRing:
 
     def decrypted(self, stored: str, owner: object, content: Content) -> str:
         """Return a stored text as it was given. Raises `KeyMissing` or `NotAuthentic`."""
-        if not stored.startswith(_MARK):
-            return stored
-        found = _FORM.fullmatch(stored)
-        if found is None:
+        if not stored.startswith(ENCRYPTED):
             return stored.removeprefix(_PLAIN)
+        found = _FORM.fullmatch(stored)
+        if found is None:  # nothing that we stored: it must not be taken for the plain value
+            raise NotAuthentic(_told(owner), content)
         cipher = self._ciphers.get(found[1])
         if cipher is None:
             raise KeyMissing(found[1])

@@ -7,9 +7,9 @@ import pytest
 
 from dispatcher.config.setting import Secret
 from dispatcher.console import login
-from dispatcher.console.app import ROUTES, ConsoleRoute
 from dispatcher.console.auth import LONGEST_SECONDS, People, Role, hash_password
 from dispatcher.console.guard import HEADERS, POLICY, reached_at
+from dispatcher.console.routes import ROUTES, ConsoleRoute
 from dispatcher.errors import NotConfigured
 from tests.console.conftest import BASE, PASSWORD, Browser, Seat
 from tests.support.rows import Rows

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dispatcher.console.app import ROUTES
 from dispatcher.console.auth import Role
 from dispatcher.console.filters import _READERS
+from dispatcher.console.routes import ROUTES
 from tests.console.conftest import Seat
 from tests.support.fuzzing import TRIED, fuzzed, texts
 from tests.support.rows import Rows

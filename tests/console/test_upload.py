@@ -191,3 +191,25 @@ def test_an_import_that_the_console_did_not_survive_goes_on_with_the_same_file(
     other.post(f"{again}/import", {"version": hidden(page, "version")})
     assert "The import is done." in planned(other, again)
     assert rows.one("SELECT count(*) AS n FROM dispatcher.leads").n == 100
+
+
+def test_a_bug_while_a_file_is_taken_in_is_told_on_a_page(operator: Browser, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> None:
+        raise RuntimeError(ADA)
+
+    monkeypatch.setattr(Uploads, "add", broken)
+    sent = upload(operator, excel(LEADS))
+
+    assert sent.status_code == 500
+    assert "Something went wrong" in sent.text
+    assert "<nav" in sent.text
+    assert ADA not in sent.text
+
+
+def test_a_forged_upload_is_refused_on_a_page(operator: Browser) -> None:
+    for sent in (
+        upload(operator, excel(LEADS), token="no"),
+        upload(operator, excel(LEADS), origin="https://evil.test"),
+    ):
+        assert sent.status_code == 403
+        assert "<nav" in sent.text

@@ -31,7 +31,7 @@ from dispatcher.operator.failure_filter import FailureFilter
 from dispatcher.operator.person import People
 from dispatcher.operator.rekey import PLAIN, Rekeying
 from dispatcher.store.database import Database, Rehearsal
-from dispatcher.store.encryption import KeyMissing, KeyRing
+from dispatcher.store.encryption import Content, KeyMissing, KeyRing, NotAuthentic
 from dispatcher.store.pseudonym import Pseudonyms
 from tests.database.queue import Queue, claim, phone, rejected, unknown
 from tests.database.test_delivery_run import Setting, yes
@@ -287,6 +287,13 @@ def test_a_text_that_looks_encrypted_stays_what_it_is(queue: Queue, database: Da
                 (one,) = claim(connection).opened
                 results.record(connection, [rejected(one, response=stored)])
             assert ring.read(failures.of_lead, one.lead_id)[0].response == stored
+
+
+def test_what_begins_as_an_encrypted_value_and_is_none_is_no_plain_value() -> None:
+    for ring in (KeyRing(), KeyRing([OLD])):
+        for stored in ("enc:1:", "enc:1:0123abcd:", f"enc:1:{KeyRing([OLD]).key_id}:a b", "enc:1:+12025550177"):
+            with pytest.raises(NotAuthentic):
+                ring.decrypted(stored, uuid.uuid4(), Content.CONTACT_NUMBER)
 
 
 def test_the_keys_are_checked_without_being_told() -> None:

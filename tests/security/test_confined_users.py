@@ -15,11 +15,12 @@ from starlette.testclient import TestClient
 from dispatcher.config.setting import Secret
 from dispatcher.config.settings import Settings
 from dispatcher.config.urls import normal_database_url
-from dispatcher.console.app import ROUTES, Console, build
+from dispatcher.console.app import Console, build
 from dispatcher.console.auth import People, Person, Role, Sessions
 from dispatcher.console.guard import reached_at
 from dispatcher.console.login import Login
 from dispatcher.console.rendering import Renderer
+from dispatcher.console.routes import ROUTES
 from dispatcher.errors import NotConfigured
 from dispatcher.operator.block_list import BlockTerms
 from dispatcher.operator.failure_filter import FailureFilter

@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from dispatcher.cli.commands import PANELS, app
 from dispatcher.config.settings import Settings
 from dispatcher.config.urls import normal_database_url
-from dispatcher.console.app import ROUTES
+from dispatcher.console.routes import ROUTES
 from dispatcher.operator import events
 from dispatcher.store.rights import Part
 from dispatcher.wiring import Services

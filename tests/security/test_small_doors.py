@@ -24,8 +24,8 @@ from cryptography.x509.oid import NameOID
 from dispatcher.broker.connection import REDIS_URL_OPTION, TlsConnection, connect
 from dispatcher.broker.envelope import Channel
 from dispatcher.config.setting import Secret
-from dispatcher.console.app import ROUTES
 from dispatcher.console.auth import Role
+from dispatcher.console.routes import ROUTES
 from dispatcher.decisions.reply import WireFault
 from dispatcher.metrics.server import MetricsServer, Pages
 from dispatcher.operator.health import Health
