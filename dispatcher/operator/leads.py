@@ -14,6 +14,7 @@ from dispatcher.operator.lead_filter import LeadFilter, conditions_of
 from dispatcher.operator.lead_record import LeadRecord
 from dispatcher.operator.overview import Count
 from dispatcher.operator.record import FOREIGN_TEXT, PHONE, REFERENCE, Record
+from dispatcher.store import encryption
 from dispatcher.store.database import Database
 
 
@@ -67,7 +68,7 @@ class LeadPage:
 
 def matching(connection: Connection, wanted: LeadFilter, *, most: int) -> list[ListedLead]:
     """Return all leads that the filter matches, the highest id first, at most `most`. May read every lead there is."""
-    statement, values = _listed(wanted, bound=None)
+    statement, values = _listed(connection, wanted, bound=None)
     return list(map(ListedLead.of, connection.execute(text(statement), {**values, "most": most}).mappings()))
 
 
@@ -77,7 +78,7 @@ def page(connection: Connection, wanted: LeadFilter, *, most: int, after: UUID |
     after   the last id of the page before
     """
     bound = MOST_READ if wanted.reads_each else None
-    statement, values = _listed(wanted, bound=bound, after=after)
+    statement, values = _listed(connection, wanted, bound=bound, after=after)
     rows = connection.execute(text(statement), {**values, "most": most + 1}).mappings()
     found = tuple(map(ListedLead.of, rows))
     if len(found) > most:
@@ -88,7 +89,7 @@ def page(connection: Connection, wanted: LeadFilter, *, most: int, after: UUID |
 def count_matching(connection: Connection, wanted: LeadFilter) -> Count:
     """Return the number of leads that match; not exact above `MOST_COUNTED`, or where `MOST_READ` were read."""
     bound = MOST_READ if wanted.reads_each else None
-    source, values = _source(wanted, bound=bound)
+    source, values = _source(connection, wanted, bound=bound)
     statement = text(f"SELECT count(*) FROM (SELECT FROM {source} LIMIT :most) AS counted")
     count = int(connection.execute(statement, {**values, "most": MOST_COUNTED}).scalar() or 0)
     whole = bound is None or _read_until(connection, wanted, None) is None
@@ -97,13 +98,13 @@ def count_matching(connection: Connection, wanted: LeadFilter) -> Count:
 
 def count_pending(connection: Connection, wanted: LeadFilter) -> int:
     """Return the number of pending leads that match; exact."""
-    source, values = _source(wanted, bound=None)
+    source, values = _source(connection, wanted, bound=None)
     return int(connection.execute(text(f"SELECT count(*) FROM {source} AND state = 'pending'"), values).scalar() or 0)
 
 
 def name_pending(connection: Connection, operation_id: UUID, wanted: LeadFilter) -> None:
     """Make the pending leads that match those of an operation, the lowest id first."""
-    source, values = _source(wanted, bound=None)
+    source, values = _source(connection, wanted, bound=None)
     statement = text(
         "INSERT INTO dispatcher.operation_leads (operation_id, position, lead_id)"
         f" SELECT :operation_id, row_number() OVER (ORDER BY id), id FROM {source} AND state = 'pending'"
@@ -112,13 +113,22 @@ def name_pending(connection: Connection, operation_id: UUID, wanted: LeadFilter)
     connection.execute(statement, given)
 
 
-def _listed(wanted: LeadFilter, *, bound: int | None, after: UUID | None = None) -> tuple[str, dict[str, Any]]:
-    source, values = _source(wanted, bound=bound, after=after)
+def _listed(
+    connection: Connection, wanted: LeadFilter, *, bound: int | None, after: UUID | None = None
+) -> tuple[str, dict[str, Any]]:
+    source, values = _source(connection, wanted, bound=bound, after=after)
     return f"SELECT {_COLUMNS} FROM {source} ORDER BY id DESC LIMIT :most", values
 
 
-def _source(wanted: LeadFilter, *, bound: int | None, after: UUID | None = None) -> tuple[str, dict[str, Any]]:
-    """Return what stands between FROM and ORDER BY: `… WHERE …`. With a bound so many leads are read at most."""
+def _source(
+    connection: Connection, wanted: LeadFilter, *, bound: int | None, after: UUID | None = None
+) -> tuple[str, dict[str, Any]]:
+    """Return what stands between FROM and ORDER BY: `… WHERE …`. With a bound so many leads are read at most.
+
+    Raises `NotAllowed` for a variable where variables are encrypted.
+    """
+    if wanted.variable is not None:
+        encryption.refuse_filter(connection)
     conditions = conditions_of(wanted)
     values = {**conditions.values} | ({} if after is None else {"after": after})
     first = conditions.indexed + ("" if after is None else " AND id < :after")

@@ -3,6 +3,7 @@
 import json
 import uuid
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import pytest
@@ -24,10 +25,12 @@ from dispatcher.intake.bulk import Bulk
 from dispatcher.intake.submit import Intake
 from dispatcher.lookup import doubts
 from dispatcher.operator import corrections, edited_rows, failures, health, lead_record
+from dispatcher.operator import leads as lead_list
 from dispatcher.operator.block_list import BlockTerms
 from dispatcher.operator.blocks import Blocks
 from dispatcher.operator.corrections import Corrections
 from dispatcher.operator.failure_filter import FailureFilter
+from dispatcher.operator.lead_filter import LeadFilter
 from dispatcher.operator.person import People
 from dispatcher.operator.rekey import PLAIN, Rekeying
 from dispatcher.store.database import Database, Rehearsal
@@ -225,6 +228,10 @@ def test_a_filter_by_variable_is_refused(database: Database) -> None:
     for one in (database, beside(database)):
         with pytest.raises(NotAllowed, match="encrypted"):
             one.read(failures.matching, FailureFilter(variable=("email", "x")))
+        wanted = LeadFilter(variable=("email", "x"))
+        for ask in (lead_list.count_matching, lead_list.count_pending, partial(lead_list.page, most=1)):
+            with pytest.raises(NotAllowed, match="encrypted"):
+                one.read(ask, wanted)
 
 
 def test_the_key_is_changed_in_batches_and_an_interrupted_run_goes_on(queue: Queue, database: Database) -> None:

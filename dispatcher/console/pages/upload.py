@@ -45,7 +45,7 @@ def receive(request: PageRequest) -> Response:
     try:
         wanted = _wanted(request, {})
         upload = request.uploads.add(request.person.name, given.name, given.file, given.size, wanted)
-    except (BadRequest, NotAllowed):
+    except BaseException:
         given.file.close()
         raise
     request.services.database.again(
