@@ -64,17 +64,8 @@ class Stack:
         self.started = 0
 
     def __enter__(self) -> Self:
-        self.postgres.start()
-        self.redis.start()
-        self.sandbox.__enter__()
-        upgrade(normal_database_url(self.postgres.url()))
-        self.environment = {
-            **SETTINGS,
-            "DATABASE_URL": self.postgres.url(),
-            "REDIS_URL": self.redis.url(),
-            "VOICERY_BASE_URL": self.sandbox.base_url,
-            "VOICERY_API_TOKEN": "a-token-of-the-soak",
-        }
+        self.environment = {**SETTINGS, **self.start_servers(), "VOICERY_API_TOKEN": "a-token-of-the-soak"}
+        upgrade(normal_database_url(self.environment["DATABASE_URL"]))
         self.dispatcher = Dispatcher(Settings.from_environment(self.environment))
         return self
 
@@ -89,12 +80,23 @@ class Stack:
         self.postgres.kill()
         shutil.rmtree(self.directory, ignore_errors=True)
 
-    def start_worker(self, argv: Sequence[str]) -> Child:
+    def start_servers(self) -> dict[str, str]:
+        """Where they are, as settings."""
+        self.postgres.start()
+        self.redis.start()
+        self.sandbox.__enter__()
+        return {
+            "DATABASE_URL": self.postgres.url(),
+            "REDIS_URL": self.redis.url(),
+            "VOICERY_BASE_URL": self.sandbox.base_url,
+        }
+
+    def start_worker(self, argv: Sequence[str], **environment: str) -> Child:
         self.started += 1
         command = Command(
             argv=tuple(argv),
             log_path=self.directory / f"worker{self.started}.log",
-            environment={**clean_environment(), **self.environment},
+            environment={**clean_environment(), **self.environment, **environment},
             grace_seconds=30.0,
         )
         child = Child(command)
