@@ -24,7 +24,7 @@ SECONDS ?= 120
 EXAMPLES ?= 5000
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-unit test-pg15 lint format kill-storm bench bench-all faults model soak kill-9 outage fuzz mutants locks manifests site audit clean
+.PHONY: help setup demo test test-unit test-pg15 lint format kill-storm bench bench-all faults model soak hosts kill-9 outage fuzz mutants locks manifests site audit clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -87,6 +87,9 @@ soak: $(INSTALLED) ## Leads without end and a fault every 5 to 40 s (MINUTES=60,
 
 kill-9: $(INSTALLED) ## Kill -9 at random instants (LEADS=10000 KILLS=500, SEED=1)
 	$(BIN)/python -m tests.soak.kill_9 --leads $(LEADS) --kills $(KILLS) --seed $(SEED)
+
+hosts: $(INSTALLED) ## Three worker hosts, partitions and wrong clocks by seed; Linux and root (SEEDS=20)
+	$(BIN)/python -m tests.hosts --seeds $(SEEDS)
 
 outage: $(INSTALLED) ## Two minutes without Voicery under load (SECONDS=120)
 	$(BIN)/python -m tests.soak.outage --seconds $(SECONDS)

@@ -8,8 +8,8 @@ import threading
 from dispatcher.api import Dispatcher
 from dispatcher.config.settings import Settings
 from dispatcher.errors import StoreUnavailable
-from tests.hosts.stack import CAMPAIGNS, SUBMITS_A_SECOND, UNAVAILABLE
-from tests.soak.stack import numbers
+from tests.hosts.stack import SUBMITS_A_SECOND, UNAVAILABLE
+from tests.soak.stack import CAMPAIGNS, numbers
 
 
 def main() -> int:
