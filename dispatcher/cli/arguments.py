@@ -7,6 +7,7 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -18,12 +19,20 @@ from dispatcher.lead.lead import MAX_CAMPAIGN_ID
 
 if TYPE_CHECKING:
     from dispatcher.api import Dispatcher
+    from dispatcher.web.server import Address
 
 LeadId = Annotated[str, typer.Argument(metavar="ID", help="Id of the lead.", show_default=False)]
 LeadIds = Annotated[list[str], typer.Argument(metavar="ID", help="Ids of leads.", show_default=False)]
 SomeLeadIds = Annotated[list[str] | None, typer.Argument(metavar="ID", help="Ids of leads.", show_default=False)]
 Limit = Annotated[int, typer.Option("--limit", min=1, max=100_000, help="Greatest number to show, newest first.")]
 Account = Annotated[str, typer.Option("--account", help="Name of the account.")]
+OfAccount = Annotated[str | None, typer.Option("--account", help="Those of this account.", show_default=False)]
+CertificateFile = Annotated[
+    Path | None, typer.Option("--tls-certificate", help="A PEM file: serve https.", exists=True, dir_okay=False)
+]
+KeyFile = Annotated[
+    Path | None, typer.Option("--tls-key", help="The certificate's key, PEM.", exists=True, dir_okay=False)
+]
 
 
 @contextmanager
@@ -44,6 +53,14 @@ def opened(*, rehearsing: bool = False) -> Iterator["Dispatcher"]:
             screen.warn(("A dry run: nothing was changed.", "yellow"))
     finally:
         dispatcher.close()
+
+
+def address(host: str, port: int, certificate: Path | None, key: Path | None) -> "Address":
+    """Return where to listen, with the certificate if one is given. Needs an extra with a server."""
+    from dispatcher.web.server import Address, certificate_of
+
+    with _misuse("--tls-key"):
+        return Address(host, port, certificate_of(certificate, key))
 
 
 def actor() -> str:

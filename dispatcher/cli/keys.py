@@ -61,7 +61,7 @@ def create(
 
 @keys.command("list")
 def list_keys(
-    account: Annotated[str | None, typer.Option("--account", help="Those of this account.", show_default=False)] = None,
+    account: arguments.OfAccount = None,
     limit: arguments.Limit = 100,
     json: screen.Json = False,
     csv: screen.Csv = False,

@@ -64,7 +64,7 @@ def set_mapping(
 
 @mapping.command("list")
 def list_mappings(
-    account: Annotated[str | None, typer.Option("--account", help="Those of this account.", show_default=False)] = None,
+    account: arguments.OfAccount = None,
     limit: arguments.Limit = 100,
     json: screen.Json = False,
     csv: screen.Csv = False,

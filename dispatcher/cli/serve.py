@@ -6,13 +6,12 @@ import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from types import FrameType
 from typing import Annotated
 
 import typer
 
-from dispatcher.cli import screen
+from dispatcher.cli import arguments, screen
 from dispatcher.cli.arguments import opened
 from dispatcher.errors import NotConfigured
 
@@ -33,12 +32,8 @@ def console(
         "127.0.0.1"
     ),
     port: Annotated[int, typer.Option("--port", min=1, max=65_535, help="Port to listen on.")] = 8321,
-    certificate: Annotated[
-        Path | None, typer.Option("--tls-certificate", help="A PEM file: serve https.", exists=True, dir_okay=False)
-    ] = None,
-    key: Annotated[
-        Path | None, typer.Option("--tls-key", help="The certificate's key, PEM.", exists=True, dir_okay=False)
-    ] = None,
+    certificate: arguments.CertificateFile = None,
+    key: arguments.KeyFile = None,
     hash: Annotated[  # the option's name
         str | None,
         typer.Option(
@@ -52,7 +47,6 @@ def console(
     with extra("The console", "console"):
         from dispatcher.console.auth import Role, accounts_in, hash_password
         from dispatcher.console.serve import serve
-        from dispatcher.web.server import Address, certificate_of
     from dispatcher.config.settings import Settings
 
     if hash is not None:
@@ -65,11 +59,8 @@ def console(
         password = typer.prompt("Password", hide_input=True, confirmation_prompt=True)
         typer.echo(f"{name}:{role}:{hash_password(password)}{confined}{accounts}")
         return
-    try:
-        tls = certificate_of(certificate, key)
-    except ValueError as fault:
-        raise typer.BadParameter(str(fault), param_hint="--tls-key") from None
-    serve(Settings.from_environment(), Address(host, port, tls), typer.echo)
+    where = arguments.address(host, port, certificate, key)
+    serve(Settings.from_environment(), where, typer.echo)
 
 
 def health(
