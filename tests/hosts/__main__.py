@@ -8,7 +8,7 @@ from collections import Counter
 from dataclasses import dataclass
 
 from tests.hosts.network import NoNamespaces
-from tests.hosts.stack import FAKETIME, HOSTS, LIMIT, OFFSETS_MINUTES, UNAVAILABLE, WORKERS, HostsStack
+from tests.hosts.stack import HOSTS, LIMIT, OFFSETS_MINUTES, UNAVAILABLE, WORKERS, HostsStack
 from tests.soak.stack import counted
 
 NO_HOSTS = 3  # the exit code where the machine allows none
@@ -129,7 +129,7 @@ def main() -> int:
     except NoNamespaces as error:
         print(error)
         return NO_HOSTS
-    clocks = ", ".join(f"{minutes:+g}" for minutes in OFFSETS_MINUTES) if FAKETIME.exists() else "right, no libfaketime"
+    clocks = ", ".join(f"{minutes:+g}" for minutes in OFFSETS_MINUTES)
     print(f"{asked.seeds} seeds of {asked.seconds:g} s on {len(HOSTS)} hosts, workers' clocks in minutes: {clocks}")
     print(f"{dict(total)}")
     print(f"{broken} violations: lost, called twice, beyond the limit; first acceptance at most {slowest:.1f} s late")

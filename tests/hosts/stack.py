@@ -6,7 +6,6 @@ import sys
 from bisect import bisect_right
 from collections import Counter
 from datetime import datetime
-from pathlib import Path
 from typing import Self
 
 from dispatcher.embedded.child import Child, Command
@@ -27,7 +26,6 @@ LONGEST_DELAY_SECONDS = 0.008
 OFFSETS_MINUTES = (-11.0, 0.0, 7.0)  # of the workers' clocks
 UNAVAILABLE = "unavailable"  # printed by the producer for each submit that was refused
 UUID_HYPHENS = 4
-FAKETIME = Path("/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1")
 
 
 class ReachableRedis(EmbeddedRedis):
@@ -102,9 +100,21 @@ class HostsStack(Stack):
     def start_workers(self) -> None:
         """One on each host of workers, and wait until they consume."""
         for name, minutes in zip(WORKERS, OFFSETS_MINUTES, strict=True):
-            celery = ("-m", "celery", "-A", "dispatcher", "worker", "--loglevel", "INFO", "-c", "1", "-n", f"w@{name}")
+            celery = (
+                "-m",
+                "tests.hosts.worker",
+                "-A",
+                "dispatcher",
+                "worker",
+                "--loglevel",
+                "INFO",
+                "-c",
+                "1",
+                "-n",
+                f"w@{name}",
+            )
             with self._at(name):
-                self.start_worker((sys.executable, *celery), **clock(minutes))
+                self.start_worker((sys.executable, *celery), FAKE_CLOCK_SECONDS=str(60 * minutes))
         for worker in self.workers:
             wait_until(lambda worker=worker: " ready." in worker.command.log_path.read_text(), 60, worker.log_tail)
 
@@ -155,10 +165,3 @@ class HostsStack(Stack):
         left += [entry.at for entry in self.sandbox.log if entry.method == "GET"]
         left.sort()
         return max((number - bisect_right(left, at - WINDOW_SECONDS) for number, at in enumerate(left, 1)), default=0)
-
-
-def clock(minutes: float) -> dict[str, str]:
-    """What lets a process believe that it is so much later; nothing where libfaketime is not installed."""
-    if not minutes or not FAKETIME.exists():
-        return {}
-    return {"LD_PRELOAD": str(FAKETIME), "FAKETIME": f"{minutes:+g}m", "FAKETIME_DONT_FAKE_MONOTONIC": "1"}
