@@ -11,8 +11,10 @@ from dispatcher import moments
 from dispatcher.cli import arguments, screen
 from dispatcher.cli.arguments import opened
 from dispatcher.lead.phone import mask_phone
+from dispatcher.operator.erasure import BATCH_ROWS
 
 if TYPE_CHECKING:
+    from dispatcher.operator.erasure import Progress
     from dispatcher.operator.person import Left
 
 Phone = Annotated[
@@ -78,6 +80,10 @@ def erase(
             "--without-proof", help="Also where no key is set: the person, submitted again, is then called again."
         ),
     ] = False,
+    batch: Annotated[
+        int,
+        typer.Option("--batch", min=1, max=10_000, help="Leads or other rows of one transaction.", metavar="ROWS"),
+    ] = BATCH_ROWS,
     dry_run: screen.DryRun = False,
     yes: screen.Yes = False,
     json: screen.Json = False,
@@ -86,12 +92,18 @@ def erase(
 
     Refused while a lead is on its way. Under DISPATCHER_PRIVACY_KEY a keyed hash stays, so that a repeated submission
     is still a duplicate and nobody is called again; without the key, a person who was called is erased with
-    --without-proof only.
+    --without-proof only. Until it ends, the number is blocked; interrupted, it is run again, and erases what is left.
     """
     if not dry_run:
         screen.confirm("Erase this person for good?", yes=yes)
     with opened(rehearsing=dry_run) as dispatcher:
-        erased = dispatcher.erasure.erase(_number(phone), actor=arguments.actor(), without_proof=without_proof)
+        erased = dispatcher.erasure.erase(
+            _number(phone),
+            actor=arguments.actor(),
+            without_proof=without_proof,
+            batch_rows=batch,
+            tell=(lambda _: None) if json else _tell,
+        )
     if json:
         screen.emit(
             {
@@ -109,6 +121,10 @@ def erase(
     if erased.beside:
         screen.say(f"The number was taken out of {screen.plural(len(erased.beside), 'lead')} of others.")
     _tell_outside("This is not reached from here:", erased.left)
+
+
+def _tell(progress: "Progress") -> None:
+    screen.warn(f"{screen.number(progress.done)} of {screen.number(progress.to_do)} rows")
 
 
 def _number(phone: str) -> str:

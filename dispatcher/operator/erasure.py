@@ -5,77 +5,26 @@ erasure never allows a second call. The ids of the leads stay in the audit log. 
 not reached; `Erased.left` names it.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, Protocol, TypeVar
 from uuid import UUID
 
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection
 
-from dispatcher.errors import FieldError, InvalidLead, NotAllowed, NotConfigured
-from dispatcher.lead.number_forms import REMOVED, NumberForms
+from dispatcher.errors import FieldError, InvalidLead, NotAllowed
 from dispatcher.lead.phone import canonical_phone
-from dispatcher.operator import block_list, mentions, person
-from dispatcher.operator.mentions import Mention
-from dispatcher.operator.person import Known, Left
-from dispatcher.store import audit, erased, inbox
-from dispatcher.store.database import Database
+from dispatcher.operator import person
+from dispatcher.operator.erasure_steps import Scan, Steps
+from dispatcher.operator.person import Left, Person
+from dispatcher.store.database import Database, Rehearsal
 from dispatcher.store.pseudonym import Pseudonyms
 
-_STATES = text("""
-SELECT id, state FROM dispatcher.leads WHERE id = ANY (CAST(:ids AS uuid[])) ORDER BY id FOR UPDATE
-""")
+T = TypeVar("T")
 
-_ERASE: Final = (
-    "DELETE FROM dispatcher.leads WHERE id = ANY (CAST(:leads AS uuid[]))",
-    f"DELETE FROM dispatcher.lead_contacts WHERE {person.OF_CONTACT}",
-    "DELETE FROM dispatcher.lead_revisions WHERE phone_number = :phone",
-    "UPDATE dispatcher.lead_attempts SET phone_number = '' WHERE phone_number = :phone AND finished_at IS NOT NULL",
-    "UPDATE dispatcher.failed_leads SET phone_number = '' WHERE phone_number = :phone",
-    "UPDATE dispatcher.lead_attempts SET response = NULL WHERE lead_id = ANY (CAST(:beside AS uuid[]))",
-    "UPDATE dispatcher.failed_leads SET response = NULL WHERE lead_id = ANY (CAST(:beside AS uuid[]))",
-    # What Voicery showed of the person, and what people wrote about the person's leads.
-    "UPDATE dispatcher.incidents SET evidence = '{}' WHERE lead_id = ANY (CAST(:leads AS uuid[]))",
-    """UPDATE dispatcher.audit_log SET detail = detail || jsonb_build_object('note', CAST(:removed AS text))
-       WHERE subject = ANY (CAST(CAST(:leads AS uuid[]) AS text[])) AND detail ->> 'note' IS NOT NULL""",
-)
+BATCH_ROWS: Final = 500
 
-_HASHES: Final = {
-    "idempotency_keys": text("""
-        SELECT account, key, payload_hash FROM dispatcher.idempotency_keys
-        WHERE lead_id = ANY (CAST(:ids AS uuid[])) FOR UPDATE
-    """),
-    "leads": text("SELECT id, payload_hash FROM dispatcher.leads WHERE id = ANY (CAST(:ids AS uuid[]))"),
-    "lead_revisions": text("""
-        SELECT lead_id, revision, payload_hash FROM dispatcher.lead_revisions WHERE lead_id = ANY (CAST(:ids AS uuid[]))
-    """),
-}
-
-_SEAL: Final = {
-    "idempotency_keys": text("""
-        UPDATE dispatcher.idempotency_keys SET payload_hash = :sealed WHERE account = :account AND key = :key
-    """),
-    "leads": text("UPDATE dispatcher.leads SET payload_hash = :sealed WHERE id = :id"),
-    "lead_revisions": text("""
-        UPDATE dispatcher.lead_revisions SET payload_hash = :sealed WHERE lead_id = :lead_id AND revision = :revision
-    """),
-}
-
-_REPLACE_KEY = text("""
-UPDATE dispatcher.idempotency_keys SET key = :stand_in WHERE account = :account AND key = :key
-""")
-
-_FORGET_KEY = text("DELETE FROM dispatcher.idempotency_keys WHERE account = :account AND key = :key")
-
-_ON_ITS_WAY: Final = frozenset({"sending", "unknown"})
-
-_NEEDS_KEY: Final = (
-    "This person was called, and without DISPATCHER_PRIVACY_KEY nothing may be kept that recognises a repetition: a "
-    "lead submitted again would be called again. Give every process the key (`openssl rand -hex 32` makes one), or "
-    "erase with --without-proof."
-)
-
-_OTHER_KEY: Final = "Persons are kept by hash under another DISPATCHER_PRIVACY_KEY than this process has; set that one."
+_ROUNDS: Final = 20
 
 _UNPROVEN: Final = Left(
     "a lead of this person, submitted again, is called again",
@@ -83,12 +32,10 @@ _UNPROVEN: Final = Left(
     "keep producers from submitting the person again",
 )
 
-_KEYS: Final = mentions.BY_TABLE["idempotency_keys"]
-
 
 @dataclass(frozen=True, slots=True)
 class Erased:
-    """What was erased, and what is left.
+    """What was erased, and what is left; of an erasure that was interrupted and repeated, all of it.
 
     leads        the person's own leads
     beside       leads of others that the number was taken out of
@@ -104,6 +51,20 @@ class Erased:
     left: tuple[Left, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far an erasure is: `done` of `to_do` leads, keys and other rows that were found."""
+
+    done: int
+    to_do: int
+
+
+class _Do(Protocol):
+    """Runs one step in a transaction."""
+
+    def __call__(self, step: Callable[..., T], /, *args: Any) -> T: ...  # noqa: ANN401 - as the step takes them
+
+
 class Erasure:
     """Erases people.
 
@@ -114,10 +75,24 @@ class Erasure:
         self._database = database
         self._pseudonyms = pseudonyms or Pseudonyms(None)
 
-    def erase(self, phone: str, *, actor: str, without_proof: bool = False) -> Erased:
-        """Erase the person of this number, in one transaction. `actor` is written to the audit log.
+    def erase(
+        self,
+        phone: str,
+        *,
+        actor: str,
+        without_proof: bool = False,
+        batch_rows: int = BATCH_ROWS,
+        tell: Callable[[Progress], None] = lambda _: None,
+    ) -> Erased:
+        """Erase the person of this number, in transactions of few rows. `actor` is written to the audit log.
 
         without_proof   also where no key is set, so that the person, submitted again, would be called again
+        batch_rows      leads or other rows of one transaction, from 1
+        tell            is called after each of them
+
+        The first transaction keeps what stops a second call, and blocks the number until the last one: whatever ends
+        the process in between, no lead of the person is sent, and the same call again erases what is left and reports
+        all of it.
 
         Raises `InvalidLead` for an invalid number; `NotAllowed` while a lead that names it is being sent or in doubt:
         its id at Voicery would never be known, so that it could not be deleted there; and `NotConfigured` where what
@@ -126,133 +101,60 @@ class Erasure:
         number = canonical_phone(phone, "phone_number")
         if isinstance(number, FieldError):
             raise InvalidLead([number])
-        return self._database.again(_Erasing(number, self._pseudonyms, actor, without_proof=without_proof).run)
+        rehearses = isinstance(self._database, Rehearsal)
+        steps = Steps(number, self._pseudonyms, actor, without_proof=without_proof, holds_claims=not rehearses)
+        if not rehearses:
+            return _run(steps, self._database.again, batch_rows, tell)
+
+        def at_once(connection: Connection) -> Erased:
+            # A transaction of a rehearsal does not see what the one before has changed.
+            return _run(steps, lambda step, /, *args: step(connection, *args), batch_rows, tell)
+
+        return self._database.again(at_once)
 
 
-class _Erasing:
-    """One erasure; each transaction of it begins anew."""
-
-    def __init__(self, phone: str, pseudonyms: Pseudonyms, actor: str, *, without_proof: bool) -> None:
-        self._without_proof = without_proof
-        self._phone = phone
-        self._forms = NumberForms(phone)
-        self._pseudonyms = pseudonyms
-        self._actor = actor
-        self._rows: dict[str, int] = {}
-
-    def run(self, connection: Connection) -> Erased:
-        self._rows = {}
-        person.be_patient(connection)
-        self._forget_waiting(connection)  # first: while a worker stores one, this waits, and then finds the lead
-        known = person.find(connection, self._phone, lock=True)
-        _refuse_on_its_way([*known.leads, *known.beside])
-        leads = [one.id for one in known.leads]
-        found = self._mentions(connection, leads)
-        _refuse_on_its_way(_of_others(connection, found, leads))
-        files = person.files(connection, leads, found)
-        beside = sorted({one.id for one in known.beside} | set(_lead_ids(found, leads)))
-        unproven = self._keep_proof(connection, leads)
-        self._seal(connection, "idempotency_keys", [*leads, *beside])
-        lost_keys = self._replace_keys(connection, found)
-        numbered = block_list.forget_number(connection, self._phone, self._pseudonyms)
-        if (unproven or lost_keys) and not self._without_proof:
-            raise NotConfigured(_NEEDS_KEY)
-        self._delete(connection, leads, beside)
-        for table in ("leads", "lead_revisions"):
-            self._seal(connection, table, beside)
-        for mention in self._mentions(connection, ()):
-            self._count(mention.place.table, 1)
-            mentions.remove(connection, self._forms, mention)
-        detail = {"leads": [str(one) for one in leads], "beside": [str(one) for one in beside], "rows": self._rows}
-        audit.note(connection, self._actor, "erase", "person", detail)
-        left = person.outside(known, self._forms.removed_from(files))
-        if numbered:
-            left = (_still_blocked(numbered), *left)
-        if unproven or lost_keys:
-            left = (_UNPROVEN, *left)
-        return Erased(tuple(leads), tuple(beside), self._rows, known.voicery_ids, left)
-
-    def _forget_waiting(self, connection: Connection) -> None:
-        """Delete the person's rows of the inbox, and take the person out of the contacts of others."""
-        for waiting, contacts in mentions.waiting_leads(connection, self._forms, lock=True):
-            if contacts:
-                inbox.drop_contacts(connection, waiting, contacts)
-            else:
-                inbox.forget(connection, [waiting])
-            self._count("inbox", 1)
-
-    def _keep_proof(self, connection: Connection, leads: Sequence[UUID]) -> bool:
-        """Keep what makes a repetition a duplicate; return whether it is needed and cannot be kept."""
-        if self._pseudonyms.key_id is None:
-            return erased.called(connection, leads) > 0
-        if not block_list.keep_key(connection, self._pseudonyms):
-            raise NotConfigured(_OTHER_KEY)
-        self._count("erased_leads", erased.keep(connection, leads, self._pseudonyms))
-        return False
-
-    def _mentions(self, connection: Connection, but_of: Iterable[UUID]) -> list[Mention]:
-        """Return the rows that mention the number, but those of these leads."""
-        theirs = set(but_of)
-        return [
-            mention
-            for place in mentions.PLACES
-            for mention in mentions.find(connection, self._forms, place, lock=True)
-            if mention.lead_id not in theirs or mention.lead_id is None
-        ]
-
-    def _delete(self, connection: Connection, leads: Sequence[UUID], beside: Sequence[UUID]) -> None:
-        values: dict[str, Any] = {
-            "phone": self._phone,
-            "leads": list(leads),
-            "beside": list(beside),
-            "removed": REMOVED,
-            **person.hidden_contacts(connection, self._phone),
-        }
-        for statement in _ERASE:
-            table = statement.split("dispatcher.")[1].split()[0]
-            wanted = {name: value for name, value in values.items() if f":{name}" in statement}
-            self._count(table, connection.execute(text(statement), wanted).rowcount)
-
-    def _seal(self, connection: Connection, table: str, ids: Sequence[UUID]) -> None:
-        """Put a keyed hash, or without a key none, in the place of a hash of a payload that contained the number."""
-        for row in connection.execute(_HASHES[table], {"ids": list(ids)}).mappings().all():
-            sealed = self._pseudonyms.sealed(row["payload_hash"])
-            if self._pseudonyms.key_id is None:
-                sealed = f"erased:{row.get('id') or row.get('lead_id') or ''}"  # equal to no other payload's
-            connection.execute(_SEAL[table], {**row, "sealed": sealed})
-
-    def _replace_keys(self, connection: Connection, found: Iterable[Mention]) -> int:
-        """Put a keyed hash in the place of each idempotency key with the number; return how many had to be deleted."""
-        lost = 0
-        for key in (mention.key for mention in found if mention.place is _KEYS):
-            stand_in = self._pseudonyms.stand_in(key["key"])
-            statement, values = (_FORGET_KEY, {}) if stand_in is None else (_REPLACE_KEY, {"stand_in": stand_in})
-            connection.execute(statement, {**key, **values})
-            self._count("idempotency_keys", 1)
-            lost += stand_in is None
-        return lost
-
-    def _count(self, table: str, rows: int) -> None:
-        if rows:
-            self._rows[table] = self._rows.get(table, 0) + rows
+def _run(steps: Steps, do: _Do, batch_rows: int, tell: Callable[[Progress], None]) -> Erased:
+    done = to_do = 0
+    scan = do(steps.scan)
+    if scan.rows:
+        do(steps.begin, scan, scan.beside[:batch_rows])
+    for _ in range(_ROUNDS):
+        if not scan.rows:
+            break
+        to_do += scan.to_do
+        for step, rows in _work(steps, scan):
+            for some in _slices(rows, batch_rows):
+                do(step, some)
+                done += len(some)
+                tell(Progress(done, to_do))
+        scan = do(steps.scan)
+    else:
+        raise NotAllowed(
+            "Leads of this person, or rows that name it, keep arriving; stop what submits them, and erase again."
+        )
+    report, numbered = do(steps.end)
+    leads, beside = (tuple(sorted({UUID(one) for one in ids})) for ids in (report.leads, report.beside))
+    at_voicery = tuple(sorted(set(report.voicery_ids)))
+    left = person.outside(Person((), (), at_voicery), sorted(set(report.files)))
+    if numbered:
+        left = (_still_blocked(numbered), *left)
+    if report.unproven:
+        left = (_UNPROVEN, *left)
+    return Erased(leads, tuple(one for one in beside if one not in set(leads)), dict(report.rows), at_voicery, left)
 
 
-def _lead_ids(found: Iterable[Mention], but: Iterable[UUID]) -> set[UUID]:
-    return {mention.lead_id for mention in found if mention.lead_id is not None} - set(but)
+def _work(steps: Steps, scan: Scan) -> Iterator[tuple[Callable[..., None], Sequence[Any]]]:
+    """Return what is to be done, in the order in which each can still be found when what comes before is gone."""
+    yield steps.forget_waiting, scan.waiting
+    yield steps.seal_keys, scan.keys
+    yield steps.take_out, scan.beside
+    yield steps.rewrite, scan.elsewhere
+    yield steps.delete, scan.leads
 
 
-def _of_others(connection: Connection, found: Iterable[Mention], but: Iterable[UUID]) -> list[Known]:
-    rows = connection.execute(_STATES, {"ids": sorted(_lead_ids(found, but))})
-    return [Known(row.id, row.state) for row in rows]
-
-
-def _refuse_on_its_way(leads: Iterable[Known]) -> None:
-    for lead in leads:
-        if lead.state in _ON_ITS_WAY:
-            raise NotAllowed(
-                f"Lead {lead.id}, which names this person, is {lead.state}, and what Voicery makes of it is not known "
-                "yet; erase again when it has ended (`dispatcher explain` says when), or resolve it first."
-            )
+def _slices(rows: Sequence[T], size: int) -> Iterator[Sequence[T]]:
+    for start in range(0, len(rows), size):
+        yield rows[start : start + size]
 
 
 def _still_blocked(kept: int) -> Left:

@@ -5,7 +5,7 @@
 
 import json
 import unicodedata
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 from uuid import UUID
@@ -71,22 +71,20 @@ class Mention:
     owned: Mapping[str, Any] = field(default_factory=dict)  # the column that names the owner of what is encrypted
 
 
-def find(connection: Connection, forms: NumberForms, place: Place, *, lock: bool = False) -> Iterator[Mention]:
-    """Return the rows of one place that mention the number. Reads the whole table.
-
-    lock   the rows stay locked until the transaction ends
-    """
-    hidden = place.table in encryption.TABLES
-    given = _digits_of(forms)
-    # What is encrypted is read by this process alone, which locks what it finds, not all that it reads.
-    read = connection.execute(_select(place, lock=lock and not hidden), given, execution_options=_STREAMED)
+def find(connection: Connection, forms: NumberForms, place: Place) -> Iterator[Mention]:
+    """Return the rows of one place that mention the number. Reads the whole table, and locks nothing."""
+    read = connection.execute(_select(place), _digits_of(forms), execution_options=_STREAMED)
     for row in read.mappings():
         mention = _mention(connection, forms, place, row)
-        if mention is not None and lock and hidden:
-            held = connection.execute(_select(place, lock=True, one=True), {**given, **mention.key}).mappings().first()
-            mention = None if held is None else _mention(connection, forms, place, held)
         if mention is not None:
             yield mention
+
+
+def held(connection: Connection, forms: NumberForms, mention: Mention) -> Mention | None:
+    """Return a row as it is now, locked until the transaction ends; None if it mentions the number no more."""
+    statement = _select(mention.place, one=True)
+    row = connection.execute(statement, {**_digits_of(forms), **mention.key}).mappings().first()
+    return None if row is None else _mention(connection, forms, mention.place, row)
 
 
 def _mention(connection: Connection, forms: NumberForms, place: Place, row: Mapping[Any, Any]) -> "Mention | None":
@@ -101,15 +99,22 @@ def _mention(connection: Connection, forms: NumberForms, place: Place, row: Mapp
     return Mention(place, key, found, row["of_lead"], {table.of: row[table.of]} if table else {})
 
 
-def waiting_leads(connection: Connection, forms: NumberForms, *, lock: bool = False) -> list[tuple[UUID, list[int]]]:
+def waiting_leads(
+    connection: Connection, forms: NumberForms, *, lock: Sequence[UUID] | None = None
+) -> list[tuple[UUID, list[int]]]:
     """Return the rows of the inbox whose lead has the number, or whose contacts have it, in whatever form.
 
     Each with the places of these contacts, from 1; without any, the number is the lead's own.
 
-    lock   the rows stay locked until the transaction ends
+    lock   looks at these rows alone, which stay locked until the transaction ends
     """
+    place = BY_TABLE["inbox"]
     found: list[tuple[UUID, list[int]]] = []
-    for mention in find(connection, forms, BY_TABLE["inbox"], lock=lock):
+    for mention in (
+        find(connection, forms, place)
+        if lock is None
+        else filter(None, (held(connection, forms, Mention(place, {"id": row}, {})) for row in lock))
+    ):
         lead = mention.values.get("lead")
         if not isinstance(lead, dict):
             continue
@@ -151,7 +156,7 @@ def _bound(value: Any, *, as_json: bool) -> str:  # noqa: ANN401 - any JSON valu
 _STREAMED: Final = {"stream_results": True, "yield_per": 1000}
 
 
-def _select(place: Place, *, lock: bool, one: bool = False) -> Any:  # noqa: ANN401 - SQLAlchemy's clause
+def _select(place: Place, *, one: bool = False) -> Any:  # noqa: ANN401 - SQLAlchemy's clause
     table = encryption.TABLES.get(place.table)
     columns = dict.fromkeys([*place.key, *([table.of] if table else []), *place.texts])
     hidden = f" OR strpos(said.whole, '{encryption.ENCRYPTED}') > 0" if table else ""
@@ -166,7 +171,7 @@ def _select(place: Place, *, lock: bool, one: bool = False) -> Any:  # noqa: ANN
         WHERE (strpos(regexp_replace(
             CASE WHEN said.whole ~ :foreign_class THEN translate(said.whole, :foreign, :ascii) ELSE said.whole END,
             '[^0-9]', '', 'g'), :digits) > 0{hidden}){row}
-        ORDER BY {", ".join(place.key)} {f"FOR UPDATE OF {place.table}" if lock else ""}
+        ORDER BY {", ".join(place.key)} {f"FOR UPDATE OF {place.table}" if one else ""}
     """)
 
 

@@ -26,15 +26,17 @@ OF_CONTACT: Final = """(phone_number = :phone OR (lead_id, position) IN (
 """The condition that a secondary contact has the number, in plain or encrypted (`hidden_contacts`)."""
 
 _HIDDEN = text(f"""
-SELECT lead_id, position, phone_number FROM dispatcher.lead_contacts WHERE phone_number LIKE '{encryption.LIKE}'
+SELECT lead_id, position, phone_number FROM dispatcher.lead_contacts
+WHERE phone_number LIKE '{encryption.LIKE}'
+  AND (CAST(:of_leads AS uuid[]) IS NULL OR lead_id = ANY (CAST(:of_leads AS uuid[])))
 """)
 
-_LEADS: Final = """
+_LEADS = text("""
 -- Read in full: a lead has no index by its number alone, and a person is looked up rarely.
 SELECT id, state, voicery_lead_id, account FROM dispatcher.leads WHERE phone_number = :phone ORDER BY id
-"""
+""")
 
-_BESIDE: Final = f"""
+_BESIDE = text(f"""
 -- Leads of others that know the number: as a contact, or from before a correction.
 SELECT id, state FROM dispatcher.leads
 WHERE phone_number <> :phone AND (
@@ -44,7 +46,7 @@ WHERE phone_number <> :phone AND (
     OR id IN (SELECT lead_id FROM dispatcher.failed_leads WHERE phone_number = :phone)
 )
 ORDER BY id
-"""
+""")
 
 _CONTACT_IDS = text(f"""
 SELECT account, voicery_lead_id FROM dispatcher.lead_contacts
@@ -112,12 +114,11 @@ def be_patient(connection: Connection) -> None:
     connection.execute(_PATIENCE)
 
 
-def find(connection: Connection, phone: str, *, lock: bool = False) -> Person:
-    """Return every lead that has the number as its own or a contact's; `lock`: until the transaction ends."""
-    end = "FOR UPDATE" if lock else ""
-    leads = connection.execute(text(_LEADS + end), {"phone": phone}).all()
+def find(connection: Connection, phone: str) -> Person:
+    """Return every lead that has the number as its own or a contact's."""
+    leads = connection.execute(_LEADS, {"phone": phone}).all()
     hidden = hidden_contacts(connection, phone)
-    beside = connection.execute(text(_BESIDE + end), {"phone": phone, **hidden}).all()
+    beside = connection.execute(_BESIDE, {"phone": phone, **hidden}).all()
     values = {"phone": phone, "leads": [row.id for row in leads], **hidden}
     contacts = connection.execute(_CONTACT_IDS, values).all()
     held = [row for row in [*leads, *contacts] if row.voicery_lead_id is not None]
@@ -128,12 +129,16 @@ def find(connection: Connection, phone: str, *, lock: bool = False) -> Person:
     )
 
 
-def hidden_contacts(connection: Connection, phone: str) -> dict[str, Any]:
-    """Return what `OF_CONTACT` binds: the secondary contacts with this number that are encrypted. Reads all of them."""
+def hidden_contacts(connection: Connection, phone: str, of_leads: Sequence[UUID] | None = None) -> dict[str, Any]:
+    """Return what `OF_CONTACT` binds: the secondary contacts with this number that are encrypted.
+
+    of_leads   reads those of these leads only; None: all of them
+    """
     ring = encryption.of(connection)
+    values = {"of_leads": None if of_leads is None else list(of_leads)}
     found = [
         (row.lead_id, row.position)
-        for row in connection.execute(_HIDDEN, execution_options={"stream_results": True, "yield_per": 1000})
+        for row in connection.execute(_HIDDEN, values, execution_options={"stream_results": True, "yield_per": 1000})
         if ring.decrypted(row.phone_number, contact_owner(row.lead_id, row.position), Content.CONTACT_NUMBER) == phone
     ]
     return {"hidden_leads": [lead for lead, _ in found], "hidden_places": [place for _, place in found]}

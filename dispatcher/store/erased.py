@@ -59,6 +59,7 @@ INSERT INTO dispatcher.erased_leads (account, campaign_id, person, lead_id)
 SELECT account, campaign_id, {digest_sql("phone_number")}, id FROM dispatcher.leads
 WHERE id = ANY (CAST(:leads AS uuid[])) AND {LIVE_STRICT}
 ON CONFLICT (account, campaign_id, person) DO UPDATE SET erased_at = now()
+RETURNING xmax = 0 AS new
 """)
 
 _CALLED = text(f"""
@@ -75,8 +76,11 @@ WHERE (account, campaign_id, person) IN (
 
 
 def keep(connection: Connection, leads: Sequence[UUID], pseudonyms: Pseudonyms) -> int:
-    """Keep the hash of those of the leads that stand for their person; before they are deleted. Return their number."""
-    return connection.execute(_KEEP, {"leads": list(leads), **pseudonyms.pads()}).rowcount
+    """Keep the hash of those of the leads that stand for their person; before they are deleted.
+
+    Returns how many are new.
+    """
+    return sum(connection.execute(_KEEP, {"leads": list(leads), **pseudonyms.pads()}).scalars())
 
 
 def called(connection: Connection, leads: Sequence[UUID]) -> int:

@@ -254,8 +254,10 @@ def test_erasing_asks_names_what_voicery_keeps_and_prints_no_number(run: Line, r
     rows.lead("accepted", voicery_lead_id=77)
 
     assert run("erase", "-", stdin=f"{ADA}\n").exit_code == 2  # nobody to ask
-    shown = run.ok("erase", "-", "--yes", "--without-proof", stdin=f"{ADA}\n")
+    done = run("erase", "-", "--yes", "--without-proof", "--batch", "1", stdin=f"{ADA}\n")
+    shown = done.stdout
 
+    assert (done.exit_code, done.stderr) == (0, "1 of 1 rows\n")
     assert "77" in shown
     assert "DELETE /user/leads/" in shown
     assert ADA[-7:] not in shown
