@@ -19,6 +19,7 @@ from redis.connection import parse_url
 
 from dispatcher.broker.connection import ACCEPTING_QUEUE, PREFIX, QUEUE, REDIS_URL_OPTION
 from dispatcher.config.setting import Secret
+from dispatcher.config.urls import sentinels_of
 from dispatcher.errors import NotConfigured
 from dispatcher.worker.stopping import Stopping
 from dispatcher.worker.sweep_process import SweepStep, sweep_command
@@ -110,8 +111,12 @@ def _address_for_celery(redis_url: str) -> str:
     Celery's own reading of a URL differs: for `rediss://` without parameters it does not verify the certificate, and an
     unknown parameter ends the worker with a TypeError.
     """
-    parts = urlsplit(redis_url)
-    database = parse_url(redis_url).get("db", 0)  # type: ignore[no-untyped-call]
+    several = sentinels_of(redis_url)
+    url = redis_url if several is None else several.server
+    database = parse_url(url).get("db", 0)  # type: ignore[no-untyped-call]
+    if several is not None:  # Celery shows the first sentinel; none of its own transports is used
+        url = several.sentinels[0]
+    parts = urlsplit(url)
     if parts.scheme == "unix":
         return f"redis+socket://{parts.path}?virtual_host={database}"
     return f"redis://{parts.netloc.rpartition('@')[2]}/{database}"

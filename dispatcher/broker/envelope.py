@@ -17,10 +17,10 @@ from typing import Any, Final
 import redis
 from kombu.transport import redis as kombu_redis
 from kombu.transport.virtual import Message as VirtualMessage
-from redis.connection import parse_url
 
-from dispatcher.broker.connection import DELIVER, LOOKUP, REDIS_URL_OPTION, naming_its_host
+from dispatcher.broker.connection import DELIVER, LOOKUP, REDIS_URL_OPTION, connection_options, primary_pool
 from dispatcher.broker.doorbell import Ring
+from dispatcher.config.urls import sentinels_of
 from dispatcher.lead.options import ACCOUNT_NAME
 from dispatcher.logs import events
 
@@ -76,9 +76,8 @@ class Channel(kombu_redis.Channel):
         url = self.connection.client.transport_options.get(REDIS_URL_OPTION)
         if url is None:  # an app of a test, with a plain address
             return dict(super()._connparams(asynchronous=asynchronous))  # type: ignore[no-untyped-call]
-        ours = parse_url(url.reveal())  # type: ignore[no-untyped-call]
         # kombu derives its own class from this one, to learn of lost connections.
-        kind = naming_its_host(ours.pop("connection_class", redis.Connection))
+        kind, ours = connection_options(url.reveal())
         self.connection_class = self.connection_class_ssl = kind
         theirs = super()._connparams(asynchronous=asynchronous)  # type: ignore[no-untyped-call]
         kept = {
@@ -87,6 +86,19 @@ class Channel(kombu_redis.Channel):
             if name not in {"host", "port", "path", "username", "password"} and not name.startswith("ssl_")
         }
         return {**kept, **ours}
+
+    def _get_pool(self, asynchronous: bool = False) -> object:  # noqa: FBT001, FBT002 - kombu's signature
+        url = self.connection.client.transport_options.get(REDIS_URL_OPTION)
+        several = None if url is None else sentinels_of(url.reveal())
+        if several is None:
+            return super()._get_pool(asynchronous=asynchronous)  # type: ignore[no-untyped-call]
+        pool = primary_pool(several, **self._connparams(asynchronous=asynchronous))
+        # kombu closes the connections to the sentinels of these two.
+        if asynchronous:
+            self._async_sentinel_manager = pool.sentinel_manager
+        else:
+            self._sentinel_manager = pool.sentinel_manager
+        return pool
 
     def _brpop_read(self, **options: object) -> object:
         try:

@@ -1,4 +1,5 @@
--- Writes into logs that this Redis does not know which permits were used, as Postgres tells. A known log stays as it is.
+-- Writes into logs that this Redis does not know which permits were used, as Postgres tells. A known log stays as it is; of
+-- an unknown one, what was written before the loss was noticed is deleted, because Postgres tells it too.
 --
 -- KEYS[1..] logs of permits
 -- ARGV[1]   now in microseconds, or '' for Redis' own clock
@@ -14,6 +15,7 @@ if not now then
   now = time[1] * 1000000 + time[2]
 end
 local grace = tonumber(ARGV[2])
+local memory = string.match(redis.call('INFO', 'replication'), 'master_replid:(%w+)') or '1'
 local cursor = 4
 local wait = 0
 for k = 1, #KEYS do
@@ -25,7 +27,8 @@ for k = 1, #KEYS do
   if kind ~= 'zset' and kind ~= 'none' then
     redis.call('DEL', log, log .. ':known')
   end
-  if redis.call('EXISTS', log .. ':known') == 0 then
+  local known = redis.call('TYPE', log .. ':known').ok == 'string' and redis.call('GET', log .. ':known')
+  if known ~= memory then
     redis.call('SET', log .. ':lost', string.format('%.0f', now), 'NX', 'PX', 60000)
     local lost = redis.call('TYPE', log .. ':lost').ok == 'string' and tonumber(redis.call('GET', log .. ':lost'))
     if not lost or not (lost <= now) then -- none of ours; NaN compares as false
@@ -35,7 +38,10 @@ for k = 1, #KEYS do
     end
     local since = now - lost
     due = since >= grace
-    if not due then
+    if due then
+      redis.call('ZREMRANGEBYSCORE', log, '-inf', string.format('%.0f', lost))
+      redis.call('ZREMRANGEBYSCORE', log, '(' .. string.format('%.0f', now), '+inf') -- by the clock of another server
+    else
       wait = math.max(wait, grace - since)
     end
   end
@@ -49,7 +55,7 @@ for k = 1, #KEYS do
   end
   if due then
     redis.call('PEXPIRE', log, life)
-    redis.call('SET', log .. ':known', '1', 'PX', life)
+    redis.call('SET', log .. ':known', memory, 'PX', life)
     redis.call('DEL', log .. ':lost')
   end
 end

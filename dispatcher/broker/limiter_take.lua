@@ -8,7 +8,8 @@
 --
 -- Returns {granted, microseconds until one more is free, keys repaired, permits taken in each window before this call ...},
 -- or {-1, 0, keys repaired} where permits are wanted from a log that this Redis does not know: it was restarted, emptied or
--- promoted. `limiter_seed.lua` makes it known.
+-- promoted. `limiter_seed.lua` makes it known, under the replication id, which a server changes in each of these cases: a
+-- replica or a file holds the log too, without the last permits.
 --
 -- Whoever can write to Redis can write anything here. What is of another type, is no number, or holds longer than any
 -- answer of Voicery may, is deleted: it would else hold delivery back for as long as it says, or for ever.
@@ -60,8 +61,9 @@ if redis.call('EXISTS', KEYS[1]) == 1 then
 end
 
 if granted > 0 then
+  local memory = string.match(redis.call('INFO', 'replication'), 'master_replid:(%w+)') or '1'
   for k = 2, #KEYS do
-    if redis.call('EXISTS', KEYS[k] .. ':known') == 0 then
+    if not is(KEYS[k] .. ':known', 'string') or redis.call('GET', KEYS[k] .. ':known') ~= memory then
       return {-1, 0, repaired}
     end
   end

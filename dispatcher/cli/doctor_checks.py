@@ -13,6 +13,7 @@ from dispatcher import moments
 from dispatcher.broker.connection import connect, refuse_cluster
 from dispatcher.cli import doctor_keys, doctor_rights, doctor_wires, screen
 from dispatcher.cli.doctor import Check, Verdict
+from dispatcher.cli.doctor_sentinels import judge_sentinels
 from dispatcher.config.account import pinned_url
 from dispatcher.config.settings import Settings
 from dispatcher.decisions.outcome import Reason
@@ -279,6 +280,7 @@ def _redis(settings: Settings) -> Iterator[Check]:
     if settings.redis_url is None:
         yield Check("Redis", Verdict.BAD, "REDIS_URL is not set", "`dispatcher up` starts a local one and prints it.")
         return
+    yield from judge_sentinels(settings.redis_url.reveal())
     client = connect(settings.redis_url.reveal(), timeout_seconds=2.0)
     try:
         refuse_cluster(client)

@@ -11,7 +11,7 @@ from psycopg.conninfo import conninfo_to_dict
 from dispatcher.broker.connection import connect
 from dispatcher.cli.doctor import Check, Verdict
 from dispatcher.config.settings import Settings
-from dispatcher.config.urls import is_loopback
+from dispatcher.config.urls import is_loopback, redis_hosts, sentinels_of
 
 _ENCRYPTED: Final = frozenset({"require", "verify-ca", "verify-full"})
 _LIBPQ_DEFAULT: Final = "prefer"  # and falls back to plain text
@@ -49,14 +49,14 @@ def judge_redis(url: str, *, open_to_all: bool) -> Iterator[Check]:
             "Give it a user as docs/operations.md shows, switch the user default off, and write both into REDIS_URL."
         )
         yield Check("Redis password", Verdict.DOUBTFUL, found, advice)
-    if parts.scheme != "rediss":
+    if parts.scheme not in {"rediss", "sentinels"}:
         found = "is reached without TLS: its password crosses the network in plain text"
-        yield Check("Redis encryption", Verdict.DOUBTFUL, found, "Write REDIS_URL with rediss://.")
+        advice = f"Write REDIS_URL with {'sentinels' if sentinels_of(url) else 'rediss'}://."
+        yield Check("Redis encryption", Verdict.DOUBTFUL, found, advice)
 
 
 def _is_remote(url: str) -> bool:
-    parts = urlsplit(url)
-    return parts.scheme != "unix" and not is_loopback(parts.hostname or "localhost")
+    return any(not is_loopback(host) for host in redis_hosts(url))
 
 
 def _answers_without_password(url: str) -> bool:

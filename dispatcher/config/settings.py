@@ -67,8 +67,8 @@ class Settings(BaseModel):
     )
     redis_url: Secret | None = setting(
         None,
-        "an address like redis://host:6379/0, rediss://… or unix:///path",
-        "Redis, one server: the doorbell and the rate limit.",
+        "an address like redis://host:6379/0, rediss://…, unix:///path or sentinel://host,host,host/0?master=NAME",
+        "Redis, one server or a primary that sentinels name: the doorbell and the rate limit.",
         "Workers that share a token but not a Redis exceed the rate limit together.",
     )
     accounts: Mapping[str, AccountSettings] = Field(default_factory=dict, validate_default=True)

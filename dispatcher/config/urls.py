@@ -6,11 +6,12 @@ are not resolved here: a name that resolves to a wrong machine fails at its cert
 
 import re
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from difflib import get_close_matches
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from pathlib import Path
 from typing import Final
-from urllib.parse import SplitResult, parse_qsl, urlencode, urlsplit
+from urllib.parse import SplitResult, parse_qsl, quote, urlencode, urlsplit
 
 from dispatcher.config.libpq import libpq_address
 
@@ -152,6 +153,8 @@ def _address(host: str) -> IPv4Address | IPv6Address | None:
 _SCHEME: Final = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.\-]*)://(?P<rest>.*)", re.DOTALL)
 _POSTGRES: Final = frozenset({"postgres", "postgresql", "postgresql+psycopg"})
 _REDIS: Final = {"redis": "redis", "rediss": "rediss", "unix": "unix", "redis+socket": "unix"}
+_SENTINEL: Final = {"sentinel": "redis", "sentinels": "rediss"}  # the scheme of each of its servers
+_SENTINEL_PORT: Final = 26379
 _REDIS_PATH: Final = re.compile(r"/?|/\d{1,5}")
 
 
@@ -172,6 +175,8 @@ def normal_database_url(url: str) -> str:
 def normal_redis_url(url: str) -> str:
     """Return `url` as redis-py reads it: `redis://`, `rediss://` (TLS, verified by default) or `unix://` of one server.
 
+    Or `sentinel://`, `sentinels://` (TLS to sentinels and servers) of several sentinels, for `sentinels_of`.
+
     Doorbell, limiter and the worker's broker connection all read this one form, so a parameter has one meaning.
 
     Raises:
@@ -181,37 +186,105 @@ def normal_redis_url(url: str) -> str:
     scheme, rest = _split(url)
     _refuse_many(scheme, rest)
     address, _, query = rest.partition("?")
+    if scheme in _SENTINEL:
+        return f"{scheme}://{_sentinels(address)}{_redis_query(query, scheme)}"
     match _REDIS.get(scheme):
         case None:
-            raise ValueError("is not a Redis address; write redis://, rediss:// or unix://")
+            raise ValueError("is not a Redis address; write redis://, rediss://, sentinel:// or unix://")
         case "unix":
             if not rest.startswith("/") and "@/" not in rest:
                 raise ValueError("names no socket; write unix:///path/of/redis.sock")
-            return f"unix://{address}{_redis_query(query, tls=False)}"
+            return f"unix://{address}{_redis_query(query, 'unix')}"
         case normal:
             _check_server(f"{normal}://{rest}")
-            return f"{normal}://{address}{_redis_query(query, tls=normal == 'rediss')}"
+            return f"{normal}://{address}{_redis_query(query, normal)}"
 
 
-def _redis_query(query: str, *, tls: bool) -> str:
-    given = parse_qsl(query, keep_blank_values=True)
+@dataclass(frozen=True, slots=True, repr=False)  # they hold passwords
+class Sentinels:
+    """A `sentinel://` address taken apart.
+
+    server      the URL that every server is spoken to by, as redis-py reads it; its host is not used
+    sentinels   the URL of each sentinel, as redis-py reads it
+    master      the name under which they watch the primary
+    """
+
+    server: str
+    sentinels: tuple[str, ...]
+    master: str
+
+
+def sentinels_of(normal_url: str) -> Sentinels | None:
+    """Return the sentinels of an address that `normal_redis_url` returned; None for one server."""
+    scheme, rest = _split(normal_url)
+    if scheme not in _SENTINEL:
+        return None
+    address, _, query = rest.partition("?")
+    user, at, places = address.rpartition("@")
+    hosts, _, database = places.partition("/")
+    given = dict(parse_qsl(query))
+    master, name, password = (given.pop(key, "") for key in _SENTINEL_PARAMETERS)
+    tls = urlencode({key: value for key, value in given.items() if key.startswith("ssl_")})
+    login = f"{quote(name, safe='')}:{quote(password, safe='')}@" if password else ""
+    kind = _SENTINEL[scheme]
+    return Sentinels(
+        server=f"{kind}://{user}{at}primary/{database}?{urlencode(given)}",
+        sentinels=tuple(f"{kind}://{login}{_with_port(host)}?{tls}" for host in hosts.split(",")),
+        master=master,
+    )
+
+
+def redis_hosts(normal_url: str) -> tuple[str, ...]:
+    """Return the hosts that an address names, of its sentinels where it names such; none for a socket."""
+    several = sentinels_of(normal_url)
+    found = (urlsplit(url).hostname for url in ((normal_url,) if several is None else several.sentinels))
+    return tuple(host for host in found if host)
+
+
+def _sentinels(address: str) -> str:
+    user, at, places = address.rpartition("@")
+    hosts, slash, database = places.partition("/")
+    if ";" in hosts:
+        raise ValueError("separates its sentinels by semicolons; write sentinel://host:26379,host:26379/0?master=NAME")
+    for host in hosts.split(","):
+        _check_server(f"redis://{host}")
+    _check_server(f"redis://{user}{at}primary{slash}{database}")
+    return address
+
+
+def _with_port(host: str) -> str:
+    return host if urlsplit(f"redis://{host}").port else f"{host}:{_SENTINEL_PORT}"
+
+
+def _redis_query(query: str, scheme: str) -> str:
+    several = scheme in _SENTINEL
+    with_tls = "sentinels" if several else "rediss"
+    known = {**_REDIS_PARAMETERS, **(_SENTINEL_PARAMETERS if several else {})}
     kept: dict[str, str] = {}
-    for written, value in given:
-        name = _REDIS_SYNONYMS.get(written, written)
+    for written, value in parse_qsl(query, keep_blank_values=True):
+        name = _REDIS_SYNONYMS.get(written, _SENTINEL_SYNONYMS.get(written, written))
         if name in kept:
             raise ValueError(f"gives the parameter {name} twice")
         if name in _REDIS_OURS:
             raise ValueError(f"sets {name}, which the dispatcher bounds itself; remove it from the address")
-        if name not in _REDIS_PARAMETERS:
-            nearest = get_close_matches(name, _REDIS_PARAMETERS, n=1)
-            hint = f"; did you mean {nearest[0]}?" if nearest else f"; known are {', '.join(sorted(_REDIS_PARAMETERS))}"
+        if name == "ssl":
+            raise ValueError(f"sets ssl; write {with_tls}:// for TLS, or remove it")
+        if name in _SENTINEL_PARAMETERS and not several:
+            raise ValueError(f"sets {written} without sentinels; write sentinel:// or remove it")
+        if name not in known:
+            nearest = get_close_matches(name, known, n=1)
+            hint = f"; did you mean {nearest[0]}?" if nearest else f"; known are {', '.join(sorted(known))}"
             raise ValueError(f"has a parameter that is not known{hint}")
-        if name.startswith("ssl_") and not tls:
-            raise ValueError(f"sets {name} without TLS; write rediss:// or remove it")
-        accepted = _REDIS_PARAMETERS[name](value)
+        if name.startswith("ssl_") and scheme != with_tls:
+            raise ValueError(f"sets {name} without TLS; write {with_tls}:// or remove it")
+        accepted = known[name](value)
         if accepted is None:
             raise ValueError(f"has a value of {name} that cannot be used; {_REDIS_VALUES[name]}")
         kept[name] = accepted
+    if several and "master" not in kept:
+        raise ValueError("names no master; add ?master= and the name under which the sentinels watch it")
+    if "sentinel_username" in kept and "sentinel_password" not in kept:
+        raise ValueError("gives sentinel_username without sentinel_password; add it")
     return f"?{urlencode(kept)}" if kept else ""
 
 
@@ -263,9 +336,13 @@ _REDIS_PARAMETERS: Final[Mapping[str, Callable[[str], str | None]]] = {
     "ssl_password": _filled,
     "username": _filled,
 }
+_SENTINEL_PARAMETERS: Final = dict.fromkeys(("master", "sentinel_username", "sentinel_password"), _filled)
+_SENTINEL_SYNONYMS: Final = dict.fromkeys(("master_name", "service_name", "sentinel_master"), "master")
 _REDIS_SYNONYMS: Final = {"virtual_host": "db", "ssl_keyfile_password": "ssl_password"}
 _REDIS_VALUES: Final = {
-    **dict.fromkeys(("client_name", "password", "ssl_ciphers", "ssl_password", "username"), "it is empty"),
+    **dict.fromkeys(
+        ("client_name", "password", "ssl_ciphers", "ssl_password", "username", *_SENTINEL_PARAMETERS), "it is empty"
+    ),
     **dict.fromkeys(("ssl_ca_certs", "ssl_certfile", "ssl_keyfile"), "give the path of a PEM file that exists here"),
     "db": "give the number of a database",
     "health_check_interval": "give whole seconds",
@@ -286,8 +363,10 @@ def _refuse_many(scheme: str, rest: str) -> None:
     """Celery cannot use a cluster as its broker, and would say so only by strange errors."""
     address, _, query = rest.partition("?")
     host = address.rpartition("@")[2]
+    if scheme in _SENTINEL:
+        return
     if "sentinel" in scheme:
-        raise ValueError("names a Redis sentinel, which is not supported; give the address of the server itself")
+        raise ValueError("names Redis sentinels in another form; write sentinel://host:26379,host:26379/0?master=NAME")
     # AWS names the entry to a cluster `clustercfg.…`.
     if (
         "cluster" in scheme

@@ -67,6 +67,9 @@ def configure(
     threading.excepthook = _log_uncaught_in_thread
 
 
+_PASSWORDS: Final = frozenset({"password", "sentinel_password", "ssl_password", "sslpassword"})
+
+
 def configure_from(settings: Settings, level: int | str | None = None, *, logfile: str | TextIO | None = None) -> None:
     """As `configure`, by the settings; a sweep logs at the level and to the file of the worker that started it."""
     configure(
@@ -85,7 +88,7 @@ def secrets_of(settings: Settings) -> list[str]:
     for address in (settings.database_url, settings.redis_url, settings.proxy):
         if address is not None:
             parts = urlsplit(address.reveal())
-            found += [value for name, value in parse_qsl(parts.query) if name in {"password", "sslpassword"}]
+            found += [value for name, value in parse_qsl(parts.query) if name in _PASSWORDS]
             found += [] if parts.password is None else [parts.password, unquote(parts.password)]
     return found
 
