@@ -28,7 +28,7 @@ class Entry:
 
     def load(self, panel: str) -> Any:  # noqa: ANN401 - typer's own command
         """Import the module and make the command of its function, or of the `Typer` that has several."""
-        from dispatcher.cli.help import HelpfulCommand
+        from dispatcher.cli.help import HelpfulCommand, HelpfulGroup
 
         module = importlib.import_module(f"dispatcher.cli.{self.module}")
         if self.name in _LASTING:
@@ -38,6 +38,7 @@ class Entry:
         if isinstance(found, typer.Typer):
             for one in found.registered_commands:
                 one.cls = HelpfulCommand
+            found.info.cls = HelpfulGroup
             group = typer.main.get_group(found)
             group.name, group.short_help, group.rich_help_panel = self.name, self.short_help, panel
             return group

@@ -2,7 +2,7 @@
 
 import inspect
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from enum import Enum
 from pathlib import Path
 from typing import Any, Final, Literal, get_args, get_origin
@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
-from typer.core import TyperCommand
+from typer.core import TyperCommand, TyperGroup
 
 _WIDEST: Final = 120
 _NAMES_MOST: Final = 30
@@ -24,20 +24,9 @@ class HelpfulCommand(TyperCommand):
     def format_help(self, ctx: Any, formatter: Any) -> None:  # noqa: ANN401, ARG002 - as typer calls it
         """Print the help."""
         # Only here: what a command prints needs no help.
-        from dispatcher.cli import screen
-
-        console = screen.console(min(ctx.terminal_width or _WIDEST, _WIDEST))
         places = [_names(one) for one in self.params if one.param_type_name == "argument"]
-        with console.capture() as captured:
-            console.print(Text(" ".join(["Usage:", ctx.command_path, *places, "[OPTIONS]"]), style="bold"))
-            for paragraph in paragraphs(self.help or ""):
-                console.print()
-                console.print(Text(paragraph))
-            for title, parameters in self._panels(ctx):
-                console.print()
-                console.print(Text(title, style="bold"))
-                _print_rows(console, [(_names(one), _said(one)) for one in parameters])
-        sys.stdout.write("".join(f"{row.rstrip()}\n" for row in captured.get().splitlines()))
+        panels = {title: [(_names(one), _said(one)) for one in found] for title, found in self._panels(ctx)}
+        _print_help(ctx, self.help or "", [*places, "[OPTIONS]"], panels)
 
     def _panels(self, ctx: Any) -> Iterator[tuple[str, list[Any]]]:  # noqa: ANN401 - as above
         panels: dict[str, list[Any]] = {}
@@ -47,6 +36,33 @@ class HelpfulCommand(TyperCommand):
                 title = "Arguments" if argument else getattr(one, "rich_help_panel", None) or "Options"
                 panels.setdefault(title, []).append(one)
         yield from sorted(panels.items(), key=lambda panel: panel[0] != "Arguments")
+
+
+class HelpfulGroup(TyperGroup):
+    """A command that is several, e.g. `keys create`: its help lists them as the help of a command lists its options."""
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:  # noqa: ANN401, ARG002 - as typer calls it
+        """Print the help."""
+        listed = [(name, Text(next(paragraphs(one.help or ""), ""))) for name, one in self.commands.items()]
+        options = [(_names(one), _said(one)) for one in self.get_params(ctx)]
+        _print_help(ctx, self.help or "", ["COMMAND"], {"Commands": listed, "Options": options})
+
+
+def _print_help(ctx: Any, told: str, places: list[str], panels: Mapping[str, list[tuple[str, Text]]]) -> None:  # noqa: ANN401 - as above
+    # Only here: what a command prints needs no help.
+    from dispatcher.cli import screen
+
+    console = screen.console(min(ctx.terminal_width or _WIDEST, _WIDEST))
+    with console.capture() as captured:
+        console.print(Text(" ".join(["Usage:", ctx.command_path, *places]), style="bold"))
+        for paragraph in paragraphs(told):
+            console.print()
+            console.print(Text(paragraph))
+        for title, rows in panels.items():
+            console.print()
+            console.print(Text(title, style="bold"))
+            _print_rows(console, rows)
+    sys.stdout.write("".join(f"{row.rstrip()}\n" for row in captured.get().splitlines()))
 
 
 def paragraphs(told: str) -> Iterator[str]:

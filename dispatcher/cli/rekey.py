@@ -1,19 +1,21 @@
 """`rekey`: bring what is stored under the first key, or back to plain text."""
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from dispatcher.cli import arguments, screen
 from dispatcher.cli.arguments import opened
-from dispatcher.operator.rekey import BATCH_ROWS, PLAIN, Progress, Rekeyed
+
+if TYPE_CHECKING:
+    from dispatcher.operator.rekey import Progress, Rekeyed
 
 
 def rekey(
     decrypt: Annotated[bool, typer.Option("--decrypt", help="Store everything as plain text again.")] = False,
     batch: Annotated[
         int, typer.Option("--batch", min=1, max=10_000, help="Rows of one transaction.", metavar="ROWS")
-    ] = BATCH_ROWS,
+    ] = 1_000,
     dry_run: screen.DryRun = False,
     yes: screen.Yes = False,
     json: screen.Json = False,
@@ -62,16 +64,18 @@ def rekey(
         screen.fail()
 
 
-def _tell(progress: Progress) -> None:
+def _tell(progress: "Progress") -> None:
     screen.warn(f"{progress.table}: {screen.number(progress.changed)} of about {screen.number(progress.to_do)}")
 
 
-def _show(result: Rekeyed, *, dry_run: bool) -> None:
+def _show(result: "Rekeyed", *, dry_run: bool) -> None:
     goal = "decrypted" if result.key_id is None else f"brought under the key {result.key_id}"
     verb = f"would be {goal}" if dry_run else goal
     screen.say(("✓ ", "green"), f"{screen.plural(sum(result.changed.values()), 'row')} {verb}.")
     if dry_run:
         return
+    from dispatcher.operator.rekey import PLAIN
+
     for key_id, count in sorted(result.left.items()):
         held = "stored plain" if key_id == PLAIN else f"under the key {key_id}"
         screen.warn(("✗ ", "red"), f"{screen.plural(count, 'value')} left, {held}.")

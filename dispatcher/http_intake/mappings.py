@@ -27,7 +27,7 @@ _TIMES: Final = ("not_before", "expires_at")
 _NAME: Final = re.compile(r"[a-z][a-z0-9_-]{0,39}")
 _LONGEST_PATH: Final = 300
 _STEP: Final = re.compile(
-    r'(?:^|\.)(?:"(?P<quoted>[^"]+)"|(?P<name>[^."\[\]]+))|\[(?P<index>\d{1,4})\]|\[(?P<key>[^=\]"]+)=(?P<value>[^\]"]*)\]'
+    r'(?:^|\.)(?:"(?P<quoted>[^"]+)"|(?P<name>[^."\[\]]+))|\[(?P<index>\d{1,4})\]|\[(?P<key>[^=\[\]"]+)=(?P<value>[^\]"]*)\]'
 )
 _FLAGS: Final[Mapping[str, bool]] = {"true": True, "false": False}
 

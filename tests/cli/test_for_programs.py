@@ -5,6 +5,7 @@ import re
 import socket
 import uuid
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -13,19 +14,27 @@ from tests.cli.test_process import run as run_process
 from tests.support.doubles import Line
 from tests.support.rows import ADA, Rows
 
-PROCESSES = {"up", "demo", "console", "sandbox", "sweep", "metrics", "top"}
+PROCESSES = {"up", "demo", "console", "sandbox", "sweep", "metrics", "intake", "top"}
 """They run until they are stopped, or draw a screen."""
 
 ENTRIES = [(panel, entry) for panel, entries in PANELS.items() for entry in entries]
 
 
-def flags(panel: str, entry: Entry) -> set[str]:
-    return {flag for parameter in entry.load(panel).params for flag in parameter.opts}
+def parts(panel: str, entry: Entry) -> dict[str, Any]:
+    """The commands of an entry by what is typed: one, or those of a group."""
+    command = entry.load(panel)
+    commands = getattr(command, "commands", None)
+    return {f"{entry.name} {name}": one for name, one in commands.items()} if commands else {entry.name: command}
+
+
+def flags(command: Any) -> set[str]:
+    return {flag for parameter in command.params for flag in parameter.opts}
 
 
 @pytest.mark.parametrize(("panel", "entry"), ENTRIES, ids=lambda one: getattr(one, "name", ""))
 def test_every_command_that_reads_or_writes_has_json(panel: str, entry: Entry) -> None:
-    assert ("--json" in flags(panel, entry)) is (entry.name not in PROCESSES)
+    for typed, command in parts(panel, entry).items():
+        assert ("--json" in flags(command)) is (entry.name not in PROCESSES), typed
 
 
 def test_every_write_says_in_json_what_it_did(run: Line, rows: Rows) -> None:
@@ -101,10 +110,12 @@ def test_help_fits_and_cuts_nothing_off(run: Line, monkeypatch: pytest.MonkeyPat
     for panel, entry in ENTRIES:
         if entry.name == "sandbox":  # it has a help of its own
             continue
-        told = run.ok(entry.name, "--help")
-        assert max(map(len, told.splitlines())) <= columns, entry.name
-        assert not re.search(r"<(?:bool|str|int|float)|\[default", told), entry.name
-        assert all(flag in told for flag in flags(panel, entry) if flag.startswith("-")), entry.name
+        for typed, command in {**parts(panel, entry), entry.name: entry.load(panel)}.items():
+            told = run.ok(*typed.split(), "--help")
+            assert max(map(len, told.splitlines())) <= columns, typed
+            assert not re.search(r"<(?:bool|str|int|float)|\[default", told), typed
+            assert all(flag in told for flag in flags(command) if flag.startswith("-")), typed
+            assert all(name in told for name in getattr(command, "commands", ())), typed
 
 
 def test_lists_fit_into_80_columns_with_figures_to_the_right(

@@ -105,7 +105,8 @@ COMMANDS = (
 def columns_with(rig: Rig, secret: str) -> set[str]:
     """Every column of the database with this text in it."""
     columns = rig.query(
-        "SELECT table_name, column_name FROM information_schema.columns WHERE table_schema = 'dispatcher'"
+        "SELECT table_name, column_name FROM information_schema.columns JOIN information_schema.tables"
+        " USING (table_schema, table_name) WHERE table_schema = 'dispatcher' AND table_type = 'BASE TABLE'"
     )
     return {
         f"{table}.{column}"

@@ -343,7 +343,7 @@ POSTS: Mapping[str, Callable[[Tenant], tuple[str, Fields]]] = {
     "/incidents/seen": lambda one: ("/incidents/seen", {"incident": one.incident}),
     "/leads/bulk/preview": lambda one: ("/leads/bulk/preview", {"verb": "cancel", "lead": one.pending}),
     # These concern the user alone.
-    "/filters": lambda one: ("/filters", {"page": "leads", "filters": f"account={one.account}"}),
+    "/filters": lambda one: ("/filters", {"page": "leads", "name": "mine", "filters": f"account={one.account}"}),
     "/filters/{number}/remove": lambda one: (f"/filters/{NO_NUMBER}/remove", {}),
     "/reveal": lambda one: ("/reveal", {}),
     "/mask": lambda one: ("/mask", {}),

@@ -254,6 +254,7 @@ WITHIN = {
     "config.libpq:_check_parameter": "a setting's address",
     "config.settings:Settings": "",  # the rules of the settings: among the patterns below
     "config.settings:Settings._http": "a setting",
+    "config.settings:encryption_keys": "",  # the operator's own setting, of bounded length
     "config.urls:_whole_number": "a setting's address",
     "importing.encoding:Encoding.shown": "an example of an encoding",
     "importing.number_format:shown_by": "a number format",
@@ -270,6 +271,8 @@ WITHIN = {
     "sandbox.listing:_integer": "the sandbox's numbers",
     "store.rights:needed_by": "a refusal of Postgres",
     "store.rights:Refused.of": "a refusal of Postgres",
+    "store.upgrade_plan:_form": "",  # the statements of our own revisions
+    "store.upgrade_plan:_step": "",  # as above
     "store.trouble:Trouble.of": "words of Postgres",
     "store.trouble:Trouble._sentence": "words of Postgres",
 }

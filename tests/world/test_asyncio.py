@@ -136,7 +136,7 @@ def test_the_loop_neither_connects_nor_rings(
 ) -> None:
     """An unreachable Postgres or Redis takes seconds to say so, in the thread that asks."""
     asking: list[tuple[str, int]] = []
-    connect, ring = psycopg.connect, Doorbell.ring
+    connect, ring = psycopg.Connection.connect, Doorbell.ring
 
     def connecting(*arguments: Any, **options: Any) -> Any:
         asking.append(("connect", threading.get_ident()))
@@ -157,7 +157,7 @@ def test_the_loop_neither_connects_nor_rings(
         await asyncio.to_thread(producer.close)
 
     with monkeypatch.context() as patched:
-        patched.setattr("dispatcher.store.sessions.psycopg.connect", connecting)
+        patched.setattr(psycopg.Connection, "connect", connecting)
         patched.setattr(Doorbell, "ring", ringing)
         asyncio.run(act())
 

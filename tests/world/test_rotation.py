@@ -218,7 +218,7 @@ def test_no_token_reaches_the_database(world: Doubtful, worker: Deliverer, secon
     only(world, NEW)
     deliver_all(world, worker)
     assert {world.queue.lead(lead).state for lead in leads} == {"accepted"}
-    tables = world.queue.rows("SELECT table_name FROM information_schema.tables WHERE table_schema = 'dispatcher'")
+    tables = world.queue.rows("SELECT tablename AS table_name FROM pg_tables WHERE schemaname = 'dispatcher'")
     stored = "".join(
         str(world.queue.rows(f"SELECT to_jsonb(one) AS row FROM dispatcher.{table.table_name} AS one"))
         for table in tables
