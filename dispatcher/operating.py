@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from dispatcher.operator.replay import Replayed
     from dispatcher.operator.resolve import Resolved
     from dispatcher.operator.retention import Pruner
+    from dispatcher.store.reading import Reading
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -524,6 +525,11 @@ class Operating:
     def people(self) -> "People":
         """What is held of a person."""
         return self._services.people
+
+    @property
+    def reading(self) -> "Reading":
+        """Where lists are read that may be as old as the replica of `DATABASE_READ_URL` is behind."""
+        return self._services.reading
 
     @property
     def reads(self) -> "Reads":

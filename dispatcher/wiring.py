@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 from dispatcher.config.settings import Settings
+from dispatcher.errors import NotConfigured
 from dispatcher.store.database import Database, Rehearsal
 from dispatcher.store.encryption import KeyRing
 
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from dispatcher.store.blocks import Screening
     from dispatcher.store.confinement import Confinements
     from dispatcher.store.pseudonym import Pseudonyms
+    from dispatcher.store.reading import Reading, Replica
     from dispatcher.sweep.sweep import Sweep
     from dispatcher.voicery.client import VoiceryClient
     from dispatcher.voicery.tokens import Tokens
@@ -108,9 +110,14 @@ class Services:
         """Postgres."""
         return self._database(Rehearsal if self.dry_run else Database)
 
-    def _database(self, kind: type[Database], **more: Any) -> Database:  # noqa: ANN401  (arguments of `Database`)
+    def _database(
+        self,
+        kind: type[Database],
+        url: str | None = None,
+        **more: Any,  # noqa: ANN401  (arguments of `Database`)
+    ) -> Database:
         return kind(
-            self.settings.require_database_url(),
+            url or self.settings.require_database_url(),
             name=self._name,
             pool_size=self._connections,
             pooler=self.settings.pooler,
@@ -134,9 +141,47 @@ class Services:
         known = self._confined.get(accounts)
         if known is None:
             made = Services(self.settings, name=self._name, bell=self._bell, database=self.confinements.to(accounts))
+            made.__dict__["reading"] = self._confined_reading(accounts, made.database)
             made.accounts = [name for name in self.settings.accounts if name in accounts]
             known = self._confined.setdefault(accounts, made)
         return known
+
+    @_Part
+    def replica(self) -> "Replica | None":
+        """The replica of `DATABASE_READ_URL`; None without one, and in a dry run, which reads what it has changed."""
+        from dispatcher.store.reading import Replica
+
+        url = self.settings.database_read_url
+        if url is None or self.dry_run:
+            return None
+        database = self._database(Database, url.reveal(), read_only=True)
+        return Replica(database, self.database, lag_max_seconds=self.settings.read_lag_max_seconds)
+
+    @_Part
+    def reading(self) -> "Reading":
+        """Where lists are read. What is decided is decided by `database`."""
+        from dispatcher.store.reading import Reading
+
+        if self.replica is None:
+            return Reading(self.database)
+        return Reading(self.database, self.replica, self.replica.database)
+
+    @_Part
+    def replica_confinements(self) -> "Confinements":
+        """The same as `confinements` for the replica."""
+        from dispatcher.store.confinement import Confinements
+
+        url = self.settings.database_read_url
+        if url is None:
+            raise NotConfigured("DATABASE_READ_URL is not set.")
+        return Confinements(lambda driver: self._database(Database, url.reveal(), read_only=True, driver=driver))
+
+    def _confined_reading(self, accounts: frozenset[str], primary: Database) -> "Reading":
+        from dispatcher.store.reading import Reading
+
+        if self.replica is None:
+            return Reading(primary)
+        return Reading(primary, self.replica, self.replica_confinements.to(accounts))
 
     @_Part
     def bell(self) -> "Bell":
@@ -423,7 +468,10 @@ class Services:
 
     def close(self) -> None:
         """Close the connections of this process; the next use of a part opens new ones."""
-        for name in ("database", "confinements"):
+        replica = self.__dict__.get("replica")
+        if replica is not None:
+            replica.database.close()
+        for name in ("database", "confinements", "replica_confinements"):
             part: Any = self.__dict__.get(name)
             if part is not None:
                 part.close()

@@ -63,6 +63,16 @@ def address(host: str, port: int, certificate: Path | None, key: Path | None) ->
         return Address(host, port, certificate_of(certificate, key))
 
 
+def told_place(dispatcher: "Dispatcher", *, json: bool) -> dict[str, Any]:
+    """Return how old what was read may be, as JSON has it; nothing without a replica. Without `json` it is printed."""
+    place = dispatcher.reading.place
+    if place is None:
+        return {}
+    if not json:
+        screen.warn((place.sentence, "yellow" if place.fault else "dim"))
+    return {"replica": place.as_dict()}
+
+
 def actor() -> str:
     """Return who is responsible: the user of this process at this machine."""
     from dispatcher.config.account import whoami

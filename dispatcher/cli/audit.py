@@ -29,8 +29,9 @@ def incidents(
             told = {"seen": count, "dry_run": dry_run}
             screen.done(told, (("✓ ", "green"), f"{screen.plural(count, 'incident')} marked as seen."), json=json)
             return
-        found = dispatcher.database.read(records.latest, most=limit)
-    if screen.emit_list((one.as_dict() for one in found), json=json, csv=csv):
+        found = dispatcher.reading.read(records.latest, most=limit)
+        place = arguments.told_place(dispatcher, json=json)
+    if screen.emit_list((one.as_dict() for one in found), json=json, csv=csv, **place):
         return
     for one in found:
         mark = ("! ", "bold red") if one.seen_at is None else ("  ", "")
@@ -67,9 +68,10 @@ def audit(
 
     earliest = None if since is None else arguments.past(since, datetime.now(UTC), "--since")
     with opened() as dispatcher:
-        found = dispatcher.database.read(audit_log.entries, subject=subject, actor=actor, action=action, most=limit)
+        found = dispatcher.reading.read(audit_log.entries, subject=subject, actor=actor, action=action, most=limit)
+        place = arguments.told_place(dispatcher, json=json)
     found = [one for one in found if earliest is None or one.at >= earliest]
-    if screen.emit_list((one.as_dict() for one in found), json=json, csv=csv):
+    if screen.emit_list((one.as_dict() for one in found), json=json, csv=csv, **place):
         return
     for one in found:
         login = "" if one.db_user is None else f"login {one.db_user}"
@@ -118,14 +120,16 @@ def imports(
 
     with opened() as dispatcher:
         if id is not None:
-            rejected = dispatcher.database.read(records.rejections, id)
+            rejected = dispatcher.reading.read(records.rejections, id)
+            place = arguments.told_place(dispatcher, json=json)
             rows = [one.as_dict(reveal=reveal) for one in rejected]
-            if not screen.emit_list(rows, json=json, csv=csv):
+            if not screen.emit_list(rows, json=json, csv=csv, **place):
                 for row in rows:
                     screen.say(f"line {row['line']}  {row['field']}: {row['reason']}  ", (str(row["original"]), "dim"))
             return
-        found = dispatcher.database.read(records.latest, most=limit)
-    if screen.emit_list((one.as_dict() for one in found), json=json, csv=csv):
+        found = dispatcher.reading.read(records.latest, most=limit)
+        place = arguments.told_place(dispatcher, json=json)
+    if screen.emit_list((one.as_dict() for one in found), json=json, csv=csv, **place):
         return
     figures = ("Id", "submitted", "duplicates", "repeated", "refused")
     table = screen.rows(figures[0], "file", *figures[1:], "begun", right=figures, whole=("begun",))

@@ -11,7 +11,7 @@ from sqlalchemy import Connection
 
 from dispatcher import moments
 from dispatcher.broker.connection import connect, refuse_cluster
-from dispatcher.cli import doctor_keys, doctor_rights, doctor_wires, screen
+from dispatcher.cli import doctor_keys, doctor_replica, doctor_rights, doctor_wires, screen
 from dispatcher.cli.doctor import Check, Verdict
 from dispatcher.cli.doctor_sentinels import judge_sentinels
 from dispatcher.config.account import pinned_url
@@ -51,8 +51,8 @@ def check_everything(*, strict: bool = False, online: bool = False) -> list[Chec
         settings = Settings.from_environment()
     except NotConfigured as error:
         return [Check("Settings", Verdict.BAD, str(error), "docs/settings.md describes every variable.")]
-    checks = [*_settings(settings, strict=strict), *_postgres(settings), *_redis(settings)]
-    checks += [*doctor_wires.wires(settings), *_accounts(settings)]
+    checks = [*_settings(settings, strict=strict), *_postgres(settings), *doctor_replica.replica_checks(settings)]
+    checks += [*_redis(settings), *doctor_wires.wires(settings), *_accounts(settings)]
     return [*checks, *_voicery(settings)] if online else checks
 
 

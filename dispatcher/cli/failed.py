@@ -107,6 +107,9 @@ def failed(
     reveal: screen.Reveal = False,
 ) -> None:
     """List the leads that failed and are not resolved yet, and what to do about them."""
+    from dispatcher.operator import failures
+    from dispatcher.operator.failure_filter import FailureFilter
+
     if resolved:
         wanted["resolved"] = True
     with opened() as dispatcher:
@@ -114,10 +117,12 @@ def failed(
         if export is not None:
             _export(dispatcher, wanted, export, json=json, reveal=reveal)
         elif group:
-            _show_groups(dispatcher.failed_groups(**wanted), json=json, csv=csv)
+            groups = dispatcher.reading.read(failures.groups, FailureFilter.parse(wanted))
+            _show_groups(groups, arguments.told_place(dispatcher, json=json), json=json, csv=csv)
         else:
-            found = dispatcher.failed(limit=limit + 1, **wanted)
-            _show_failed(found, limit, json=json, csv=csv, reveal=reveal)
+            found = dispatcher.reading.read(failures.matching, FailureFilter.parse(wanted), limit=limit + 1)
+            place = arguments.told_place(dispatcher, json=json)
+            _show_failed(found, limit, place, json=json, csv=csv, reveal=reveal)
 
 
 def _export(dispatcher: "Dispatcher", wanted: dict[str, Any], path: Path, *, json: bool, reveal: bool) -> None:
@@ -137,7 +142,7 @@ def _export(dispatcher: "Dispatcher", wanted: dict[str, Any], path: Path, *, jso
             f"{path} cannot be made ({error.strerror}); name a file that does not exist", param_hint="--export"
         ) from None
     with open(descriptor, "w", encoding="utf-8-sig", newline="") as file:  # noqa: PTH123 - a descriptor
-        header, rows = dispatcher.database.read(edited_rows.table, FailureFilter.parse(wanted))
+        header, rows = dispatcher.reading.read(edited_rows.table, FailureFilter.parse(wanted))
         file.writelines(csv_table(header, rows))
     detail = {"rows": len(rows), "whole_numbers": True}
     dispatcher.database.again(audit.note, arguments.actor(), "export", "failed_leads", detail)
@@ -150,9 +155,11 @@ def _export(dispatcher: "Dispatcher", wanted: dict[str, Any], path: Path, *, jso
     )
 
 
-def _show_failed(found: Sequence["FailedLead"], limit: int, *, json: bool, csv: bool, reveal: bool) -> None:
+def _show_failed(
+    found: Sequence["FailedLead"], limit: int, place: Mapping[str, Any], *, json: bool, csv: bool, reveal: bool
+) -> None:
     shown, more = found[:limit], len(found) > limit
-    if screen.emit_list((one.as_dict(reveal=reveal) for one in shown), json=json, csv=csv, more=more):
+    if screen.emit_list((one.as_dict(reveal=reveal) for one in shown), json=json, csv=csv, more=more, **place):
         return
     if not shown:
         screen.say(("✓ ", "green"), "No failed lead needs anybody.")
@@ -174,8 +181,8 @@ def _show_failed(found: Sequence["FailedLead"], limit: int, *, json: bool, csv: 
         screen.say((f"{screen.plural(len(shown), 'lead')}. `dispatcher explain ID` says what to do next.", "dim"))
 
 
-def _show_groups(groups: Sequence["FailureGroup"], *, json: bool, csv: bool) -> None:
-    if screen.emit_list((group.as_dict() for group in groups), json=json, csv=csv):
+def _show_groups(groups: Sequence["FailureGroup"], place: Mapping[str, Any], *, json: bool, csv: bool) -> None:
+    if screen.emit_list((group.as_dict() for group in groups), json=json, csv=csv, **place):
         return
     if not groups:
         screen.say(("✓ ", "green"), "No failed lead needs anybody.")

@@ -177,6 +177,7 @@ def list_leads(
     reveal: screen.Reveal = False,
 ) -> None:
     """List leads in any state, the highest id first: ids grow with time, but for those of an import."""
+    from dispatcher.operator import leads as leads_of
     from dispatcher.operator.lead_filter import LeadFilter
 
     now = datetime.now(UTC)
@@ -200,9 +201,10 @@ def list_leads(
     )
     with opened() as dispatcher:
         arguments.note_person_looked_up(dispatcher, phone)
-        found = dispatcher.reads.listed(wanted, most=limit + 1)
+        found = dispatcher.reading.survey(leads_of.matching, wanted, most=limit + 1)
+        place = arguments.told_place(dispatcher, json=json)
     shown, more = found[:limit], len(found) > limit
-    if screen.emit_list((one.as_dict(reveal=reveal) for one in shown), json=json, csv=csv, more=more):
+    if screen.emit_list((one.as_dict(reveal=reveal) for one in shown), json=json, csv=csv, more=more, **place):
         return
     if shown:
         screen.put(_table(shown, now, reveal=reveal))

@@ -1,5 +1,6 @@
 """`status`: the state of the whole queue, for 80 columns."""
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from rich.console import Group
@@ -8,16 +9,24 @@ from rich.text import Text
 
 from dispatcher import moments
 from dispatcher.cli import screen
-from dispatcher.cli.arguments import opened
+from dispatcher.cli.arguments import opened, told_place
 from dispatcher.cli.leads import STYLES
 from dispatcher.decisions.states import State
 from dispatcher.lead.phone import mask_numbers
 
 if TYPE_CHECKING:
+    from dispatcher.api import Dispatcher
     from dispatcher.operator.overview import GateRecord, Overview
 
 CAMPAIGNS_SHOWN = 5
 WORKERS_SHOWN = 8
+
+
+def read(dispatcher: "Dispatcher") -> "Overview":
+    """Return the overview as the replica has it, where there is one, with the use of the rate limit."""
+    from dispatcher.operator import overview
+
+    return replace(dispatcher.reading.survey(overview.read), rate=dispatcher.rate_use())
 
 
 def show_overview(seen: "Overview") -> None:
@@ -150,8 +159,9 @@ def _sweep(seen: "Overview") -> Text:
 def status(json: screen.Json = False) -> None:
     """Show the whole queue: leads by state, what is held back and why, the rate used, who works."""
     with opened() as dispatcher:
-        seen = dispatcher.overview()
+        seen = read(dispatcher)
+        place = told_place(dispatcher, json=json)
     if json:
-        screen.emit(seen.as_dict())
+        screen.emit({**seen.as_dict(), **place})
     else:
         show_overview(seen)

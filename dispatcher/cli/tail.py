@@ -48,7 +48,8 @@ def tail(
         return follow
 
     with opened() as dispatcher:
-        for one in events.follow(dispatcher.database, now - arguments.past(since, now, "--since"), wait=wait):
+        arguments.told_place(dispatcher, json=False)
+        for one in events.follow(dispatcher.reading, now - arguments.past(since, now, "--since"), wait=wait):
             if campaign is not None and one.campaign_id != campaign:
                 continue
             if json:
@@ -93,10 +94,12 @@ def top(
 def _view(dispatcher: "Dispatcher") -> Group:
     from dispatcher.operator import activity
 
-    seen = dispatcher.overview()
+    seen = status.read(dispatcher)
     title = Text(f"Voicery dispatcher  {moments.clock(seen.at)} UTC", style="bold")
-    busy = dispatcher.database.read(activity.throughput, seconds=_WINDOW_SECONDS)
-    return Group(title, Text(""), status.view(seen), Text(""), _throughput(busy))
+    busy = dispatcher.reading.read(activity.throughput, seconds=_WINDOW_SECONDS)
+    place = dispatcher.reading.place
+    told = [] if place is None else [Text(place.sentence, style="yellow" if place.fault else "dim")]
+    return Group(title, *told, Text(""), status.view(seen), Text(""), _throughput(busy))
 
 
 def _throughput(busy: Iterable["Throughput"]) -> Table:

@@ -150,7 +150,11 @@ ACCOUNT_VARIABLES: Final = {
 TOKENS: Final = ("VOICERY_API_TOKEN", "VOICERY_API_TOKEN_NEXT")
 """The variables of an account's tokens: the one that is used, and the one that is tried once that is refused."""
 
-_STORES: Final = {"database_url": "DATABASE_URL", "redis_url": "REDIS_URL"}
+_STORES: Final = {
+    "database_url": "DATABASE_URL",
+    "database_read_url": "DATABASE_READ_URL",
+    "redis_url": "REDIS_URL",
+}
 _ACCOUNT_SEPARATOR: Final = "__"
 
 

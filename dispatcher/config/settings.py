@@ -59,6 +59,15 @@ class Settings(BaseModel):
         "Postgres, which is the queue.",
         "Two deployments on one database are one queue: their workers deliver each other's leads.",
     )
+    database_read_url: Secret | None = setting(
+        None,
+        "an address like postgresql://reader:password@replica:5432/name",
+        "A streaming replica of it, from which lists, exports and metrics are read; nothing is decided there.",
+        "What lists show is as old as the replica is behind; they say so.",
+    )
+    read_lag_max_seconds: float = seconds(
+        60, "While the replica is further behind, lists are read from `DATABASE_URL`.", greatest=3600
+    )
     pooler: bool = setting(
         False,
         "true or false",
@@ -380,7 +389,7 @@ class Settings(BaseModel):
             if isinstance(field.json_schema_extra, dict)
         }
 
-    @field_validator("database_url")
+    @field_validator("database_url", "database_read_url")
     @classmethod
     def _postgres(cls, value: Secret | None) -> Secret | None:
         return None if value is None else Secret(normal_database_url(value.reveal()))

@@ -302,6 +302,9 @@ def _answer(route: ConsoleRoute, request: PageRequest) -> Response:
         return request.page("error.html", status=503, title="Postgres is away", sentence=str(error))
     except DispatcherError as error:
         return request.page("error.html", status=400, title="Refused", sentence=str(error))
+    finally:
+        if route.method == "POST":
+            request.sessions.note_write(request.session)
 
 
 _FORGED: Final = "This form is not from this console, or too old; nothing was done. Go back and reload."

@@ -198,6 +198,7 @@ class Session:
     by_key: bool = False  # logged in with the one-time link of the terminal
     revealed_until: float = 0.0
     theme: str = "auto"
+    wrote: float = float("-inf")
     notices: list[tuple[str, str]] = field(default_factory=list)  # (kind, sentence), shown once
 
     def knows(self, token: str) -> bool:
@@ -256,6 +257,14 @@ class Sessions:
     def revealed(self, session: Session) -> bool:
         """Return whether this session shows numbers now."""
         return self._clock() < session.revealed_until
+
+    def note_write(self, session: Session) -> None:
+        """Remember that this session may just have changed something."""
+        session.wrote = self._clock()
+
+    def wrote_within(self, session: Session, seconds: float) -> bool:
+        """Return whether this session may have changed something within the last `seconds`."""
+        return self._clock() - session.wrote <= seconds
 
     def _ended(self, session: Session, now: float) -> bool:
         return now - session.seen > self._idle_seconds or now - session.started > LONGEST_SECONDS

@@ -61,6 +61,7 @@ class Renderer:
             csrf=request.session.csrf,
             notices=notices,
             theme=request.session.theme,
+            place=request.services.reading.place,
             **values,
         )
         return HTMLResponse(html, status_code=status)

@@ -14,6 +14,7 @@ from dispatcher import moments
 from dispatcher.console.auth import Person, Role, Session, Sessions
 from dispatcher.operating import lead_id_of
 from dispatcher.operator import person_lookups
+from dispatcher.store.reading import MEASURED_SECONDS, Reading
 from dispatcher.wiring import Services
 
 if TYPE_CHECKING:
@@ -73,6 +74,18 @@ class PageRequest:
     def actor(self) -> str:
         """The user as the audit log shows it."""
         return f"{self.person.name}@console"
+
+    @property
+    def reading(self) -> Reading:
+        """Where lists are read; the primary for as long as a replica may lack what this user has just written."""
+        kept = self.services.reading
+        return kept.of_now() if self.reads_now else kept
+
+    @property
+    def reads_now(self) -> bool:
+        """Whether this user may just have written what a replica lacks."""
+        longest = self.services.reading.lag_max_seconds + MEASURED_SECONDS
+        return self.sessions.wrote_within(self.session, longest)
 
     @property
     def query(self) -> Mapping[str, str]:

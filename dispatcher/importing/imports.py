@@ -14,6 +14,7 @@ from dispatcher.operator.record import FOREIGN_TEXT, MASKED, Record, masked
 from dispatcher.store import counters, encryption
 from dispatcher.store.counters import IMPORT_ROWS, Tally
 from dispatcher.store.encryption import Content, KeyRing, row_owner
+from dispatcher.store.reading import ReadConnection
 
 MAX_REJECTIONS: Final = 10_000
 """Refused rows of one import that are kept at most; FILE.rejected.csv has all of them."""
@@ -158,13 +159,13 @@ def finish(connection: Connection, import_id: int) -> None:
     connection.execute(_FINISH, {"id": import_id})
 
 
-def latest(connection: Connection, *, most: int = 100, import_id: int | None = None) -> list[ImportRecord]:
+def latest(connection: ReadConnection, *, most: int = 100, import_id: int | None = None) -> list[ImportRecord]:
     """Return the imports, the newest first, at most `most`; or the one of this id."""
     rows = connection.execute(_LATEST, {"id": import_id, "most": most}).mappings()
     return list(map(ImportRecord.of, rows))
 
 
-def rejections(connection: Connection, import_id: int, *, most: int = MAX_REJECTIONS) -> list[RejectedRow]:
+def rejections(connection: ReadConnection, import_id: int, *, most: int = MAX_REJECTIONS) -> list[RejectedRow]:
     """Return the refused rows of one import that were kept, in the order of its lines, at most `most`."""
     ring = encryption.of(connection)
     rows = connection.execute(_REJECTIONS, {"id": import_id, "most": most}).mappings()

@@ -35,6 +35,7 @@ from dispatcher.store.counters import (
     Counted,
     bucket_of,
 )
+from dispatcher.store.reading import Place
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +47,7 @@ class Figures:
     alerts_unsent         alerts that no receiver has taken yet; `alert_age_seconds` of the oldest
     doorbells             messages that wait for a worker; None if Redis cannot be asked
     blocks                rows of the list of who must not be called; of a long one the planner's estimate
+    replica               whether and how late the replica is; None: there is none
     """
 
     overview: Overview
@@ -56,6 +58,7 @@ class Figures:
     alert_age_seconds: float = 0.0
     doorbells: int | None = None
     blocks: int = 0
+    replica: Place | None = None
 
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
@@ -99,6 +102,7 @@ class _Reading(Collector):
             yield from _counters(self._figures.counted)
             yield _durations(self._figures.counted)
             yield from _requests(self._figures.counted)
+            yield from _replica(self._figures.replica)
 
 
 def _leads(figures: Figures) -> Iterator[Metric]:
@@ -188,6 +192,14 @@ def _trouble(figures: Figures) -> Iterator[Metric]:
     yield incidents
     yield _gauge("dispatcher_alerts_unsent", "Alerts that no receiver has taken yet", figures.alerts_unsent)
     yield _gauge("dispatcher_alert_age_seconds", "Age of the oldest of these", figures.alert_age_seconds)
+
+
+def _replica(place: Place | None) -> Iterator[Metric]:
+    if place is None:
+        return
+    yield _gauge("dispatcher_replica_used", "Whether lists and metrics are read from the replica", float(place.replica))
+    if place.lag_seconds is not None:
+        yield _gauge("dispatcher_replica_lag_seconds", "How far the replica is behind", place.lag_seconds)
 
 
 def _counters(counted: Iterable[Counted]) -> Iterator[Metric]:

@@ -19,7 +19,7 @@ from typing import Any, Final, cast
 
 import orjson
 import redis
-from sqlalchemy import Connection, text
+from sqlalchemy import text
 
 from dispatcher.broker.connection import ACCEPTING_QUEUE, PREFIX, QUEUE, connect
 from dispatcher.config.setting import Secret
@@ -31,7 +31,8 @@ from dispatcher.operator import overview
 from dispatcher.operator.health import Health
 from dispatcher.operator.overview import RateUse
 from dispatcher.store import counters
-from dispatcher.store.database import Database
+from dispatcher.store.counters import Counted
+from dispatcher.store.reading import ReadConnection, Reading
 from dispatcher.store.trouble import StatementRefused, TryAgain
 from dispatcher.wiring import Services
 
@@ -51,7 +52,7 @@ SELECT
 _INCIDENTS = text("SELECT kind, count(*) AS unseen FROM dispatcher.incidents WHERE seen_at IS NULL GROUP BY kind")
 
 
-def read_figures(connection: Connection) -> Figures:
+def read_figures(connection: ReadConnection) -> Figures:
     """Return the figures that Postgres holds, without those of Redis."""
     ages = connection.execute(_AGES).one()
     return Figures(
@@ -77,17 +78,18 @@ class Scrape:
 
     def __init__(
         self,
-        database: Database,
+        reading: Reading,
         *,
         rate_use: Callable[[], tuple[RateUse, ...] | None],
         doorbells: Callable[[], int | None],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._database = database
+        self._reading_from = reading
         self._rate_use = rate_use
         self._doorbells = doorbells
         self._clock = clock
         self._reading = threading.Lock()
+        self._highest: dict[tuple[str, str, str], float] = {}
         self._text = b""
         self._read_at = float("-inf")
 
@@ -101,18 +103,25 @@ class Scrape:
 
     def _figures(self) -> Figures | None:
         try:
-            with self._database.transaction() as connection:
-                read = read_figures(connection)
+            read = self._reading_from.survey(read_figures)
         except (StoreUnavailable, TryAgain, StatementRefused):
             return None
         overview = replace(read.overview, rate=self._rate_use())
-        return replace(read, overview=overview, doorbells=self._doorbells())
+        place = self._reading_from.place
+        counted = read.counted if place is None else tuple(map(self._not_less, read.counted))
+        return replace(read, overview=overview, counted=counted, doorbells=self._doorbells(), replica=place)
+
+    def _not_less(self, one: Counted) -> Counted:
+        """Return the counter as it was, where a replica that is behind the last reading shows less: no reset."""
+        key = (one.name, one.account, one.label)
+        self._highest[key] = max(one.value, self._highest.get(key, 0.0))
+        return replace(one, value=self._highest[key])
 
 
 def scrape(services: Services) -> Scrape:
     """Return what answers scrapes with the figures of these services."""
     waiting = partial(doorbells_waiting, services.settings)
-    return Scrape(services.database, rate_use=services.rate_use, doorbells=waiting)
+    return Scrape(services.reading, rate_use=services.rate_use, doorbells=waiting)
 
 
 def doorbells_waiting(settings: Settings) -> int | None:

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
-from sqlalchemy import Connection, text
+from sqlalchemy import text
 
 from dispatcher.operator.record import Record
+from dispatcher.store.reading import ReadConnection
 from dispatcher.store.statement import first_id
 
 
@@ -97,14 +98,14 @@ ORDER BY count(*) DESC
 """)
 
 
-def read(connection: Connection, *, hours: int = 6, slot_seconds: int = 300) -> Activity:
+def read(connection: ReadConnection, *, hours: int = 6, slot_seconds: int = 300) -> Activity:
     """Return the attempts of the last hours in slots; the last slot is not over yet."""
     earliest = datetime.now(UTC) - timedelta(hours=hours) - LONGEST_EXCHANGE
     values = {"from_id": first_id(earliest), "length": hours * 3600, "slot": slot_seconds}
     return Activity(tuple(map(Slot.of, connection.execute(_COUNTED, values).mappings())), slot_seconds)
 
 
-def throughput(connection: Connection, *, seconds: float = 300.0) -> list[Throughput]:
+def throughput(connection: ReadConnection, *, seconds: float = 300.0) -> list[Throughput]:
     """Return the attempts of each campaign in the last seconds, the busiest first."""
     begun_from = first_id(datetime.now(UTC) - timedelta(seconds=seconds) - LONGEST_EXCHANGE)
     values = {"begun_from": begun_from, "seconds": seconds}

@@ -5,9 +5,10 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import Connection, text
+from sqlalchemy import text
 
 from dispatcher.operator.record import FOREIGN_JSON, Record
+from dispatcher.store.reading import ReadConnection
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,13 +46,13 @@ _LAST = text("SELECT max(id) FROM dispatcher.audit_log /* whole */")
 _NEWEST: Final = 2**63 - 1
 
 
-def newest(connection: Connection) -> int:
+def newest(connection: ReadConnection) -> int:
     """Return the highest id, of whatever account; 0 if there is no entry."""
     return int(connection.execute(_LAST).scalar() or 0)
 
 
 def entries(
-    connection: Connection,
+    connection: ReadConnection,
     *,
     before: int | None = None,
     subject: str | None = None,

@@ -30,6 +30,7 @@ from dispatcher.store import encryption
 from dispatcher.store.blocks import NO_KEY, Screening
 from dispatcher.store.database import Database
 from dispatcher.store.encryption import OF_CONTACT, Content, KeyRing, contact_owner
+from dispatcher.store.reading import ReadConnection
 
 LEAD: Final = "dispatcher_lead"
 VERSION: Final = "dispatcher_version"
@@ -63,7 +64,7 @@ _ONE: Final = text(
 )
 
 
-def table(connection: Connection, wanted: FailureFilter) -> tuple[list[str], list[list[str]]]:
+def table(connection: ReadConnection, wanted: FailureFilter) -> tuple[list[str], list[list[str]]]:
     """Return the header and the rows of the open failures that match, the longest failed first.
 
     Raises `NotAllowed` for more than 100 000 of them.

@@ -6,12 +6,12 @@ from datetime import datetime, timedelta
 from typing import ClassVar, Final
 from uuid import UUID
 
-from sqlalchemy import Connection, text
+from sqlalchemy import text
 
 from dispatcher.operator import retention
 from dispatcher.operator.activity import LONGEST_EXCHANGE
 from dispatcher.operator.record import FOREIGN_TEXT, PHONE, Record
-from dispatcher.store.database import Database
+from dispatcher.store.reading import ReadConnection, Reading
 from dispatcher.store.statement import first_id
 
 
@@ -66,23 +66,23 @@ _LATE: Final = timedelta(seconds=10)
 _MOST: Final = 2000
 
 
-def since(connection: Connection, moment: datetime, *, most: int) -> list[Event]:
+def since(connection: ReadConnection, moment: datetime, *, most: int) -> list[Event]:
     """Return the events since a moment, the earliest first; of each kind the latest `most`."""
     values = {"since": moment, "begun_from": first_id(moment - LONGEST_EXCHANGE), "most": most}
     return list(map(Event.of, connection.execute(_SINCE, values).mappings()))
 
 
-def follow(database: Database, back: timedelta, *, wait: Callable[[], bool], most: int = _MOST) -> Iterator[Event]:
+def follow(reading: Reading, back: timedelta, *, wait: Callable[[], bool], most: int = _MOST) -> Iterator[Event]:
     """Yield the events of the last `back`, then new ones, each once, until `wait` returns False.
 
     Ordered by time within one reading. Of more than `most` events of a kind in one reading, the latest are yielded, so
     that it never falls behind.
     """
-    start = database.read(retention.database_now) - back
+    start = reading.read(retention.database_now) - back
     yielded: dict[str, datetime] = {}
     going = True
     while going:
-        found = database.read(since, start, most=most)
+        found = reading.read(since, start, most=most)
         for event in found:
             if event.key not in yielded:
                 yielded[event.key] = event.at

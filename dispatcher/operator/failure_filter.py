@@ -6,11 +6,10 @@ from datetime import datetime
 from typing import Any, Final, TypedDict
 from uuid import UUID
 
-from sqlalchemy import Connection
-
 from dispatcher.decisions.states import FailureClass
 from dispatcher.operator.record import for_audit
 from dispatcher.store import encryption
+from dispatcher.store.reading import ReadConnection
 
 MOST_LISTED: Final = 1000
 """Failures that are listed unless a limit is given."""
@@ -194,7 +193,7 @@ _MASKED_CONDITIONS: Final[Mapping[str, str]] = {
 }
 
 
-def where_of(connection: Connection, wanted: FailureFilter) -> tuple[str, dict[str, Any]]:
+def where_of(connection: ReadConnection, wanted: FailureFilter) -> tuple[str, dict[str, Any]]:
     """Return the filter as a condition on `failure`, made of constants, and the values to bind.
 
     Raises `NotAllowed` for a variable where variables are encrypted.

@@ -15,6 +15,7 @@ from dispatcher.operator.record import FOREIGN_TEXT, PHONE, Record
 from dispatcher.store import encryption
 from dispatcher.store.encryption import Content, KeyMissing, NotAuthentic
 from dispatcher.store.proof import IN_DOUBT_SINCE
+from dispatcher.store.reading import ReadConnection
 
 TREND_SLOTS: Final = 12
 _SLOT_SECONDS: Final = 86_400 // TREND_SLOTS
@@ -135,7 +136,7 @@ def of_lead(connection: Connection, lead_id: UUID) -> tuple[FailedLead, ...]:
 
 
 def matching(
-    connection: Connection,
+    connection: ReadConnection,
     wanted: FailureFilter,
     *,
     limit: int = MOST_LISTED,
@@ -161,7 +162,7 @@ def matching(
     return list(_read(connection, connection.execute(statement, {**values, "limit": limit}).mappings()))
 
 
-def _read(connection: Connection, rows: Iterable[Mapping[Any, Any]]) -> Iterator[FailedLead]:
+def _read(connection: ReadConnection, rows: Iterable[Mapping[Any, Any]]) -> Iterator[FailedLead]:
     """Yield the failures of rows. Where the key of an answer is missing, a sentence about that stands in its place."""
     ring = encryption.of(connection)
     for row in rows:
@@ -181,7 +182,7 @@ def leads_matching(connection: Connection, wanted: FailureFilter) -> list[UUID]:
     return list(connection.execute(statement, values).scalars())
 
 
-def count_matching(connection: Connection, wanted: FailureFilter) -> Count:
+def count_matching(connection: ReadConnection, wanted: FailureFilter) -> Count:
     """Return the number of failures that match; not exact above `MOST_COUNTED`, or `MOST_READ` where each is read."""
     where, values = where_of(connection, wanted)
     most = MOST_READ if wanted.reads_each else MOST_COUNTED
@@ -195,13 +196,13 @@ def count_matching(connection: Connection, wanted: FailureFilter) -> Count:
     return Count(count, exact=count < most)
 
 
-def groups(connection: Connection, wanted: FailureFilter) -> list[FailureGroup]:
+def groups(connection: ReadConnection, wanted: FailureFilter) -> list[FailureGroup]:
     """Return the failures that match by cause, the most frequent first."""
     where, values = where_of(connection, wanted)
     return list(map(FailureGroup.of, connection.execute(_grouped(where), values).mappings()))
 
 
-def trends(connection: Connection, wanted: FailureFilter) -> Mapping[tuple[str, str], tuple[int, ...]]:
+def trends(connection: ReadConnection, wanted: FailureFilter) -> Mapping[tuple[str, str], tuple[int, ...]]:
     """Return for each cause, by fingerprint and class, its failures of the last 24 hours in `TREND_SLOTS` slots."""
     where, values = where_of(connection, wanted)
     statement = text(f"""
@@ -219,7 +220,7 @@ def trends(connection: Connection, wanted: FailureFilter) -> Mapping[tuple[str, 
     return {cause: tuple(counts) for cause, counts in found.items()}
 
 
-def summaries(connection: Connection, lead_ids: Sequence[UUID]) -> Mapping[UUID, LeadSummary]:
+def summaries(connection: ReadConnection, lead_ids: Sequence[UUID]) -> Mapping[UUID, LeadSummary]:
     """Return what a list shows of these leads."""
     if not lead_ids:
         return {}

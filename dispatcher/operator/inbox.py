@@ -13,6 +13,7 @@ from dispatcher.lead.phone import mask_phone, safe_name
 from dispatcher.operator.record import FOREIGN_JSON, FOREIGN_TEXT, MASKED, REFERENCE, Record, mask_inside, masked
 from dispatcher.store import audit
 from dispatcher.store.database import Database
+from dispatcher.store.reading import ReadConnection
 
 _AS_THEY_ARE: Final = frozenset({"campaign_id", "allow_dupplicate", "allow_duplicate"})
 
@@ -105,7 +106,7 @@ def latest(
     return list(map(InboxRecord.of, connection.execute(_LATEST, values).mappings()))
 
 
-def counts(connection: Connection) -> InboxCounts:
+def counts(connection: ReadConnection) -> InboxCounts:
     """Return how many rows wait and how many were rejected."""
     return InboxCounts.of(connection.execute(_COUNTS).mappings().one())
 

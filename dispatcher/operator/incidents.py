@@ -13,6 +13,7 @@ from sqlalchemy import Connection, text
 
 from dispatcher.operator.record import FOREIGN_JSON, FOREIGN_TEXT, Record
 from dispatcher.store import audit
+from dispatcher.store.reading import ReadConnection
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,12 +46,12 @@ RETURNING id
 """)
 
 
-def latest(connection: Connection, *, most: int = 200) -> list[IncidentRecord]:
+def latest(connection: ReadConnection, *, most: int = 200) -> list[IncidentRecord]:
     """Return the incidents that have not been seen first, then the newest, at most `most`."""
     return list(map(IncidentRecord.of, connection.execute(_INCIDENTS, {"most": most}).mappings()))
 
 
-def unseen(connection: Connection) -> int:
+def unseen(connection: ReadConnection) -> int:
     """Return the number of incidents that have not been marked as seen."""
     return int(connection.execute(_UNSEEN).scalar() or 0)
 

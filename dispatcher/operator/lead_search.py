@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import Connection, TextClause, text
+from sqlalchemy import TextClause, text
 
 from dispatcher.decisions.states import State
 from dispatcher.errors import FieldError
@@ -16,6 +16,7 @@ from dispatcher.operator import leads
 from dispatcher.operator.failure_filter import ending_of
 from dispatcher.operator.lead_filter import LeadFilter, MaskedLeadFilter
 from dispatcher.operator.record import Record, mask_reference
+from dispatcher.store.reading import ReadConnection
 from dispatcher.store.schema import LIVE_STRICT
 
 _MOST: Final = 50
@@ -83,7 +84,7 @@ def ending_in(query: str) -> str | None:
     return None
 
 
-def search(connection: Connection, query: str, *, masked: bool = False) -> list[FoundLead]:
+def search(connection: ReadConnection, query: str, *, masked: bool = False) -> list[FoundLead]:
     """Return the leads that a text may name: an id, an idempotency key, Voicery's id, or a phone number.
 
     A search by a whole phone number finds live leads and leads that have a failure. What names none is looked for as a
@@ -110,7 +111,7 @@ def search(connection: Connection, query: str, *, masked: bool = False) -> list[
     return found or _by_part(connection, wanted, masked=masked)
 
 
-def _by_part(connection: Connection, wanted: str, *, masked: bool) -> list[FoundLead]:
+def _by_part(connection: ReadConnection, wanted: str, *, masked: bool) -> list[FoundLead]:
     """Return the leads of whose number this is the end, and those of whose id it is a part."""
     kind = MaskedLeadFilter if masked else LeadFilter
     asked: dict[str, LeadFilter] = {}
@@ -127,5 +128,5 @@ def _by_part(connection: Connection, wanted: str, *, masked: bool) -> list[Found
     return list(found.values())[:_MOST]
 
 
-def _found(connection: Connection, statement: TextClause, values: Mapping[str, Any], by: str) -> list[FoundLead]:
+def _found(connection: ReadConnection, statement: TextClause, values: Mapping[str, Any], by: str) -> list[FoundLead]:
     return [FoundLead.of({**row, "by": by}) for row in connection.execute(statement, values).mappings()]

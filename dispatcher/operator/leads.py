@@ -16,6 +16,7 @@ from dispatcher.operator.overview import Count
 from dispatcher.operator.record import FOREIGN_TEXT, PHONE, REFERENCE, Record
 from dispatcher.store import encryption
 from dispatcher.store.database import Database
+from dispatcher.store.reading import ReadConnection
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,13 +67,13 @@ class LeadPage:
     read_until: UUID | None = None
 
 
-def matching(connection: Connection, wanted: LeadFilter, *, most: int) -> list[ListedLead]:
+def matching(connection: ReadConnection, wanted: LeadFilter, *, most: int) -> list[ListedLead]:
     """Return all leads that the filter matches, the highest id first, at most `most`. May read every lead there is."""
     statement, values = _listed(connection, wanted, bound=None)
     return list(map(ListedLead.of, connection.execute(text(statement), {**values, "most": most}).mappings()))
 
 
-def page(connection: Connection, wanted: LeadFilter, *, most: int, after: UUID | None = None) -> LeadPage:
+def page(connection: ReadConnection, wanted: LeadFilter, *, most: int, after: UUID | None = None) -> LeadPage:
     """Return the leads that the filter matches, the highest id first, at most `most`; reads `MOST_READ` at most.
 
     after   the last id of the page before
@@ -86,7 +87,7 @@ def page(connection: Connection, wanted: LeadFilter, *, most: int, after: UUID |
     return LeadPage(found, more=False, read_until=None if bound is None else _read_until(connection, wanted, after))
 
 
-def count_matching(connection: Connection, wanted: LeadFilter) -> Count:
+def count_matching(connection: ReadConnection, wanted: LeadFilter) -> Count:
     """Return the number of leads that match; not exact above `MOST_COUNTED`, or where `MOST_READ` were read."""
     bound = MOST_READ if wanted.reads_each else None
     source, values = _source(connection, wanted, bound=bound)
@@ -114,14 +115,14 @@ def name_pending(connection: Connection, operation_id: UUID, wanted: LeadFilter)
 
 
 def _listed(
-    connection: Connection, wanted: LeadFilter, *, bound: int | None, after: UUID | None = None
+    connection: ReadConnection, wanted: LeadFilter, *, bound: int | None, after: UUID | None = None
 ) -> tuple[str, dict[str, Any]]:
     source, values = _source(connection, wanted, bound=bound, after=after)
     return f"SELECT {_COLUMNS} FROM {source} ORDER BY id DESC LIMIT :most", values
 
 
 def _source(
-    connection: Connection, wanted: LeadFilter, *, bound: int | None, after: UUID | None = None
+    connection: ReadConnection, wanted: LeadFilter, *, bound: int | None, after: UUID | None = None
 ) -> tuple[str, dict[str, Any]]:
     """Return what stands between FROM and ORDER BY: `… WHERE …`. With a bound so many leads are read at most.
 
@@ -143,7 +144,7 @@ def _source(
     ), values
 
 
-def _read_until(connection: Connection, wanted: LeadFilter, after: UUID | None) -> UUID | None:
+def _read_until(connection: ReadConnection, wanted: LeadFilter, after: UUID | None) -> UUID | None:
     conditions = conditions_of(wanted)
     values = {**conditions.values, "after": after, "skipped": MOST_READ - 1}
     below = "" if after is None else " AND id < :after"

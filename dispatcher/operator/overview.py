@@ -13,6 +13,7 @@ from dispatcher.decisions.states import FailureClass, State
 from dispatcher.operator import inbox
 from dispatcher.operator.inbox import InboxCounts
 from dispatcher.operator.record import FOREIGN_TEXT, Record
+from dispatcher.store.reading import ReadConnection
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,7 +224,7 @@ FROM dispatcher.workers ORDER BY seen_at DESC, name
 _SWEEP = text("SELECT swept_at, holder FROM dispatcher.sweeps WHERE name = 'sweep'")
 
 
-def read(connection: Connection) -> Overview:
+def read(connection: ReadConnection) -> Overview:
     """Return the queue now, without the rate limit, which is in Redis."""
     waiting = connection.execute(_WAITING).mappings().all()
     counts = connection.execute(_COUNTS).one()
@@ -256,7 +257,7 @@ def read(connection: Connection) -> Overview:
     )
 
 
-def workers(connection: Connection) -> Overview:
+def workers(connection: ReadConnection) -> Overview:
     """Return the workers and the last sweep; leads are not counted."""
     now = connection.execute(text("SELECT now() AS at")).one()
     sweep = connection.execute(_SWEEP).first()
@@ -269,7 +270,7 @@ def workers(connection: Connection) -> Overview:
     )
 
 
-def gates(connection: Connection) -> tuple[GateRecord, ...]:
+def gates(connection: ReadConnection) -> tuple[GateRecord, ...]:
     """Return every gate that is not open."""
     return tuple(map(GateRecord.of, connection.execute(_GATES).mappings()))
 
@@ -284,7 +285,7 @@ def _gates_over(account: str, campaign_id: int) -> set[tuple[str, int | None]]:
     return {(account, None), (account, campaign_id)}
 
 
-def _finished(connection: Connection, *, exact: bool) -> Mapping[State, Count]:
+def _finished(connection: ReadConnection, *, exact: bool) -> Mapping[State, Count]:
     rows = connection.execute(_FINISHED if exact else _ESTIMATED)
     leads = {row.state: row.leads for row in rows}
     finished = (State.ACCEPTED, State.DUPLICATE, State.CANCELLED)

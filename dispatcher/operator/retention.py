@@ -13,6 +13,7 @@ from dispatcher.config.settings import Settings
 from dispatcher.logs import events
 from dispatcher.store import audit, erased, inbox
 from dispatcher.store.database import Database
+from dispatcher.store.reading import ReadConnection
 from dispatcher.store.statement import first_id
 from dispatcher.store.trouble import NotPermitted, StatementRefused
 
@@ -240,7 +241,7 @@ def prune_records(connection: Connection, before: datetime) -> int:
     return sum(connection.execute(statement, {"before": before}).rowcount for statement in _RECORDS)
 
 
-def database_now(connection: Connection) -> datetime:
+def database_now(connection: ReadConnection) -> datetime:
     """Return the time of the database, by which retention is measured."""
     moment: datetime = connection.execute(_NOW).scalar_one()
     return moment

@@ -6,6 +6,8 @@ from typing import Final
 
 from sqlalchemy import Connection, text
 
+from dispatcher.store.reading import ReadConnection
+
 ATTEMPTS: Final = "attempts"  # by outcome
 ATTEMPT_SECONDS: Final = "attempt_seconds"  # by upper bound of the bucket, not cumulated
 ATTEMPT_SECONDS_SUM: Final = "attempt_seconds_sum"
@@ -98,6 +100,6 @@ def add(connection: Connection, account: str, tally: Tally) -> None:
         )
 
 
-def read(connection: Connection) -> list[Counted]:
+def read(connection: ReadConnection) -> list[Counted]:
     """Return every counter."""
     return [Counted(row.name, row.account, row.label, row.value) for row in connection.execute(_READ)]

@@ -41,6 +41,7 @@ class Database:
     `pool_size`: connections kept; as many again may be opened for a moment. Waits at most `timeout_seconds` for either.
     `strict`: refuse sessions whose settings break a guarantee (`UnusableSession`). `driver`: the class of connections.
     `key_ring`: encrypts and decrypts what is stored (`store.encryption`); connections carry it.
+    `read_only`: Postgres refuses every write, but behind a pooler, which takes no options.
 
     A connection that was cut while it lay in the pool is replaced before a statement is sent to it.
     """
@@ -58,9 +59,11 @@ class Database:
         strict: bool = True,
         driver: type[Driver] = psycopg.Connection,
         key_ring: KeyRing = NO_KEYS,
+        read_only: bool = False,
     ) -> None:
         self.key_ring = key_ring
         self._url = url
+        self._read_only = read_only
         self._driver = driver
         self._strict = strict
         self._name = name
@@ -104,8 +107,10 @@ class Database:
         if self._pooler:
             arguments["prepare_threshold"] = None
         else:
-            settings = (sessions.PINNED, sessions.DURABLE, sessions.BOUNDS, sessions.FAST)
-            arguments["options"] = sessions.options(*settings, *([sessions.PROBES] if autocommit else []))
+            settings = [sessions.PINNED, sessions.DURABLE, sessions.BOUNDS, sessions.FAST]
+            settings += [sessions.PROBES] if autocommit else []
+            settings += [sessions.READ_ONLY] if self._read_only else []
+            arguments["options"] = sessions.options(*settings)
         engine = create_engine(
             "postgresql+psycopg://",
             creator=sessions.connector(

@@ -25,6 +25,8 @@ from dispatcher.errors import DispatcherError, NotAllowed, NotConfigured
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
+    from dispatcher.store.reading import ReadConnection
+
 _MARK: Final = "enc:"
 ENCRYPTED: Final = "enc:1:"
 """What an encrypted value begins with."""
@@ -246,7 +248,7 @@ OPTION: Final = "key_ring"
 """The execution option of SQLAlchemy under which the engines of a `Database` carry its key ring."""
 
 
-def of(connection: Connection) -> KeyRing:
+def of(connection: "ReadConnection") -> KeyRing:
     """Return the key ring of the `Database` that a connection is from; a caller's own connection has none."""
     ring: KeyRing = connection.get_execution_options().get(OPTION, NO_KEYS)
     return ring
@@ -265,7 +267,7 @@ def unheld(connection: Connection, ring: KeyRing) -> list[str]:
 _IN_USE = text("SELECT EXISTS (SELECT FROM dispatcher.encryption_keys)")
 
 
-def refuse_filter(connection: Connection) -> None:
+def refuse_filter(connection: "ReadConnection") -> None:
     """Raise `NotAllowed` where variables are encrypted: no statement can compare them."""
     if of(connection).key_id is not None or connection.execute(_IN_USE).scalar():
         raise NotAllowed(

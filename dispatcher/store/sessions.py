@@ -47,6 +47,9 @@ FAST: Final = {"jit": "off", "plan_cache_mode": "force_generic_plan"}
 # then a scan or a hash of the whole table looks cheap. Measured: 1 850 rows read for each lead.
 PROBES: Final = dict.fromkeys(("enable_seqscan", "enable_hashjoin", "enable_mergejoin", "enable_material"), "off")
 
+READ_ONLY: Final = {"default_transaction_read_only": "on"}
+"""For a replica, which refuses writes by itself until it is promoted."""
+
 _VERIFIED: Final = (*PINNED, "synchronous_commit", "server_encoding", "session_replication_role")
 _ASK: Final = "SELECT " + ", ".join(f"pg_catalog.current_setting('{name}')" for name in _VERIFIED)
 _READ_ONLY: Final = """

@@ -25,6 +25,10 @@ class NothingDone(StoreUnavailable):
     """Postgres is not usable now, and this statement or connection had no effect: it may be repeated."""
 
 
+class Cancelled(NothingDone):
+    """A statement was cancelled, by `statement_timeout` or by a person; repeated, it takes as long again."""
+
+
 class OtherSchema(NothingDone):
     """Our tables are missing or of another version: the statement had no effect, and waiting does not help."""
 
@@ -165,7 +169,8 @@ class Trouble:
         nothing_done = not self.connected or (
             code is not None and not away and (code[:2] not in _MAY_HAVE_COMMITTED or code == "57014")
         )
-        unavailable = (NothingDone if nothing_done else StoreUnavailable)(self._sentence())
+        kind = Cancelled if code == "57014" and not away else NothingDone if nothing_done else StoreUnavailable
+        unavailable = kind(self._sentence())
         unavailable.connection_lost = away or self.out_of_service or (code is None and self.connected)
         return unavailable
 

@@ -23,6 +23,7 @@ from dispatcher.operator.overview import RateUse
 from dispatcher.store import counters
 from dispatcher.store.counters import Tally
 from dispatcher.store.database import Database
+from dispatcher.store.reading import Reading
 from tests.database.queue import Queue
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
@@ -31,7 +32,7 @@ NUMBERED = re.compile(r"\b(dispatcher_[a-z_]+)\b")
 
 def scrape(database: Database, *, doorbells: int | None = 3) -> Scrape:
     use = (RateUse("default", 100, 60.0, 7),)
-    return Scrape(database, rate_use=lambda: use, doorbells=lambda: doorbells)
+    return Scrape(Reading(database), rate_use=lambda: use, doorbells=lambda: doorbells)
 
 
 def samples(text: bytes) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
@@ -136,7 +137,7 @@ def test_an_absent_store_is_a_figure_and_an_absent_redis_too(database: Database)
 
 def test_one_reading_serves_all_who_ask_within_seconds(database: Database, queue: Queue) -> None:
     now = [100.0]
-    scraping = Scrape(database, rate_use=tuple, doorbells=lambda: 0, clock=lambda: now[0])
+    scraping = Scrape(Reading(database), rate_use=tuple, doorbells=lambda: 0, clock=lambda: now[0])
     first = scraping.text()
     queue.put(0)
     now[0] += 4.9

@@ -86,7 +86,7 @@ def export(request: PageRequest) -> Response:
         take,
         request.actor,
         "failed_leads",
-        lambda connection, most: failures.matching(connection, asked.wanted, limit=most),
+        lambda connection, most: request.reading.beside(connection, failures.matching, asked.wanted, limit=most),
         detail,
     )
     if found is None:

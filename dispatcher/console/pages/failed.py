@@ -21,12 +21,12 @@ PAGE_ROWS: Final = 50
 def causes(request: PageRequest) -> Response:
     """Return one line for each cause."""
     asked = _asked(request)
-    groups = request.services.database.read(failures.groups, asked.wanted)
+    groups = request.reading.read(failures.groups, asked.wanted)
     return request.page(
         "causes.html",
         asked=asked,
         groups=groups,
-        trends=request.services.database.read(failures.trends, asked.wanted) if groups else {},
+        trends=request.reading.read(failures.trends, asked.wanted) if groups else {},
         total=sum(group.leads for group in groups),
         saved=request.services.database.read(saved_filters.of, request.person.name, "failed"),
         classes=list(FailureClass),
@@ -37,15 +37,15 @@ def rows(request: PageRequest) -> Response:
     """Return one page of failures, the latest first."""
     asked = _asked(request)
     after = _cursor(request.query.get("after"))
-    found = request.services.database.read(failures.matching, asked.wanted, limit=PAGE_ROWS + 1, after=after)
+    found = request.reading.read(failures.matching, asked.wanted, limit=PAGE_ROWS + 1, after=after)
     page, more = found[:PAGE_ROWS], len(found) > PAGE_ROWS
     alone = after is None and not more
     return request.page(
         "rows.html",
         asked=asked,
         rows=page,
-        summaries=request.services.database.read(failures.summaries, [row.lead_id for row in page]),
-        total=Count(len(page)) if alone else request.services.database.read(failures.count_matching, asked.wanted),
+        summaries=request.reading.read(failures.summaries, [row.lead_id for row in page]),
+        total=Count(len(page)) if alone else request.reading.read(failures.count_matching, asked.wanted),
         following=_next(page[-1]) if more else None,
         first=after is None,
         classes=list(FailureClass),

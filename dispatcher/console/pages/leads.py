@@ -21,12 +21,12 @@ def show(request: PageRequest) -> Response:
         request.note_person_looked_up(asked.wanted.phone_number)
     given = request.query.get("after")
     after = identifier(given, NO_PAGE) if given else None
-    database = request.services.database
-    page = database.read(leads.page, asked.wanted, most=PAGE_ROWS, after=after)
+    reading = request.reading
+    page = reading.read(leads.page, asked.wanted, most=PAGE_ROWS, after=after)
     if after is None and not page.more:  # nothing is read once more to be counted
         total = Count(len(page.leads), exact=page.read_until is None)
     else:
-        total = database.read(leads.count_matching, asked.wanted)
+        total = reading.read(leads.count_matching, asked.wanted)
     return request.page(
         "leads.html",
         asked=asked,
@@ -35,6 +35,6 @@ def show(request: PageRequest) -> Response:
         first=after is None,
         bound=leads.MOST_READ,
         states=list(State),
-        saved=database.read(saved_filters.of, request.person.name, "leads"),
+        saved=request.services.database.read(saved_filters.of, request.person.name, "leads"),
         cancellable=asked.wanted.in_flight or not asked.wanted.states or State.PENDING in asked.wanted.states,
     )

@@ -1,6 +1,6 @@
 """The overview of the queue, and the search."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from starlette.responses import Response
@@ -11,6 +11,7 @@ from dispatcher.console.request import BadRequest, PageRequest, whole
 from dispatcher.decisions.states import State
 from dispatcher.operator import activity as attempts
 from dispatcher.operator import lead_search
+from dispatcher.operator import overview as queue
 from dispatcher.operator.activity import Activity
 from dispatcher.operator.overview import Overview, RateUse
 
@@ -32,12 +33,12 @@ class Drain:
 
 def show(request: PageRequest) -> Response:
     """Return the start page of the console."""
-    overview = request.services.overview()
+    overview = replace(request.reading.survey(queue.read), rate=request.services.rate_use())
     span = _range(request)
-    database = request.services.database
-    activity = database.read(attempts.read, hours=span.hours, slot_seconds=span.slot_seconds)
+    reading = request.reading
+    activity = reading.read(attempts.read, hours=span.hours, slot_seconds=span.slot_seconds)
     # At the pace of a quarter of an hour, whatever the chart shows.
-    latest = activity if span.slot_seconds <= _PACE_SLOT else database.read(attempts.read, hours=1)
+    latest = activity if span.slot_seconds <= _PACE_SLOT else reading.read(attempts.read, hours=1)
     return request.page(
         "overview.html",
         overview=overview,
@@ -73,7 +74,7 @@ def search(request: PageRequest) -> Response:
             request.note_person_looked_up(phone)
     elif not masked and lead_search.ending_in(text) is not None:
         request.note_person_looked_up(lead_search.ending_in(text) or "")
-    found = request.services.database.read(lead_search.search, text, masked=masked)
+    found = request.reading.read(lead_search.search, text, masked=masked)
     if len(found) == 1:
         return request.go(f"/leads/{found[0].lead_id}")
     return request.page("search.html", text=text, found=found)

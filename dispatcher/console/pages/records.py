@@ -54,7 +54,7 @@ SHOWN_REJECTIONS: Final = 200
 
 def incidents(request: PageRequest) -> Response:
     """Return the incidents."""
-    return request.page("incidents.html", incidents=request.services.database.read(stored_incidents.latest))
+    return request.page("incidents.html", incidents=request.reading.read(stored_incidents.latest))
 
 
 def seen(request: PageRequest) -> Response:
@@ -92,18 +92,18 @@ def act_on_inbox(request: PageRequest) -> Response:
 
 def workers(request: PageRequest) -> Response:
     """Return the workers, and when each was last seen."""
-    return request.page("workers.html", overview=request.services.database.read(overview.workers))
+    return request.page("workers.html", overview=request.reading.read(overview.workers))
 
 
 def imports(request: PageRequest) -> Response:
     """Return the imports and their results."""
-    return request.page("imports.html", imports=request.services.database.read(stored_imports.latest))
+    return request.page("imports.html", imports=request.reading.read(stored_imports.latest))
 
 
 def one_import(request: PageRequest) -> Response:
     """Return one import with its rejected rows."""
     record = _import(request)
-    rows = request.services.database.read(stored_imports.rejections, record.id, most=SHOWN_REJECTIONS)
+    rows = request.reading.read(stored_imports.rejections, record.id, most=SHOWN_REJECTIONS)
     return request.page("import.html", record=record, rows=rows)
 
 
@@ -114,7 +114,7 @@ def export_rejected(request: PageRequest) -> Response:
         take,
         request.actor,
         f"import:{record.id}",
-        lambda connection, most: stored_imports.rejections(connection, record.id, most=most),
+        lambda connection, most: request.reading.beside(connection, stored_imports.rejections, record.id, most=most),
         {"whole_rows": request.shows_numbers},
     )
     if rows is None:
@@ -137,12 +137,12 @@ def audit(request: PageRequest) -> Response:
         raise BadRequest("That filter cannot be understood.")
     given_before = request.query.get("before", "")
     before = whole(given_before, NO_PAGE) if given_before else None
-    database = request.services.database
+    reading = request.reading
     least = 0
     if request.person.accounts is not None and not given["subject"]:
         # What is of other accounts is read and left out: a page ends after so many.
-        least = max(0, (before or database.read(audit_log.newest) + 1) - MOST_READ)
-    lines = database.read(
+        least = max(0, (before or reading.read(audit_log.newest) + 1) - MOST_READ)
+    lines = reading.read(
         audit_log.entries,
         before=before,
         most=PAGE_ROWS + 1,
