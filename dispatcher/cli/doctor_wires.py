@@ -21,12 +21,14 @@ def wires(settings: Settings) -> Iterator[Check]:
     """Check both addresses; what stays on this machine needs neither encryption nor a password."""
     if settings.database_url is not None:
         yield from judge_postgres(settings.require_database_url())
+    if settings.database_read_url is not None:
+        yield from judge_postgres(settings.database_read_url.reveal(), variable="DATABASE_READ_URL")
     if settings.redis_url is not None:
         url = settings.redis_url.reveal()
         yield from judge_redis(url, open_to_all=_is_remote(url) and _answers_without_password(url))
 
 
-def judge_postgres(url: str) -> Iterator[Check]:
+def judge_postgres(url: str, *, variable: str = "DATABASE_URL") -> Iterator[Check]:
     """Check that no server beyond this machine may be spoken to in plain text."""
     given = conninfo_to_dict(url.replace("postgresql+psycopg://", "postgresql://", 1))
     hosts = str(given.get("host") or given.get("hostaddr") or os.environ.get("PGHOST") or "").split(",")
@@ -34,7 +36,7 @@ def judge_postgres(url: str) -> Iterator[Check]:
     mode = str(given.get("sslmode") or os.environ.get("PGSSLMODE") or _LIBPQ_DEFAULT)
     if remote and mode not in _ENCRYPTED:
         found = f"sslmode is {mode}: numbers and the password may cross the network in plain text"
-        advice = "Add sslmode=verify-full and sslrootcert to DATABASE_URL; sslmode=require at least."
+        advice = f"Add sslmode=verify-full and sslrootcert to {variable}; sslmode=require at least."
         yield Check("Postgres encryption", Verdict.DOUBTFUL, found, advice)
 
 

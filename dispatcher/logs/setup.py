@@ -85,7 +85,7 @@ def secrets_of(settings: Settings) -> list[str]:
     held = [token for account in settings.accounts.values() for token in (account.token, account.next_token)]
     held += [value for _, value in settings if isinstance(value, Secret)]
     found = [secret.reveal() for secret in held if secret is not None]
-    for address in (settings.database_url, settings.redis_url, settings.proxy):
+    for address in (settings.database_url, settings.database_read_url, settings.redis_url, settings.proxy):
         if address is not None:
             parts = urlsplit(address.reveal())
             found += [value for name, value in parse_qsl(parts.query) if name in _PASSWORDS]

@@ -151,6 +151,19 @@ def test_the_standby_takes_no_write_and_neither_does_our_session_on_a_primary(
     promoted.close()
 
 
+def test_any_login_may_ask_how_far_the_standby_is_behind(
+    pair: tuple[EmbeddedPostgres, EmbeddedPostgres], primary: Database, standby: Database
+) -> None:
+    Rows(primary).run("CREATE ROLE watcher LOGIN PASSWORD 'watcher'")
+    wait_until(lambda: measure(standby, primary) == Lag(0.0), describe="the standby has the role")
+    urls = [f"postgresql+psycopg://watcher:watcher@127.0.0.1:{server.port}/dispatcher" for server in pair]
+    source, copy = map(Database, urls)
+
+    assert measure(copy, source) == Lag(0.0)
+    source.close()
+    copy.close()
+
+
 def test_a_server_that_is_no_standby_or_one_of_another_database_is_not_read_from(
     pair: tuple[EmbeddedPostgres, EmbeddedPostgres], primary: Database, standby: Database, database_url: str
 ) -> None:

@@ -12,6 +12,7 @@ from dispatcher.config.settings import Settings
 VALUES = {
     "encryption_keys": "0123456789abcdef" * 4,
     "database_url": "postgresql://canary:CANARY0123456789@localhost/queue",
+    "database_read_url": "postgresql://canary:CANARY0123456789@localhost/queue",
     "redis_url": "redis://:CANARY0123456789@localhost/0",
     "proxy": "http://canary:CANARY0123456789@localhost:3128",
     "alert_webhook_url": "https://hooks.example/CANARY0123456789",
