@@ -314,11 +314,12 @@ class Services:
 
         return Reads(self.database)
 
-    def overview(self) -> "Overview":
-        """Return the counts and the condition of the whole queue."""
+    def overview(self, reading: "Reading | None" = None) -> "Overview":
+        """Return the counts and the condition of the whole queue, from the primary or as `reading` has them."""
         from dispatcher.operator import overview
 
-        return replace(self.database.again(overview.read), rate=self.rate_use())
+        read = self.database.again(overview.read) if reading is None else reading.survey(overview.read)
+        return replace(read, rate=self.rate_use())
 
     @_Part
     def failures(self) -> "Failures":

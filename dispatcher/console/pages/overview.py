@@ -1,6 +1,6 @@
 """The overview of the queue, and the search."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final
 
 from starlette.responses import Response
@@ -11,7 +11,6 @@ from dispatcher.console.request import BadRequest, PageRequest, whole
 from dispatcher.decisions.states import State
 from dispatcher.operator import activity as attempts
 from dispatcher.operator import lead_search
-from dispatcher.operator import overview as queue
 from dispatcher.operator.activity import Activity
 from dispatcher.operator.overview import Overview, RateUse
 
@@ -33,7 +32,7 @@ class Drain:
 
 def show(request: PageRequest) -> Response:
     """Return the start page of the console."""
-    overview = replace(request.reading.survey(queue.read), rate=request.services.rate_use())
+    overview = request.services.overview(request.reading)
     span = _range(request)
     reading = request.reading
     activity = reading.read(attempts.read, hours=span.hours, slot_seconds=span.slot_seconds)
