@@ -185,7 +185,7 @@ def _no_answer(reply: Reply, fault: WireFault) -> Outcome:
         case WireFault.BUG:
             return Outcome(
                 kind=Kind.BUG,
-                message=f"{sentence} ({reply.detail or 'no detail'}); nothing was sent.",
+                message=f"{sentence} ({' '.join(reply.detail.split()) or 'no detail'}); nothing was sent.",
                 counts=True,
                 # A bug that every lead meets (an unreadable token file, say) must not drain the backlog into failed.
                 signal=Signal(Reason.OUTAGE, Scope.CHANNEL),
