@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from dispatcher.operator.overview import Overview, RateUse
     from dispatcher.operator.pause import Resumed
     from dispatcher.operator.person import People
+    from dispatcher.operator.recovery import Recovery
     from dispatcher.operator.rekey import Rekeying
     from dispatcher.operator.replay import Replayed
     from dispatcher.operator.resolve import Resolved
@@ -515,6 +516,11 @@ class Operating:
     def rekeying(self) -> "Rekeying":
         """Encrypting what is stored, under the first key."""
         return self._services.rekeying
+
+    @property
+    def recovery(self) -> "Recovery":
+        """Holding what may have been sent since a backup, or before a failover."""
+        return self._services.recovery
 
     @property
     def erasure(self) -> "Erasure":

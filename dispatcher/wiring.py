@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from dispatcher.operator.overview import Overview, RateUse
     from dispatcher.operator.pause import GateKeeper
     from dispatcher.operator.person import People
+    from dispatcher.operator.recovery import Recovery
     from dispatcher.operator.rekey import Rekeying
     from dispatcher.operator.replay import Failures
     from dispatcher.operator.retention import Pruner
@@ -383,6 +384,19 @@ class Services:
         from dispatcher.operator.rekey import Rekeying
 
         return Rekeying(self.database)
+
+    @_Part
+    def recovery(self) -> "Recovery":
+        """Holding what may have been sent, after the database has forgotten."""
+        from dispatcher.intake.inbox import Taking
+        from dispatcher.operator.recovery import Recovery
+
+        def take_inbox() -> None:
+            taking = Taking(self.database, self.bell, lambda: self.screening)
+            while taking.step().rows:
+                pass
+
+        return Recovery(self.database, take_inbox, lease_seconds=self.settings.lease_seconds)
 
     @_Part
     def erasure(self) -> "Erasure":

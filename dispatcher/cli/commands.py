@@ -100,6 +100,7 @@ PANELS: Final[dict[str, tuple[Entry, ...]]] = {
         Entry("limit", "gates", "Give a campaign a rate limit of its own"),
         Entry("block", "do_not_call", "Have nobody call a number, or those of a list"),
         Entry("unblock", "do_not_call", "Let a number be called again"),
+        Entry("recover", "recovery", "Hold what a restored database may not know"),
         Entry("prune", "retention", "Delete leads that ended long ago"),
         Entry("erase", "person", "Erase a person"),
         Entry("rekey", "rekey", "Encrypt what is stored, or change its key"),

@@ -43,9 +43,12 @@ class Sight:
 def circumstances(doubt: InDoubt, settings: Settings) -> Circumstances:
     """Return the facts besides the look-ups on which the decision about `doubt` depends."""
     reopened_at = doubt.evidence.get("reopened_at")
+    on_unknown = OnUnknown(settings.on_unknown)
+    if on_unknown is OnUnknown.RESEND and "recovered_since" in doubt.evidence:
+        on_unknown = OnUnknown.AUTO  # the setting is about single lost answers, not about all that a backup forgot
     return Circumstances(
         kind=Kind(doubt.outcome),
-        on_unknown=OnUnknown(settings.on_unknown),
+        on_unknown=on_unknown,
         allow_dupplicate=doubt.allow_dupplicate,
         resends=doubt.resends,
         ended_at=doubt.ended_at,

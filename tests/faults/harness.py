@@ -168,11 +168,16 @@ class Harness:
 
         wait_until(ask, timeout_seconds, self._logs)
 
-    def close(self) -> None:
+    def disconnect(self) -> None:
+        """End all that is connected to the database."""
         for engine in self.engines:
             engine.kill()
         for dispatcher in self._dispatchers:
             dispatcher.close()
+        self._dispatchers.clear()
+
+    def close(self) -> None:
+        self.disconnect()
 
     # What is so -------------------------------------------------------------------------------------------------------
 
