@@ -63,6 +63,7 @@ def _whatever_it_shows(*told: Any) -> Proof:
 SABOTAGES: Final[Mapping[str, Sabotage]] = MappingProxyType(
     {
         "no open-attempt indexes and no fence": replace(SOUND, one_open=False, fenced=False),
+        "a claim without the list of blocks": replace(SOUND, heeds_blocks=False),
         "500 is safe": replace(SOUND, safe_statuses=frozenset({500})),
         "a lease end is pending": replace(SOUND, lease_ends_in=State.PENDING),
         "no settle time": replace(SOUND, settle=0.0),

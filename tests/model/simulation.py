@@ -33,6 +33,8 @@ UNKNOWN_FOR = 120.0
 HOLD = 12.0
 CONCURRENCY = 3
 PROOF_FOR = 40.0
+BLOCKING = 2
+"""Of five seeds, the one in which persons are blocked: what is blocked is not sent, and shows nothing else."""
 EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
 LIMITS = GateLimits(wait_seconds=2.0, wait_max_seconds=16.0, outage_after=5, rejecting_after=10)
 BUDGET = Budget(max_attempts=4, retry_for_seconds=200.0, backoff_base_seconds=1.0, backoff_max_seconds=8.0)
@@ -49,6 +51,7 @@ class Sabotage:
 
     one_open: bool = True
     fenced: bool = True
+    heeds_blocks: bool = True
     safe_statuses: frozenset[int] = frozenset()
     lease_ends_in: State = State.UNKNOWN
     settle: float = SETTLE
@@ -117,7 +120,12 @@ class Simulation:
         self.sabotage = sabotage
         self.steps = steps
         self.now = 0.0
-        self.store = Store(one_open=sabotage.one_open, fenced=sabotage.fenced, proof_for=sabotage.proof_for)
+        self.store = Store(
+            one_open=sabotage.one_open,
+            fenced=sabotage.fenced,
+            heeds_blocks=sabotage.heeds_blocks,
+            proof_for=sabotage.proof_for,
+        )
         self.voicery = Voicery(self.dice, SETTLE)
         self.workers = [Worker() for _ in range(self.dice.randint(1, 3))]
         self.looks: list[Look] = []
@@ -127,6 +135,7 @@ class Simulation:
         self.rules = Rules(Settings().duplicate_rule, sabotage.safe_statuses, Settings().balance_rule)
         self.trouble = self.dice.choice((0.0, 0.2, 0.5, 0.9))
         self.persons = [f"+1202555{100 + n:04d}" for n in range(self.dice.randint(2, 6))]
+        self.blocks = seed % 5 == BLOCKING
         self.database_up = True
         self.neighbours = [Neighbour(Gate("default", 100 + n), self.dice.random() < 0.5) for n in range(5)]
         self.accepted_at: float | None = None
@@ -162,6 +171,7 @@ class Simulation:
             self.operate,
             self.fail_neighbour,
             self.bear_fruit,
+            *((self.block,) if self.blocks else ()),
         )
         choose = self.dice.choice
         for _step in range(self.steps):
@@ -248,7 +258,7 @@ class Simulation:
             return
         lead = exchange.attempt.lead
         post = Post(lead.id, lead.phone, self._variables(lead), lead.allow_dupplicate, lead.campaign)
-        self._check_post(lead)
+        self._check_post(lead, exchange.attempt)
         trouble = self.dice.choice(TROUBLES) if self.dice.random() < self.trouble else Trouble.NONE
         if lead.resends and len(lead.history) == 2 and self.dice.random() < 0.5:
             trouble = Trouble.LOST_BEFORE  # what befell a lead once often befalls it again
@@ -406,12 +416,20 @@ class Simulation:
     def fail_database(self) -> None:
         self.database_up = self.dice.random() < 0.7
 
+    def block(self) -> None:
+        """A person is blocked, or unblocked."""
+        phone = self.dice.choice(self.persons)
+        if self.database_up and self.store.blocked.pop(phone, None) is None:
+            self.store.blocked[phone] = self.store.attempts
+
     def operate(self) -> None:
         """A person replays a failed lead, as `dispatcher replay` allows it."""
         failed = [lead for lead in self.store.leads if lead.state is State.FAILED]
         if not failed or self.dice.random() < 0.5 or not self.database_up:
             return
         lead = self.dice.choice(failed)
+        if lead.phone in self.store.blocked:
+            return
         live = [other for other in self.store.leads if other is not lead and other.phone == lead.phone]
         if not lead.allow_dupplicate and any(not other.allow_dupplicate and _is_live(other) for other in live):
             return
@@ -430,6 +448,8 @@ class Simulation:
         if doubtful and not self.sabotage.edit_in_doubt:
             return
         phone = self.dice.choice(self.persons)
+        if phone in self.store.blocked:
+            return
         if lead.allow_dupplicate or not any(
             other.phone == phone and not other.allow_dupplicate and _is_live(other) for other in self.store.leads
         ):
@@ -579,8 +599,13 @@ class Simulation:
             ):
                 raise Broken(f"I3: lead {lead.id} is {lead.state} and its attempt is over")
 
-    def _check_post(self, lead: Lead) -> None:
-        """I2, at the very moment of a POST: each earlier one is proven to have had no effect, and truly had none."""
+    def _check_post(self, lead: Lead, attempt: Attempt) -> None:
+        """I2, at the very moment of a POST: each earlier one is proven to have had no effect, and truly had none.
+
+        I11: nobody is called whose block was committed before the claim.
+        """
+        if attempt.id > self.store.blocked.get(lead.phone, attempt.id):
+            raise Broken(f"I11: lead {lead.id} is POSTed although its person was blocked before it was claimed")
         unproven = self.on_unknown is OnUnknown.RESEND and not lead.allow_dupplicate
         if unproven and lead.resends:
             lead.overruled = True  # the explicit setting takes this risk

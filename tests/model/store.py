@@ -66,11 +66,16 @@ class Lead:
 class Store:
     """`one_open`: the unique indexes on open attempts. `fenced`: whether a result must be of the present attempt.
 
+    `blocked`: who must not be called, with the number of attempts when the block was committed. `heeds_blocks`: whether
+    the claim asks for it.
+
     `proof_for`: how long a proof allows a POST; for ever if infinite. `moved_at`: when a gate moved.
     """
 
     one_open: bool = True
     fenced: bool = True
+    heeds_blocks: bool = True
+    blocked: dict[str, int] = field(default_factory=dict)
     proof_for: float = 40.0
     moved_at: float = -1.0
     leads: list[Lead] = field(default_factory=list)
@@ -107,6 +112,9 @@ class Store:
         mark = max((lead.voicery_lead_id or 0 for lead in self.leads), default=0)
         opened = []
         for lead in due:
+            if self.heeds_blocks and lead.phone in self.blocked:
+                self._end_blocked(lead, now)
+                continue
             stale = self.is_stale(lead, now)
             if stale or (self.one_open and lead.phone in busy):
                 lead.due_at = now + park
@@ -125,6 +133,13 @@ class Store:
                 lead.first_attempt_at = now
             opened.append(attempt)
         return opened
+
+    def _end_blocked(self, lead: Lead, now: float) -> None:
+        """One whose earlier POST may have worked goes on standing for its person."""
+        doubtful = any(past.outcome in (Kind.UNKNOWN, Kind.CREATED_ID_UNKNOWN) for past in lead.history)
+        lead.move(State.FAILED)
+        lead.failure_class = FailureClass.OUTCOME_UNKNOWN if doubtful else FailureClass.BLOCKED
+        lead.finished_at = now
 
     def record(
         self, now: float, attempt: Attempt, outcome: Outcome, move: Move, ended_at: float, settle: float

@@ -50,4 +50,5 @@ def test_the_model_reaches_what_it_is_about() -> None:
         "duplicate",
         "failed:outcome_unknown",
         "failed:rejected",
+        "failed:blocked",
     }
