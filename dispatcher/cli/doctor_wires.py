@@ -3,13 +3,13 @@
 import os
 from collections.abc import Iterator
 from typing import Final
-from urllib.parse import urlsplit, urlunsplit
 
 import redis
 from psycopg.conninfo import conninfo_to_dict
 
 from dispatcher.broker.connection import connect
 from dispatcher.cli.doctor import Check, Verdict
+from dispatcher.config.passwords import server_password, without_user
 from dispatcher.config.settings import Settings
 from dispatcher.config.urls import is_loopback, redis_hosts, sentinels_of
 
@@ -44,14 +44,13 @@ def judge_redis(url: str, *, open_to_all: bool) -> Iterator[Check]:
     """Check a Redis beyond this machine. `open_to_all`: it answered without a password."""
     if not _is_remote(url):
         return
-    parts = urlsplit(url)
-    if open_to_all or not parts.password:
+    if open_to_all or not server_password(url):
         found = "asks for no password: whoever reaches it can hold deliveries back"
         advice = (
             "Give it a user as docs/operations.md shows, switch the user default off, and write both into REDIS_URL."
         )
         yield Check("Redis password", Verdict.DOUBTFUL, found, advice)
-    if parts.scheme not in {"rediss", "sentinels"}:
+    if not url.startswith(("rediss://", "sentinels://")):
         found = "is reached without TLS: its password crosses the network in plain text"
         advice = f"Write REDIS_URL with {'sentinels' if sentinels_of(url) else 'rediss'}://."
         yield Check("Redis encryption", Verdict.DOUBTFUL, found, advice)
@@ -62,8 +61,7 @@ def _is_remote(url: str) -> bool:
 
 
 def _answers_without_password(url: str) -> bool:
-    parts = urlsplit(url)
-    client = connect(urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2])), timeout_seconds=2.0)
+    client = connect(without_user(url), timeout_seconds=2.0)
     try:
         return bool(client.ping())
     except redis.RedisError:

@@ -11,7 +11,6 @@ from dispatcher import moments
 from dispatcher.cli import arguments, screen
 from dispatcher.cli.arguments import opened
 from dispatcher.lead.phone import mask_phone
-from dispatcher.operator.erasure import BATCH_ROWS
 
 if TYPE_CHECKING:
     from dispatcher.operator.erasure import Progress
@@ -83,7 +82,7 @@ def erase(
     batch: Annotated[
         int,
         typer.Option("--batch", min=1, max=10_000, help="Leads or other rows of one transaction.", metavar="ROWS"),
-    ] = BATCH_ROWS,
+    ] = 500,
     dry_run: screen.DryRun = False,
     yes: screen.Yes = False,
     json: screen.Json = False,

@@ -13,12 +13,12 @@ from datetime import UTC, datetime
 from logging.handlers import WatchedFileHandler
 from types import TracebackType
 from typing import Any, Final, Literal, TextIO
-from urllib.parse import parse_qsl, unquote, urlsplit
 
 import orjson
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
+from dispatcher.config.passwords import passwords_of
 from dispatcher.config.setting import Secret
 from dispatcher.config.settings import Settings
 from dispatcher.logs.redaction import SHORTEST_SECRET, indented, one_line, redact
@@ -67,9 +67,6 @@ def configure(
     threading.excepthook = _log_uncaught_in_thread
 
 
-_PASSWORDS: Final = frozenset({"password", "sentinel_password", "ssl_password", "sslpassword"})
-
-
 def configure_from(settings: Settings, level: int | str | None = None, *, logfile: str | TextIO | None = None) -> None:
     """As `configure`, by the settings; a sweep logs at the level and to the file of the worker that started it."""
     configure(
@@ -87,9 +84,7 @@ def secrets_of(settings: Settings) -> list[str]:
     found = [secret.reveal() for secret in held if secret is not None]
     for address in (settings.database_url, settings.database_read_url, settings.redis_url, settings.proxy):
         if address is not None:
-            parts = urlsplit(address.reveal())
-            found += [value for name, value in parse_qsl(parts.query) if name in _PASSWORDS]
-            found += [] if parts.password is None else [parts.password, unquote(parts.password)]
+            found += passwords_of(address.reveal())
     return found
 
 

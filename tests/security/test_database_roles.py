@@ -230,9 +230,9 @@ SENTENCES = [
     (O, lambda world: world.dispatcher.submit(PERSON), "INSERT", "leads", ("producer",)),
     (
         O,
-        lambda world: world.dispatcher.erasure.erase("+12025550109", actor="ada"),
+        lambda world: world.dispatcher.erasure.erase("+12025550109", actor="ada", without_proof=True),
         "UPDATE",
-        "audit_log",
+        "idempotency_keys",
         ("retention",),
     ),
     (E, lambda world: world.dispatcher.cancel(lead_id(2)), "UPDATE", "leads", ("worker", "operator")),

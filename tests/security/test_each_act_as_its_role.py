@@ -157,6 +157,7 @@ WRITES: dict[str, tuple[list[str], Part]] = {
     "mapping": (["set", "crm", "--field", "phone_number=phone", "--value", "campaign_id=42"], O),
     "prune": (["--older-than", "30d", "--failed", "--yes"], E),
     "rekey": (["--dry-run"], E),
+    "recover": (["--since", "1h"], W),
     "erase": (["+12025550179", "--without-proof", "--yes"], E),
 }
 
