@@ -82,6 +82,17 @@ class Upload:
     stopping: threading.Event = field(default_factory=threading.Event, repr=False)
     timer: threading.Timer | None = field(default=None, repr=False)
 
+    def seen(self) -> "Upload":
+        """Return a copy that does not change while a page is made of it.
+
+        The stage is what the thread sets last, so it is read first: a file that is planned has its plan.
+        """
+        stage = self.stage
+        seen = replace(self, stage=stage)
+        if stage is Stage.PLANNED and seen.plan is None:  # it is planned anew since
+            seen.stage = Stage.READING
+        return seen
+
 
 class Uploads:
     """The files of this process. Thread-safe."""

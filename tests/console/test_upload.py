@@ -1,17 +1,20 @@
 """Uploading a file of leads in the console: planned, mapped, imported, and kept no longer than needed."""
 
+import io
 import re
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
+from uuid import uuid4
 
 import pytest
 
 from dispatcher.console.auth import Role
 from dispatcher.console.guard import BODY_MOST
-from dispatcher.console.uploads import Stage, Uploads
-from dispatcher.importing.importer import Importer
+from dispatcher.console.uploads import Stage, Upload, Uploads, Wanted
+from dispatcher.importing.importer import Importer, ImportOptions
 from tests.console.conftest import BASE, Browser, Seat, hidden
 from tests.support.rows import ADA, BOB, Rows
 from tests.support.waiting import wait_until
@@ -213,3 +216,18 @@ def test_a_forged_upload_is_refused_on_a_page(operator: Browser) -> None:
     ):
         assert sent.status_code == 403
         assert "<nav" in sent.text
+
+
+def test_a_page_is_made_of_one_moment_of_a_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A thread that ends while a page is made: the page says that the file is read, or it shows the plan."""
+    kept = Upload(uuid4(), "ada", "leads.csv", 3, Wanted(ImportOptions()), io.BytesIO())
+
+    def ending(upload: Upload, **given: Any) -> Upload:
+        upload.stage = Stage.PLANNED
+        return replace(upload, **given)
+
+    with monkeypatch.context() as patched:
+        patched.setattr("dispatcher.console.uploads.replace", ending)
+        assert kept.seen().stage is Stage.READING
+    assert kept.stage is Stage.PLANNED
+    assert kept.seen().stage is Stage.READING, "it is being planned anew: there is no plan to show"

@@ -60,7 +60,7 @@ def receive(request: PageRequest) -> Response:
 
 def show(request: PageRequest) -> Response:
     """Return what is known of a file: its plan, its progress or its result."""
-    upload = _upload(request)
+    upload = _upload(request).seen()
     plan = upload.plan
     meanings = {} if plan is None else {one.position: one for one in plan.columns}
     columns = [
