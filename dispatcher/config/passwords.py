@@ -4,7 +4,7 @@ import re
 from typing import Final
 from urllib.parse import parse_qsl, unquote
 
-_USER: Final = re.compile(r"(?P<before>[a-z][a-z0-9+]*://)(?P<user>[^/?#]*)@")
+_USER: Final = re.compile(r"\A(?P<before>[a-z][a-z0-9+]*://)(?P<user>[^/?#]*)@")
 _PARAMETERS: Final = frozenset({"password", "sentinel_password", "ssl_password", "sslpassword"})
 
 
