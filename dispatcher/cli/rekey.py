@@ -50,6 +50,7 @@ def rekey(
                 "changed": dict(result.changed),
                 "left": dict(result.left),
                 "undecryptable": list(result.undecryptable),
+                "kept": list(result.kept),
                 "finished": result.finished,
                 "dry_run": dry_run,
             }
@@ -81,6 +82,12 @@ def _show(result: "Rekeyed", *, dry_run: bool) -> None:
         screen.warn(("✗ ", "red"), f"{screen.plural(count, 'value')} left, {held}.")
     for row in result.undecryptable[:10]:
         screen.warn(("✗ ", "red"), f"{row}: changed or moved in the database; restore it from a backup, or delete it.")
+    if result.kept:
+        screen.warn(
+            ("! ", "yellow"),
+            f"Kept as needed: the key {', the key '.join(result.kept)}. A transaction that was open may still "
+            "write under it; run it again when the long transaction has ended.",
+        )
     if result.left and not result.undecryptable:
         screen.warn(
             "Add the keys that are named to DISPATCHER_ENCRYPTION_KEYS, give every process the same, and run it again."

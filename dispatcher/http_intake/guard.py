@@ -89,13 +89,15 @@ class Guard:
             self._tally.request(str(scope.get("route_name", "none")), status, time.monotonic() - began)
 
     async def flush(self) -> None:
-        """Add what was counted to Postgres. Where that cannot be done, it is counted on."""
+        """Add what was counted to Postgres. Where that cannot be done, for whatever reason, it is counted on."""
         tally, self._tally = self._tally, Tally()
         if not tally:
             return
         try:
             await asyncio.to_thread(self._services.database.again, counters.add, NO_ACCOUNT, tally)
-        except (DispatcherError, StatementRefused):
+        except Exception as error:  # noqa: BLE001 - the task that adds counters, and the shutdown, go on
+            if not isinstance(error, DispatcherError | StatementRefused):
+                events.error("intake.counters_not_added", error=where_raised(error))
             for name, label, value in tally:
                 self._tally.add(name, label, value)
 

@@ -136,6 +136,7 @@ def _run(steps: Steps, do: _Do, batch_rows: int, tell: Callable[[Progress], None
     leads, beside = (tuple(sorted({UUID(one) for one in ids})) for ids in (report.leads, report.beside))
     at_voicery = tuple(sorted(set(report.voicery_ids)))
     left = person.outside(Person((), (), at_voicery), sorted(set(report.files)))
+    left = (*person.not_readable(scan.unreadable), *left)
     if numbered:
         left = (_still_blocked(numbered), *left)
     if report.unproven:

@@ -6,6 +6,7 @@ an erasure that was interrupted is not lost. While it lasts, a block holds the p
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 from uuid import UUID
@@ -141,6 +142,7 @@ class Scan:
     waiting    rows of the inbox
     naming     how many of the keys name the person
     unproven   whether what would stop a second call cannot be kept
+    unreadable names of rows with a value that does not decrypt
     """
 
     leads: Sequence[UUID] = ()
@@ -150,6 +152,7 @@ class Scan:
     waiting: Sequence[UUID] = ()
     naming: int = 0
     unproven: bool = False
+    unreadable: AbstractSet[str] = frozenset()
 
     @property
     def rows(self) -> int:
@@ -209,12 +212,12 @@ class Steps:
         person.be_patient(connection)
         waiting = [row for row, _ in mentions.waiting_leads(connection, self._forms)]
         known = person.find(connection, self._phone)
-        leads = [one.id for one in known.leads]
+        leads, unreadable = [one.id for one in known.leads], set(known.unreadable)
         theirs = set(leads)
         found = [
             replace(mention, values={})
             for place in mentions.PLACES
-            for mention in mentions.find(connection, self._forms, place)
+            for mention in mentions.find(connection, self._forms, place, unreadable)
             if mention.lead_id not in theirs
         ]
         named = {mention.lead_id for mention in found if mention.lead_id is not None}
@@ -227,7 +230,7 @@ class Steps:
         if unproven and not self._without_proof:
             raise NotConfigured(_NEEDS_KEY)
         elsewhere = [mention for mention in found if mention.place is not _KEYS]
-        return Scan(leads, beside, list(keys), elsewhere, waiting, len(named_keys), unproven)
+        return Scan(leads, beside, list(keys), elsewhere, waiting, len(named_keys), unproven, unreadable)
 
     def begin(self, connection: Connection, scan: Scan, first: Sequence[UUID]) -> None:
         """Keep the proof that allows no second call, and hold back all leads of the person until the erasure ends.

@@ -5,7 +5,7 @@
 
 import json
 import unicodedata
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 from uuid import UUID
@@ -71,11 +71,21 @@ class Mention:
     owned: Mapping[str, Any] = field(default_factory=dict)  # the column that names the owner of what is encrypted
 
 
-def find(connection: Connection, forms: NumberForms, place: Place) -> Iterator[Mention]:
-    """Return the rows of one place that mention the number. Reads the whole table, and locks nothing."""
+def row_name(table: str, key: Iterable[object]) -> str:
+    """Return what a row is called where it is told of."""
+    return f"{table} {', '.join(str(part) for part in key)}"
+
+
+def find(
+    connection: Connection, forms: NumberForms, place: Place, unreadable: set[str] | None = None
+) -> Iterator[Mention]:
+    """Return the rows of one place that mention the number. Reads the whole table, and locks nothing.
+
+    unreadable   gets the names of rows with a value that does not decrypt: whether it mentions the number is not known
+    """
     read = connection.execute(_select(place), _digits_of(forms), execution_options=_STREAMED)
     for row in read.mappings():
-        mention = _mention(connection, forms, place, row)
+        mention = _mention(connection, forms, place, row, unreadable)
         if mention is not None:
             yield mention
 
@@ -87,11 +97,19 @@ def held(connection: Connection, forms: NumberForms, mention: Mention) -> Mentio
     return None if row is None else _mention(connection, forms, mention.place, row)
 
 
-def _mention(connection: Connection, forms: NumberForms, place: Place, row: Mapping[Any, Any]) -> "Mention | None":
+def _mention(
+    connection: Connection,
+    forms: NumberForms,
+    place: Place,
+    row: Mapping[Any, Any],
+    unreadable: set[str] | None = None,
+) -> "Mention | None":
     values = {name: row[name] for name in place.texts} | {
         name: json.loads(row[name]) for name in place.jsons if row[name] is not None
     }
-    values = encryption.decrypted_row(encryption.of(connection), place.table, {**row, **values}, values)
+    values, lost = encryption.readable_row(encryption.of(connection), place.table, {**row, **values}, values)
+    if lost and unreadable is not None:
+        unreadable.add(row_name(place.table, (row[name] for name in place.key)))
     found = {name: value for name, value in values.items() if forms.stands_in(value)}
     if not found:
         return None

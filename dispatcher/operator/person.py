@@ -15,7 +15,7 @@ from dispatcher.operator import mentions
 from dispatcher.operator.mentions import BY_TABLE, Mention
 from dispatcher.store import audit, encryption
 from dispatcher.store.database import Database
-from dispatcher.store.encryption import Content, contact_owner
+from dispatcher.store.encryption import Content, NotAuthentic, contact_owner
 from dispatcher.store.pseudonym import Pseudonyms, digest_sql
 
 _PATIENCE = text("SET LOCAL statement_timeout = '15min'")
@@ -93,11 +93,16 @@ class Known:
 
 @dataclass(frozen=True, slots=True)
 class Person:
-    """The leads of a number. `voicery_ids`: (account, id) of its leads and contacts at Voicery."""
+    """The leads of a number.
+
+    voicery_ids  (account, id) of its leads and contacts at Voicery
+    unreadable   the names of contacts whose number does not decrypt
+    """
 
     leads: tuple[Known, ...]
     beside: tuple[Known, ...]
     voicery_ids: tuple[tuple[str, int], ...]
+    unreadable: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +122,8 @@ def be_patient(connection: Connection) -> None:
 def find(connection: Connection, phone: str) -> Person:
     """Return every lead that has the number as its own or a contact's."""
     leads = connection.execute(_LEADS, {"phone": phone}).all()
-    hidden = hidden_contacts(connection, phone)
+    unreadable: set[str] = set()
+    hidden = hidden_contacts(connection, phone, unreadable=unreadable)
     beside = connection.execute(_BESIDE, {"phone": phone, **hidden}).all()
     values = {"phone": phone, "leads": [row.id for row in leads], **hidden}
     contacts = connection.execute(_CONTACT_IDS, values).all()
@@ -126,21 +132,34 @@ def find(connection: Connection, phone: str) -> Person:
         leads=tuple(Known(row.id, row.state) for row in leads),
         beside=tuple(Known(row.id, row.state) for row in beside),
         voicery_ids=tuple(sorted({(row.account, row.voicery_lead_id) for row in held})),
+        unreadable=frozenset(unreadable),
     )
 
 
-def hidden_contacts(connection: Connection, phone: str, of_leads: Sequence[UUID] | None = None) -> dict[str, Any]:
+def hidden_contacts(
+    connection: Connection,
+    phone: str,
+    of_leads: Sequence[UUID] | None = None,
+    unreadable: set[str] | None = None,
+) -> dict[str, Any]:
     """Return what `OF_CONTACT` binds: the secondary contacts with this number that are encrypted.
 
-    of_leads   reads those of these leads only; None: all of them
+    of_leads     reads those of these leads only; None: all of them
+    unreadable   gets the names of contacts whose number does not decrypt
     """
     ring = encryption.of(connection)
     values = {"of_leads": None if of_leads is None else list(of_leads)}
-    found = [
-        (row.lead_id, row.position)
-        for row in connection.execute(_HIDDEN, values, execution_options={"stream_results": True, "yield_per": 1000})
-        if ring.decrypted(row.phone_number, contact_owner(row.lead_id, row.position), Content.CONTACT_NUMBER) == phone
-    ]
+    found = []
+    for row in connection.execute(_HIDDEN, values, execution_options={"stream_results": True, "yield_per": 1000}):
+        place = (row.lead_id, row.position)
+        try:
+            number = ring.decrypted(row.phone_number, contact_owner(*place), Content.CONTACT_NUMBER)
+        except NotAuthentic:
+            if unreadable is not None:
+                unreadable.add(mentions.row_name("lead_contacts", place))
+            continue
+        if number == phone:
+            found.append(place)
     return {"hidden_leads": [lead for lead, _ in found], "hidden_places": [place for _, place in found]}
 
 
@@ -175,6 +194,18 @@ def outside(person: Person, file_names: Iterable[str]) -> tuple[Left, ...]:
         "let them expire, and erase again after a restore",
     )
     return (*at_voicery, *in_files, backups)
+
+
+def not_readable(rows: Iterable[str]) -> tuple[Left, ...]:
+    """Return the rows of which it is not known whether they name the person."""
+    return tuple(
+        Left(
+            f"the row {row}",
+            "a value of it does not decrypt: it was changed in the database, or moved there; it may name this person",
+            "restore it from a backup, or delete it; then run this again",
+        )
+        for row in sorted(rows)
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,18 +286,24 @@ def _read(connection: Connection, phone: str, actor: str, pseudonyms: Pseudonyms
         connection, phone
     )
     ring = encryption.of(connection)
+    unreadable = set(person.unreadable)
     held: dict[str, list[Mapping[str, Any]]] = {}
     for table, condition in HELD.items():
         wanted = {name: value for name, value in values.items() if f":{name}" in condition}
         # The whole row, so that a column added later is told too.
         statement = text(f"SELECT to_jsonb(held) FROM dispatcher.{table} AS held WHERE {condition}")
         rows = connection.execute(statement, wanted).scalars()
-        held[table] = [_shown(forms, table, encryption.decrypted_row(ring, table, row)) for row in rows]
+        held[table] = []
+        for row in rows:
+            read, lost = encryption.readable_row(ring, table, row)
+            if lost:
+                unreadable.add(mentions.row_name(table, (row[name] for name in encryption.TABLES[table].key)))
+            held[table].append(_shown(forms, table, read | dict.fromkeys(lost)))
     known = {(table, _key(table, row)) for table, rows in held.items() if table in BY_TABLE for row in rows}
     elsewhere = [
         mention
         for place in mentions.PLACES
-        for mention in mentions.find(connection, forms, place)
+        for mention in mentions.find(connection, forms, place, unreadable)
         if (place.table, _key(place.table, mention.key)) not in known
     ]
     audit.note(connection, actor, "person", "person", {"leads": [str(one) for one in leads]})
@@ -275,7 +312,7 @@ def _read(connection: Connection, phone: str, actor: str, pseudonyms: Pseudonyms
         read_at=connection.execute(text("SELECT now()")).scalar_one(),
         held=held,
         mentioned=tuple(found for mention in elsewhere for found in _values(forms, mention)),
-        outside=outside(person, files(connection, leads, elsewhere)),
+        outside=(*not_readable(unreadable), *outside(person, files(connection, leads, elsewhere))),
     )
 
 
@@ -308,7 +345,7 @@ def _shown(forms: NumberForms, table: str, row: Mapping[str, Any]) -> Mapping[st
     place = BY_TABLE.get(table)
     free = {*place.texts, *place.jsons} if place is not None else set()
     shown = {name: others_masked(forms, value) if name in free else value for name, value in row.items()}
-    if "phone_number" in shown and not forms.stands_in(shown["phone_number"]):
+    if shown.get("phone_number") is not None and not forms.stands_in(shown["phone_number"]):
         shown["phone_number"] = mask_phone(shown["phone_number"])
     return shown
 

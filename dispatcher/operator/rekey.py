@@ -4,19 +4,22 @@ A value that is done is not touched again, so an interrupted run is continued by
 until it is committed.
 """
 
+import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 import orjson
 from sqlalchemy import Connection, TextClause, text
 
 from dispatcher.store import audit, encryption
-from dispatcher.store.database import Database
+from dispatcher.store.database import Database, Rehearsal
 from dispatcher.store.encryption import ENCRYPTED, TABLES, KeyRing, NotAuthentic, Table
 
 BATCH_ROWS: Final = 1000
+PATIENCE_SECONDS: Final = 60.0
+_PAUSE_SECONDS: Final = 0.2
 PLAIN: Final = "plain"
 
 _NO_KEY: Final = ""
@@ -39,24 +42,30 @@ class Rekeyed:
     changed        values by table
     left           values that are not as they should be: by the id of their key, or `PLAIN`
     undecryptable  rows whose value was changed or moved in the database, each as table and key
+    kept           ids of keys that an open transaction may still write under
     """
 
     key_id: str | None
     changed: Mapping[str, int] = field(default_factory=dict)
     left: Mapping[str, int] = field(default_factory=dict)
     undecryptable: tuple[str, ...] = ()
+    kept: tuple[str, ...] = ()
 
     @property
     def finished(self) -> bool:
         """Whether nothing is left to do."""
-        return not self.left
+        return not self.left and not self.kept
 
 
 class Rekeying:
-    """Encrypts what is stored under the first key of the database's ring, or decrypts it."""
+    """Encrypts what is stored under the first key of the database's ring, or decrypts it.
 
-    def __init__(self, database: Database) -> None:
+    patience_seconds   how long it waits for transactions that may write under a key that is not needed any more
+    """
+
+    def __init__(self, database: Database, *, patience_seconds: float = PATIENCE_SECONDS) -> None:
         self._database = database
+        self._patience_seconds = patience_seconds
 
     def run(
         self,
@@ -87,8 +96,36 @@ class Rekeying:
                 broken += batch.broken
                 tell(Progress(table.name, to_do, changed[table.name]))
         result = Rekeyed(target, dict(changed), self._left(target), tuple(broken))
-        self._database.again(_finish, actor, result, held=ring.key_ids)
+        result = self._without_unneeded_keys(result)
+        self._database.again(_note, actor, result, held=ring.key_ids)
         return result
+
+    def _without_unneeded_keys(self, result: Rekeyed) -> Rekeyed:
+        """Forget the keys that no value needs; return the result with what was written under them meanwhile.
+
+        Whoever writes under a key that is not known makes it known. A transaction that is open may have seen the key
+        while it was known: what it writes is counted when it has ended, and the key is known again.
+        """
+        forgotten = self._database.again(_forget, result)
+        if not forgotten or isinstance(self._database, Rehearsal):
+            return result
+        again = forgotten
+        try:
+            kept = () if self._others_ended() else tuple(forgotten)
+            left = self._left(result.key_id)
+            again = [key_id for key_id in forgotten if key_id in left or key_id in kept]
+        finally:
+            self._database.again(_know, again)
+        return replace(result, left=left, kept=kept)
+
+    def _others_ended(self) -> bool:
+        """Wait until the transactions that are open now have ended; return whether they have in time."""
+        until = time.monotonic() + self._patience_seconds
+        others = self._database.read(_open)
+        while others and time.monotonic() < until:
+            time.sleep(_PAUSE_SECONDS)
+            others &= self._database.read(_open)
+        return not others
 
     def _left(self, target: str | None) -> dict[str, int]:
         left: Counter[str] = Counter()
@@ -159,15 +196,42 @@ def _rewritten(table: Table, row: Mapping[Any, Any], ring: KeyRing, writing: Key
     return found
 
 
-def _finish(connection: Connection, actor: str, result: Rekeyed, *, held: Sequence[str]) -> None:
-    """Forget the keys that no lead needs any more, and note the run."""
-    needed = [key_id for key_id in {*result.left, result.key_id} if key_id not in (None, PLAIN)]
-    connection.execute(_FORGET, {"needed": needed})
+def _forget(connection: Connection, result: Rekeyed) -> list[str]:
+    """Forget the keys that no value needs, and return their ids. Those that are needed are known afterwards."""
+    left = [key_id for key_id in result.left if key_id != PLAIN]
+    _know(connection, left)  # an earlier run may have been killed before it did
+    needed = left if result.key_id is None else [*left, result.key_id]
+    return list(connection.execute(_FORGET, {"needed": needed}).scalars())
+
+
+def _know(connection: Connection, key_ids: Sequence[str]) -> None:
+    connection.execute(_KNOW, {"ids": list(key_ids)})
+
+
+def _open(connection: Connection) -> set[str]:
+    """Return the transactions of others in this database that are open."""
+    return set(connection.execute(_OPEN).scalars())
+
+
+def _note(connection: Connection, actor: str, result: Rekeyed, *, held: Sequence[str]) -> None:
     detail = {"key": result.key_id, "changed": dict(result.changed), "left": dict(result.left), "held": list(held)}
     audit.note(connection, actor, "rekey", "encryption", detail)
 
 
-_FORGET: Final = text("DELETE FROM dispatcher.encryption_keys WHERE id <> ALL (CAST(:needed AS text[]))")
+_FORGET: Final = text("DELETE FROM dispatcher.encryption_keys WHERE id <> ALL (CAST(:needed AS text[])) RETURNING id")
+
+_KNOW: Final = text("""
+INSERT INTO dispatcher.encryption_keys (id) SELECT unnest(CAST(:ids AS text[])) ON CONFLICT (id) DO NOTHING
+""")
+
+_OPEN: Final = text("""
+-- A transaction holds the lock on its own id until it ends; a prepared one has no process.
+SELECT held.virtualtransaction FROM pg_locks AS held LEFT JOIN pg_stat_activity AS activity USING (pid)
+WHERE held.locktype IN ('virtualxid', 'transactionid') AND held.mode = 'ExclusiveLock' AND held.granted
+  AND held.pid IS DISTINCT FROM pg_backend_pid()
+  -- `usesysid` is NULL for autovacuum, which writes no values.
+  AND (held.pid IS NULL OR activity.datname = current_database() AND activity.usesysid IS NOT NULL)
+""")
 
 
 def _as_text(table: Table, column: str) -> str:

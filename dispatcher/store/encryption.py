@@ -9,6 +9,7 @@ import re
 from base64 import b64decode, b64encode
 from binascii import Error as NotBase64
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from hashlib import sha256
@@ -326,6 +327,21 @@ def decrypted_row(
     wanted = row if values is None else values
     known = TABLES.get(table)
     return dict(wanted) if known is None else ring.row(wanted, known.owner(row), **known.contents)
+
+
+def readable_row(
+    ring: KeyRing, table: str, row: Mapping[Any, Any], values: Mapping[str, Any] | None = None
+) -> tuple[dict[str, Any], frozenset[str]]:
+    """Return what `decrypted_row` does, without the columns that do not decrypt, and the names of those."""
+    wanted = row if values is None else values
+    try:
+        return decrypted_row(ring, table, row, wanted), frozenset()
+    except NotAuthentic:
+        read: dict[str, Any] = {}
+        for name, value in wanted.items():
+            with suppress(NotAuthentic):
+                read |= decrypted_row(ring, table, row, {name: value})
+        return read, frozenset(wanted) - frozenset(read)
 
 
 def encrypted_row(ring: KeyRing, table: str, row: Mapping[Any, Any], values: Mapping[str, str]) -> dict[str, str]:

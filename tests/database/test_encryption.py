@@ -3,6 +3,7 @@
 import json
 import uuid
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
 
@@ -29,6 +30,7 @@ from dispatcher.operator import leads as lead_list
 from dispatcher.operator.block_list import BlockTerms
 from dispatcher.operator.blocks import Blocks
 from dispatcher.operator.corrections import Corrections
+from dispatcher.operator.erasure import Erasure
 from dispatcher.operator.failure_filter import FailureFilter
 from dispatcher.operator.lead_filter import LeadFilter
 from dispatcher.operator.person import People
@@ -39,6 +41,7 @@ from dispatcher.store.pseudonym import Pseudonyms
 from tests.database.queue import Queue, claim, phone, rejected, unknown
 from tests.database.test_delivery_run import Setting, yes
 from tests.database.test_erasure import (
+    KEYED,
     erasure,
     test_a_lead_that_was_corrected_to_another_person_stays_without_the_old_number,
     test_no_place_keeps_the_number_in_any_form,
@@ -46,6 +49,7 @@ from tests.database.test_erasure import (
 )
 from tests.database.test_person import test_everything_of_the_person_is_told_and_no_number_of_others
 from tests.support.doubles import Bell
+from tests.support.waiting import wait_until
 
 OLD, NEW = bytes(range(32)), bytes(range(1, 33))
 SECRETS = ("Kassandra", "kassandra@example.com", "Pythia", "the number is silly", "2025550177")
@@ -283,6 +287,68 @@ def test_a_run_without_one_of_the_keys_says_what_is_left(queue: Queue, database:
     assert len(queue.rows("SELECT FROM dispatcher.encryption_keys")) == 2, "a worker still needs it"
     rehearsed = Rekeying(beside(database, NEW, OLD, kind=Rehearsal)).run(actor="bob")
     assert (rehearsed.changed, rehearsed.left) == ({"leads": 1, "lead_contacts": 1}, done.left)
+
+
+def test_a_key_is_not_forgotten_while_an_open_transaction_may_write_under_it(queue: Queue, database: Database) -> None:
+    submitted(database)
+    old, new = KeyRing([OLD]).key_ids[0], beside(database, NEW, OLD)
+
+    with database.transaction() as connection:
+        Intake(database, Bell()).submit({**LEAD, "phone_number": phone(2)}, {}, account="default", session=connection)
+        first = Rekeying(new, patience_seconds=0).run(actor="bob")
+
+    assert (first.kept, first.left, first.finished) == ((old,), {}, False)
+    assert {row.id for row in queue.rows("SELECT id FROM dispatcher.encryption_keys")} == {old, new.key_ring.key_id}
+
+    queue.run("DELETE FROM dispatcher.encryption_keys WHERE id = :old", old=old)  # a run that was killed as it waited
+    assert Rekeying(beside(database, NEW)).run(actor="bob").left == {old: 3}
+    assert (old,) in queue.rows("SELECT id FROM dispatcher.encryption_keys")
+    assert Rekeying(new).run(actor="bob").finished
+    assert queue.rows("SELECT id FROM dispatcher.encryption_keys") == [(new.key_ring.key_id,)]
+
+
+def test_what_is_written_while_a_key_is_forgotten_makes_it_known_again(queue: Queue, database: Database) -> None:
+    submitted(database)
+    old, new = KeyRing([OLD]).key_ids[0], beside(database, NEW, OLD)
+    with ThreadPoolExecutor(1) as pool:
+        with database.transaction() as connection:
+            other = {**LEAD, "phone_number": phone(2)}
+            Intake(database, Bell()).submit(other, {}, account="default", session=connection)
+            running = pool.submit(Rekeying(new).run, actor="bob")
+            known = "SELECT FROM dispatcher.encryption_keys WHERE id = :old"
+            wait_until(lambda: not queue.rows(known, old=old), 20, "the key to be forgotten")
+        done = running.result(30)
+
+    assert (done.left, done.kept) == ({old: 3}, ())
+    assert len(queue.rows(known, old=old)) == 1
+
+
+@pytest.mark.parametrize("column", ["phone_number", "variables"])
+def test_one_value_that_does_not_decrypt_is_told_by_its_row_and_hinders_no_erasure(
+    queue: Queue, database: Database, column: str
+) -> None:
+    ada, broken = submitted(database), submitted(database, {**LEAD, "phone_number": phone(2)})
+    thief = submitted(database, {**LEAD, "phone_number": phone(3), "secondary_contacts": []})
+    moved = f"(SELECT {column} FROM dispatcher.lead_contacts WHERE lead_id = :ada)"
+    queue.run(f"UPDATE dispatcher.lead_contacts SET {column} = {moved} WHERE lead_id = :id", ada=ada, id=broken)
+    queue.run(
+        "UPDATE dispatcher.leads SET variables = (SELECT variables FROM dispatcher.leads WHERE id = :ada)"
+        " WHERE id = :thief",
+        ada=ada,
+        thief=thief,
+    )
+
+    told = [f"the row lead_contacts {broken}, 0", f"the row leads {thief}"]
+    held = People(database).held_of(phone(3), actor="clerk")
+    erased = Erasure(database, KEYED).erase(phone(1), actor="clerk")
+
+    assert [one.what for one in held.outside][:2] == told
+    assert [row["variables"] for row in held.held["leads"]] == [None]
+    assert (erased.leads, [one.what for one in erased.left][:2]) == ((ada,), told)
+    assert queue.rows("SELECT FROM dispatcher.leads WHERE id = :ada", ada=ada) == []
+    own = Erasure(database, KEYED).erase(phone(3), actor="clerk")
+    assert (own.leads, [one.what for one in own.left][:1]) == ((thief,), told[:1])
+    assert told[1] not in [one.what for one in own.left], "it is gone"
 
 
 def test_a_text_that_looks_encrypted_stays_what_it_is(queue: Queue, database: Database) -> None:

@@ -1,5 +1,6 @@
 """The server: what is half sent, too much, or sent at the wrong moment; its health, its description and its figures."""
 
+import asyncio
 import inspect
 import json
 import socket
@@ -7,6 +8,7 @@ import subprocess
 import sys
 import threading
 from typing import Any
+from unittest.mock import AsyncMock, Mock
 
 import jsonschema
 import pytest
@@ -14,10 +16,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dispatcher.config.settings import Settings
-from dispatcher.errors import InvalidLead, NotConfigured, SchemaOutOfDate
+from dispatcher.errors import InvalidLead, NotConfigured, SchemaOutOfDate, StoreUnavailable
 from dispatcher.http_intake.app import Bounds
 from dispatcher.http_intake.bodies import lead_of
 from dispatcher.http_intake.document import document, lead_schema
+from dispatcher.http_intake.guard import Guard
 from dispatcher.http_intake.mappings import OPTIONS
 from dispatcher.http_intake.problems import KINDS
 from dispatcher.http_intake.reading import BodyBounds
@@ -258,3 +261,38 @@ def test_commands_for_keys_load_no_server() -> None:
         "sys.exit(len({'starlette', 'uvicorn', 'celery', 'requests'} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", program], check=False, capture_output=True).returncode == 0
+
+
+@pytest.mark.parametrize("error", [RuntimeError("Ada"), StoreUnavailable("away")], ids=["any other", "known"])
+def test_counters_that_cannot_be_added_neither_end_the_task_nor_hinder_the_shutdown(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, error: Exception
+) -> None:
+    added: list[tuple[str, str, float]] = []
+    tries: list[int] = []
+
+    class Store:
+        def again(self, _: Any, __: str, tally: counters.Tally) -> None:
+            tries.append(1)
+            if len(tries) < 3:
+                raise error
+            added.extend(tally)
+
+    closed: list[bool] = []
+
+    async def close() -> None:
+        closed.append(True)
+
+    async def live() -> None:
+        told = iter([asyncio.sleep(0), asyncio.to_thread(wait_until, lambda: len(tries) > 1, 20, "two tries")])
+        guard = Guard(Mock(), secure=False, services=Mock(database=Store()), close=close)
+        guard._tally.request("leads", 201, 0.1)
+        await guard({"type": "lifespan"}, lambda: next(told), AsyncMock())  # type: ignore[arg-type]
+
+    monkeypatch.setattr("dispatcher.http_intake.guard.FLUSH_SECONDS", 0.001)
+    asyncio.run(live())
+
+    assert closed == [True]
+    assert (counters.REQUESTS, "leads 201", 1.0) in added
+    named = [record.getMessage() for record in caplog.records if "counters_not_added" in record.getMessage()]
+    assert bool(named) == isinstance(error, RuntimeError)
+    assert not any("Ada" in one for one in named)
