@@ -24,7 +24,7 @@ from psycopg.types.json import Jsonb
 from benchmarks.kill_storm import numbers
 from dispatcher.config.settings import Settings
 from dispatcher.embedded.stack import Stack
-from dispatcher.intake.inbox import LINGER_SECONDS, InboxThread, Taking
+from dispatcher.intake.inbox_taking import LINGER_SECONDS, InboxThread, Taking
 from dispatcher.sweep.sweep import Sweep
 from dispatcher.wiring import Services
 

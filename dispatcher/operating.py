@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from dispatcher.operator.corrections import Corrections
     from dispatcher.operator.erasure import Erasure
     from dispatcher.operator.failures import FailedLead, FailureGroup
-    from dispatcher.operator.inbox import Inbox
+    from dispatcher.operator.inbox_list import Inbox
     from dispatcher.operator.lead_record import LeadRecord
     from dispatcher.operator.leads import Reads
     from dispatcher.operator.operations import Operations

@@ -5,28 +5,28 @@ Each part imports its code when it is first used, so that a producer or a comman
 
 import os
 import socket
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from contextlib import ExitStack
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Final
 
 from dispatcher.config.settings import Settings
-from dispatcher.errors import NotConfigured
-from dispatcher.store.database import Database, Rehearsal
-from dispatcher.store.encryption import KeyRing
+from dispatcher.part import Part
+from dispatcher.store.database import Database
+from dispatcher.store.databases import Databases
 
 if TYPE_CHECKING:
     from dispatcher.alerts.alerting import AlertThread
     from dispatcher.broker.doorbell import Bell
     from dispatcher.broker.limiter import Limiter, Rate
-    from dispatcher.config.account import RateWindow, Token
+    from dispatcher.config.account import RateWindow
     from dispatcher.intake.bulk import Bulk
     from dispatcher.intake.submit import Intake
     from dispatcher.operator.blocks import Blocks
     from dispatcher.operator.campaigns import Campaigns
     from dispatcher.operator.corrections import Corrections
     from dispatcher.operator.erasure import Erasure
-    from dispatcher.operator.inbox import Inbox
+    from dispatcher.operator.inbox_list import Inbox
     from dispatcher.operator.leads import Reads
     from dispatcher.operator.operations import Operations
     from dispatcher.operator.overview import Overview, RateUse
@@ -37,36 +37,12 @@ if TYPE_CHECKING:
     from dispatcher.operator.replay import Failures
     from dispatcher.operator.retention import Pruner
     from dispatcher.store.blocks import Screening
-    from dispatcher.store.confinement import Confinements
     from dispatcher.store.pseudonym import Pseudonyms
-    from dispatcher.store.reading import Reading, Replica
+    from dispatcher.store.reading import Reading
     from dispatcher.sweep.sweep import Sweep
-    from dispatcher.voicery.client import VoiceryClient
-    from dispatcher.voicery.tokens import Tokens
-
-T = TypeVar("T")
+    from dispatcher.voicery.clients import Clients
 
 PRODUCER_CONNECTIONS: Final = 5
-
-
-class _Part(Generic[T]):
-    """An attribute of `Services` that is built when it is first read, once, whichever thread reads it.
-
-    Building connects to nothing, so no lock is held, which a fork could copy locked: where two threads build at the
-    same time, both get the one that was stored first.
-    """
-
-    def __init__(self, build: "Callable[[Services], T]") -> None:
-        self._build = build
-        self.__doc__ = build.__doc__
-
-    def __set_name__(self, _owner: type, name: str) -> None:
-        self._name = name
-
-    def __get__(self, services: "Services", _owner: type) -> T:
-        # Stored under its own name, it hides this descriptor from then on.
-        stored: T = services.__dict__.setdefault(self._name, self._build(services))
-        return stored
 
 
 class Services:
@@ -100,38 +76,24 @@ class Services:
         self._name = name
         self._connections = connections
         self._bell = bell
-        self._clients: dict[str, tuple[str, VoiceryClient]] = {}  # the client of the token that was asked for last
-        self._tokens: dict[str, Tokens] = {}
         self._confined: dict[frozenset[str], Services] = {}
 
     # Stores -----------------------------------------------------------------------------------------------------------
 
-    @_Part
+    @Part
+    def databases(self) -> Databases:
+        """Postgres: the primary, a replica, and both for some accounts alone."""
+        return Databases(self.settings, name=self._name, connections=self._connections, dry_run=self.dry_run)
+
+    @Part
     def database(self) -> Database:
-        """Postgres."""
-        return self._database(Rehearsal if self.dry_run else Database)
+        """The primary: what is decided is decided here."""
+        return self.databases.primary
 
-    def _database(
-        self,
-        kind: type[Database],
-        url: str | None = None,
-        **more: Any,  # noqa: ANN401  (arguments of `Database`)
-    ) -> Database:
-        return kind(
-            url or self.settings.require_database_url(),
-            name=self._name,
-            pool_size=self._connections,
-            pooler=self.settings.pooler,
-            key_ring=KeyRing.of(self.settings),
-            **more,
-        )
-
-    @_Part
-    def confinements(self) -> "Confinements":
-        """The databases of some accounts alone; they share connections, which no other part uses."""
-        from dispatcher.store.confinement import Confinements
-
-        return Confinements(lambda driver: self._database(Database, driver=driver))
+    @Part
+    def reading(self) -> "Reading":
+        """Where lists are read."""
+        return self.databases.reading
 
     def confined(self, accounts: frozenset[str]) -> "Services":
         """Return the parts whose reads and writes are confined to these accounts. The same call, the same parts.
@@ -141,50 +103,14 @@ class Services:
         """
         known = self._confined.get(accounts)
         if known is None:
-            made = Services(self.settings, name=self._name, bell=self._bell, database=self.confinements.to(accounts))
-            made.__dict__["reading"] = self._confined_reading(accounts, made.database)
+            database, reading = self.databases.confined(accounts)
+            made = Services(self.settings, name=self._name, bell=self._bell, database=database)
+            made.__dict__["reading"] = reading
             made.accounts = [name for name in self.settings.accounts if name in accounts]
             known = self._confined.setdefault(accounts, made)
         return known
 
-    @_Part
-    def replica(self) -> "Replica | None":
-        """The replica of `DATABASE_READ_URL`; None without one, and in a dry run, which reads what it has changed."""
-        from dispatcher.store.reading import Replica
-
-        url = self.settings.database_read_url
-        if url is None or self.dry_run:
-            return None
-        database = self._database(Database, url.reveal(), read_only=True)
-        return Replica(database, self.database, lag_max_seconds=self.settings.read_lag_max_seconds)
-
-    @_Part
-    def reading(self) -> "Reading":
-        """Where lists are read. What is decided is decided by `database`."""
-        from dispatcher.store.reading import Reading
-
-        if self.replica is None:
-            return Reading(self.database)
-        return Reading(self.database, self.replica, self.replica.database)
-
-    @_Part
-    def replica_confinements(self) -> "Confinements":
-        """The same as `confinements` for the replica."""
-        from dispatcher.store.confinement import Confinements
-
-        url = self.settings.database_read_url
-        if url is None:
-            raise NotConfigured("DATABASE_READ_URL is not set.")
-        return Confinements(lambda driver: self._database(Database, url.reveal(), read_only=True, driver=driver))
-
-    def _confined_reading(self, accounts: frozenset[str], primary: Database) -> "Reading":
-        from dispatcher.store.reading import Reading
-
-        if self.replica is None:
-            return Reading(primary)
-        return Reading(primary, self.replica, self.replica_confinements.to(accounts))
-
-    @_Part
+    @Part
     def bell(self) -> "Bell":
         """The doorbell. Without `REDIS_URL` it does nothing: the sweep rings."""
         from dispatcher.broker.doorbell import Doorbell, NullDoorbell
@@ -195,7 +121,7 @@ class Services:
             return NullDoorbell()
         return Doorbell(self.settings.redis_url.reveal())
 
-    @_Part
+    @Part
     def limiter(self) -> "Limiter":
         """The permits of all accounts."""
         from dispatcher.broker.connection import connect
@@ -216,49 +142,21 @@ class Services:
             campaign_windows=campaign_windows,
         )
 
-    def tokens(self, account: str) -> "Tokens":
-        """Return what says which token of the account is used, the same at each call. Raises `NotConfigured`."""
-        from dispatcher.voicery.tokens import Tokens
+    @Part
+    def clients(self) -> "Clients":
+        """The clients of Voicery, for each account."""
+        from dispatcher.voicery.clients import Clients
 
-        if account not in self._tokens:
-            return self._tokens.setdefault(account, Tokens(self.settings.account(account)))
-        return self._tokens[account]
+        return Clients(self.settings)
 
-    def client(self, account: str, token: "Token | None" = None) -> "VoiceryClient":
-        """Return the client of an account that sends this token, or the current one. Raises `NotConfigured`.
-
-        The same token has the same client, with its connections. Evidence belongs to a token, so none changes within a
-        run: what is written into a file meanwhile counts from the next run on.
-        """
-        from dispatcher.voicery.client import VoiceryClient
-
-        token = token or self.tokens(account).current()
-        known = self._clients.get(account)
-        if known is None or known[0] != token.fingerprint:
-            settings, configured = self.settings, self.settings.account(account)
-            client = VoiceryClient(
-                base_url=configured.base_url,
-                token=token.secret,
-                connect_timeout_seconds=settings.connect_timeout_seconds,
-                read_timeout_seconds=settings.read_timeout_seconds,
-                deadline_seconds=settings.deadline_seconds,
-                proxy=settings.proxy.reveal() if settings.proxy else None,
-                ca_bundle=str(settings.ca_bundle) if settings.ca_bundle else None,
-                allow_http=settings.allow_http,
-            )
-            if known is not None:
-                known[1].close()  # its idle connections: an exchange that runs keeps its own
-            known = self._clients[account] = (token.fingerprint, client)
-        return known[1]
-
-    @_Part
+    @Part
     def pseudonyms(self) -> "Pseudonyms":
         """The keyed hashes of persons. Reads the key, where it is in a file."""
         from dispatcher.store.pseudonym import Pseudonyms
 
         return Pseudonyms.of(self.settings)
 
-    @_Part
+    @Part
     def screening(self) -> "Screening":
         """How it is checked who must not be called."""
         from dispatcher.store.blocks import Screening
@@ -267,7 +165,7 @@ class Services:
 
     # For producers ----------------------------------------------------------------------------------------------------
 
-    @_Part
+    @Part
     def intake(self) -> "Intake":
         """Stores single leads; rings in a thread, so that Redis never delays a `submit`."""
         from dispatcher.intake.submit import Intake
@@ -276,14 +174,14 @@ class Services:
             self.settings.require_redis_url()
         return Intake(self.database, self.ringer, self.screening)
 
-    @_Part
+    @Part
     def ringer(self) -> "Bell":
         """The doorbell, rung by a thread."""
         from dispatcher.broker.doorbell import NullDoorbell, Ringer
 
         return NullDoorbell() if self.dry_run else Ringer(self.bell)
 
-    @_Part
+    @Part
     def bulk(self) -> "Bulk":
         """Stores batches of leads, chunk by chunk."""
         from dispatcher.intake.bulk import Bulk
@@ -308,7 +206,7 @@ class Services:
 
     # For operators ----------------------------------------------------------------------------------------------------
 
-    @_Part
+    @Part
     def reads(self) -> "Reads":
         """Single leads and lists of them."""
         from dispatcher.operator.leads import Reads
@@ -322,73 +220,73 @@ class Services:
         read = self.database.again(overview.read) if reading is None else reading.survey(overview.read)
         return replace(read, rate=self.rate_use())
 
-    @_Part
+    @Part
     def failures(self) -> "Failures":
         """Replaying and resolving failed leads; and cancelling."""
         from dispatcher.operator.replay import Failures
 
         return Failures(self.database, self.bell, self.screening)
 
-    @_Part
+    @Part
     def operations(self) -> "Operations":
         """Bulk work that is stored and done by the workers."""
         from dispatcher.operator.operations import Operations
 
         return Operations(self.database, self.screening)
 
-    @_Part
+    @Part
     def corrections(self) -> "Corrections":
         """Correcting a failed lead, and sending it again."""
         from dispatcher.operator.corrections import Corrections
 
         return Corrections(self.database, self.screening)
 
-    @_Part
+    @Part
     def gates(self) -> "GateKeeper":
         """Pausing and resuming."""
         from dispatcher.operator.pause import GateKeeper
 
         return GateKeeper(self.database)
 
-    @_Part
+    @Part
     def blocks(self) -> "Blocks":
         """The list of persons who must not be called."""
         from dispatcher.operator.blocks import Blocks
 
         return Blocks(self.database, self.pseudonyms)
 
-    @_Part
+    @Part
     def inbox(self) -> "Inbox":
         """What was submitted by SQL and waits, or was rejected."""
-        from dispatcher.operator.inbox import Inbox
+        from dispatcher.operator.inbox_list import Inbox
 
         return Inbox(self.database)
 
-    @_Part
+    @Part
     def campaigns(self) -> "Campaigns":
         """The campaigns and their limits."""
         from dispatcher.operator.campaigns import Campaigns
 
         return Campaigns(self.database)
 
-    @_Part
+    @Part
     def pruner(self) -> "Pruner":
         """Deleting leads that ended long ago, on request."""
         from dispatcher.operator.retention import Pruner
 
         return Pruner(self.database)
 
-    @_Part
+    @Part
     def rekeying(self) -> "Rekeying":
         """Encrypting what is stored, under the first key."""
         from dispatcher.operator.rekey import Rekeying
 
         return Rekeying(self.database)
 
-    @_Part
+    @Part
     def recovery(self) -> "Recovery":
         """Holding what may have been sent, after the database has forgotten."""
-        from dispatcher.intake.inbox import Taking
+        from dispatcher.intake.inbox_taking import Taking
         from dispatcher.operator.recovery import Recovery
 
         def take_inbox() -> None:
@@ -398,14 +296,14 @@ class Services:
 
         return Recovery(self.database, take_inbox, lease_seconds=self.settings.lease_seconds)
 
-    @_Part
+    @Part
     def erasure(self) -> "Erasure":
         """Erasing a person."""
         from dispatcher.operator.erasure import Erasure
 
         return Erasure(self.database, self.pseudonyms)
 
-    @_Part
+    @Part
     def people(self) -> "People":
         """What is held of a person."""
         from dispatcher.operator.person import People
@@ -446,7 +344,7 @@ class Services:
 
     def sweep(self, worker: str) -> "Sweep":
         """Return the sweep of a worker, which this process does."""
-        from dispatcher.intake.inbox import InboxThread, Taking
+        from dispatcher.intake.inbox_taking import InboxThread, Taking
         from dispatcher.operator.retention import Pruning
         from dispatcher.sweep.sweep import Sweep
 
@@ -483,15 +381,10 @@ class Services:
 
     def close(self) -> None:
         """Close the connections of this process; the next use of a part opens new ones."""
-        replica = self.__dict__.get("replica")
-        if replica is not None:
-            replica.database.close()
-        for name in ("database", "confinements", "replica_confinements"):
+        for name in ("database", "databases", "clients"):
             part: Any = self.__dict__.get(name)
             if part is not None:
                 part.close()
-        for _, client in tuple(self._clients.values()):
-            client.close()
 
 
 def worker_name(main_pid: int) -> str:

@@ -8,7 +8,8 @@ import hashlib
 import hmac
 from dataclasses import dataclass
 
-from dispatcher.config.setting import Secret, signing_key
+from dispatcher.config.keys import signing_key
+from dispatcher.config.setting import Secret
 
 
 @dataclass(frozen=True, slots=True)

@@ -59,9 +59,9 @@ _AS_GIVEN: Final = {
 
 PANELS: Final[dict[str, tuple[Entry, ...]]] = {
     "Start": (
-        Entry("up", "serve", "Run Postgres, Redis and a worker on this machine"),
-        Entry("demo", "serve", "Watch leads go through a misbehaving Voicery"),
-        Entry("migrate", "serve", "Bring the database to this version's schema"),
+        Entry("up", "processes", "Run Postgres, Redis and a worker on this machine"),
+        Entry("demo", "processes", "Watch leads go through a misbehaving Voicery"),
+        Entry("migrate", "processes", "Bring the database to this version's schema"),
         Entry("doctor", "doctor", "Check settings, stores, token and workers"),
     ),
     "Give leads": (
@@ -72,7 +72,7 @@ PANELS: Final[dict[str, tuple[Entry, ...]]] = {
         Entry("mapping", "mapping", "Say how a CRM's webhook becomes a lead"),
     ),
     "Look": (
-        Entry("console", "serve", "Serve the web console"),
+        Entry("console", "processes", "Serve the web console"),
         Entry("status", "status", "Show the whole queue"),
         Entry("show", "leads", "Show one lead with its attempts and failures"),
         Entry("explain", "leads", "Explain a lead's state and what happens next"),
@@ -106,10 +106,10 @@ PANELS: Final[dict[str, tuple[Entry, ...]]] = {
         Entry("rekey", "rekey", "Encrypt what is stored, or change its key"),
     ),
     "Run by itself": (
-        Entry("sandbox", "serve", "Serve a stand-in for the Voicery API", settings=_AS_GIVEN),
-        Entry("sweep", "serve", "Repair periodically; every worker runs one"),
-        Entry("metrics", "serve", "Serve /metrics, /healthz and /readyz"),
-        Entry("health", "serve", "Prove that due leads are taken, for probes"),
+        Entry("sandbox", "processes", "Serve a stand-in for the Voicery API", settings=_AS_GIVEN),
+        Entry("sweep", "processes", "Repair periodically; every worker runs one"),
+        Entry("metrics", "processes", "Serve /metrics, /healthz and /readyz"),
+        Entry("health", "processes", "Prove that due leads are taken, for probes"),
     ),
 }
 

@@ -24,7 +24,7 @@ from dispatcher.lead.options import DEFAULT_ACCOUNT
 from dispatcher.lead.phone import mask_numbers
 from dispatcher.operator import health, overview
 from dispatcher.operator.health import WITHIN_SECONDS, Heartbeat
-from dispatcher.operator.inbox import InboxCounts
+from dispatcher.operator.inbox_list import InboxCounts
 from dispatcher.operator.overview import Overview
 from dispatcher.store import accounts, migration, postgres, sessions
 from dispatcher.store.database import Database

@@ -12,7 +12,7 @@ from dispatcher.cli import arguments, screen
 from dispatcher.cli.arguments import opened
 
 if TYPE_CHECKING:
-    from dispatcher.operator.inbox import InboxRecord
+    from dispatcher.operator.inbox_list import InboxRecord
 
 
 class Action(StrEnum):

@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from dispatcher.cli import arguments
-from dispatcher.cli.serve import extra
+from dispatcher.cli.processes import extra
 
 
 def intake(

@@ -1,7 +1,5 @@
 """The declaration of one setting: its default, its form, what it does, its danger, and its bounds."""
 
-import base64
-import binascii
 from typing import Any, Final, NoReturn
 
 from pydantic import Field, JsonValue, SecretStr
@@ -22,23 +20,6 @@ class Secret(SecretStr):
 
     def __deepcopy__(self, memo: object) -> "Secret":
         return self
-
-
-_WRITTEN_KEY: Final = "whsec_"
-"""How a secret begins that is a key in base64; any other text is used as it is."""
-
-
-def signing_key(secret: str) -> bytes:
-    """Return the bytes that a secret signs with. Raises `ValueError` where `whsec_` is not followed by base64."""
-    if not secret.startswith(_WRITTEN_KEY):
-        return secret.encode()
-    try:
-        key = base64.b64decode(secret.removeprefix(_WRITTEN_KEY), validate=True)
-    except binascii.Error:
-        key = b""
-    if not key:
-        raise ValueError(f"begins with {_WRITTEN_KEY}, but what follows is not base64")
-    return key
 
 
 DAY_SECONDS: Final = 86_400.0

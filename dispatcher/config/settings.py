@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Final, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from pydantic import (
     BaseModel,
@@ -35,8 +35,9 @@ from dispatcher.config.environment import (
     unknown_names,
     variable,
 )
+from dispatcher.config.keys import encryption_keys, signing_key
 from dispatcher.config.secret_files import secrets, with_secret_files
-from dispatcher.config.setting import DAY_SECONDS, Secret, count, days, seconds, setting, signing_key
+from dispatcher.config.setting import DAY_SECONDS, Secret, count, days, seconds, setting
 from dispatcher.config.urls import Network, check_webhook_url, networks, normal_database_url, normal_redis_url
 from dispatcher.errors import FieldError, NotConfigured
 from dispatcher.lead.options import DEFAULT_ACCOUNT
@@ -501,27 +502,6 @@ class Settings(BaseModel):
         except UnusableSettings as error:
             faults += error.errors
         return (None if faults else settings), faults
-
-
-KEYS_OFF: Final = "off"
-"""In the place of the first key: new values are stored as they are."""
-
-_KEY: Final = re.compile(r"[0-9a-fA-F]{64}")
-
-
-def encryption_keys(text: str) -> list[str]:
-    """Return the keys that `encryption_keys` lists, in their order, perhaps `KEYS_OFF` before them.
-
-    Raises `ValueError`, without any of them.
-    """
-    listed = [one.lower() for one in re.split(r"[\s,]+", text) if one]
-    keys = listed[1:] if listed[:1] == [KEYS_OFF] else listed
-    for place, key in enumerate(keys, 1):
-        if _KEY.fullmatch(key) is None:
-            raise ValueError(f"has no 64 hexadecimal digits as its key {place}")
-    if not listed or len(set(keys)) < len(keys):
-        raise ValueError("names a key twice" if listed else "names no key")
-    return listed
 
 
 def _webhook_faults(settings: Settings) -> list[FieldError]:

@@ -8,7 +8,18 @@ from starlette.responses import Response
 
 from dispatcher.console.auth import Role
 from dispatcher.console.guard import UPLOAD_PATH
-from dispatcher.console.pages import bulk, campaigns, do_not_call, failed, lead, leads, overview, records, saved, upload
+from dispatcher.console.pages import (
+    bulk,
+    campaigns,
+    do_not_call,
+    failed,
+    lead,
+    lead_list,
+    overview,
+    records,
+    saved,
+    upload,
+)
 from dispatcher.console.request import PageRequest
 
 
@@ -30,7 +41,7 @@ ROUTES: Final = (
     ConsoleRoute("GET", "/failed/rows", Role.VIEWER, failed.rows),
     ConsoleRoute("POST", "/failed/preview", Role.OPERATOR, bulk.preview),
     ConsoleRoute("POST", "/failed/export", Role.OPERATOR, bulk.export),
-    ConsoleRoute("GET", "/leads", Role.VIEWER, leads.show),
+    ConsoleRoute("GET", "/leads", Role.VIEWER, lead_list.show),
     ConsoleRoute("POST", "/leads/bulk/preview", Role.OPERATOR, bulk.preview),
     ConsoleRoute("GET", "/leads/{id}", Role.VIEWER, lead.show),
     ConsoleRoute("GET", "/leads/{id}/correct", Role.OPERATOR, lead.correction),

@@ -15,7 +15,7 @@ from typing import Final, Self
 from dispatcher.embedded.system_user import SystemUser
 from dispatcher.errors import DispatcherError
 
-_GUARD: Final = Path(__file__).with_name("guard.py")
+_SUPERVISOR: Final = Path(__file__).with_name("supervisor.py")
 _START_SECONDS: Final = 20.0  # the guard's own start, on a loaded machine
 _LOG_TAIL_BYTES: Final = 2000
 
@@ -54,7 +54,15 @@ class Child:
         self._link, theirs = socket.socketpair()
         with theirs, command.log_path.open("ab") as log:
             self._guard = subprocess.Popen(
-                [sys.executable, "-I", "-S", str(_GUARD), *self._guard_options(theirs.fileno()), "--", *command.argv],
+                [
+                    sys.executable,
+                    "-I",
+                    "-S",
+                    str(_SUPERVISOR),
+                    *self._guard_options(theirs.fileno()),
+                    "--",
+                    *command.argv,
+                ],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

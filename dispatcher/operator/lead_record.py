@@ -14,7 +14,7 @@ from sqlalchemy import Connection, text
 from dispatcher.decisions.outcome import IN_DOUBT, MAY_HAVE_BEEN_CALLED, Kind
 from dispatcher.decisions.states import FailureClass, State
 from dispatcher.lead.phone import mask_phone
-from dispatcher.operator import failures, inbox
+from dispatcher.operator import failures, inbox_list
 from dispatcher.operator.failures import FailedLead
 from dispatcher.operator.record import FOREIGN_JSON, FOREIGN_TEXT, INTERNAL, PHONE, REFERENCE, VARIABLES, Record
 from dispatcher.store import encryption
@@ -194,7 +194,7 @@ def read(connection: Connection, lead_id: UUID) -> LeadRecord:
     """Return everything about one lead, as of this transaction. Raises `LeadNotFound`."""
     row = connection.execute(_READ, {"id": lead_id}).mappings().first()
     if row is None:
-        raise inbox.not_a_lead(connection, lead_id)
+        raise inbox_list.not_a_lead(connection, lead_id)
     ring = encryption.of(connection)
     contacts = [
         ring.row(one, contact_owner(lead_id, one["position"]), **OF_CONTACT)

@@ -10,8 +10,8 @@ from sqlalchemy import Connection, text
 from dispatcher.decisions.gate import GateState
 from dispatcher.decisions.outcome import Reason
 from dispatcher.decisions.states import FailureClass, State
-from dispatcher.operator import inbox
-from dispatcher.operator.inbox import InboxCounts
+from dispatcher.operator import inbox_list
+from dispatcher.operator.inbox_list import InboxCounts
 from dispatcher.operator.record import FOREIGN_TEXT, Record
 from dispatcher.store.reading import ReadConnection
 
@@ -253,7 +253,7 @@ def read(connection: ReadConnection) -> Overview:
         workers=tuple(map(WorkerSeen.of, connection.execute(_WORKERS).mappings())),
         swept_at=None if sweep is None else sweep.swept_at,
         sweeper=None if sweep is None else sweep.holder,
-        inbox=inbox.counts(connection),
+        inbox=inbox_list.counts(connection),
     )
 
 

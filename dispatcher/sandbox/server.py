@@ -16,8 +16,8 @@ from typing import Any, Self
 from aiohttp import web
 
 from dispatcher.errors import CannotListen
-from dispatcher.sandbox.app import SandboxApp
 from dispatcher.sandbox.book import StoredLead
+from dispatcher.sandbox.handling import SandboxApp
 from dispatcher.sandbox.log import Entry, RequestLog, read_log
 from dispatcher.sandbox.options import SandboxOptions
 from dispatcher.sandbox.plan import FaultPlan

@@ -20,7 +20,8 @@ from uuid import UUID
 import orjson
 from sqlalchemy import Connection, text
 
-from dispatcher.config.settings import KEYS_OFF, Settings, encryption_keys
+from dispatcher.config.keys import KEYS_OFF, encryption_keys
+from dispatcher.config.settings import Settings
 from dispatcher.errors import DispatcherError, NotAllowed, NotConfigured
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from dispatcher.broker.doorbell import Bell
 from dispatcher.broker.limiter import Rate
 from dispatcher.errors import StoreUnavailable
 from dispatcher.failpoint import reach
-from dispatcher.intake.inbox import InboxThread
+from dispatcher.intake.inbox_taking import InboxThread
 from dispatcher.logs import events
 from dispatcher.operator.operations import Operations
 from dispatcher.operator.retention import Pruning

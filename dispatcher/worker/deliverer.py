@@ -75,7 +75,7 @@ class Deliverer:
             return
         settings = self._agreed(account, stored)
         own = parse_rate_limit(stored.rate_limit) if stored.rate_limit else ()
-        tokens = self._services.tokens(account)
+        tokens = self._services.clients.tokens(account)
         token = tokens.current()
         recorder = Recorder(
             self._database,
@@ -92,7 +92,7 @@ class Deliverer:
             channel,
             settings,
             recorder=recorder,
-            client=self._services.client(account, token),
+            client=self._services.clients.client(account, token),
             other_token=partial(tokens.refused, token),
             rate=self._services.rate(account, campaign_id=campaign_id, campaign_windows=own),
             bell=self._services.bell,
@@ -141,25 +141,25 @@ class Deliverer:
             raise NoPermit(permits.next_in_seconds)
         with self._database.autocommit() as connection:
             campaign_id = accounts.any_campaign(connection, account) or 1
-        token = self._services.tokens(account).current()
-        reply = self._services.client(account, token).list_leads(campaign_id=campaign_id, per_page=1)
-        if reply.status in TOKEN_REFUSED and self._services.tokens(account).refused(token):
-            return self._services.client(account).list_leads(campaign_id=campaign_id, per_page=1)
+        token = self._services.clients.tokens(account).current()
+        reply = self._services.clients.client(account, token).list_leads(campaign_id=campaign_id, per_page=1)
+        if reply.status in TOKEN_REFUSED and self._services.clients.tokens(account).refused(token):
+            return self._services.clients.client(account).list_leads(campaign_id=campaign_id, per_page=1)
         return reply
 
     def resolution(self, account: str, stored: accounts.Account) -> Resolution:
         """Return the look-ups of one account, for one pass."""
-        tokens = self._services.tokens(account)
+        tokens = self._services.clients.tokens(account)
         token = tokens.current()
         return Resolution(
             self._database,
             self._agreed(account, stored),
-            self._services.client(account, token),
+            self._services.clients.client(account, token),
             self._services.rate(account),
             self._services.bell,
             account=account,
             token=token.fingerprint,
-            other_client=lambda: self._services.client(account) if tokens.refused(token) else None,
+            other_client=lambda: self._services.clients.client(account) if tokens.refused(token) else None,
             clock=steady_clock,
             stopping=self._stopping,
         )

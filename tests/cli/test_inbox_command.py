@@ -7,11 +7,11 @@ import pytest
 
 from dispatcher.cli.doctor_checks import judge_inbox
 from dispatcher.errors import NotAllowed
-from dispatcher.intake.inbox import Taking
+from dispatcher.intake.inbox_taking import Taking
+from dispatcher.metrics.exporter import read_figures
 from dispatcher.metrics.metrics import exposition
-from dispatcher.metrics.server import read_figures
 from dispatcher.operator.health import judge, read
-from dispatcher.operator.inbox import InboxCounts
+from dispatcher.operator.inbox_list import InboxCounts
 from dispatcher.store import inbox
 from dispatcher.store.blocks import NO_KEY
 from tests.support.doubles import Bell, Line

@@ -54,7 +54,7 @@ def lags() -> list[Lag]:
 def seat(database_url: str, replica_url: str, users: Secret, lags: list[Lag]) -> Iterator[Seat]:
     settings = Settings(database_url=database_url, database_read_url=replica_url)
     services, clock = Services(settings), Clock()
-    replica = services.replica
+    replica = services.databases.replica
     assert replica is not None
     services.__dict__["replica"] = Replica(
         replica.database, services.database, lag_max_seconds=60, lag=lambda *_: lags[-1], clock=clock

@@ -14,7 +14,7 @@ from dispatcher.delivery.claims import Claimer
 from dispatcher.delivery.recorder import Recorder
 from dispatcher.errors import IdempotencyConflict, InvalidLead, NotAllowed, NotConfigured
 from dispatcher.intake.bulk import Bulk
-from dispatcher.intake.inbox import Taking
+from dispatcher.intake.inbox_taking import Taking
 from dispatcher.intake.submit import Intake
 from dispatcher.lead.lead import Lead
 from dispatcher.lead.number_forms import REMOVED, NumberForms

@@ -15,9 +15,8 @@ from sqlalchemy import text
 
 from dispatcher.config.urls import normal_database_url
 from dispatcher.errors import IdempotencyConflict, InvalidLead, StoreUnavailable
-from dispatcher.intake import copying
-from dispatcher.intake import inbox as intake_inbox
-from dispatcher.intake.inbox import InboxThread, Taking
+from dispatcher.intake import copying, inbox_taking
+from dispatcher.intake.inbox_taking import InboxThread, Taking
 from dispatcher.intake.submit import Intake
 from dispatcher.operator.block_list import BlockTerms
 from dispatcher.operator.blocks import Blocks
@@ -443,14 +442,14 @@ def test_a_row_that_meets_a_bug_is_rejected_and_the_others_go_on(
 ) -> None:
     ids = [sql.submit(lead(number, variables={"n": number})) for number in range(5)]
     if where == "read":
-        read = intake_inbox._item
+        read = inbox_taking._item
 
         def item(row: inbox.Waiting) -> Any:
             if row.id == ids[2]:
                 raise KeyError("secret +12025550102")
             return read(row)
 
-        monkeypatch.setattr(intake_inbox, "_item", item)
+        monkeypatch.setattr(inbox_taking, "_item", item)
         assert len(taking.step().stored) == 4
     else:
         insert = copying.insert

@@ -17,7 +17,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from dispatcher.config.setting import Secret
 from dispatcher.errors import NotConfigured
 from dispatcher.importing import imports
-from dispatcher.metrics.server import MetricsServer, Pages, Scrape
+from dispatcher.metrics.exporter import MetricsServer, Pages, Scrape
 from dispatcher.operator.health import Health, probe
 from dispatcher.operator.overview import RateUse
 from dispatcher.store import counters

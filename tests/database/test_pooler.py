@@ -20,7 +20,7 @@ from dispatcher.cli.commands import app
 from dispatcher.config.settings import Settings
 from dispatcher.config.urls import normal_database_url
 from dispatcher.errors import StoreUnavailable
-from dispatcher.intake.inbox import Taking
+from dispatcher.intake.inbox_taking import Taking
 from dispatcher.lookup import doubts
 from dispatcher.store.blocks import NO_KEY
 from dispatcher.store.database import Database

@@ -15,7 +15,7 @@ from dispatcher.config.settings import Settings
 from dispatcher.config.urls import normal_database_url
 from dispatcher.embedded.postgres import ROLE, EmbeddedPostgres
 from dispatcher.errors import LeadNotFound, StoreUnavailable
-from dispatcher.metrics.server import Scrape
+from dispatcher.metrics.exporter import Scrape
 from dispatcher.operator import leads, overview
 from dispatcher.operator.lead_filter import LeadFilter
 from dispatcher.store.database import Database

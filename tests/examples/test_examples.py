@@ -15,7 +15,7 @@ from dispatcher.config.urls import normal_database_url
 from dispatcher.embedded.child import Child, Command
 from dispatcher.embedded.embedded_server import accepts_connections, free_port
 from dispatcher.http_intake.keys import Keys, KeyTerms
-from dispatcher.intake.inbox import Taking
+from dispatcher.intake.inbox_taking import Taking
 from dispatcher.store.blocks import NO_KEY
 from dispatcher.store.database import Database
 from tests.database.queue import Queue

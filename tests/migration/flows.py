@@ -25,9 +25,9 @@ from dispatcher.http_intake import answers, keys, mappings
 from dispatcher.http_intake.keys import Keys, KeyTerms
 from dispatcher.http_intake.mappings import Mappings, WebhookMapping
 from dispatcher.importing import imports
-from dispatcher.intake.inbox import Taking
+from dispatcher.intake.inbox_taking import Taking
 from dispatcher.lookup import doubts
-from dispatcher.metrics.server import scrape
+from dispatcher.metrics.exporter import scrape
 from dispatcher.operator import activity, audit_log, corrections, incidents, lead_search
 from dispatcher.operator import overview as overviews
 from dispatcher.operator.failure_filter import FailureFilter

@@ -16,7 +16,7 @@ import redis
 
 from dispatcher.api import Dispatcher
 from dispatcher.config.settings import Settings
-from dispatcher.metrics.server import scrape
+from dispatcher.metrics.exporter import scrape
 from dispatcher.wiring import Services
 from tests.process.rig import CAMPAIGN, Rig
 from tests.support.doubles import Line

@@ -12,7 +12,7 @@ import uvicorn
 
 from dispatcher.config.urls import networks
 from dispatcher.console.guard import reached_at
-from dispatcher.metrics.server import MetricsServer, Pages
+from dispatcher.metrics.exporter import MetricsServer, Pages
 from dispatcher.operator.health import Health
 from dispatcher.web.connections import Limits, bounded
 from dispatcher.web.server import Server
@@ -157,8 +157,8 @@ def test_a_trusted_proxy_speaks_for_many(serve: Callable[..., int]) -> None:
 
 
 def test_half_sent_requests_stop_no_scrape(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dispatcher.metrics.server.CONNECTION_SECONDS", 0.3)
-    monkeypatch.setattr("dispatcher.metrics.server.CONNECTIONS", 4)
+    monkeypatch.setattr("dispatcher.metrics.exporter.CONNECTION_SECONDS", 0.3)
+    monkeypatch.setattr("dispatcher.metrics.exporter.CONNECTIONS", 4)
     with MetricsServer("127.0.0.1", 0, Pages(lambda: b"figures 1\n", lambda: Health(None))) as server:
         threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
         port = server.server_port

@@ -254,7 +254,7 @@ WITHIN = {
     "config.libpq:_check_parameter": "a setting's address",
     "config.settings:Settings": "",  # the rules of the settings: among the patterns below
     "config.settings:Settings._http": "a setting",
-    "config.settings:encryption_keys": "",  # the operator's own setting, of bounded length
+    "config.keys:encryption_keys": "",  # the operator's own setting, of bounded length
     "config.urls:_whole_number": "a setting's address",
     "importing.encoding:Encoding.shown": "an example of an encoding",
     "importing.number_format:shown_by": "a number format",

@@ -44,7 +44,7 @@ def family(pid: int | None) -> Iterator[psutil.Process]:
     yield server
     guard = server.parent()
     assert guard is not None
-    assert "guard.py" in " ".join(guard.cmdline())
+    assert "supervisor.py" in " ".join(guard.cmdline())
     yield guard
     yield from server.children(recursive=True)
 

@@ -27,7 +27,7 @@ from dispatcher.config.setting import Secret
 from dispatcher.console.auth import Role
 from dispatcher.console.routes import ROUTES
 from dispatcher.decisions.reply import WireFault
-from dispatcher.metrics.server import MetricsServer, Pages
+from dispatcher.metrics.exporter import MetricsServer, Pages
 from dispatcher.operator.health import Health
 from dispatcher.sandbox.server import Sandbox
 from dispatcher.voicery.client import VoiceryClient

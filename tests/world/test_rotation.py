@@ -177,7 +177,7 @@ def test_a_list_that_changes_hands_within_a_pass_proves_nothing(
     world.later(SETTLE)
     worker.lookup("default")  # the first look-up
     world.later(SETTLE)
-    client = worker._services.client("default")
+    client = worker._services.clients.client("default")
     ask, asked = client.list_leads, []
 
     def revoked_meanwhile(**query: object) -> object:

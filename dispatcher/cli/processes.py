@@ -111,7 +111,7 @@ def metrics(
     from dispatcher.wiring import Services
 
     with extra("The exporter", "metrics"):
-        from dispatcher.metrics.server import MetricsServer, Pages, scrape
+        from dispatcher.metrics.exporter import MetricsServer, Pages, scrape
 
     settings = Settings.from_environment()
     settings.require_database_url()

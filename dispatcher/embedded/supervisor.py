@@ -1,6 +1,6 @@
 """Runs one command and ends it when the process that asked for it is gone. Run as a script, standard library only.
 
-    python -I -S guard.py --link FD --owner PID --stop-signal N --grace SECONDS [--uid N --gid N] -- COMMAND...
+    python -I -S supervisor.py --link FD --owner PID --stop-signal N --grace SECONDS [--uid N --gid N] -- COMMAND...
 
 Why a separate process: after `kill -9` of the owner no database may keep running, on macOS as on Linux. Linux'
 PR_SET_PDEATHSIG alone does not suffice: it fires when the *thread* that started the child ends. The guard has one
