@@ -56,7 +56,7 @@ def seat(database_url: str, replica_url: str, users: Secret, lags: list[Lag]) ->
     services, clock = Services(settings), Clock()
     replica = services.databases.replica
     assert replica is not None
-    services.__dict__["replica"] = Replica(
+    services.databases.__dict__["replica"] = Replica(
         replica.database, services.database, lag_max_seconds=60, lag=lambda *_: lags[-1], clock=clock
     )
     origin = reached_at("127.0.0.1", 8321, users=True)

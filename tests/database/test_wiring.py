@@ -11,13 +11,14 @@ from typing import Any
 import pytest
 from sqlalchemy import event
 
-from dispatcher import wiring
 from dispatcher.api import Dispatcher
 from dispatcher.broker.doorbell import NullDoorbell
 from dispatcher.config.account import AccountSettings
 from dispatcher.config.setting import Secret
 from dispatcher.config.settings import Settings
 from dispatcher.errors import LeadNotFound, NotConfigured
+from dispatcher.part import Part
+from dispatcher.store import databases
 from dispatcher.store.database import Database
 from dispatcher.wiring import Services
 from tests.database.queue import Queue, accepted, ids, phone
@@ -51,7 +52,7 @@ def test_threads_whose_first_call_is_submit_share_one_database_which_close_close
             time.sleep(0.2)
             super().__init__(*arguments, **options)
 
-    monkeypatch.setattr(wiring, "Database", Slow)
+    monkeypatch.setattr(databases, "Database", Slow)
     dispatcher = Dispatcher(settings)
     begin = threading.Barrier(4)
     created: list[bool] = []
@@ -77,7 +78,7 @@ def test_a_fork_while_a_thread_builds_leaves_the_child_able_to_submit(settings: 
     building, go_on = threading.Event(), threading.Event()
 
     class Held(Services):
-        @wiring._Part
+        @Part
         def reads(self) -> Any:
             building.set()
             go_on.wait(10)

@@ -48,6 +48,7 @@ OURS = {
     "logs",
     "operating",
     "operator",
+    "part",
     "store",
     "wiring",
 }

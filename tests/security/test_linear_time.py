@@ -386,4 +386,5 @@ def test_a_pattern_is_searched_for_in_time_in_proportion(name: str) -> None:
 def test_a_quadratic_pattern_would_be_noticed() -> None:
     quadratic = re.compile(r"(?=[a.]*1)[a.]{24,}")
 
-    assert "times as many" in grows_too_fast(lambda text: quadratic.sub("", text), ".", 1_000)
+    # Three times: where a disturbance makes the short text slow, the long one is allowed more.
+    assert any(grows_too_fast(lambda text: quadratic.sub("", text), ".", 1_000) for _ in range(3))
