@@ -17,6 +17,7 @@ from dispatcher.config.account import AccountSettings
 from dispatcher.config.setting import Secret
 from dispatcher.config.settings import Settings
 from dispatcher.errors import LeadNotFound, NotConfigured
+from dispatcher.operator import overview
 from dispatcher.part import Part
 from dispatcher.store import databases
 from dispatcher.store.database import Database
@@ -71,6 +72,18 @@ def test_threads_whose_first_call_is_submit_share_one_database_which_close_close
     assert connections(queue, "dispatcher-producer") > 0
     dispatcher.close()
     wait_until(lambda: connections(queue, "dispatcher-producer") == 0, describe="no pool to be left that close missed")
+
+
+def test_close_closes_what_reads_for_some_accounts_too(settings: Settings, queue: Queue) -> None:
+    services = Services(settings, name="closing")
+    confined = services.confined(frozenset({"default"}))
+    services.database.read(overview.gates)
+    confined.database.read(overview.gates)
+    assert connections(queue, "closing") == 2
+
+    services.close()
+
+    wait_until(lambda: connections(queue, "closing") == 0, describe="no pool to be left that close missed")
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="fork")
