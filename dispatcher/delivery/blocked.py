@@ -80,9 +80,10 @@ def screened(
         return {one.lead_id: one for one in claimed} | _without(connection, met, said)
     claims.release(connection, [one.attempt_id for one in met])
     messages = [next(said[number] for number, _ in one.contacts if number in said) for one in met]
-    ended = {"ids": [one.lead_id for one in met], "messages": messages, "doubtful": DOUBTFUL_MESSAGE}
+    held = {one.lead_id: message for one, message in zip(met, messages, strict=True)}
+    ended = {"ids": list(held), "messages": list(held.values()), "doubtful": DOUBTFUL_MESSAGE}
     connection.execute(_END_CLAIMED, ended)
-    return {one.lead_id: one for one in claimed if one not in met}
+    return {one.lead_id: one for one in claimed if one.lead_id not in held}
 
 
 def _without(connection: Connection, met: Sequence[Claimed], said: dict[str, str]) -> dict[UUID, Claimed]:
