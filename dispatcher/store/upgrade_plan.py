@@ -74,13 +74,19 @@ _TRIGGER_LOCK: Final = "SHARE ROW EXCLUSIVE"
 _FORMS: Final = (
     (r"(?i)VALIDATE CONSTRAINT (?P<what>\w+)", "SHARE UPDATE EXCLUSIVE", Work.READ, "checks {what}"),
     (r"(?i)CREATE (?:UNIQUE )?INDEX CONCURRENTLY (?P<what>\w+)", "SHARE UPDATE EXCLUSIVE", Work.READ, "builds {what}"),
-    (r"(?i)DROP INDEX CONCURRENTLY (?P<what>\w+)", "ACCESS EXCLUSIVE", Work.CATALOG, "drops {what}"),
+    (r"(?i)DROP INDEX CONCURRENTLY (?P<what>\w+)", "SHARE UPDATE EXCLUSIVE", Work.CATALOG, "drops {what}"),
     (r"(?i)^CREATE (?:OR REPLACE )?(?:FUNCTION|VIEW) \w+\.(?P<what>\w+)", "", Work.CATALOG, "defines {what}"),
     (
         r"(?i)^CREATE (?:UNLOGGED )?(?:TABLE|SCHEMA)[^;(]*?\b(?P<what>\w+)(?= \(|;|$)",
         "",
         Work.CATALOG,
         "creates {what}",
+    ),
+    (
+        r"(?i)\bDROP TRIGGER (?:IF EXISTS )?(?P<what>\w+) ON\b",
+        "ACCESS EXCLUSIVE",
+        Work.CATALOG,
+        "replaces or drops {what}",
     ),
     (r"(?i)\bTRIGGER (?:IF EXISTS )?(?P<what>\w+) (?:BEFORE|AFTER|ON)\b", _TRIGGER_LOCK, Work.CATALOG, "sets {what}"),
     (r"(?i)^ALTER TABLE", "ACCESS EXCLUSIVE", Work.CATALOG, "alters it"),

@@ -67,6 +67,20 @@ def test_what_may_have_been_sent_is_held_and_nothing_else(run: Line, rows: Rows)
     assert "may have been sent" in rows.of(due).last_error
 
 
+def test_a_claim_that_the_copy_knows_is_looked_up_after_its_own_lease(run: Line, rows: Rows) -> None:
+    attempt_id = uuid.uuid4()
+    sending = rows.lead("sending", phone=ADA, attempt_id=attempt_id, attempts=1)
+    rows.attempt(sending, attempt_id, finished=False)
+    rows.run("UPDATE dispatcher.leads SET lease_until = now() + interval '2 h' WHERE id = :id", id=sending)
+    lease_until = rows.of(sending).lease_until
+
+    recover(run)
+
+    assert rows.of(sending).state == "unknown"
+    ended = rows.one("SELECT ended_at FROM dispatcher.lead_attempts WHERE id = :id", id=attempt_id).ended_at
+    assert ended == lease_until, "before that its POST may still be made"
+
+
 def test_a_lead_that_comes_later_is_not_held_by_a_repetition_and_one_that_was_missed_is(
     run: Line, rows: Rows, monkeypatch: pytest.MonkeyPatch
 ) -> None:

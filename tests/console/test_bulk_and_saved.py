@@ -11,7 +11,9 @@ import pytest
 from dispatcher.console.auth import Role
 from dispatcher.console.chart import NARROW, RANGES, chart
 from dispatcher.decisions.verdict import Decision, Step
+from dispatcher.operator import leads
 from dispatcher.operator.activity import Activity, Slot
+from dispatcher.operator.lead_filter import LeadFilter
 from dispatcher.operator.operation_work import OperationKind
 from tests.console.conftest import Browser, Seat, hidden
 from tests.support.rows import ADA, BOB, Rows
@@ -43,6 +45,19 @@ def test_all_pending_leads_that_match_are_cancelled_and_no_others(seat: Seat, op
     assert [rows.of(one).state for one in (other, accepted, later)] == ["pending", "accepted", "pending"]
     assert "3 done, 0 refused, 0 left" in operator.get(where).text
     assert [line[3] for line in rows.audited() if line[1] == "cancel"] == [{"note": "wrong list"}] * 3
+
+
+def test_only_pending_leads_are_counted_and_named_whatever_else_the_filters_match(seat: Seat, rows: Rows) -> None:
+    pending = rows.lead("pending", phone=ADA, campaign_id=7)
+    for number, state in enumerate(("accepted", "cancelled")):
+        rows.lead(state, phone=f"+4477009001{number:02d}", campaign_id=7)
+    wanted, services = LeadFilter(campaign_id=7), seat.console.services
+    counted = services.database.read(leads.count_pending, wanted)
+    operation_id = uuid4()
+    asked = services.operations.create(operation_id, OperationKind.CANCEL, wanted, actor="ada")
+
+    named = rows.rows("SELECT lead_id FROM dispatcher.operation_leads WHERE operation_id = :id", id=operation_id)
+    assert (counted, asked.total, named) == (1, 1, [(pending,)])
 
 
 def test_what_was_claimed_meanwhile_is_refused_and_in_doubt_is_not_forgotten(

@@ -7,12 +7,14 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
+from unittest.mock import Mock
 from uuid import uuid4
 
 import pytest
 
 from dispatcher.console.auth import Role
 from dispatcher.console.guard import BODY_MOST
+from dispatcher.console.pages.upload import show
 from dispatcher.console.uploads import Stage, Upload, Uploads, Wanted
 from dispatcher.importing.importer import Importer, ImportOptions
 from tests.console.conftest import BASE, Browser, Seat, hidden
@@ -132,6 +134,41 @@ def test_a_user_of_some_accounts_imports_into_these_alone(seat: Seat, rows: Rows
     assert {row.account for row in rows.rows("SELECT account FROM dispatcher.leads")} == {"north"}
 
 
+def test_who_lost_the_account_of_a_file_cannot_look_at_it_change_it_or_import_it(seat: Seat, rows: Rows) -> None:
+    before = seat.browser(Role.OPERATOR, accounts=("north",))
+    path = upload(before, excel(LEADS)).headers["location"]
+    version = hidden(planned(before, path), "version")
+    now = seat.browser(Role.OPERATOR, accounts=("south",))  # the same user
+
+    answers = [now.get(path)]
+    answers += [now.post(f"{path}/{act}", {"version": version}) for act in ("plan", "import", "discard")]
+
+    assert not any(answer.is_success or answer.is_redirect for answer in answers)
+    assert all("north" not in answer.text and "Ada" not in answer.text for answer in answers)
+    assert len(seat.console.uploads.of("olga")) == 1
+    assert rows.rows("SELECT FROM dispatcher.leads") == []
+
+
+def test_a_file_that_is_discarded_while_it_is_read_is_closed_by_its_thread(
+    seat: Seat, operator: Browser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reading, discarded = threading.Event(), threading.Event()
+
+    def slowly(self: Uploads, upload: Upload) -> None:
+        reading.set()
+        discarded.wait(20)
+        assert not upload.file.closed, "a thread reads it"
+
+    monkeypatch.setattr(Uploads, "_plan", slowly)
+    path = upload(operator, excel(LEADS)).headers["location"]
+    reading.wait(20)
+    [kept] = seat.console.uploads.of("olga")
+    assert operator.post(f"{path}/discard", {}).is_redirect
+    discarded.set()
+    wait_until(lambda: kept.file.closed, 20, "the file to be closed")
+    assert seat.console.uploads.of("olga") == []
+
+
 def test_a_file_is_bounded(seat: Seat, operator: Browser, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("dispatcher.console.receiving.body_most", lambda _: 20_000)
     answer = upload(operator, b"x" * 100_000, "leads.csv")
@@ -231,3 +268,15 @@ def test_a_page_is_made_of_one_moment_of_a_file(monkeypatch: pytest.MonkeyPatch)
         assert kept.seen().stage is Stage.READING
     assert kept.stage is Stage.PLANNED
     assert kept.seen().stage is Stage.READING, "it is being planned anew: there is no plan to show"
+
+
+def test_the_page_of_a_file_gets_a_copy() -> None:
+    kept, request = Upload(uuid4(), "ada", "leads.csv", 3, Wanted(ImportOptions()), io.BytesIO()), Mock()
+    request.uploads.get.return_value = kept
+    request.http.path_params = {"id": str(kept.id)}
+
+    show(request)
+    kept.stage, kept.fault = Stage.UNUSABLE, "a fault"
+
+    given = request.page.call_args.kwargs["upload"]
+    assert (given.id, given.stage, given.fault) == (kept.id, Stage.READING, "")

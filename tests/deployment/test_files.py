@@ -8,6 +8,8 @@ import tomllib
 import pytest
 import yaml
 
+from dispatcher.config.environment import variable
+from dispatcher.config.secret_files import secrets
 from dispatcher.config.settings import Settings
 from tests.deployment.files import (
     KUBERNETES,
@@ -156,6 +158,8 @@ def test_a_pod_finds_its_secrets_where_the_settings_look(name: str) -> None:
     mounted = {mount["name"]: mount["mountPath"] for mount in container["volumeMounts"]}
     assert mounted["credentials"] == given.pop("CREDENTIALS_DIRECTORY")
     assert container["envFrom"] == [{"configMapRef": {"name": "dispatcher"}}]
+    assert "env" not in container, "a secret is a file, and a setting stands in the ConfigMap"
+    assert not given.keys() & {*map(variable, secrets(Settings.model_fields)), "VOICERY_API_TOKEN"}
     assert not Settings.from_environment(given).unknown_names
 
 
@@ -188,6 +192,7 @@ def test_a_unit_is_confined_and_reads_its_secrets_as_credentials(name: str) -> N
     assert directives["ProtectSystem"] == ["strict"]
     assert directives["CapabilityBoundingSet"] == [""]
     assert "Environment" not in directives
+    assert directives["EnvironmentFile"] == ["/etc/voicery-dispatcher/settings.env"]
     loaded = [credential.split(":")[0] for credential in directives["LoadCredential"]]
     assert not Settings.from_environment({f"{one}_FILE": "/dev/null" for one in loaded if "USERS" in one}).unknown_names
     assert {"DATABASE_URL"} <= set(loaded)

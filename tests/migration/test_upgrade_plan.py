@@ -1,17 +1,19 @@
 """`dispatcher migrate --check` says what each pending revision locks and reads, and changes nothing."""
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from uuid import UUID
 
 import pytest
-from sqlalchemy import create_engine
+from sqlalchemy import create_engine, text
 from sqlalchemy.pool import NullPool
 
 from dispatcher.config.urls import normal_database_url
 from dispatcher.store.migration import revisions
-from dispatcher.store.upgrade_plan import PlannedRevision, Work, plan
+from dispatcher.store.upgrade_plan import PlannedRevision, Work, _form, plan
 from tests.migration.catalog import dump
 from tests.migration.upgrades import fill
 from tests.support.databases import Databases
@@ -62,6 +64,58 @@ def test_no_step_holds_a_lock_against_writers_while_it_reads(baseline: str) -> N
         if step.work is not Work.CATALOG and step.lock in blocking
     ]
     assert held == []
+
+
+_TRIGGER = (
+    "CREATE TRIGGER {name} BEFORE UPDATE ON dispatcher.leads"
+    " FOR EACH ROW EXECUTE FUNCTION suppress_redundant_updates_trigger()"
+)
+
+SAMPLES = (
+    "ALTER TABLE dispatcher.leads ADD COLUMN sample text",
+    "ALTER TABLE dispatcher.leads VALIDATE CONSTRAINT sample",
+    _TRIGGER.format(name="sample"),
+    "DROP TRIGGER sample_to_drop ON dispatcher.leads",
+    "DROP TRIGGER IF EXISTS sample_to_drop ON dispatcher.leads",
+    "UPDATE dispatcher.leads SET last_error = 'x' WHERE false",
+    "WITH one AS (SELECT id FROM dispatcher.leads WHERE id > :after LIMIT 0) DELETE FROM dispatcher.leads USING one",
+    "CREATE OR REPLACE FUNCTION dispatcher.sample() RETURNS integer LANGUAGE sql AS 'SELECT 1'",
+    "GRANT SELECT ON dispatcher.leads TO current_user",
+)
+"""A statement of each form, where a transaction can hold it."""
+
+
+@pytest.mark.parametrize("statement", SAMPLES)
+def test_the_lock_that_is_told_is_the_one_that_postgres_takes(baseline: str, statement: str) -> None:
+    engine = create_engine(normal_database_url(baseline), poolclass=NullPool)
+    with engine.connect() as connection:
+        connection.execute(text("ALTER TABLE dispatcher.leads ADD CONSTRAINT sample CHECK (true) NOT VALID"))
+        connection.execute(text(_TRIGGER.format(name="sample_to_drop")))
+        connection.commit()
+        try:
+            connection.execute(text(statement), {"after": UUID(int=0)} if ":after" in statement else {})
+            modes = connection.execute(_HELD).scalars().all()
+        finally:
+            connection.rollback()
+            connection.execute(text("ALTER TABLE dispatcher.leads DROP CONSTRAINT sample"))
+            connection.execute(text("DROP TRIGGER sample_to_drop ON dispatcher.leads"))
+            connection.commit()
+    held = {re.sub("(?<=[a-z])(?=[A-Z])", " ", mode.removesuffix("Lock")).upper() for mode in modes}
+    # What reads takes a lock that hinders no writer, and is not told.
+    assert _form(statement)[0] == max(held - {"ACCESS SHARE", "ROW SHARE"}, key=_STRENGTH.index, default="")
+
+
+_HELD = text("""
+SELECT mode FROM pg_locks WHERE relation = CAST('dispatcher.leads' AS regclass) AND pid = pg_backend_pid()
+""")
+
+_STRENGTH = ("ROW EXCLUSIVE", "SHARE UPDATE EXCLUSIVE", "SHARE", "SHARE ROW EXCLUSIVE", "EXCLUSIVE", "ACCESS EXCLUSIVE")
+
+
+def test_an_index_that_is_built_or_dropped_beside_writers_has_the_lock_of_the_manual() -> None:
+    """No transaction can hold these: https://www.postgresql.org/docs/current/explicit-locking.html."""
+    assert _form("CREATE UNIQUE INDEX CONCURRENTLY sample ON dispatcher.leads (id)")[0] == "SHARE UPDATE EXCLUSIVE"
+    assert _form("DROP INDEX CONCURRENTLY dispatcher.sample")[0] == "SHARE UPDATE EXCLUSIVE"
 
 
 def test_a_revision_that_writes_past_the_steps_is_stopped(baseline: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -167,20 +167,31 @@ def test_the_secrets_are_all_tokens_and_passwords() -> None:
     settings = Settings.from_environment(
         {
             "DATABASE_URL": "postgresql://u:pass%2Dword@h/d",
+            "DATABASE_READ_URL": "postgresql://u:read-pass@h/d",
             "REDIS_URL": "redis://:redis-pass@h/0",
+            "DISPATCHER_PROXY": "http://u:proxy-pass@h:3128",
             "VOICERY_API_TOKEN": "token-one",
+            "VOICERY_API_TOKEN_NEXT": "token-next",
             "VOICERY_API_TOKEN__OTHER": "token-two",
+            "VOICERY_API_TOKEN_NEXT__OTHER": "token-two-next",
             "DISPATCHER_ALERT_WEBHOOK_URL": "https://h/hook",
             "DISPATCHER_ALERT_WEBHOOK_SECRET": "hook-secret",
             "DISPATCHER_ALERT_WEBHOOK_SECRET_NEXT": "next-hook-secret",
             "DISPATCHER_METRICS_TOKEN": "metrics-token",
             "DISPATCHER_PRIVACY_KEY": "k" * 32,
+            "DISPATCHER_ENCRYPTION_KEYS": "0a" * 32,
+            "DISPATCHER_CONSOLE_USERS": "ada:viewer:hash-of-a-password",
         }
     )
+    found = set(logs.secrets_of(settings))
     assert {
-        "token-one", "token-two", "pass%2Dword", "pass-word", "redis-pass", "https://h/hook", "hook-secret",
-        "metrics-token", "next-hook-secret", "k" * 32,
-    } <= set(logs.secrets_of(settings))  # fmt: skip
+        "token-one", "token-two", "token-next", "token-two-next", "pass%2Dword", "pass-word", "read-pass", "redis-pass",
+        "proxy-pass", "https://h/hook", "hook-secret", "metrics-token", "next-hook-secret", "k" * 32, "0a" * 32,
+    } <= found  # fmt: skip
+    secret = {name for name, field in Settings.model_fields.items() if "Secret" in str(field.annotation)}
+    given = {name: getattr(settings, name) for name in secret}
+    assert {name for name, value in given.items() if value is None} == set(), "this test names each secret setting"
+    assert {value.reveal() for value in given.values()} <= found
 
 
 def test_importing_the_dispatcher_configures_nothing() -> None:
