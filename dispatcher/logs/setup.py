@@ -5,6 +5,7 @@ Only a worker, its sweep and the long-running commands call `configure`; importi
 
 import logging
 import os
+import re
 import sys
 import threading
 import traceback
@@ -82,6 +83,8 @@ def secrets_of(settings: Settings) -> list[str]:
     held = [token for account in settings.accounts.values() for token in (account.token, account.next_token)]
     held += [value for _, value in settings if isinstance(value, Secret)]
     found = [secret.reveal() for secret in held if secret is not None]
+    # A key of several, a user of several: each is a secret by itself. Shorter parts are words like `off`.
+    found += [part for text in found for part in re.split(r"[\s,]+", text) if len(part) >= SHORTEST_SECRET]
     for address in (settings.database_url, settings.database_read_url, settings.redis_url, settings.proxy):
         if address is not None:
             found += passwords_of(address.reveal())

@@ -54,7 +54,7 @@ def test_only_pending_leads_are_counted_and_named_whatever_else_the_filters_matc
     wanted, services = LeadFilter(campaign_id=7), seat.console.services
     counted = services.database.read(leads.count_pending, wanted)
     operation_id = uuid4()
-    asked = services.operations.create(operation_id, OperationKind.CANCEL, wanted, actor="ada")
+    asked = services.operations.start(operation_id, OperationKind.CANCEL, wanted, actor="ada")
 
     named = rows.rows("SELECT lead_id FROM dispatcher.operation_leads WHERE operation_id = :id", id=operation_id)
     assert (counted, asked.total, named) == (1, 1, [(pending,)])

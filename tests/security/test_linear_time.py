@@ -256,6 +256,7 @@ WITHIN = {
     "config.settings:Settings._http": "a setting",
     "config.keys:encryption_keys": "",  # the operator's own setting, of bounded length
     "config.urls:_whole_number": "a setting's address",
+    "logs.setup:secrets_of": "",  # the operator's own settings
     "importing.encoding:Encoding.shown": "an example of an encoding",
     "importing.number_format:shown_by": "a number format",
     "importing.rejects:_in_file_words": "a refused row",

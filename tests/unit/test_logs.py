@@ -179,15 +179,17 @@ def test_the_secrets_are_all_tokens_and_passwords() -> None:
             "DISPATCHER_ALERT_WEBHOOK_SECRET_NEXT": "next-hook-secret",
             "DISPATCHER_METRICS_TOKEN": "metrics-token",
             "DISPATCHER_PRIVACY_KEY": "k" * 32,
-            "DISPATCHER_ENCRYPTION_KEYS": "0a" * 32,
+            "DISPATCHER_ENCRYPTION_KEYS": f"off {'0a' * 32} {'0b' * 32}",
             "DISPATCHER_CONSOLE_USERS": "ada:viewer:hash-of-a-password",
         }
     )
     found = set(logs.secrets_of(settings))
     assert {
         "token-one", "token-two", "token-next", "token-two-next", "pass%2Dword", "pass-word", "read-pass", "redis-pass",
-        "proxy-pass", "https://h/hook", "hook-secret", "metrics-token", "next-hook-secret", "k" * 32, "0a" * 32,
+        "proxy-pass", "https://h/hook", "hook-secret", "metrics-token", "next-hook-secret", "k" * 32,
+        "0a" * 32, "0b" * 32,
     } <= found  # fmt: skip
+    assert "off" not in found, "a word that logs have"
     secret = {name for name, field in Settings.model_fields.items() if "Secret" in str(field.annotation)}
     given = {name: getattr(settings, name) for name in secret}
     assert {name for name, value in given.items() if value is None} == set(), "this test names each secret setting"
