@@ -8,7 +8,7 @@ import hashlib
 import hmac
 from dataclasses import dataclass
 
-from dispatcher.config.keys import signing_key
+from dispatcher.config.key_forms import signing_key
 from dispatcher.config.setting import Secret
 
 

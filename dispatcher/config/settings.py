@@ -35,7 +35,7 @@ from dispatcher.config.environment import (
     unknown_names,
     variable,
 )
-from dispatcher.config.keys import encryption_keys, signing_key
+from dispatcher.config.key_forms import encryption_keys, signing_key
 from dispatcher.config.secret_files import secrets, with_secret_files
 from dispatcher.config.setting import DAY_SECONDS, Secret, count, days, seconds, setting
 from dispatcher.config.urls import Network, check_webhook_url, networks, normal_database_url, normal_redis_url

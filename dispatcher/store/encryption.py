@@ -20,7 +20,7 @@ from uuid import UUID
 import orjson
 from sqlalchemy import Connection, text
 
-from dispatcher.config.keys import KEYS_OFF, encryption_keys
+from dispatcher.config.key_forms import KEYS_OFF, encryption_keys
 from dispatcher.config.settings import Settings
 from dispatcher.errors import DispatcherError, NotAllowed, NotConfigured
 

@@ -254,7 +254,7 @@ WITHIN = {
     "config.libpq:_check_parameter": "a setting's address",
     "config.settings:Settings": "",  # the rules of the settings: among the patterns below
     "config.settings:Settings._http": "a setting",
-    "config.keys:encryption_keys": "",  # the operator's own setting, of bounded length
+    "config.key_forms:encryption_keys": "",  # the operator's own setting, of bounded length
     "config.urls:_whole_number": "a setting's address",
     "logs.setup:secrets_of": "",  # the operator's own settings
     "importing.encoding:Encoding.shown": "an example of an encoding",
