@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Final
 
@@ -11,7 +11,7 @@ from sqlalchemy import Connection
 
 from dispatcher import moments
 from dispatcher.broker.connection import connect, refuse_cluster
-from dispatcher.cli import doctor_keys, doctor_replica, doctor_rights, doctor_wires, screen
+from dispatcher.cli import doctor_keys, doctor_replica, doctor_rights, doctor_upkeep, doctor_wires, screen
 from dispatcher.cli.doctor import Check, Verdict
 from dispatcher.cli.doctor_sentinels import judge_sentinels
 from dispatcher.config.account import pinned_url
@@ -28,16 +28,13 @@ from dispatcher.operator.inbox_list import InboxCounts
 from dispatcher.operator.overview import Overview
 from dispatcher.store import accounts, migration, postgres, sessions
 from dispatcher.store.database import Database
-from dispatcher.store.postgres import Limits, LongTransaction, Session, TableSize
+from dispatcher.store.postgres import Limits, Session
 from dispatcher.store.trouble import StatementRefused
 
 OLDEST_POSTGRES: Final = 140_000
 OLDEST_REDIS: Final = (6, 2)
 WORKER_SILENT_SECONDS: Final = 60.0
 CLOCK_SKEW_SECONDS: Final = 5.0
-LONG_SECONDS: Final = 300.0
-MANY_DEAD_ROWS: Final = 100_000
-"""Below this a table's dead rows cost nothing, whatever their share."""
 _FEW_CONNECTIONS_LEFT: Final = 0.9
 
 
@@ -85,8 +82,7 @@ def _postgres(settings: Settings) -> Iterator[Check]:
             yield from doctor_keys.keys(settings, connection)
             yield from _pinned_urls(settings, connection)
             yield from judge_limits(postgres.server_limits(connection))
-            yield from judge_bloat(postgres.table_sizes(connection))
-            yield from judge_transactions(postgres.long_transactions(connection, seconds=LONG_SECONDS))
+            yield from doctor_upkeep.upkeep_checks(connection)
             yield judge_doorbells(health.read(connection))
             yield from judge_keys(*keys.counts(connection))
         yield from _work(database.again(overview.read))
@@ -179,40 +175,11 @@ def judge_session(seen: Session) -> Iterator[Check]:
 
 
 def judge_limits(seen: Limits) -> Iterator[Check]:
-    """Check autovacuum and the number of connections."""
-    if not seen.autovacuum:
-        advice = "Set autovacuum = on: the queue lives on dead rows, and slows down until they are removed."
-        yield Check("Autovacuum", Verdict.BAD, "is off", advice)
+    """Check the number of connections."""
     found = f"{seen.connected} of {seen.connections} in use"
     full = seen.connected >= seen.connections * _FEW_CONNECTIONS_LEFT
     advice = "Raise max_connections or put a pooler in front; each worker process may use DISPATCHER_CONCURRENCY + 2."
     yield Check("Connections", Verdict.DOUBTFUL if full else Verdict.GOOD, found, advice if full else "")
-
-
-def judge_bloat(tables: Iterable[TableSize]) -> Iterator[Check]:
-    """Check for dead rows that are not removed."""
-    swollen = [one for one in tables if one.dead > MANY_DEAD_ROWS and one.dead > one.live // 5]
-    for one in swollen:
-        vacuumed = (
-            f"vacuumed {moments.clock(one.last_autovacuum)}" if one.last_autovacuum else "never vacuumed by itself"
-        )
-        found = f"dispatcher.{one.name} has {screen.number(one.dead)} dead rows beside {screen.number(one.live)} live"
-        advice = f"End long transactions and stale replication slots; then VACUUM (ANALYZE) dispatcher.{one.name}."
-        yield Check("Bloat", Verdict.DOUBTFUL, f"{found}, {vacuumed}", advice)
-    if not swollen:
-        yield Check("Bloat", Verdict.GOOD, "no table is swollen by dead rows")
-
-
-def judge_transactions(long: Sequence[LongTransaction]) -> Iterator[Check]:
-    """Check for transactions that stay open: they keep dead rows and block migrations."""
-    for one in long:
-        found = (
-            f"{one.application} (pid {one.pid}, {one.state or 'of another user'}) open for {moments.span(one.seconds)}"
-        )
-        advice = f"Find out who holds it; SELECT pg_terminate_backend({one.pid}) ends it."
-        yield Check("Transaction", Verdict.DOUBTFUL, found, advice)
-    if not long:
-        yield Check("Transactions", Verdict.GOOD, f"none is open for longer than {moments.span(LONG_SECONDS)}")
 
 
 def judge_doorbells(seen: Heartbeat) -> Check:

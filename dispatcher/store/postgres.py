@@ -52,65 +52,20 @@ def session_settings(connection: Connection) -> Session:
     return Session(**connection.execute(_SESSION).mappings().one())
 
 
-_TABLES = text("""
-SELECT relname AS name, n_live_tup AS live, n_dead_tup AS dead, last_autovacuum, pg_total_relation_size(relid) AS bytes
-FROM pg_stat_user_tables WHERE schemaname = 'dispatcher' ORDER BY n_dead_tup DESC
-""")
-
-_LONG = text("""
-SELECT pid, coalesce(nullif(application_name, ''), 'unnamed') AS application, state,
-    CAST(extract(epoch FROM now() - xact_start) AS float8) AS seconds
-FROM pg_stat_activity
-WHERE datname = current_database() AND pid <> pg_backend_pid() AND backend_type = 'client backend'
-  AND xact_start < now() - make_interval(secs => :seconds)
-ORDER BY xact_start
-""")
-
 _LIMITS = text("""
-SELECT current_setting('autovacuum') = 'on' AS autovacuum,
-    CAST(current_setting('max_connections') AS int) AS connections,
-    (SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend') AS connected
+SELECT CAST(current_setting('max_connections') AS int) AS connections,
+    -- Of sessions of other logins a role without rights is not told what they are.
+    (SELECT count(*) FROM pg_stat_activity
+     WHERE backend_type = 'client backend' OR backend_type IS NULL AND datname IS NOT NULL) AS connected
 """)
-
-
-@dataclass(frozen=True, slots=True)
-class TableSize:
-    """One table; the numbers of rows are the server's estimates."""
-
-    name: str
-    live: int
-    dead: int
-    last_autovacuum: datetime | None
-    bytes: int
-
-
-@dataclass(frozen=True, slots=True)
-class LongTransaction:
-    """An open transaction: it keeps dead rows from being removed."""
-
-    pid: int
-    application: str
-    state: str | None
-    seconds: float
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
     """`connections` may be open at once, by all clients; `connected` are."""
 
-    autovacuum: bool
     connections: int
     connected: int
-
-
-def table_sizes(connection: Connection) -> list[TableSize]:
-    """Return the dispatcher's tables, those with the most dead rows first."""
-    return [TableSize(**row) for row in connection.execute(_TABLES).mappings()]
-
-
-def long_transactions(connection: Connection, *, seconds: float) -> list[LongTransaction]:
-    """Return the transactions of this database that are open for longer; without rights, only those of our own role."""
-    return [LongTransaction(**row) for row in connection.execute(_LONG, {"seconds": seconds}).mappings()]
 
 
 def server_limits(connection: Connection) -> Limits:
