@@ -9,7 +9,7 @@ COMPILE := .venv-tools/bin/uv pip compile --quiet --universal --python-version 3
 IMAGE_EXTRAS := --extra console --extra intake --extra metrics
 DOCS_INSTALLED := .venv-docs/.installed
 BENCH_INSTALLED := .venv-bench/.installed
-SOURCES := dispatcher tests migrations benchmarks examples
+SOURCES := dispatcher tests migrations benchmarks examples scripts
 PYTEST := $(BIN)/python -m pytest
 NOT_LONG := -m "not slow and not soak"
 # Half of what a test does is wait: twice as many processes as processors.
