@@ -241,6 +241,8 @@ def _stored(row: Row[Any]) -> Stored:
 REPEAT_FOR_SECONDS: Final = 2.0
 """The time in seconds during which a submit is repeated under its own id when its commit was not acknowledged."""
 
+_WAIT_FOR_STANDBY: Final = text("SELECT pg_logical_emit_message(true, 'dispatcher', '')")
+
 _RACES: Final = 5  # two submits of one number meet once; five times in a row is a bug, not a race
 _PAUSE_SECONDS: Final = 0.1
 
@@ -306,6 +308,9 @@ class Intake:
             try:
                 with self._database.autocommit() as connection:
                     stored = self._store(entry, connection, nullcontext)
+                    if repeated:
+                        # What is only found is waited for by nobody: a write that comes after it is, with all before.
+                        connection.execute(_WAIT_FOR_STANDBY)
                 # The id is generated here, so a row that a repetition finds under it is from our own first try.
                 ours = repeated and entry.options.id is None and stored.lead_id == entry.id
                 return replace(stored, created=True) if ours else stored

@@ -126,6 +126,7 @@ class Database:
             hide_parameters=True,
             execution_options={encryption.OPTION: self.key_ring},
         )
+        event.listen(engine, "connect", sessions.note_alone)
         event.listen(engine, "checkin", _note_use)
         event.listen(engine, "checkout", _check_life)
         return engine
@@ -137,10 +138,12 @@ class Database:
         Raises `StoreUnavailable`, `TryAgain` or `StatementRefused` for errors of Postgres; other errors pass through.
         """
         engines = self._of_this_process()
-        with translated(engines.dispose, engines.autocommit), engines.transactional.begin() as connection:
-            if self._pooler:
-                connection.exec_driver_sql("SET LOCAL synchronous_commit = on")
-            yield connection
+        with translated(engines.dispose, engines.autocommit), engines.transactional.connect() as connection:
+            with connection.begin():
+                if self._pooler:
+                    connection.exec_driver_sql("SET LOCAL synchronous_commit = on")
+                yield connection
+            sessions.refuse_alone(connection)
 
     @contextmanager
     def autocommit(self) -> Iterator[Connection]:
@@ -151,6 +154,7 @@ class Database:
         engines = self._of_this_process()
         with translated(engines.dispose, engines.autocommit), engines.autocommit.connect() as connection:
             yield connection
+            sessions.refuse_alone(connection)
 
     def read(self, query: Query[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """Return what `query(connection, …)` returns on a connection of `autocommit`.

@@ -11,7 +11,9 @@ from typing import Any, Final
 import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from sqlalchemy import Connection
+from sqlalchemy.pool import ConnectionPoolEntry
 
+from dispatcher.errors import StoreUnavailable
 from dispatcher.store.trouble import NothingDone
 
 Arguments = dict[str, Any]
@@ -52,6 +54,9 @@ READ_ONLY: Final = {"default_transaction_read_only": "on"}
 
 _VERIFIED: Final = (*PINNED, "synchronous_commit", "server_encoding", "session_replication_role")
 _ASK: Final = "SELECT " + ", ".join(f"pg_catalog.current_setting('{name}')" for name in _VERIFIED)
+_WAITS_FOR_STANDBY: Final = "SyncRepWaitForLSN"
+_ALONE: Final = "dispatcher_alone"
+
 _READ_ONLY: Final = """
 SELECT source IN ('database', 'user', 'database user') FROM pg_catalog.pg_settings
 WHERE name = 'default_transaction_read_only' AND setting = 'on'
@@ -171,6 +176,28 @@ def faults(seen: Mapping[str, str]) -> list[Fault]:
     if seen["synchronous_commit"] == "off":
         wrong.append(Fault("synchronous_commit", "off", "on"))
     return wrong
+
+
+def note_alone(driver: "psycopg.Connection[Any]", entry: ConnectionPoolEntry) -> None:
+    """Note a commit whose wait for a synchronous standby was cancelled: Postgres confirms it, with a warning only.
+
+    The warning is known by the function of the server that gives it: its words are translated, its code is of them all.
+    """
+
+    def note(told: psycopg.errors.Diagnostic) -> None:
+        if told.source_function == _WAITS_FOR_STANDBY:
+            entry.info[_ALONE] = True
+
+    driver.add_notice_handler(note)
+
+
+def refuse_alone(connection: Connection) -> None:
+    """Raise `StoreUnavailable` if a commit was confirmed that no standby may have: a promotion would forget it."""
+    if connection.info.pop(_ALONE, False):
+        raise StoreUnavailable(
+            "Somebody cancelled a commit that waited for the synchronous standby: it is on the primary, and may not be "
+            "on the standby. Bring the standby back, or take it out of synchronous_standby_names."
+        )
 
 
 def _same(name: str, found: str, needed: str) -> bool:

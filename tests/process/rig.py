@@ -55,6 +55,11 @@ class SandboxProcess:
     def created(self) -> int:
         return sum(entry.created_id is not None for entry in self.entries())
 
+    def created_of(self) -> Counter[str]:
+        """How many leads were created for each of ours, by its reference."""
+        lines = ledger(self.entries(), QUICK["DISPATCHER_REFERENCE_VARIABLE"]).lines
+        return Counter({str(key.reference): len(line.created) for key, line in lines.items() if line.created})
+
     def forget_faults(self) -> None:
         requests.delete(self.url.replace("/api", "/_sandbox/faults"), timeout=5).raise_for_status()
 
@@ -71,7 +76,7 @@ class Rig:
         self.environment = {**QUICK, **environment, "VOICERY_BASE_URL": sandbox.url}
         self.sandbox = sandbox
         self._worker = worker
-        self._numbers = numbers()
+        self.numbers = numbers()
         self._controls = 0
         self._last_control = 0.0
 
@@ -83,7 +88,7 @@ class Rig:
         """Submit so many leads, each of another person."""
         dispatcher = Dispatcher(Settings.from_environment({**self.environment, **environment}))
         with contextlib.closing(dispatcher):
-            for number, _ in zip(self._numbers, range(count), strict=False):
+            for number, _ in zip(self.numbers, range(count), strict=False):
                 dispatcher.submit({"phone_number": number, "campaign_id": CAMPAIGN, "allow_dupplicate": True})
 
     def query(self, statement: str) -> list[tuple[object, ...]]:
