@@ -24,7 +24,7 @@ SECONDS ?= 120
 EXAMPLES ?= 5000
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-unit test-pg15 lint format kill-storm bench bench-all faults model soak hosts kill-9 outage fuzz mutants locks manifests site audit clean
+.PHONY: help setup demo test test-unit test-pg15 lint format kill-storm bench bench-all faults model soak hosts standby kill-9 outage fuzz mutants locks manifests site audit clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -50,7 +50,7 @@ test-unit: $(INSTALLED) ## The pure rules, in seconds
 
 test-pg15: $(INSTALLED) ## The database tests on Postgres 15 (Debian's; installed if missing and root)
 	TEST_POSTGRES_BIN_DIR="$$(tests/support/find-postgres 15)" && export TEST_POSTGRES_BIN_DIR && \
-		$(PYTEST) $(SPREAD) $(NOT_LONG) $(wildcard tests/database) tests/embedded tests/migration
+		$(PYTEST) $(SPREAD) $(NOT_LONG) $(wildcard tests/database) tests/embedded tests/migration tests/standby
 
 lint: $(INSTALLED) ## Style, types and the direction of imports
 	$(BIN)/ruff check $(wildcard $(SOURCES))
@@ -90,6 +90,9 @@ kill-9: $(INSTALLED) ## Kill -9 at random instants (LEADS=10000 KILLS=500, SEED=
 
 hosts: $(INSTALLED) ## Three worker hosts, partitions and wrong clocks by seed; Linux and root (SEEDS=20)
 	$(BIN)/python -m tests.hosts --seeds $(SEEDS)
+
+standby: $(INSTALLED) ## A primary is killed under load, its synchronous standby promoted; Debian's Postgres 15 (SEEDS=20)
+	$(BIN)/python -m tests.standby --seeds $(SEEDS)
 
 outage: $(INSTALLED) ## Two minutes without Voicery under load (SECONDS=120)
 	$(BIN)/python -m tests.soak.outage --seconds $(SECONDS)

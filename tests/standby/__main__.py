@@ -1,4 +1,4 @@
-"""`python -m tests.standby --seeds 20`: a primary dies under load, its standby is promoted; exit 1 if a promise broke."""
+"""`python -m tests.standby --seeds 20`: a standby is promoted under load, again and again; exit 1 if a promise broke."""
 
 import argparse
 import shutil
@@ -38,7 +38,10 @@ def main() -> int:
         for seed in range(asked.first, asked.first + asked.seeds):
             place = directory / str(seed)
             place.mkdir(mode=0o755)
-            with Pair(place, server.directory, bin_dir, synchronous=True) as pair, EmbeddedRedis(place / "redis") as redis:
+            with (
+                Pair(place, server.directory, bin_dir, synchronous=True) as pair,
+                EmbeddedRedis(place / "redis") as redis,
+            ):
                 account = run(place, pair, redis.url(), seed)
             print(f"seed {seed}: {account}", flush=True)
             broken += not account.sound
@@ -47,8 +50,8 @@ def main() -> int:
             slowest_post = max(slowest_post, account.post_seconds)
     finally:
         shutil.rmtree(directory, ignore_errors=True)
-    print(f"{asked.seeds} failovers, {leads} leads; {broken} with leads lost, called twice or without their end; after the")
-    print(f"promotion the first submit at most {slowest_submit:.1f} s late, the first POST {slowest_post:.1f} s")
+    print(f"{asked.seeds} failovers, {leads} leads; {broken} with a lead lost, called twice or without its end")
+    print(f"first submit at most {slowest_submit:.1f} s after the promotion, first POST {slowest_post:.1f} s")
     return 1 if broken or max(slowest_submit, slowest_post) > FLOW_WITHIN_SECONDS else 0
 
 

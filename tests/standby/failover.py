@@ -1,7 +1,6 @@
 """The primary dies under load and its synchronous standby is promoted: what was lost, who was called, how soon."""
 
 import random
-import tempfile
 import threading
 import time
 from collections import Counter
@@ -86,7 +85,9 @@ def deployment(directory: Path, pair: Pair, redis_url: str, *sandbox: str) -> It
 
         def start(environment: dict[str, str], *options: str, ready: bool = True) -> WorkerProcess:
             name = f"worker-{len(started)}"
-            started.append(WorkerProcess(name, {**clean_environment(), **environment}, directory / f"{name}.log", options))
+            started.append(
+                WorkerProcess(name, {**clean_environment(), **environment}, directory / f"{name}.log", options)
+            )
             ending.callback(started[-1].kill)
             if ready:
                 started[-1].wait_ready()
@@ -116,7 +117,7 @@ def run(directory: Path, pair: Pair, redis_url: str, seed: int, *, workers: int 
         producer.stop()
         states = rig.wait_settled(120)
         created = rig.sandbox.created_of()
-        account = Account(
+        return Account(
             way=way,
             confirmed=len(producer.confirmed),
             refused=producer.refused,
@@ -126,7 +127,6 @@ def run(directory: Path, pair: Pair, redis_url: str, seed: int, *, workers: int 
             submit_seconds=submitted - began,
             post_seconds=posted - began,
         )
-    return account
 
 
 def _first_post(rig: Rig, leads: Collection[str]) -> float:

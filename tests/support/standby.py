@@ -128,7 +128,9 @@ class Pair:
     def streams(self) -> bool:
         """Whether the standby has all that the primary has, and is what commits wait for if they are to."""
         wanted = "sync" if self._synchronous else "async"
-        asked = "SELECT sync_state, replay_lsn >= pg_current_wal_lsn() FROM pg_stat_replication WHERE state = 'streaming'"
+        asked = (
+            "SELECT sync_state, replay_lsn >= pg_current_wal_lsn() FROM pg_stat_replication WHERE state = 'streaming'"
+        )
         return self.execute(self.primary, asked) == [(wanted, True)]
 
     def kill(self, server: EmbeddedPostgres, how: str) -> None:
