@@ -1,4 +1,4 @@
-"""`python -m tests.standby --seeds 20`: a standby is promoted under load, again and again; exit 1 if a promise broke."""
+"""`python -m tests.standby --seeds 20`: a standby is promoted under load, many times; exit 1 if a promise broke."""
 
 import argparse
 import shutil
