@@ -18,7 +18,7 @@ from benchmarks import report
 from benchmarks.bench import Bench
 from benchmarks.contenders import PEERS, ROOT
 from benchmarks.figure import Figure
-from benchmarks.figures import cold_start, drains, limits, sizes, submits
+from benchmarks.figures import cold_start, drains, limits, sizes, starts, submits
 
 Measure = Callable[[Bench, int], Figure]
 
@@ -28,6 +28,7 @@ QUICK: Final[Mapping[str, Measure]] = {
     "submit": submits.one_by_one,
     "submit_many": submits.many,
     "latency": submits.latency,
+    "starts": starts.starts,
     "cold_start": cold_start.cold_start,
 }
 WITHOUT_PEERS: Final = frozenset({"cold_start"})

@@ -73,6 +73,10 @@ class StandIn:
         """(monotonic seconds, phone number, campaign) of all that was received since the last reset."""
         return self._ask("/log", 60)
 
+    def ports(self) -> list[tuple[int, float]]:
+        """(port of the client, monotonic seconds of its first lead) of each connection since the last reset."""
+        return [(port, at) for port, at in self._ask("/ports", 60)]
+
     def stop(self) -> None:
         """End it."""
         self._child.stop()

@@ -12,6 +12,7 @@ checked and nothing is kept over a restart: for anything but speed there is `dis
     GET  /wait?count=4000    answers when so many leads have been counted
     GET  /stats              {"count", "first_at", "last_at", "open", "most_open"}, by the monotonic clock
     GET  /log                [[seconds, phone number, campaign], …] of all that was counted
+    GET  /ports              [[port of the client, seconds], …]: when each connection brought its first lead
 """
 
 import argparse
@@ -43,6 +44,7 @@ class Book:
         self.dead_from = dead_from
         self.refused: list[tuple[float, int]] = []
         self.received: list[tuple[float, str, int]] = []
+        self.first_by_port: dict[int, float] = {}
         self.answered = self.most_open = 0
 
     def take(self, body: bytes) -> tuple[bytes, bytes]:
@@ -109,6 +111,7 @@ class Peer(asyncio.Protocol):
     def __init__(self, book: Book) -> None:
         self._book = book
         self._buffer = b""
+        self._new = True
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Remember where to answer."""
@@ -134,6 +137,9 @@ class Peer(asyncio.Protocol):
                 self._control(target[1].decode())
 
     def _lead(self, body: bytes) -> None:
+        if self._new:
+            self._new = False
+            self._book.first_by_port[self.transport.get_extra_info("peername")[1]] = time.monotonic()
         answer = self._book.take(body)
         if self._book.delay_seconds:
             asyncio.get_running_loop().call_later(self._book.delay_seconds, self._answer_lead, *answer)
@@ -160,6 +166,8 @@ class Peer(asyncio.Protocol):
                 self._waiting = asyncio.get_running_loop().create_task(self._wait(int(query["count"])))
             case "/log":
                 self._answer(_OK, orjson.dumps(self._book.received))
+            case "/ports":
+                self._answer(_OK, orjson.dumps(list(self._book.first_by_port.items())))
             case _:
                 self._answer(_OK, orjson.dumps(self._book.stats()))
 

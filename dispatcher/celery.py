@@ -4,6 +4,7 @@ Importing this opens no socket, reads no environment and configures no logging; 
 does, which is when a worker starts.
 """
 
+import gc
 import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -216,8 +217,23 @@ class WorkerApp(Celery):  # type: ignore[misc]  # celery ships no types
             options = {**options, "pool": None, "pool_cls": "dispatcher.worker.process:ThreadPool"}
         self.main_pid = os.getpid()
         self._listen_to_signals()
+        self._load_before_fork()
         quiet = {"without_mingle": True, "without_gossip": True, "without_heartbeat": True}
         return self.subclass_with_self("dispatcher.worker.process:Worker")(**{**options, **quiet})
+
+    def _load_before_fork(self) -> None:
+        """Import what the children use. What is loaded by then is left out of every search for garbage.
+
+        A search would write to each object's header and so copy its page into the child that searches.
+        """
+        gc.disable()
+        try:
+            from dispatcher.worker.deliverer import load_before_fork  # late, as above
+
+            load_before_fork()
+        finally:
+            gc.freeze()
+            gc.enable()
 
     def _listen_to_signals(self) -> None:
         """Only now, in a process that is this app's worker: Celery's signals belong to every app of a process."""

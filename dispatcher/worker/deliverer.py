@@ -259,3 +259,15 @@ def worker_runtime(stopping: Callable[[], bool], *, main_pid: int) -> Deliverer:
     settings.require_redis_url()
     services = Services(settings, name="dispatcher-worker", connections=settings.concurrency + 2)
     return Deliverer(services, stopping=stopping, worker=worker_name(main_pid), states_terms=True)
+
+
+def load_before_fork() -> None:
+    """Import what a delivery run uses, so that the children of a prefork pool share it. Connects to nothing.
+
+    The parts import what they are made of when they are built: here they are built from the environment and thrown
+    away. Those that read a secret from a file are imported alone; what only look-ups use is left to the first one.
+    """
+    import dispatcher.store.blocks  # noqa: F401 - imported for the children
+
+    services = Services(Settings.from_environment(), name="dispatcher-worker")
+    _ = services.database.engine, services.bell, services.limiter, services.clients

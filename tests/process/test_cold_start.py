@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from dispatcher.cli.commands import _LASTING, PANELS
+from tests.process.rig import Rig
 from tests.support.environment import clean_environment
 
 PRODUCER = """
@@ -122,6 +123,39 @@ def test_a_command_that_goes_on_searches_for_garbage() -> None:
     assert garbage_searched({}, "sweep")[::2] == ["1", "50000"]
     goes_on = re.compile("(Serve|Run|Watch|Follow|Repair) ")
     assert {one.name for entries in PANELS.values() for one in entries if goes_on.match(one.short_help)} <= _LASTING
+
+
+WORKER = """
+import gc, json, os, sys
+import psutil
+from dispatcher.celery import app
+app.Worker(concurrency=1)
+before, connected = set(sys.modules), len(psutil.Process().net_connections())
+from dispatcher.worker.deliverer import worker_runtime
+runtime = worker_runtime(lambda: False, main_pid=os.getpid())
+runtime.deliver("default", 42)
+print(json.dumps({"later": sorted(set(sys.modules) - before), "frozen": gc.get_freeze_count(), "connected": connected,
+                  "searches": gc.isenabled()}))
+"""
+
+
+def test_a_worker_loads_before_it_forks_what_its_children_need_to_deliver(rig: Rig) -> None:
+    rig.submit(1)
+    done = subprocess.run(
+        [sys.executable, "-c", WORKER],
+        env={**clean_environment(), **rig.environment},
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    found = json.loads(done.stdout.splitlines()[-1])
+
+    assert rig.states() == {"accepted": 1}
+    assert [name for name in found["later"] if name.partition(".")[0] not in sys.stdlib_module_names] == []
+    assert found["connected"] == 0
+    assert found["searches"]
+    assert found["frozen"] > 10_000
 
 
 HEAVY = {
