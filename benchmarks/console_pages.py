@@ -12,6 +12,8 @@ import statistics
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from sqlalchemy import text
@@ -147,9 +149,9 @@ def pages(database: Database) -> dict[str, str]:
     }
 
 
-def measure(url: str, rounds: int) -> bool:
-    """Print one line a page; whether all kept the bound."""
-    services = Services(Settings(database_url=url, rate_limit="off"))
+@contextmanager
+def asking(services: Services) -> Iterator[TestClient]:
+    """Give a client that is logged in as an administrator."""
     sessions = Sessions(1800)
     console = Console(
         services,
@@ -159,8 +161,15 @@ def measure(url: str, rounds: int) -> bool:
         Renderer(),
     )
     cookie, _ = sessions.begin(Person("bench", Role.ADMIN), by_key=True)
-    good = True
     with TestClient(build(console), base_url=BASE, follow_redirects=False, cookies={console.cookie: cookie}) as client:
+        yield client
+
+
+def measure(url: str, rounds: int) -> bool:
+    """Print one line a page; whether all kept the bound."""
+    services = Services(Settings(database_url=url, rate_limit="off"))
+    good = True
+    with asking(services) as client:
         for name, path in pages(services.database).items():
             times = []
             for _ in range(rounds):

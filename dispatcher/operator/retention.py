@@ -272,12 +272,15 @@ _FIRST: Final[Place] = {"after_id": 0}
 _OVERLAP: Final = timedelta(days=1)
 """The overlap of a pass with the previous one, for outcomes recorded late and for wrong clocks."""
 
+_READ_ALL_EVERY: Final = timedelta(days=1)
+
 
 class Pruning:
     """Prunes in passes of as many steps as needed. After a crash the next process starts a new pass.
 
-    A pass reads all old leads and keys; these are few, because only those that must not be deleted remain. Old attempts
-    may be many: only the first pass of a process reads all of them, each later pass those that have expired since.
+    What remains of old rows may be many: failed leads are kept longer, attempts without their answer as long as their
+    leads. So a pass reads what has expired since the last one. The first pass of a process reads everything; of leads,
+    failures and keys one pass a day does, to find what could not be deleted when it expired.
     """
 
     def __init__(self, database: Database, settings: Settings) -> None:
@@ -287,9 +290,17 @@ class Pruning:
         self._audit = timedelta(days=settings.audit_retention_days)
         self._incidents = timedelta(days=settings.incident_retention_days)
         self._responses = timedelta(days=settings.response_retention_days)
-        self._keys = timedelta(days=settings.key_retention_days)
+        self._keys = max(self._leads, timedelta(days=settings.key_retention_days))
         self._pass: Generator[int, None, None] | None = None
         self._looked_until: datetime | None = None
+        self._read_all_at: datetime | None = None
+
+    def work(self, more: Callable[[], bool]) -> int:
+        """Prune slices of one pass, one and then while `more`. Return the number of rows; raise as `step`."""
+        pruned = self.step()
+        while self._pass and more():
+            pruned += self.step()
+        return pruned
 
     def step(self) -> int:
         """Prune one slice of the current pass and return the number of rows. The last slice sets `sweeps.pruned_at`.
@@ -311,25 +322,28 @@ class Pruning:
     def _steps(self) -> Generator[int, None, None]:
         today = self._database.read(database_now)
         looked_from = self._looked_until or _BEGINNING
+        whole = self._read_all_at is None or today - self._read_all_at >= _READ_ALL_EVERY
+        expired_from = _BEGINNING if whole else looked_from
         ended = partial(prune_leads, before=today - self._leads, failed=False)
-        pruned = yield from self._walk(ended, since(_BEGINNING))
+        pruned = yield from self._walk(ended, since(_before(expired_from, self._leads)))
         failed = partial(prune_leads, before=today - self._failed, failed=True)
-        pruned += yield from self._walk(failed, since(_BEGINNING))
-        while forgotten := self._database.again(erased.prune, today - max(self._keys, self._leads), most=SLICE_ROWS):
+        pruned += yield from self._walk(failed, since(_before(expired_from, self._failed)))
+        while forgotten := self._database.again(erased.prune, today - self._keys, most=SLICE_ROWS):
             yield forgotten
-        old_keys = partial(prune_keys, before=today - max(self._keys, self._leads))
-        pruned += yield from self._walk(old_keys, keys_since(_BEGINNING))
+        old_keys = partial(prune_keys, before=today - self._keys)
+        pruned += yield from self._walk(old_keys, keys_since(_before(expired_from, self._keys)))
         emptied = partial(prune_responses, before=today - self._responses)
         cleared = yield from self._walk(emptied, responses_since(_before(looked_from, self._responses)))
-        emptied = partial(prune_failure_responses, before=today - self._responses)
-        cleared += yield from self._walk(emptied, _FIRST)
+        if whole:  # by their ids; when they were resolved has no index
+            emptied = partial(prune_failure_responses, before=today - self._responses)
+            cleared += yield from self._walk(emptied, _FIRST)
         while forgotten := self._database.again(inbox.prune, today - self._leads, most=SLICE_ROWS):
             yield forgotten
         while forgotten := self._database.again(partial(prune_records, before=today - self._leads)):
             yield forgotten
         entries = yield from self._walk(partial(prune_audit, before=today - max(self._audit, _AUDIT_KEPT)), _FIRST)
         entries += yield from self._walk(partial(prune_incidents, before=today - self._incidents), _FIRST)
-        self._looked_until = today
+        self._looked_until, self._read_all_at = today, today if whole else self._read_all_at
         if pruned or cleared or entries:
             events.info("sweep.pruned", leads_and_keys=pruned, responses=cleared, records=entries)
 

@@ -42,6 +42,10 @@ CLOCKS_SEEN_EVERY_SECONDS: Final = 3600.0
 BULK_SECONDS: Final = 0.5
 """Bulk work takes at most this long of a round, and one batch: the other duties do not wait for it."""
 
+PRUNE_SECONDS: Final = 0.25
+"""Retention deletes for this long of a round, and ends the slice that it has begun: faster than leads come in, and
+most of the time is left to delivery."""
+
 T = TypeVar("T")
 
 
@@ -225,8 +229,9 @@ class Sweep:
             pass
 
     def _prune(self, pruning: Pruning) -> None:
+        until = self._clock() + PRUNE_SECONDS
         try:
-            pruning.step()
+            pruning.work(lambda: self._clock() < until)
         except StatementRefused as refusal:
             events.error("sweep.refused", duty="retention", sqlstate=refusal.sqlstate, constraint=refusal.constraint)
         except NotPermitted as refusal:

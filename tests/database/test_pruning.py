@@ -13,7 +13,7 @@ from dispatcher.operator.retention import Place, Pruner, Pruning, Slice
 from dispatcher.store.database import Database
 from dispatcher.store.statement import first_id
 from dispatcher.store.trouble import StatementRefused
-from dispatcher.sweep.sweep import Sweep
+from dispatcher.sweep.sweep import PRUNE_SECONDS, Sweep
 from tests.database.queue import Queue
 from tests.support.doubles import Bell, Rate
 
@@ -317,7 +317,7 @@ def test_a_slice_looks_at_no_more_than_it_may_and_the_next_goes_on_behind_it(que
 def test_a_lead_that_somebody_holds_is_left_for_the_next_pass(
     queue: Queue, pruner: Pruning, database: Database
 ) -> None:
-    held, free = ended(queue, 1, 100), ended(queue, 2, 100)
+    held, free = ended(queue, 1, 90.5), ended(queue, 2, 100)
     assert held != free
     with database.transaction() as connection:
         connection.exec_driver_sql(f"SELECT FROM dispatcher.leads WHERE id = '{held}' FOR UPDATE")
@@ -328,30 +328,75 @@ def test_a_lead_that_somebody_holds_is_left_for_the_next_pass(
     assert left(queue) == set()
 
 
-def test_the_sweep_prunes_a_slice_a_round_and_rests_for_an_hour_after_the_pass(
+def test_the_sweep_prunes_for_a_part_of_each_round_and_rests_for_an_hour_after_the_pass(
     queue: Queue, database: Database
 ) -> None:
     ended(queue, 1, 100)
-    steps: list[int] = []
+    now = 0.0
+    steps: list[float] = []
 
-    class Counted(Pruning):
+    class Slow(Pruning):
         def step(self) -> int:
-            steps.append(super().step())
-            return steps[-1]
+            nonlocal now
+            now += PRUNE_SECONDS / 2.5
+            steps.append(now)
+            return super().step()
 
     sweep = Sweep(
-        database, Bell(), lambda _: Rate(), None, Counted(database, SETTINGS),
+        database, Bell(), lambda _: Rate(), None, Slow(database, SETTINGS), clock=lambda: now,
         name="one", worker="one:1", settle_seconds=120, interval_seconds=1,
     )  # fmt: skip
-    for _ in range(12):
+    made = []
+    for _ in range(6):
+        before = len(steps)
         sweep.once()
+        made.append(len(steps) - before)
 
     assert left(queue) == set()
-    assert 1 < len(steps) < 12
+    assert made[0] == 3, "a slice that was begun is ended"
+    assert made[-1] == 0
     queue.run("UPDATE dispatcher.sweeps SET pruned_at = now() - interval '61 minutes'")
-    before = len(steps)
     sweep.once()
-    assert len(steps) == before + 1
+    assert len(steps) > sum(made)
+
+
+def test_a_slice_is_pruned_each_round_however_slow_it_is(queue: Queue, database: Database) -> None:
+    lead_id = ended(queue, 1, 100)
+
+    Pruning(database, SETTINGS).work(lambda: False)
+
+    assert lead_id not in left(queue)
+
+
+def test_a_pass_reads_what_has_expired_since_the_last_one_and_once_a_day_all(
+    queue: Queue, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    days = 0.0
+    places: list[datetime] = []
+    real = retention.prune_leads
+
+    def seen(connection: Connection, place: Place, before: datetime, *, failed: bool, most: int = 1000) -> Slice:
+        places.append(place["after_at"])
+        return real(connection, place, before, failed=failed, most=most)
+
+    monkeypatch.setattr(retention, "prune_leads", seen)
+    monkeypatch.setattr(retention, "database_now", lambda _: datetime.now(UTC) + timedelta(days=days))
+    watermark, _, younger = (ended(queue, n, age, voicery_lead_id=9 - n) for n, age in ((1, 99), (2, 98), (3, 88)))
+    pruner = Pruning(database, SETTINGS)
+    pass_over(pruner, queue)
+    assert left(queue) == {watermark, younger}, "the greatest id of Voicery's stays"
+    assert places == [datetime(2000, 1, 1, tzinfo=UTC)] * 2
+
+    ended(queue, 4, 1, voicery_lead_id=100)
+    days = 0.9
+    pass_over(pruner, queue)
+    assert left(queue) >= {watermark, younger}, "what could be deleted only later waits for the pass that reads all"
+    assert min(places[2:]) > datetime.now(UTC) - timedelta(days=367)
+
+    days = 2.5
+    pass_over(pruner, queue)
+    assert watermark not in left(queue)
+    assert younger not in left(queue)
 
 
 def test_a_row_that_cannot_be_pruned_costs_the_pass_and_no_more_than_one_try_an_hour(
