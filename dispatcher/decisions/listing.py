@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from dispatcher.decisions.reply import Reply, is_number, usable_id
+from dispatcher.decisions.reply import Reply, is_number, text_of, usable_id
 
 _DIGITS: Final = re.compile(r"\d{1,18}", re.ASCII)
 
@@ -14,7 +14,8 @@ _DIGITS: Final = re.compile(r"\d{1,18}", re.ASCII)
 class ListedLead:
     """A row of the list. `voicery_lead_id` None: an id that is no integer. `variables` None: not echoed.
 
-    `phone_number` is empty where the row names none that can be read.
+    `phone_number` is empty where the row names none that can be read. `created_at` is as the list shows it, and is only
+    compared with others for equality: its form and its time zone are not known.
     """
 
     voicery_lead_id: int | None
@@ -23,6 +24,7 @@ class ListedLead:
     status: str | None = None
     variables: Mapping[str, object] | None = None
     contacts: tuple[object, ...] = ()
+    created_at: str | None = None
 
     def __repr__(self) -> str:
         return f"ListedLead(voicery_lead_id={self.voicery_lead_id}, campaign_id={self.campaign_id})"
@@ -89,15 +91,16 @@ def _is_complete(counts: Mapping[Any, object], rows: Sequence[Mapping[str, objec
 def _row(row: Mapping[str, object]) -> ListedLead:
     campaign = row.get("campaign")
     nested = campaign.get("id") if isinstance(campaign, Mapping) else None
-    number, status = row.get("phone_number"), row.get("status")
+    number = row.get("phone_number")
     variables, contacts = row.get("variables"), row.get("secondary_contacts")
     return ListedLead(
         voicery_lead_id=usable_id(row.get("id")),
         campaign_id=usable_id(row.get("campaign_id")) or usable_id(nested),
         phone_number=str(number) if is_number(number) else "",
-        status=status[:100] if isinstance(status, str) else None,
+        status=text_of(row.get("status")),
         variables=variables if isinstance(variables, Mapping) else None,
         contacts=tuple(contacts) if isinstance(contacts, list) else (),
+        created_at=text_of(row.get("created_at")),
     )
 
 

@@ -1,6 +1,7 @@
 """What one exchange with Voicery came to, as a value: the adapter makes it, `outcome.classify` reads it."""
 
 import re
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -57,6 +58,7 @@ class Reply:
 ID_MAX: Final = 2**63 - 1
 
 _TEXT_MAX: Final = 100
+_FLOAT_EXACT: Final = 2**53
 _NOT_DIGIT: Final = re.compile(r"\D+")
 
 
@@ -78,7 +80,12 @@ def created_data(body: object) -> Mapping[str, object] | None:
 
 
 def usable_id(value: object) -> int | None:
-    """Read an id: Voicery sends integers, in older docs strings of digits. 1 … 2**63 - 1, else None."""
+    """Read an id: Voicery sends integers, in older docs strings of digits. 1 … 2**63 - 1, else None.
+
+    A whole number that was written as a float (`7.0`) is one too, as far as floats hold whole numbers exactly.
+    """
+    if isinstance(value, float) and value.is_integer() and abs(value) < _FLOAT_EXACT:
+        value = int(value)
     if isinstance(value, str) and 0 < len(value) <= 19 and value.isascii() and value.isdigit():
         value = int(value)
     if isinstance(value, bool) or not isinstance(value, int):
@@ -139,5 +146,11 @@ def _unwrapped(value: object) -> object:
     return value[0] if isinstance(value, list) and len(value) == 1 else value
 
 
+def digits_of(text: str) -> str:
+    """Return the decimal digits of a text, of any script, as those of ASCII."""
+    digits = _NOT_DIGIT.sub("", text)
+    return digits if digits.isascii() else "".join(str(unicodedata.decimal(digit)) for digit in digits)
+
+
 def _digits(number: str) -> str:
-    return _NOT_DIGIT.sub("", number).removeprefix("00")
+    return digits_of(number).removeprefix("00")

@@ -22,7 +22,7 @@ PER_PAGE: Final = 100
 PAGES_MOST: Final = 60
 """A window of more pages is not read. The look-ups' share of a small rate ends one sooner (`lookup.window`)."""
 _UNORDERED_MOST: Final = 3 * PER_PAGE  # a list in another order is read to its end, if it is as short as this
-_UNORDERED: Final = "The list is not in the order of its ids, the newest first"
+_UNORDERED: Final = "The list is not in the order of its ids or of its times of creation, the newest first"
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,8 +172,14 @@ class Pass:
         return None
 
     def _reached(self) -> bool:
-        last = self._rows[-1].voicery_lead_id if self._rows else None
-        return last is not None and last <= self._back_to and _newest_first(self._rows)
+        """Whether all leads since the one to reach have been read.
+
+        Of leads that were created at one time the list may show an older one first: they must have been read too.
+        """
+        if not self._rows or not _newest_first(self._rows):
+            return False
+        last = max(_by_creation(self._rows)[-1])
+        return last < self._back_to or (last == self._back_to and self._rows[-1].created_at is None)
 
 
 NOTHING_BEFORE: Final = "No lead was accepted before it with this token"
@@ -182,7 +188,7 @@ NOTHING_BEFORE: Final = "No lead was accepted before it with this token"
 def before(started_at: datetime, ours: Sequence[Ours], token: str | None) -> Ours | None:
     """Return the lead of ours with the greatest id that was accepted before an attempt was claimed, if there is one."""
     early = [one for one in ours if one.accepted_at < started_at and one.token == token]
-    return max(early, key=lambda one: one.voicery_lead_id, default=None)
+    return max(early, key=_by_id, default=None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,7 +218,9 @@ def prove(attempt: Attempted, window: Window, ours: Sequence[Ours], bound: froze
     if contradiction := _contradiction(window, ours):
         return Proof(missing=contradiction)
     shown = {row.voicery_lead_id: row for row in window.rows}
-    early = before(attempt.started_at, ours, token)
+    # By the id too: after Postgres' clock was set back, a lead may seem to have been accepted before that came later.
+    marked = [one for one in ours if one.voicery_lead_id <= doubt.watermark]
+    early = before(attempt.started_at, marked, token)
     if early is None:
         return Proof(missing=NOTHING_BEFORE)
     later = [
@@ -273,8 +281,20 @@ def _strange(doubt: Doubt, window: Window, bound: frozenset[int]) -> Proof | Non
 
 
 def _newest_first(rows: Sequence[ListedLead]) -> bool:
-    ids = [row.voicery_lead_id or 0 for row in rows]
-    return all(one > other for one, other in pairwise(ids))
+    """Whether the ids fall, but for those of leads that were created at one time: a list by time leaves these open."""
+    return all(min(group) > max(older) for group, older in pairwise(_by_creation(rows)))
+
+
+def _by_creation(rows: Sequence[ListedLead]) -> list[list[int]]:
+    """Return together the ids of neighbouring rows that show the same time of creation; without a time, each alone."""
+    groups: list[list[int]] = []
+    at: str | None = None
+    for row in rows:
+        if row.created_at is None or row.created_at != at:
+            groups.append([])
+        groups[-1].append(row.voicery_lead_id or 0)
+        at = row.created_at
+    return groups
 
 
 def _by_id(one: Ours) -> int:

@@ -9,6 +9,8 @@ from uuid import UUID
 import orjson
 from sqlalchemy import Connection, Row, text
 
+from dispatcher.decisions.likeness import Likeness, likeness
+from dispatcher.decisions.listing import ListedLead
 from dispatcher.decisions.reply import CreatedContact
 from dispatcher.decisions.states import State
 from dispatcher.delivery.results import name_contacts
@@ -89,11 +91,11 @@ WHERE id = ANY (CAST(:ids AS uuid[])) AND state = 'unknown'
 """)
 
 _BOUND = text("""
-SELECT voicery_lead_id FROM dispatcher.leads
+SELECT voicery_lead_id, phone_number, CAST(NULL AS uuid) AS lead_id, 0 AS position FROM dispatcher.leads
 WHERE account = :account AND voicery_lead_id = ANY (CAST(:ids AS bigint[]))
   AND id IS DISTINCT FROM CAST(:lead_id AS uuid)
-UNION
-SELECT voicery_lead_id FROM dispatcher.lead_contacts
+UNION ALL
+SELECT voicery_lead_id, phone_number, lead_id, position FROM dispatcher.lead_contacts
 WHERE account = :account AND voicery_lead_id = ANY (CAST(:ids AS bigint[]))
 """)
 
@@ -257,12 +259,28 @@ def postpone(connection: Connection, ids: Sequence[UUID], *, seconds: float) -> 
     connection.execute(_POSTPONE, {"ids": list(ids), "seconds": seconds})
 
 
-def bound(connection: Connection, account: str, ids: Sequence[int], lead_id: UUID | None = None) -> frozenset[int]:
-    """Return those of the Voicery ids that belong to a contact, or to a lead other than `lead_id`, of ours."""
-    if not ids:
+def bound(
+    connection: Connection, account: str, rows: Iterable[ListedLead], lead_id: UUID | None = None
+) -> frozenset[int]:
+    """Return the ids of those rows that are a contact, or a lead other than `lead_id`, of ours.
+
+    A row that shows another number is not: contacts may have ids of their own, which are those of leads too.
+    """
+    shown = {row.voicery_lead_id: row.phone_number for row in rows if row.voicery_lead_id is not None}
+    if not shown:
         return frozenset()
-    rows = connection.execute(_BOUND, {"account": account, "ids": list(ids), "lead_id": lead_id})
-    return frozenset(row.voicery_lead_id for row in rows)
+    ring = encryption.of(connection)
+    found: set[int] = set()
+    for row in connection.execute(_BOUND, {"account": account, "ids": list(shown), "lead_id": lead_id}):
+        number = row.phone_number
+        if row.lead_id is not None:
+            try:
+                number = ring.decrypted(number, contact_owner(row.lead_id, row.position), Content.CONTACT_NUMBER)
+            except NotAuthentic:
+                continue
+        if likeness(shown[row.voicery_lead_id], number) is not Likeness.OTHER:
+            found.add(row.voicery_lead_id)
+    return frozenset(found)
 
 
 def note(connection: Connection, doubt: InDoubt, evidence: Mapping[str, object]) -> None:

@@ -1,8 +1,8 @@
-"""Look up leads of one account, and probe its closed gates by a request to Voicery's list."""
+"""Look up leads of one account; a run of it first probes the closed gates of the account."""
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final
 from uuid import UUID
@@ -12,101 +12,22 @@ from sqlalchemy import Connection
 from dispatcher.broker.doorbell import Bell
 from dispatcher.broker.limiter import LimiterUnavailable, Rate
 from dispatcher.config.settings import Settings
-from dispatcher.decisions.gate import Gate, GateLimits, GateState, after_probe, closed
-from dispatcher.decisions.listing import Page
-from dispatcher.decisions.outcome import Reason
+from dispatcher.decisions.listing import ListedLead, Page
 from dispatcher.decisions.reply import same_number
 from dispatcher.decisions.states import State
 from dispatcher.decisions.verdict import Decision, Doubt, Judgement, LookUp, OnUnknown, Step, Verdict, judge, may_prove
 from dispatcher.decisions.window import Attempted, Proof, Window, prove
-from dispatcher.delivery import gates
 from dispatcher.failpoint import reach
-from dispatcher.lead.options import Channel
 from dispatcher.logs import events
 from dispatcher.lookup import doubts
 from dispatcher.lookup.asking import Client, LeadList, NoPermit
 from dispatcher.lookup.conclusion import Conclusions, Sight, circumstances, earlier_looks
 from dispatcher.lookup.doubts import InDoubt
+from dispatcher.lookup.probing import probe_gates
 from dispatcher.lookup.window import WAIT_SECONDS, Windows
 from dispatcher.store import accounts
 from dispatcher.store.counters import LOOKUPS, Tally
 from dispatcher.store.database import Database
-
-
-def probe_gates(database: Database, leads: LeadList, bell: Bell, limits: GateLimits, account: str) -> None:
-    """Probe the due gates of the account: each lets one lead through, or waits longer. Raises as `LeadList.page`.
-
-    The list is requested once, for the campaign whose leads are most likely to be accepted: many gates that are due at
-    once must not use up the look-ups' share of the rate.
-    """
-    with database.autocommit() as connection:
-        waiting = gates.waiting_for_probe(connection, account)
-        if not waiting:
-            return
-        likeliest = gates.likeliest(connection, account)
-        ask_about = likeliest or waiting[-1] or accounts.any_campaign(connection, account)
-    answered = _answers(leads, ask_about)
-    for campaign_id in waiting:
-        probed = _move(database, account, campaign_id, limits, answered=answered)
-        if campaign_id is not None and not leads.missing:
-            if answered:
-                _relieve(database, Channel(account, campaign_id), limits)
-            elif leads.down:
-                _spread(database, Channel(account, campaign_id), limits)
-        events.info("gate.probed", account=account, campaign_id=campaign_id, answered=answered)
-        if probed.state is GateState.PROBING and campaign_id is not None:
-            bell.ring(Channel(account, campaign_id))
-    if None in waiting and likeliest is not None:
-        bell.ring(Channel(account, likeliest))
-
-
-def _answers(leads: LeadList, campaign_id: int | None) -> bool:
-    """Return whether a lead may be tried: the list answers, or there is no list."""
-    if leads.missing or campaign_id is None:
-        return True
-    return leads.page(campaign_id, None) is not None or leads.missing
-
-
-def _move(database: Database, account: str, campaign_id: int | None, limits: GateLimits, *, answered: bool) -> Gate:
-    def move(connection: Connection) -> Gate:
-        gate = gates.lock_one(connection, account, campaign_id)
-        probed = after_probe(gate, answered=answered, limits=limits)
-        if probed != gate:
-            gates.save(connection, probed)
-        return probed
-
-    return database.again(move)
-
-
-def _spread(database: Database, channel: Channel, limits: GateLimits) -> None:
-    """Close the account for an outage that its list shares with one of its campaigns, unless others are accepted."""
-
-    def spread(connection: Connection) -> bool:
-        of_account, of_channel = gates.lock(connection, channel)
-        down = of_channel.reason is Reason.OUTAGE and of_account.state is GateState.OPEN
-        if not down or gates.accepted_since_failing(connection, channel):
-            return False
-        why = f"Campaign {channel.campaign_id} is held back, and Voicery's list does not answer either."
-        gates.save(connection, closed(of_account, Reason.OUTAGE, limits, message=why))
-        return True
-
-    if database.again(spread):
-        events.warning("gate.closed", account=channel.account, campaign_id=None, reason=Reason.OUTAGE.value)
-
-
-def _relieve(database: Database, channel: Channel, limits: GateLimits) -> None:
-    """Let an account that an outage closed probe too: the list has answered for one of its campaigns."""
-
-    def relieve(connection: Connection) -> bool:
-        of_account, _ = gates.lock(connection, channel)
-        if of_account.state is not GateState.CLOSED or of_account.reason is not Reason.OUTAGE:
-            return False
-        gates.save(connection, after_probe(of_account, answered=True, limits=limits))
-        return True
-
-    if database.again(relieve):
-        events.info("gate.probing", account=channel.account, campaign_id=None, reason=Reason.OUTAGE.value)
-
 
 PAGES_PAY_FROM: Final = 4
 """From this number of doubts of one campaign, its newest page is read first: it may prove presence for several."""
@@ -126,12 +47,33 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class _Judged:
-    """A doubt, and the judgement of the list. `answered`: the list answered, or is known to be missing."""
+    """A doubt, and the judgement of the list.
+
+    answered   the list answered, or is known to be missing
+    listed     a page of it could be had
+    """
 
     doubt: InDoubt
     asked_at: datetime
     judgement: Judgement
     answered: bool
+    listed: bool
+
+    @property
+    def missing(self) -> str:
+        """Why the list proves nothing, where it showed neither the lead nor all that it has of the number."""
+        if self.judgement.verdict is not Verdict.UNAVAILABLE:
+            return ""
+        return _PARTIAL if self.listed else "The list could not be had"
+
+
+_PARTIAL: Final = "The list does not say that it shows all leads of the number"
+
+
+def _seen_in(window: Window, doubt: Doubt, possible: ListedLead, bound: frozenset[int]) -> Judgement:
+    """Judge what a window shows of a lead that the search by its number did not find."""
+    seen = judge(doubt, Page(window.rows, complete=False), bound)
+    return seen if seen.verdict is Verdict.MATCH else Judgement(Verdict.POSSIBLE, possible)
 
 
 class Resolution:
@@ -281,14 +223,15 @@ class Resolution:
         """Request the number in all campaigns, unless the campaign's newest page shows the lead."""
         asked_at = self._now(doubt)
         judgement = Judgement(Verdict.UNAVAILABLE)
-        answered = True
+        answered = listed = True
         if newest is not None and not doubt.resends:  # after a resend there may be two of it, on different pages
             judgement = self._judge(doubt, newest)
         if judgement.verdict is not Verdict.MATCH:
             page = self._list.page(None, doubt.phone_number)
-            answered = page is not None or self._list.missing
+            listed = page is not None
+            answered = listed or self._list.missing
             judgement = self._judge(doubt, page)
-        return _Judged(doubt, asked_at, judgement, answered)
+        return _Judged(doubt, asked_at, judgement, answered, listed)
 
     def _conclude_all(self, judged: Sequence["_Judged"], *, always: bool = False) -> list[Finding]:
         """Conclude doubts of one campaign; a window is read for those that it could prove absent.
@@ -306,8 +249,8 @@ class Resolution:
         ):
             self._switch_watermark_off("a later lead has a smaller id")
         with self._database.autocommit() as connection:
-            ids = {row.voicery_lead_id for view in views.values() for row in view.window.rows}
-            bound = doubts.bound(connection, self._account, [one for one in ids if one is not None])
+            rows = [row for view in views.values() for row in view.window.rows]
+            bound = doubts.bound(connection, self._account, rows)
         token = "several" if self._list.changed_token else self._token  # pages of two tokens prove nothing together
         findings = []
         for one in judged:
@@ -315,7 +258,13 @@ class Resolution:
             if view is not None:
                 attempt = Attempted(self._as_sent(one.doubt), one.doubt.started_at, one.doubt.ended_at, one.doubt.token)
                 proof = prove(attempt, view.window, view.ours, bound, token)
-            findings.append(self._conclude(one, view.window if view else None, proof))
+            window = view.window if view is not None else None
+            if window is None or proof is None or proof.possible is None:
+                findings.append(self._conclude(one, window, proof))
+                continue
+            seen = _seen_in(window, self._as_sent(one.doubt), proof.possible, bound)
+            found = Proof() if seen.verdict is Verdict.MATCH else proof
+            findings.append(self._conclude(replace(one, judgement=seen), window, found))
         return findings
 
     def _may_prove(self, judged: "_Judged", always: bool) -> bool:  # noqa: FBT001 - named at each call above
@@ -329,9 +278,7 @@ class Resolution:
         return by_policy and (not case.allow_dupplicate or case.reference_sent)
 
     def _conclude(self, judged: "_Judged", window: Window | None = None, proof: Proof | None = None) -> Finding:
-        doubt, judgement, proof = judged.doubt, judged.judgement, proof or Proof()
-        if proof.possible is not None:
-            judgement = Judgement(Verdict.POSSIBLE, proof.possible)
+        doubt, judgement, proof = judged.doubt, judged.judgement, proof or Proof(missing=judged.missing)
         look = LookUp(judged.asked_at, judgement.verdict, proof.proven, proof.by_reference, judged.answered)
         decision = self._conclusions.conclude(doubt, Sight(look, judgement, window, proof))
         events.info(
@@ -353,11 +300,11 @@ class Resolution:
         return doubt.now + timedelta(seconds=max(0.0, self._clock() - self._taken_at))
 
     def _judge(self, doubt: InDoubt, page: Page | None) -> Judgement:
-        ids = [row.voicery_lead_id for row in page.rows if row.voicery_lead_id is not None] if page is not None else []
-        if page is not None and len(ids) < len(page.rows) and not self._watermark_off:
+        rows = page.rows if page is not None else ()
+        if any(row.voicery_lead_id is None for row in rows) and not self._watermark_off:
             self._switch_watermark_off("an id at Voicery is no integer")
         with self._database.autocommit() as connection:
-            bound = doubts.bound(connection, doubt.account, ids, doubt.lead_id)
+            bound = doubts.bound(connection, doubt.account, rows, doubt.lead_id)
         return judge(self._as_sent(doubt), page, bound)
 
     def _as_sent(self, doubt: InDoubt) -> Doubt:

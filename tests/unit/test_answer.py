@@ -32,7 +32,8 @@ def test_a_lead_with_a_field_named_data_keeps_its_id() -> None:
     ("value", "read"),
     [
         (1, 1), (2**63 - 1, 2**63 - 1), ("17", 17), ("9223372036854775807", 2**63 - 1),
-        (0, None), (-1, None), (2**63, None), (10**30, None), (True, None), (1.0, None), (1.5, None), (None, None),
+        (0, None), (-1, None), (2**63, None), (10**30, None), (True, None), (None, None),
+        (1.0, 1), (1.5, None), (2.0**53, None), (float("nan"), None), (float("inf"), None),
         ("", None), ("0", None), ("-1", None), ("1.0", None), (" 1", None), ("1e3", None), ("٣", None), ("²", None),
         ("9223372036854775808", None), ("1" * 30, None), ("abc", None), ([1], None), ({"id": 1}, None),
     ],

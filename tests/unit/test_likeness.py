@@ -14,7 +14,14 @@ MX, US, DE, AR, BR, CI = (
 )
 
 FORMS = {
-    Likeness.SAME: [(MX, MX), (MX, "525512345678"), (MX, "0052 55 1234-5678"), (US, "tel:+1 (202) 555-0101")],
+    Likeness.SAME: [
+        (DE, "+٤٩١٥١٢٣٤٥٦٧٨٩"),  # the digits of another script
+        (DE, "４９１５１２３４５６７８９"),
+        (MX, MX),
+        (MX, "525512345678"),
+        (MX, "0052 55 1234-5678"),
+        (US, "tel:+1 (202) 555-0101"),
+    ],
     Likeness.ALIKE: [
         (MX, "+5215512345678"),  # the 1 that Mexico dropped in 2019
         ("+5215512345678", "+525512345678"),
@@ -29,15 +36,30 @@ FORMS = {
         (BR, "+551187654321"),  # the 9 that Brazil put before mobile numbers
         (CI, "+22501234567"),
         (US, "+120255501"),  # cut off
+        (US, "+12025550101/+12025550177"),  # a second number in the same cell
+        (US, "2025550177 / 2025550101"),
+        (US, "+12025550177\n+12025550101"),
+        (US, "+12025550101 5"),  # an extension behind it
+        (US, "+12025550101-0"),
     ],
-    Likeness.UNREADABLE: [(US, ""), (US, "***"), (US, "+1202555••••"), (US, "1.2E+10"), (US, "hidden")],
+    Likeness.UNREADABLE: [
+        (US, ""),
+        (US, "***"),
+        (US, "+1202555••••"),
+        (US, "1.2E+10"),
+        (US, "hidden"),
+        (US, "0101"),
+        (US, "50101"),
+    ],
     Likeness.OTHER: [
         (US, "+12025550102"),
         (US, "+120255501012"),  # the list matches partially: a longer number that holds ours is another person's
         (US, "+9912025550101"),
         (DE, "+4915123456788"),
         (MX, "+525587654321"),
-        (US, "50101"),
+        (US, "50102"),
+        (US, "+12025550102/+12025550177"),
+        (US, "120255501012"),
     ],
 }
 CASES = [(sent, shown, expected) for expected, pairs in FORMS.items() for sent, shown in pairs]

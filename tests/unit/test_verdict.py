@@ -92,6 +92,7 @@ POSSIBLE = {
     "no number that can be read": replace(ROW, phone_number=""),
     "a masked number": replace(ROW, phone_number="***"),
     "the number without its country": replace(ROW, phone_number="(202) 555-0101"),
+    "the last digits alone": replace(ROW, phone_number="0101"),
 }
 
 
@@ -104,7 +105,7 @@ STRANGERS = {
     "another number": replace(ROW, phone_number="+12025550102"),
     "a longer number that contains ours": replace(ROW, phone_number="+120255501012"),
     "a longer number that ends like ours": replace(ROW, phone_number="+9912025550101"),
-    "an end too short to name anybody": replace(ROW, phone_number="50101"),
+    "a short number that is not the end of ours": replace(ROW, phone_number="50102"),
 }
 
 
@@ -150,8 +151,10 @@ def test_a_fraction_is_not_its_whole_number() -> None:
     assert judge(sent, page(replace(ROW, variables={"score": 36})), NOBODY).verdict is Verdict.POSSIBLE
 
 
-@pytest.mark.parametrize(("number", "verdict"), [("550101", Verdict.POSSIBLE), ("50101", Verdict.ABSENT)])
-def test_six_last_digits_may_be_the_person_and_five_are_nobody(number: str, verdict: Verdict) -> None:
+@pytest.mark.parametrize(
+    ("number", "verdict"), [("550101", Verdict.POSSIBLE), ("50101", Verdict.POSSIBLE), ("50102", Verdict.ABSENT)]
+)
+def test_the_last_digits_may_be_the_person_however_few_they_are(number: str, verdict: Verdict) -> None:
     assert judge(DOUBT, page(replace(ROW, phone_number=number)), NOBODY).verdict is verdict
 
 

@@ -83,3 +83,46 @@ def test_a_list_that_lost_a_lead_is_not_believed(before_page: int) -> None:
 def test_a_list_that_moved_a_lead_to_its_front_is_not_believed(before_page: int) -> None:
     window = read(lambda asked: newest_first(600) if asked < before_page else [3, *newest_first(600)[:-3], 2, 1])
     assert window.fault is not None
+
+
+def by_time(seconds: dict[int, int], *, back_to: int, shown: bool = True) -> Window:
+    """Read a list that is ordered by time of creation alone: of one second, the oldest comes first."""
+    listed = sorted(seconds, key=lambda one: (-seconds[one], one))
+    reading = Pass(CAMPAIGN, back_to)
+    while not reading.over:
+        size, start = reading.per_page, (reading.page - 1) * reading.per_page
+        rows = tuple(
+            ListedLead(one, CAMPAIGN, "+12025550100", created_at=f"12:00:{seconds[one]:02d}" if shown else None)
+            for one in listed[start : start + size]
+        )
+        reading.add(Page(rows, complete=False, total=len(listed), per_page=size))
+    return reading.window()
+
+
+@pytest.mark.parametrize("newer", [98, 99, 100])
+def test_leads_of_the_same_second_are_read_to_the_last_of_them(newer: int) -> None:
+    """A page may end between the lead to reach and a later one that was created in the same second."""
+    seconds = dict.fromkeys(range(1, 21), 0) | {20: 1, 21: 1} | {one: one for one in range(22, 22 + newer)}
+    window = by_time(seconds, back_to=20)
+    assert window.fault is None
+    assert 21 in [row.voicery_lead_id for row in window.rows]
+
+
+def test_a_long_list_in_the_order_of_its_times_of_creation_is_believed() -> None:
+    seconds = {one: one // 7 for one in range(1, 500)}
+    window = by_time(seconds, back_to=100)
+    assert window.fault is None
+    assert {row.voicery_lead_id for row in window.rows} >= set(range(100, 500))
+    assert window.pages <= 6
+
+
+def test_a_long_list_in_an_order_that_it_does_not_show_is_not() -> None:
+    window = by_time({one: one // 7 for one in range(1, 500)}, back_to=100, shown=False)
+    assert window.fault is not None
+    assert "order" in window.fault
+
+
+def test_a_lead_out_of_the_order_of_times_is_noticed() -> None:
+    window = by_time({one: one // 7 for one in range(1, 500)} | {490: 3}, back_to=100)
+    assert window.fault is not None
+    assert "order" in window.fault

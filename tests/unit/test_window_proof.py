@@ -130,6 +130,10 @@ UNPROVEN: dict[str, tuple[Callable[[Case], Case], str]] = {
         lambda case: replace(case, doubt=replace(case.doubt, watermark=14)),
         LATER,
     ),
+    "the one before is hidden, and a later one seems to be from before since the clock was set back": (
+        lambda case: case.with_ours(12, accepted_at=T0 - timedelta(seconds=5)).without_row(11),
+        HIDDEN.format(11),
+    ),
     "the one before is hidden": (lambda case: case.without_row(11), HIDDEN.format(11)),
     "one of between is hidden": (lambda case: case.without_row(12), HIDDEN.format(12)),
     "the first later one is hidden": (lambda case: case.without_row(13), HIDDEN.format(13)),

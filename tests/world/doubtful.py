@@ -5,12 +5,13 @@ Time passes by moving everything that is stored into the past.
 
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from dispatcher.config.settings import Settings
+from dispatcher.decisions.reply import Reply
 from dispatcher.decisions.verdict import OnUnknown
 from dispatcher.delivery.delivery import DeliveryRun, Slots
 from dispatcher.delivery.recorder import Recorder
@@ -62,8 +63,9 @@ class Doubtful:
     def use_token(self, token: str) -> None:
         """Send and ask with this token from now on."""
         self.token = token
-        self.client = VoiceryClient(base_url=self.sandbox.base_url, token=lambda: token, **CLOCKS)
-        self.clients.append(self.client)
+        client = VoiceryClient(base_url=self.sandbox.base_url, token=lambda: token, **CLOCKS)
+        self.client: VoiceryClient | ListShownAs = client
+        self.clients.append(client)
 
     # Delivery ---------------------------------------------------------------------------------------------------------
 
@@ -150,6 +152,10 @@ class Doubtful:
         (finding,) = self.resolution().look_up([lead_id])
         return finding
 
+    def show_list_as(self, change: Callable[..., Any]) -> None:
+        """From now on the list is what `change` makes of the body of each answer."""
+        self.client = ListShownAs(self.clients[-1], change)
+
     def resolution(self, **settings: Any) -> Resolution:
         return Resolution(
             self.queue.database,
@@ -183,6 +189,21 @@ class Doubtful:
         attempt = self.queue.attempt(self.queue.lead(lead_id).attempt_id)
         looks = attempt.evidence.get("lookups", [])
         return str(looks[-1].get("missing", "")) if looks else ""
+
+
+class ListShownAs:
+    """A client whose list is what `change` makes of the body of each answer; the query is given by name."""
+
+    def __init__(self, client: VoiceryClient, change: Callable[..., Any]) -> None:
+        self._client = client
+        self._change = change
+
+    def create_lead(self, *body: Any, **options: Any) -> Reply:
+        return self._client.create_lead(*body, **options)
+
+    def list_leads(self, **query: Any) -> Reply:
+        reply = self._client.list_leads(**query)
+        return replace(reply, body=self._change(reply.body, **query))
 
 
 @contextmanager

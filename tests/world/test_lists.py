@@ -5,7 +5,8 @@ those of `dispatcher/sandbox/lies.py`.
 """
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import orjson
 import pytest
@@ -291,6 +292,84 @@ def test_no_look_up_can_be_answered_by_a_cache(world: Doubtful) -> None:
     world.look_twice()
     asked = [one.path for one in world.sandbox.log if one.method == "GET"]
     assert len(set(asked)) == len(asked) == 2
+
+
+@pytest.mark.parametrize("created", [True, False])
+def test_ids_of_contacts_that_are_those_of_leads_hide_no_lead(world: Doubtful, *, created: bool) -> None:
+    """Voicery's page shows contacts and leads with ids of one kind, but does not say that they never meet."""
+    first, *_ = world.accept(*BEFORE)
+    lead_id = world.lose(created=created)
+    world.accept(*AFTER)
+    world.queue.run(
+        """
+        INSERT INTO dispatcher.lead_contacts (lead_id, position, phone_number, variables, account, voicery_lead_id)
+        SELECT id, 0, :number, '{}', account, :taken FROM dispatcher.leads WHERE voicery_lead_id = :first
+        """,
+        number=phone(61),
+        taken=len(BEFORE) + 1,
+        first=first,
+    )
+    world.look_twice()
+    world.deliver()
+    assert (world.queue.lead(lead_id).state, world.created()) == ("accepted", 1)
+    assert world.sent_to() == (1 if created else 2)
+
+
+@pytest.mark.parametrize("flag", [False, True])
+def test_a_lead_that_only_the_window_shows_is_found(queue: Queue, *, flag: bool) -> None:
+    """A list that compares whole numbers finds none by digits alone."""
+
+    def nothing_by_number(body: Any, *, phone_number: str | None, **_query: Any) -> Any:
+        return body if phone_number is None else {**body, "data": [], "total": 0, "last_page": 1}
+
+    with doubtful(queue, Terms(reference_variable="ref" if flag else None)) as world:
+        world.accept(*BEFORE)
+        there = world.lose(created=True, number=8, flag=flag)
+        absent = world.lose(created=False, flag=flag)
+        world.accept(*AFTER)
+        world.show_list_as(nothing_by_number)
+        world.look_twice()
+        world.deliver()
+        assert [queue.lead(one).state for one in (there, absent)] == ["accepted", "accepted"]
+        assert (world.sent_to(8), world.sent_to(), world.created()) == (1, 2, 1)
+
+
+UNUSABLE = {
+    "rows under another name": (lambda body, **_query: {"leads": body["data"]}, "could not be had"),
+    "rows by place": (
+        lambda body, **_query: {**body, "data": dict(enumerate(body["data"]))},
+        "could not be had",
+    ),
+    "counts that are about": (lambda body, **_query: {**body, "total": 10_000}, "all leads of the number"),
+    "no counts but a cursor": (lambda body, **_query: {"data": body["data"], "next_cursor": None}, "all leads of the"),
+}
+
+
+@pytest.mark.parametrize(("change", "missing"), UNUSABLE.values(), ids=UNUSABLE)
+def test_what_a_list_lacks_is_said_where_it_cannot_be_used_at_all(
+    world: Doubtful, change: Callable[..., Any], missing: str
+) -> None:
+    world.accept(*BEFORE)
+    lead_id = world.lose(created=False)
+    world.accept(*AFTER)
+    world.show_list_as(change)
+    world.look_twice()
+    assert (world.queue.lead(lead_id).state, world.sent_to()) == ("unknown", 1)
+    assert missing in world.missing(lead_id)
+
+
+def test_ids_written_as_floats_are_ids(world: Doubtful) -> None:
+    def floats(body: Any, **_query: Any) -> Any:
+        return {**body, "data": [{**row, "id": float(row["id"])} for row in body["data"]]}
+
+    world.accept(*BEFORE)
+    there, absent = world.lose(created=True, number=8), world.lose(created=False)
+    world.accept(*AFTER)
+    world.show_list_as(floats)
+    world.look_twice()
+    world.deliver()
+    assert [world.queue.lead(one).state for one in (there, absent)] == ["accepted", "accepted"]
+    assert (world.created(8), world.created()) == (1, 1)
 
 
 def _fill(world: Doubtful, count: int) -> None:
