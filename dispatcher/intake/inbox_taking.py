@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import groupby
 from operator import attrgetter
 from typing import Any, Final, NoReturn
@@ -28,6 +29,7 @@ from dispatcher.logs import events
 from dispatcher.store import encryption, inbox
 from dispatcher.store.blocks import Screening
 from dispatcher.store.database import Database, translated
+from dispatcher.store.encryption import Content, KeyMissing, KeyRing, NotAuthentic
 from dispatcher.store.inbox import Waiting
 from dispatcher.store.trouble import StatementRefused, TryAgain
 
@@ -152,7 +154,7 @@ class Taking:
 
 def _admit(connection: Connection, account: str, rows: Sequence[Waiting], screening: Screening, taken: Taken) -> None:
     """Validate the rows of one account, and store those that are leads."""
-    candidates, rejections = _read(rows)
+    candidates, rejections = _read(rows, encryption.of(connection))
     taken.rejected.update({rows[index].id: faults for index, faults in rejections})
     if candidates:
         _insert(connection, account, rows, candidates, screening, taken)
@@ -202,16 +204,17 @@ def _savepoint(connection: Connection) -> Iterator[None]:
         yield
 
 
-def _read(rows: Sequence[Waiting]) -> tuple[list[Candidate], list[Rejection]]:
+def _read(rows: Sequence[Waiting], ring: KeyRing) -> tuple[list[Candidate], list[Rejection]]:
     """Validate rows, whose indexes name them; one that cannot even be read is rejected."""
+    item = partial(_item, ring)
     try:
-        return read_items(rows, 0, _no_id, read=_item)
+        return read_items(rows, 0, _no_id, read=item)
     except Exception:  # noqa: BLE001 - a bug: one row must not hold the others up
         candidates: list[Candidate] = []
         rejections: list[Rejection] = []
         for index, row in enumerate(rows):
             try:
-                valid, invalid = read_items([row], index, _no_id, read=_item)
+                valid, invalid = read_items([row], index, _no_id, read=item)
             except Exception as error:  # noqa: BLE001 - as above
                 events.exception("inbox.bad_row", id=str(row.id), consequence="it is rejected; the others go on")
                 fault = FieldError("lead", f"could not be validated ({type(error).__name__})", _TELL)
@@ -222,13 +225,19 @@ def _read(rows: Sequence[Waiting]) -> tuple[list[Candidate], list[Rejection]]:
         return candidates, rejections
 
 
-def _item(row: Waiting) -> tuple[Any, Any]:
+def _item(ring: KeyRing, row: Waiting) -> tuple[Any, Any]:
     """Return the row as an item of `submit_many`."""
     try:
-        return read_json(row.lead), row.options
+        return read_json(ring.decrypted_json_text(row.lead, row.id, Content.SUBMITTED)), row.options
+    except KeyMissing as error:
+        fault = f"is encrypted under the key {error.key_id}, which the worker does not have"
+        remedy = "add it to DISPATCHER_ENCRYPTION_KEYS, then `dispatcher inbox retry`"
+    except NotAuthentic:
+        fault, remedy = "does not decrypt, because it was changed in the database", "discard it and submit it again"
     except (ValueError, RecursionError):
         fault = "is nested too deeply, or has a number of too many digits"
-        raise InvalidLead([FieldError("lead", fault, "flatten it, and send long numbers as text")]) from None
+        remedy = "flatten it, and send long numbers as text"
+    raise InvalidLead([FieldError("lead", fault, remedy)])
 
 
 def _no_id(_index: int, _campaign_id: int) -> NoReturn:

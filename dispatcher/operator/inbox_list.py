@@ -11,7 +11,7 @@ from sqlalchemy import Connection, text
 from dispatcher.errors import LeadNotFound, NotAllowed
 from dispatcher.lead.phone import mask_phone, safe_name
 from dispatcher.operator.record import FOREIGN_JSON, FOREIGN_TEXT, MASKED, REFERENCE, Record, mask_inside, masked
-from dispatcher.store import audit
+from dispatcher.store import audit, encryption
 from dispatcher.store.database import Database
 from dispatcher.store.reading import ReadConnection
 
@@ -37,7 +37,7 @@ def _masked(name: str, value: object) -> object:
 
 @dataclass(frozen=True, slots=True)
 class InboxRecord(Record):
-    """A row of the inbox. `lead` is what was submitted, valid or not.
+    """A row of the inbox. `lead` is what was submitted, valid or not; None of a repetition, or if it does not decrypt.
 
     id                of the lead that it will become
     state             "waiting", "rejected", or "repeated": it repeated an earlier submission, that of `lead_id`
@@ -103,7 +103,9 @@ def latest(
 ) -> list[InboxRecord]:
     """Return rows in these states: those that wait, the oldest first, then the others, the latest first."""
     values = {"waiting": "waiting" in states, "ended": list(states), "account": account, "most": most}
-    return list(map(InboxRecord.of, connection.execute(_LATEST, values).mappings()))
+    ring = encryption.of(connection)
+    rows = connection.execute(_LATEST, values).mappings()
+    return [InboxRecord.of({"lead": None} | encryption.readable_row(ring, "inbox", row)[0]) for row in rows]
 
 
 def counts(connection: ReadConnection) -> InboxCounts:

@@ -248,7 +248,8 @@ def _key_of(table: Table, column: str) -> str:
 
 def _wrong(table: Table, column: str) -> str:
     """Return the condition that a column is not under the key `:target`, or, if that is empty, not plain."""
-    return f"({_as_text(table, column)} <> '' AND coalesce({_key_of(table, column)}, '') <> :target)"
+    key = f"coalesce({_key_of(table, column)}, '')"
+    return f"({_as_text(table, column)} <> '' AND {key} <> :target AND NOT ({key} = '' AND {table.passing}))"
 
 
 def _next(table: Table, *, first: bool) -> TextClause:

@@ -53,6 +53,7 @@ class Content(StrEnum):
     CONTACT_VARIABLES = "contact variables"
     RESPONSE = "response"
     ROW = "row"
+    SUBMITTED = "submitted lead"
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +64,7 @@ class Table:
     contents  its encrypted columns
     owner     returns what owns the values of a row, from the columns `key` and `of`
     of        the column that `owner` reads beside the key
+    passing   the condition of rows that are plain for so short that nobody encrypts them
     """
 
     name: str
@@ -70,6 +72,7 @@ class Table:
     contents: Mapping[str, Content]
     owner: Callable[[Mapping[Any, Any]], object]
     of: str
+    passing: str = "false"
 
     @property
     def jsons(self) -> frozenset[str]:
@@ -207,7 +210,7 @@ class KeyRing:
         return opened
 
 
-_OBJECTS: Final = frozenset({Content.VARIABLES, Content.CONTACT_VARIABLES})
+_OBJECTS: Final = frozenset({Content.VARIABLES, Content.CONTACT_VARIABLES, Content.SUBMITTED})
 
 OF_CONTACT: Final = {"phone_number": Content.CONTACT_NUMBER, "variables": Content.CONTACT_VARIABLES}
 """What the columns of a secondary contact hold, for `KeyRing.row`."""
@@ -239,6 +242,7 @@ TABLES: Final = {
             lambda row: row_owner(row["import_id"]),
             "import_id",
         ),
+        Table("inbox", {"id": "uuid"}, {"lead": Content.SUBMITTED}, lambda row: row["id"], "id", "state = 'waiting'"),
     )
 }
 """Every column that is encrypted, by table."""

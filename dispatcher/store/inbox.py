@@ -1,10 +1,11 @@
 """The inbox: leads that were submitted by SQL (`dispatcher.submit_lead`) and that no worker has validated yet.
 
-A row whose lead was stored is deleted: the lead has its id. A rejected one stays with its reasons, and the repetition
-of an earlier submission stays with that one's id, without the lead. The function, the table and the view
+A row whose lead was stored is deleted: the lead has its id. A rejected one stays with its reasons, encrypted where keys
+are set, and the repetition of an earlier submission stays with that one's id, without the lead. The function, the table and the view
 `dispatcher.submissions` are in `migrations/versions/0010_inbox.py`.
 """
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -15,6 +16,8 @@ import orjson
 from sqlalchemy import Connection, text
 
 from dispatcher.errors import FieldError
+from dispatcher.store import encryption
+from dispatcher.store.encryption import Content
 
 MOST_ROWS: Final = 2000
 MOST_BYTES: Final = 8 * 1024 * 1024
@@ -70,8 +73,9 @@ FROM unnest(CAST(:ids AS uuid[]), CAST(:lead_ids AS uuid[])) AS first (id, lead_
 
 _REJECTED = text("""
 UPDATE dispatcher.inbox AS waiting
-SET state = 'rejected', reasons = rejected.reasons, postponed_until = NULL, ended_at = now()
-FROM jsonb_to_recordset(CAST(:rows AS jsonb)) AS rejected (id uuid, reasons jsonb)
+SET state = 'rejected', reasons = rejected.reasons, lead = coalesce(rejected.lead, waiting.lead),
+    postponed_until = NULL, ended_at = now()
+FROM jsonb_to_recordset(CAST(:rows AS jsonb)) AS rejected (id uuid, reasons jsonb, lead jsonb)
 WHERE waiting.id = rejected.id AND waiting.state = 'waiting'
 """)
 
@@ -80,15 +84,11 @@ UPDATE dispatcher.inbox SET postponed_until = now() + make_interval(secs => :sec
 WHERE id = ANY (CAST(:ids AS uuid[]))
 """)
 
-_DROP_CONTACTS = text("""
-UPDATE dispatcher.inbox
-SET lead = jsonb_set(lead, '{secondary_contacts}', (
-    SELECT coalesce(jsonb_agg(given.contact ORDER BY given.place), '[]')
-    FROM jsonb_array_elements(lead -> 'secondary_contacts') WITH ORDINALITY AS given (contact, place)
-    WHERE NOT given.place = ANY (CAST(:places AS bigint[]))
-))
-WHERE id = :id
+_LEADS = text("""
+SELECT id, CAST(lead AS text) AS lead FROM dispatcher.inbox WHERE id = ANY (CAST(:ids AS uuid[])) FOR UPDATE
 """)
+
+_CHANGE = text("UPDATE dispatcher.inbox SET lead = CAST(:lead AS jsonb) WHERE id = :id")
 
 _PRUNE = text("""
 WITH looked AS MATERIALIZED (
@@ -100,7 +100,7 @@ DELETE FROM dispatcher.inbox WHERE id = ANY (ARRAY(SELECT id FROM looked)) AND e
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """A row that was taken; the repr shows nothing of the person. `lead` is JSON."""
+    """A row that was taken; the repr shows nothing of the person. `lead` is JSON, encrypted if it was rejected once."""
 
     id: UUID
     account: str
@@ -144,7 +144,13 @@ def forget(connection: Connection, ids: Sequence[UUID]) -> int:
 
 def drop_contacts(connection: Connection, id: UUID, places: Sequence[int]) -> None:
     """Take secondary contacts out of a row's lead; their places count from 1."""
-    connection.execute(_DROP_CONTACTS, {"id": id, "places": list(places)})
+    ring = encryption.of(connection)
+    for row in connection.execute(_LEADS, {"ids": [id]}).all():
+        lead = json.loads(ring.decrypted_json_text(row.lead, id, Content.SUBMITTED))
+        contacts = enumerate(lead["secondary_contacts"], 1)
+        lead["secondary_contacts"] = [contact for place, contact in contacts if place not in places]
+        written = ring.encrypted_json(json.dumps(lead), id, Content.SUBMITTED)
+        connection.execute(_CHANGE, {"id": id, "lead": written})
 
 
 def repeated(connection: Connection, first: Mapping[UUID, UUID]) -> None:
@@ -154,10 +160,27 @@ def repeated(connection: Connection, first: Mapping[UUID, UUID]) -> None:
 
 
 def rejected(connection: Connection, faults: Mapping[UUID, Sequence[FieldError]]) -> None:
-    """Note why rows, by their ids, are no leads."""
+    """Note why rows, by their ids, are no leads; encrypt them where the database has a key."""
     if faults:
-        rows = [{"id": one, "reasons": [reason_of(fault) for fault in its]} for one, its in faults.items()]
+        sealed = _sealed(connection, list(faults))
+        rows = [
+            {"id": one, "reasons": [reason_of(fault) for fault in its], "lead": sealed.get(one)}
+            for one, its in faults.items()
+        ]
         connection.execute(_REJECTED, {"rows": orjson.dumps(rows).decode()})
+
+
+def _sealed(connection: Connection, ids: Sequence[UUID]) -> dict[UUID, str]:
+    """Return the leads of rows as they are stored from now on; none without a key, and none that is encrypted."""
+    ring = encryption.of(connection)
+    if ring.key_id is None:
+        return {}
+    encryption.register(connection, ring)
+    return {
+        row.id: ring.encrypted(row.lead, row.id, Content.SUBMITTED)
+        for row in connection.execute(_LEADS, {"ids": list(ids)})
+        if row.lead is not None and not row.lead.startswith('"')
+    }
 
 
 def postponed(connection: Connection, ids: Sequence[UUID]) -> None:
