@@ -117,6 +117,7 @@ class Outcome:
     contacts: tuple[CreatedContact, ...] = ()
     evidence: Mapping[str, object] = field(default_factory=dict, repr=False)
     words: str = field(default="", repr=False)  # the part of `message` that is Voicery's own
+    named: str = field(default="", repr=False)  # the field that Voicery names, which `message` repeats
 
 
 def classify(reply: Reply, sent: Sent, rules: Rules) -> Outcome:
@@ -389,6 +390,7 @@ def _refused(reply: Reply, texts: Sequence[refusal.Told], words: str) -> Outcome
         fingerprint=_fingerprint(Kind.REJECTED, reply.status, field_name, reason or words),
         response=reply.text,
         words=reason or words,
+        named=field_name,
     )
 
 

@@ -12,6 +12,7 @@ from sqlalchemy import Connection, text
 from dispatcher.decisions.hints import NO_HINTS, RateHints
 from dispatcher.decisions.outcome import Kind, Outcome
 from dispatcher.decisions.policy import NO_PAST, Move, Past
+from dispatcher.decisions.refusal import OF_THE_LEAD
 from dispatcher.decisions.reply import CreatedContact
 from dispatcher.delivery.claimed import Claimed
 from dispatcher.logs import events
@@ -320,7 +321,11 @@ def without_words(outcome: Outcome) -> Outcome:
     message = _TITLED.sub(" answered", outcome.message)
     if outcome.words:
         message = message.replace(outcome.words, "its words are in the stored answer.")
-    return outcome if message == outcome.message else replace(outcome, message=message, words="")
+    if outcome.named:
+        own = outcome.named.partition(".")[0]
+        known = own if own in OF_THE_LEAD else "a field"
+        message = message.replace(f"refused {outcome.named}:", f"refused {known}:")
+    return outcome if message == outcome.message else replace(outcome, message=message, words="", named="")
 
 
 def is_plain(finished: Finished) -> bool:

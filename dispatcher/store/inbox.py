@@ -1,8 +1,8 @@
 """The inbox: leads that were submitted by SQL (`dispatcher.submit_lead`) and that no worker has validated yet.
 
 A row whose lead was stored is deleted: the lead has its id. A rejected one stays with its reasons, encrypted where keys
-are set, and the repetition of an earlier submission stays with that one's id, without the lead. The function, the table and the view
-`dispatcher.submissions` are in `migrations/versions/0010_inbox.py`.
+are set, and the repetition of an earlier submission stays with that one's id, without the lead. The function, the table
+and the view `dispatcher.submissions` are in `migrations/versions/0010_inbox.py`.
 """
 
 import json

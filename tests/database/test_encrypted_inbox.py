@@ -1,6 +1,5 @@
 """The inbox under encryption at rest: plain while a row waits, and then never again."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -37,11 +36,11 @@ def taking(of: Database) -> Taking:
 
 
 @pytest.fixture
-def rejected(sql: Sql, database: Database) -> Iterator[Any]:
+def rejected(sql: Sql, database: Database) -> Any:
     """The id of a row that was rejected by a process that encrypts."""
     given = sql.submit(NO_LEAD)
     assert list(taking(database).step().rejected) == [given]
-    yield given
+    return given
 
 
 def test_what_was_taken_is_nowhere_plain_whatever_became_of_it(sql: Sql, database: Database, queue: Queue) -> None:
