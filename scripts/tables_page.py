@@ -36,6 +36,7 @@ _TABLES: Final = {
     "idempotency_keys": "Which lead a producer's key stands for.",
     "inbox": "What was submitted by SQL and is no lead yet, or was rejected, with the reasons.",
     "submissions": "A view: what became of each id that `dispatcher.submit_lead` returned, waiting, rejected or the state of its lead.",
+    "submitters": "For which accounts and campaigns a login may call `dispatcher.submit_lead`; `public`: each without a row.",
     "api_keys": "The keys of the HTTP intake, by a hash; what each may do, and when it was last used.",
     "webhook_mappings": "How the fields of a webhook become those of a lead.",
     "gates": "The circuit breakers: what is held back, since when, why, and the next try.",

@@ -70,6 +70,7 @@ PANELS: Final[dict[str, tuple[Entry, ...]]] = {
         Entry("intake", "intake", "Serve the HTTP API that takes leads"),
         Entry("keys", "keys", "Make, list, replace and revoke keys of that API"),
         Entry("mapping", "mapping", "Say how a CRM's webhook becomes a lead"),
+        Entry("submitters", "submitters", "Say for which accounts a login submits by SQL"),
     ),
     "Look": (
         Entry("console", "processes", "Serve the web console"),

@@ -52,6 +52,7 @@ PLACES: Final = (
     Place("blocks", ("id",), ("reason", "source", "who")),
     Place("api_keys", ("id",), ("name", "created_by")),
     Place("webhook_mappings", ("account", "name"), ("changed_by",), ("fields", "fixed")),
+    Place("submitters", ("login",), ("changed_by",)),
     Place("saved_filters", ("id",), ("who", "name", "query")),
     Place("idempotency_keys", ("account", "key"), ("key",)),
     Place("inbox", ("id",), ("idempotency_key", "caller"), ("lead", "reasons")),

@@ -24,7 +24,7 @@ SHARED: Final = frozenset({"alembic_version", "database_roles", "encryption_keys
 """The tables that say nothing of any account; of the filters, each user's statements name the user."""
 
 CLOSED: Final = frozenset(
-    {"accounts", "alerts", "api_keys", "audit_chain", "submissions", "tallies", "webhook_mappings"}
+    {"accounts", "alerts", "api_keys", "audit_chain", "submissions", "submitters", "tallies", "webhook_mappings"}
 )
 """The tables that no page needs: a statement that names one is refused, as one with an unknown table is."""
 

@@ -196,6 +196,11 @@ RIGHTS: Final[Mapping[str, Mapping[Part, str]]] = MappingProxyType(
             Part.OPERATOR: "SELECT, INSERT (who, page, name, query), UPDATE (query), DELETE",
             Part.RETENTION: "SELECT, UPDATE (who, name, query)",
         },
+        "submitters": {
+            **_READS,
+            Part.OPERATOR: "SELECT, INSERT, UPDATE, DELETE",
+            Part.RETENTION: "SELECT, UPDATE (changed_by)",
+        },
         "sweeps": {
             **_READS,
             Part.WORKER: "SELECT, UPDATE",

@@ -134,3 +134,22 @@ def test_what_the_doctor_says(counts: InboxCounts, verdict: str, found: str) -> 
     check = judge_inbox(counts)
 
     assert (check.verdict.value, found in check.found) == (verdict, True)
+
+
+def test_a_login_is_allowed_narrowed_and_freed(run: Line, rows: Rows) -> None:
+    login = rows.one("SELECT session_user AS login").login
+
+    row = run.json("submitters", "allow", login, "--account", "crm", "--campaign", "42")["submitter"]
+    assert (row["login"], row["accounts"]) == (login, {"crm": [42]})
+    assert (
+        run.json("submitters", "allow", login, "--account", "shop", "--dry-run")["submitter"]["accounts"]["shop"]
+        is None
+    )
+    (listed,) = run.json("submitters", "list")["items"]
+    assert listed["accounts"] == {"crm": [42]}
+    assert f"{login} may submit by SQL for: nothing." in run.ok("submitters", "revoke", login)
+    assert "every other" in run.ok("submitters", "list")
+    run.ok("submitters", "free", login)
+    assert run.json("submitters", "list")["items"] == []
+    refused = run("submitters", "allow", "nobody_of_this_name", "--account", "crm")
+    assert "is no login" in f"{refused.output} {refused.exception}"

@@ -534,6 +534,7 @@ _NO_TEXT_OF_PEOPLE = {
     "operations": {"accounts", "kind", "state"},
     "saved_filters": {"page"},
     "privacy_key": {"id"},
+    "submitters": {"login", "accounts"},
     "sweeps": {"name", "holder"},
     "tallies": {"name", "account", "label"},
     "webhook_mappings": {"account", "country", "name"},

@@ -444,10 +444,10 @@ def test_a_row_that_meets_a_bug_is_rejected_and_the_others_go_on(
     if where == "read":
         read = inbox_taking._item
 
-        def item(row: inbox.Waiting) -> Any:
+        def item(ring: Any, row: inbox.Waiting) -> Any:
             if row.id == ids[2]:
                 raise KeyError("secret +12025550102")
-            return read(row)
+            return read(ring, row)
 
         monkeypatch.setattr(inbox_taking, "_item", item)
         assert len(taking.step().stored) == 4

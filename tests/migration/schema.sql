@@ -92,6 +92,38 @@ BEGIN
     RETURN NULL;
 END
 $function$
+CREATE OR REPLACE FUNCTION dispatcher.check_submission()
+ RETURNS trigger
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+DECLARE
+    fault text := dispatcher.unreadable(NEW.lead);
+    granted jsonb := (SELECT accounts FROM dispatcher.submitters WHERE login IN (session_user, 'public')
+        ORDER BY login = session_user DESC LIMIT 1);
+    campaigns jsonb := granted -> NEW.account;
+BEGIN
+    IF fault IS NOT NULL THEN
+        RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value',
+            MESSAGE = 'The lead was refused, nothing was stored: lead: ' || fault;
+    END IF;
+    IF granted IS NOT NULL AND campaigns IS NULL THEN
+        RAISE EXCEPTION USING ERRCODE = 'insufficient_privilege',
+            MESSAGE = concat('The lead was refused, nothing was stored: account: the login ', session_user,
+                ' may not submit for the account ', NEW.account, '; have an operator run `dispatcher submitters allow ',
+                session_user, ' --account ', NEW.account, '`');
+    END IF;
+    IF jsonb_typeof(campaigns) = 'array' AND NOT (
+        jsonb_typeof(NEW.lead -> 'campaign_id') = 'number' AND campaigns @> (NEW.lead -> 'campaign_id')
+    ) THEN
+        RAISE EXCEPTION USING ERRCODE = 'insufficient_privilege',
+            MESSAGE = concat('The lead was refused, nothing was stored: campaign_id: the login ', session_user,
+                ' may not submit for this campaign of the account ', NEW.account, '; pass the id of one that it may '
+                'use as a number, or have an operator run `dispatcher submitters allow`');
+    END IF;
+    RETURN NEW;
+END
+$function$
 CREATE OR REPLACE FUNCTION dispatcher.erased_of(for_account text, for_campaign bigint, phone text, inner_pad bytea, outer_pad bytea)
  RETURNS SETOF dispatcher.erased_leads
  LANGUAGE sql
@@ -419,6 +451,19 @@ BEGIN
         submit_lead.expires_at, size, session_user);
     RETURN made;
 END
+$function$
+CREATE OR REPLACE FUNCTION dispatcher.unreadable(value jsonb)
+ RETURNS text
+ LANGUAGE sql
+ IMMUTABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    SELECT CASE
+        WHEN jsonb_path_exists(value, 'strict $.**{40}')
+            THEN 'is nested more than 40 levels deep; flatten it'
+        WHEN jsonb_path_exists(value, 'strict $.** ? (@.type() == "number" && (@ > 1e308 || @ < -1e308))')
+            THEN 'has a number beyond 1e308; send it as text'
+    END
 $function$
 CREATE OR REPLACE FUNCTION dispatcher.unsalt_audit()
  RETURNS trigger
@@ -933,6 +978,7 @@ TABLE inbox WITH (autovacuum_analyze_scale_factor=0.02, autovacuum_vacuum_cost_d
     CREATE INDEX inbox_ended ON dispatcher.inbox USING btree (ended_at, id) WHERE (ended_at IS NOT NULL)
     CREATE UNIQUE INDEX inbox_pkey ON dispatcher.inbox USING btree (id)
     CREATE INDEX inbox_waiting ON dispatcher.inbox USING btree ("position") WHERE (state = 'waiting'::text)
+    CREATE TRIGGER inbox_check_submission BEFORE INSERT ON dispatcher.inbox FOR EACH ROW EXECUTE FUNCTION dispatcher.check_submission()
 TABLE incidents WITH ()
     id bigint NOT NULL GENERATED ALWAYS AS IDENTITY
     at timestamp with time zone NOT NULL DEFAULT now()
@@ -1123,6 +1169,14 @@ VIEW submissions WITH ()
     duplicate_of uuid
     created_at timestamp with time zone
     ended_at timestamp with time zone
+TABLE submitters WITH ()
+    login text NOT NULL
+    accounts jsonb NOT NULL
+    changed_by text NOT NULL
+    changed_at timestamp with time zone NOT NULL DEFAULT now()
+    CONSTRAINT submitters_accounts_check CHECK ((jsonb_typeof(accounts) = 'object'::text))
+    CONSTRAINT submitters_pkey PRIMARY KEY (login)
+    CREATE UNIQUE INDEX submitters_pkey ON dispatcher.submitters USING btree (login)
 TABLE sweeps WITH ()
     name text NOT NULL
     holder text
