@@ -1,6 +1,7 @@
 """Add to the list of persons who must not be called, remove from it, ask it. The rule is in `store/blocks.py`."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
 from typing import Final
@@ -54,6 +55,29 @@ def canonical(phone: object) -> str:
     return number
 
 
+@dataclass(frozen=True, slots=True)
+class _Chunk:
+    """What some lines of a list say: different `numbers`, of `read` lines that are numbers."""
+
+    numbers: list[str]
+    read: int
+    rejected: tuple[tuple[int, FieldError], ...]
+
+
+def _chunks(phones: Iterable[tuple[int, object]]) -> Iterator[_Chunk]:
+    remaining = iter(phones)
+    while some := list(islice(remaining, CHUNK)):
+        numbers: dict[str, None] = {}
+        rejected: list[tuple[int, FieldError]] = []
+        for position, phone in some:
+            number = canonical_phone(phone, "phone_number")
+            if isinstance(number, FieldError):
+                rejected.append((position, number))
+            else:
+                numbers[number] = None
+        yield _Chunk(list(numbers), len(some) - len(rejected), tuple(rejected))
+
+
 class Blocks:
     """Adds to the list, removes from it and reads it. `actor` is written to the audit log, e.g. `ada@ops-1`."""
 
@@ -82,21 +106,16 @@ class Blocks:
         in another line. The same list again changes nothing.
         """
         terms = self._ready(terms)
-        remaining = iter(phones)
-        while some := list(islice(remaining, CHUNK)):
-            numbers: dict[str, None] = {}
-            rejected: list[tuple[int, FieldError]] = []
-            read = 0
-            for position, phone in some:
-                number = canonical_phone(phone, "phone_number")
-                if isinstance(number, FieldError):
-                    rejected.append((position, number))
-                else:
-                    numbers[number] = None
-                    read += 1
-            told = {} if file_name is None else {"file": file_name}
-            added = self._database.again(self._add, list(numbers), terms, told) if numbers else 0
-            yield Blocked(added, read - added, tuple(rejected))
+        told = {} if file_name is None else {"file": file_name}
+        chunks = _chunks(phones)
+        # The next numbers are read while Postgres stores these.
+        with ThreadPoolExecutor(1, thread_name_prefix="dispatcher-numbers") as pool:
+            ahead = pool.submit(next, chunks, None)
+            while (chunk := ahead.result()) is not None:
+                ahead = pool.submit(next, chunks, None)
+                numbers = chunk.numbers
+                added = self._database.again(self._add, numbers, terms, told) if numbers else 0
+                yield Blocked(added, chunk.read - added, chunk.rejected)
 
     def remove(self, phone: object, *, actor: str, account: str | None = None) -> Unblocked:
         """Remove the block of a number that holds for all accounts, or for this one only.

@@ -260,6 +260,8 @@ def test_no_place_keeps_the_number_in_any_form(queue: Queue, database: Database)
             ), saved AS (
                 INSERT INTO dispatcher.saved_filters (who, page, name, query)
                 VALUES (:note || :n, 'leads', :note, :note)
+            ), login AS (
+                INSERT INTO dispatcher.submitters (login, accounts, changed_by) VALUES ('l' || :n, '{}', :note)
             ), nine AS (
                 INSERT INTO dispatcher.import_rejections (import_id, line, field, reason, original)
                 SELECT id, 1, :note, :note, 'Ada;' || :form || ';Lovelace' FROM file
