@@ -344,7 +344,7 @@ class Services:
 
     def sweep(self, worker: str) -> "Sweep":
         """Return the sweep of a worker, which this process does."""
-        from dispatcher.intake.inbox_taking import InboxThread, Taking
+        from dispatcher.intake.inbox_taking import PATIENCE_SECONDS, InboxThread, Taking
         from dispatcher.operator.retention import Pruning
         from dispatcher.sweep.sweep import Sweep
 
@@ -361,7 +361,9 @@ class Services:
             interval_seconds=self.settings.sweep_interval_seconds,
             gate_wait_max_seconds=self.settings.gate_wait_max_seconds,
             alerting=self._alerting(),
-            inbox=InboxThread(Taking(self.database, self.bell, lambda: self.screening)),
+            inbox=InboxThread(
+                Taking(self.database, self.bell, lambda: self.screening, patience_seconds=PATIENCE_SECONDS)
+            ),
         )
 
     def _alerting(self) -> "AlertThread | None":

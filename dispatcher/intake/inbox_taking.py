@@ -2,13 +2,16 @@
 
 The lead and the end of its row are one transaction, so that a process killed anywhere neither loses nor doubles one.
 Nothing is listened for: a session that listens needs a connection of its own and no pooler, and a NOTIFY would make
-callers wait for each other's commits (`docs/decisions/072-an-inbox-that-is-asked.md`).
+callers wait for each other's commits (`docs/decisions/072-an-inbox-that-is-asked.md`). A row that ends its process is
+known by its tries, which are counted before it is taken (`docs/decisions/112-rows-that-end-their-process.md`).
 """
 
+import faulthandler
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import groupby
@@ -35,8 +38,19 @@ from dispatcher.store.trouble import StatementRefused, TryAgain
 
 _TRIES: Final = 2
 _UNIQUE_VIOLATION: Final = "23505"
-_POSTPONED_EVERY_SECONDS: Final = 1.0
+_LATER_EVERY_SECONDS: Final = 1.0
+_MOST_SUSPECTS: Final = 20
+_MOST_TAKEN: Final = 3
+"""Times that a row is taken: once among others, then alone. After that it is rejected."""
+
+PATIENCE_SECONDS: Final = 45.0
+"""What a transaction may take in a process that does nothing else: more than Postgres' `statement_timeout`."""
+
 _ENDS: Final = ("stored", "repeated", "rejected", "postponed")
+_FATAL: Final = (
+    f"was taken {_MOST_TAKEN} times, at last alone, and each time the process that validated it was killed, crashed or"
+    " did not finish"
+)
 _TELL: Final = "tell the maintainers; `dispatcher inbox retry` has it validated again"
 
 
@@ -67,8 +81,10 @@ class Taken:
 class Taking:
     """Takes rows of the inbox and stores their leads. Several processes may: one at a time does.
 
-    screening   returns how it is checked who must not be called; called once for each transaction
-    clock       monotonic, counts seconds
+    screening         returns how it is checked who must not be called; called once for each transaction
+    patience_seconds  a transaction that takes longer ends this process, so that the row that hangs is known by its
+                      tries and the next process goes on; None: never
+    clock             monotonic, counts seconds
     """
 
     def __init__(
@@ -77,53 +93,69 @@ class Taking:
         bell: Bell,
         screening: Callable[[], Screening],
         *,
+        patience_seconds: float | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._database = database
         self._bell = bell
         self._screening = screening
+        self._patience_seconds = patience_seconds
         self._clock = clock
-        self._looked_at = -_POSTPONED_EVERY_SECONDS
-        self._one_by_one = 0
+        self._looked_at = -_LATER_EVERY_SECONDS
+        self._uncounted: list[UUID] = []
 
     def waits(self) -> bool:
         """Return whether there is a row to take now. One statement."""
         return self._database.read(inbox.waits)
 
     def step(self) -> Taken:
-        """Take the rows that came first, and now and then some that were postponed; store their leads and ring.
+        """Take the rows that came first, and now and then some that were postponed or met trouble; store and ring.
 
         Raises `StoreUnavailable` or `TryAgain` if Postgres is away or refuses a lock: nothing was done. After any
-        other exception the same rows are taken one by one, and one that raises again is rejected.
+        other exception the same rows are taken one by one, and one that raises again is rejected. So are the rows of a
+        process that has ended meanwhile; one that is taken for the fourth time is rejected.
         """
-        taken = self._in_one_transaction(self._first)
+        taken = self._in_one_transaction(_first)
         now = self._clock()
-        if not taken.rows or now - self._looked_at >= _POSTPONED_EVERY_SECONDS:
+        if not taken.rows or now - self._looked_at >= _LATER_EVERY_SECONDS:
             self._looked_at = now
-            taken.add(self._in_one_transaction(inbox.take_postponed, apart=True))
+            taken.add(self._in_one_transaction(inbox.count_postponed, apart=True))
+            for _ in range(_MOST_SUSPECTS):
+                suspect = self._in_one_transaction(inbox.count_suspect)
+                if not suspect.rows:
+                    break
+                taken.add(suspect)
         return taken
 
-    def _first(self, connection: Connection) -> list[Waiting]:
-        return inbox.take(connection, most_rows=1 if self._one_by_one else inbox.MOST_ROWS)
+    def _in_one_transaction(self, count: Callable[[Connection], Sequence[UUID]], *, apart: bool = False) -> Taken:
+        """Take rows, store their leads, end the rows, and ring. `apart`: each by itself, because they met a lock.
 
-    def _in_one_transaction(self, take: Callable[[Connection], list[Waiting]], *, apart: bool = False) -> Taken:
-        """Take rows, store their leads, end the rows, and ring. `apart`: each by itself, because they met a lock."""
+        `count` chooses the rows and counts their try. That is committed on another connection, while this one holds
+        the lock that lets one process take at a time: whoever finds a try counted knows that its process is gone.
+        """
         taken = Taken()
         rows: Sequence[Waiting] = ()
+        ids: Sequence[UUID] = ()
+        self._uncount()
         try:
-            with self._database.transaction() as connection:
-                if inbox.alone(connection) and (rows := take(connection)):
+            with self._watched(), self._database.transaction() as connection:
+                if inbox.alone(connection):
+                    with self._database.autocommit() as other:
+                        ids = count(other)
+                    rows = inbox.take(connection, ids)
+                if rows:
                     reach("inbox.taken")
                     self._store(connection, [[row] for row in rows] if apart else [rows], taken)
                     reach("inbox.before_commit")
-        except (DispatcherError, TryAgain):
+        except (DispatcherError, TryAgain):  # it is not the rows' fault
+            self._uncounted += ids
+            with suppress(DispatcherError, TryAgain):
+                self._uncount()
             raise
         except Exception as error:  # a bug, or a row that Postgres refuses: it must not hold the others up
             if len(rows) != 1:
-                self._one_by_one = len(rows)
                 raise
             taken = self._give_up(rows[0], error)
-        self._one_by_one = max(0, self._one_by_one - taken.rows)
         if taken.rows:
             reach("inbox.after_commit")
             for channel in sorted(taken.channels):
@@ -132,9 +164,26 @@ class Taking:
             tell("inbox.taken", **{name: len(getattr(taken, name)) for name in _ENDS})
         return taken
 
+    def _uncount(self) -> None:
+        if self._uncounted:
+            self._database.again(inbox.uncount, self._uncounted)
+            self._uncounted = []
+
+    @contextmanager
+    def _watched(self) -> Iterator[None]:
+        """End this process if the block takes too long, also where it holds the interpreter's lock."""
+        if self._patience_seconds is None:
+            yield
+            return
+        faulthandler.dump_traceback_later(self._patience_seconds, exit=True, file=sys.__stderr__ or sys.stderr)
+        try:
+            yield
+        finally:
+            faulthandler.cancel_dump_traceback_later()
+
     def _store(self, connection: Connection, parts: Sequence[Sequence[Waiting]], taken: Taken) -> None:
         screening = self._screening()
-        for part in parts:
+        for part in _without_fatal(parts, taken):
             # Each account by itself; the rows of one stay in their order.
             ordered = sorted(part, key=attrgetter("account"))
             for account, rows in groupby(ordered, key=attrgetter("account")):
@@ -150,6 +199,20 @@ class Taking:
         taken = Taken(rejected={row.id: (fault,)})
         self._database.again(inbox.rejected, taken.rejected)
         return taken
+
+
+def _first(connection: Connection) -> Sequence[UUID]:
+    return inbox.count_first(connection, most_rows=inbox.MOST_ROWS)
+
+
+def _without_fatal(parts: Sequence[Sequence[Waiting]], taken: Taken) -> Iterator[list[Waiting]]:
+    """Reject the rows that were taken too often without an end; yield the others."""
+    for part in parts:
+        for row in part:
+            if row.tries > _MOST_TAKEN:
+                events.error("inbox.bad_row", id=str(row.id), consequence="it is rejected; the others go on")
+                taken.rejected[row.id] = (FieldError("lead", _FATAL, _TELL),)
+        yield [row for row in part if row.tries <= _MOST_TAKEN]
 
 
 def _admit(connection: Connection, account: str, rows: Sequence[Waiting], screening: Screening, taken: Taken) -> None:

@@ -40,25 +40,59 @@ _ALONE = text("""
 SELECT pg_try_advisory_xact_lock(hashtextextended('dispatcher.inbox', 0)), set_config('lock_timeout', :wait, true)
 """)
 
-_COLUMNS: Final = "id, account, CAST(lead AS text) AS lead, idempotency_key, priority, not_before, expires_at"
+_COLUMNS: Final = "id, account, CAST(lead AS text) AS lead, tries, idempotency_key, priority, not_before, expires_at"
 
-_TAKE = text(f"""
+_COUNT_FIRST = text("""
+-- Counted before they are taken, so that a row that ends its process is known by it. A locked one is left for later.
 WITH first AS MATERIALIZED (
     SELECT id, position, bytes FROM dispatcher.inbox
-    WHERE state = 'waiting' AND postponed_until IS NULL ORDER BY position LIMIT :most_rows
+    WHERE state = 'waiting' AND postponed_until IS NULL AND tries = 0 ORDER BY position LIMIT :most_rows
 ), few AS MATERIALIZED (
     SELECT id FROM (SELECT id, sum(bytes) OVER (ORDER BY position) - bytes AS before FROM first) AS summed
     WHERE before < :most_bytes
+), free AS MATERIALIZED (
+    SELECT id FROM dispatcher.inbox
+    WHERE id = ANY (ARRAY(SELECT id FROM few)) AND state = 'waiting' AND tries = 0
+    FOR UPDATE SKIP LOCKED
 )
-SELECT {_COLUMNS} FROM dispatcher.inbox
-WHERE id = ANY (ARRAY(SELECT id FROM few)) AND state = 'waiting'
-ORDER BY position
-FOR UPDATE SKIP LOCKED
+UPDATE dispatcher.inbox SET tries = 1 WHERE id = ANY (ARRAY(SELECT id FROM free)) RETURNING id
 """)
 
-_TAKE_POSTPONED = text(f"""
-SELECT {_COLUMNS} FROM dispatcher.inbox WHERE state = 'waiting' AND postponed_until <= now()
-ORDER BY position LIMIT {_MOST_POSTPONED}
+_COUNT_SUSPECT = text("""
+-- The rows before the first one that nobody has taken: no more of the inbox is read. The least tried comes first, so
+-- that each is taken once before one is taken for the third time.
+WITH suspect AS MATERIALIZED (
+    SELECT id, tries, position FROM dispatcher.inbox
+    WHERE state = 'waiting' AND postponed_until IS NULL AND tries > 0 AND position < coalesce((
+        SELECT position FROM dispatcher.inbox
+        WHERE state = 'waiting' AND postponed_until IS NULL AND tries = 0 ORDER BY position LIMIT 1
+    ), 9223372036854775807)
+    ORDER BY tries, position LIMIT 1
+), free AS MATERIALIZED (
+    SELECT id FROM dispatcher.inbox
+    WHERE id = ANY (ARRAY(SELECT id FROM suspect)) AND state = 'waiting' AND tries > 0
+    FOR UPDATE SKIP LOCKED
+)
+UPDATE dispatcher.inbox SET tries = tries + 1 WHERE id = ANY (ARRAY(SELECT id FROM free)) RETURNING id
+""")
+
+_COUNT_POSTPONED = text(f"""
+WITH free AS MATERIALIZED (
+    SELECT id FROM dispatcher.inbox WHERE state = 'waiting' AND postponed_until <= now()
+    ORDER BY position LIMIT {_MOST_POSTPONED}
+    FOR UPDATE SKIP LOCKED
+)
+UPDATE dispatcher.inbox SET tries = tries + 1, postponed_until = NULL
+WHERE id = ANY (ARRAY(SELECT id FROM free)) RETURNING id
+""")
+
+_UNCOUNT = text("""
+UPDATE dispatcher.inbox SET tries = tries - 1 WHERE id = ANY (CAST(:ids AS uuid[])) AND state = 'waiting' AND tries > 0
+""")
+
+_TAKE = text(f"""
+SELECT {_COLUMNS} FROM dispatcher.inbox WHERE id = ANY (CAST(:ids AS uuid[])) AND state = 'waiting'
+ORDER BY position
 FOR UPDATE SKIP LOCKED
 """)
 
@@ -74,13 +108,13 @@ FROM unnest(CAST(:ids AS uuid[]), CAST(:lead_ids AS uuid[])) AS first (id, lead_
 _REJECTED = text("""
 UPDATE dispatcher.inbox AS waiting
 SET state = 'rejected', reasons = rejected.reasons, lead = coalesce(rejected.lead, waiting.lead),
-    postponed_until = NULL, ended_at = now()
+    postponed_until = NULL, tries = 0, ended_at = now()
 FROM jsonb_to_recordset(CAST(:rows AS jsonb)) AS rejected (id uuid, reasons jsonb, lead jsonb)
 WHERE waiting.id = rejected.id AND waiting.state = 'waiting'
 """)
 
 _POSTPONED = text("""
-UPDATE dispatcher.inbox SET postponed_until = now() + make_interval(secs => :seconds)
+UPDATE dispatcher.inbox SET postponed_until = now() + make_interval(secs => :seconds), tries = 0
 WHERE id = ANY (CAST(:ids AS uuid[]))
 """)
 
@@ -100,11 +134,16 @@ DELETE FROM dispatcher.inbox WHERE id = ANY (ARRAY(SELECT id FROM looked)) AND e
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """A row that was taken; the repr shows nothing of the person. `lead` is JSON, encrypted if it was rejected once."""
+    """A row that was taken; the repr shows nothing of the person.
+
+    lead    JSON, encrypted if it was rejected once
+    tries   how often it was taken without an end, this time included
+    """
 
     id: UUID
     account: str
     lead: str
+    tries: int
     options: Mapping[str, Any]
 
     def __repr__(self) -> str:
@@ -121,14 +160,30 @@ def alone(connection: Connection) -> bool:
     return bool(connection.execute(_ALONE, {"wait": _LOCK_WAIT}).scalar_one())
 
 
-def take(connection: Connection, *, most_rows: int = MOST_ROWS, most_bytes: int = MOST_BYTES) -> list[Waiting]:
-    """Lock and return the rows that came first, in their order; at least one, whatever its size."""
-    return _rows(connection.execute(_TAKE, {"most_rows": most_rows, "most_bytes": most_bytes}))
+def count_first(connection: Connection, *, most_rows: int = MOST_ROWS, most_bytes: int = MOST_BYTES) -> Sequence[UUID]:
+    """Count a try of the rows that came first and were never taken; return their ids, at least one of any size."""
+    return connection.scalars(_COUNT_FIRST, {"most_rows": most_rows, "most_bytes": most_bytes}).all()
 
 
-def take_postponed(connection: Connection) -> list[Waiting]:
-    """Lock and return a few of the rows that were postponed until now."""
-    return _rows(connection.execute(_TAKE_POSTPONED))
+def count_suspect(connection: Connection) -> Sequence[UUID]:
+    """Count a try of one row that was taken before without an end; return its id, or none."""
+    return connection.scalars(_COUNT_SUSPECT).all()
+
+
+def count_postponed(connection: Connection) -> Sequence[UUID]:
+    """Count a try of a few of the rows that were postponed until now; return their ids."""
+    return connection.scalars(_COUNT_POSTPONED).all()
+
+
+def uncount(connection: Connection, ids: Sequence[UUID]) -> None:
+    """Take back a try of rows whose process lives: Postgres was away, or refused a lock."""
+    if ids:
+        connection.execute(_UNCOUNT, {"ids": list(ids)})
+
+
+def take(connection: Connection, ids: Sequence[UUID]) -> list[Waiting]:
+    """Lock and return rows whose try is counted, in the order of the calls."""
+    return _rows(connection.execute(_TAKE, {"ids": list(ids)})) if ids else []
 
 
 def stored(connection: Connection, ids: Sequence[UUID]) -> None:
@@ -205,6 +260,7 @@ def _rows(found: Any) -> list[Waiting]:  # noqa: ANN401 - SQLAlchemy's result
             row.id,
             row.account,
             row.lead,
+            row.tries,
             {
                 "id": row.id,
                 "idempotency_key": row.idempotency_key,

@@ -1,8 +1,11 @@
 """The inbox: what is submitted by SQL becomes a lead as by `submit`, once, in order, and nothing holds it up."""
 
 import json
+import subprocess
+import sys
 import threading
 import uuid
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from datetime import timedelta
@@ -24,6 +27,7 @@ from dispatcher.store import inbox
 from dispatcher.store.blocks import NO_KEY, Screening
 from dispatcher.store.database import Database
 from dispatcher.store.pseudonym import Pseudonyms
+from dispatcher.store.trouble import TryAgain
 from tests.database.queue import Queue, phone
 from tests.support.databases import Databases
 from tests.support.doubles import Bell, Clock
@@ -387,7 +391,11 @@ def test_a_step_takes_no_more_bytes_than_it_may_and_always_a_row(database: Datab
     for number in range(3):
         sql.submit(lead(number, variables={"text": "x" * 1000}))
     with database.transaction() as connection:
-        sizes = [len(inbox.take(connection, most_rows=10, most_bytes=most)) for most in (1, 1000, 1200, 10_000)]
+        sizes = []
+        for most in (1, 1000, 1200, 10_000):
+            with connection.begin_nested() as savepoint:
+                sizes.append(len(inbox.count_first(connection, most_rows=10, most_bytes=most)))
+                savepoint.rollback()
 
     assert sizes == [1, 1, 2, 3]
 
@@ -469,6 +477,61 @@ def test_a_row_that_meets_a_bug_is_rejected_and_the_others_go_on(
     (told,) = reasons(sql, ids[2])
     assert "KeyError" in told
     assert "secret" not in told
+
+
+def test_rows_that_kill_or_hang_their_process_stop_no_other(database_url: str, sql: Sql, queue: Queue) -> None:
+    """Each takes its process with it three times, at last alone; then it is rejected and says so."""
+    wanted = {2: "kill", 4: "hang"}
+    ids = [sql.submit(lead(number, variables={"do": wanted.get(number, "nothing")})) for number in range(6)]
+
+    command = [sys.executable, "-m", "tests.database.mortal_takers", normal_database_url(database_url)]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+
+    assert Counter(ended.stdout.split()) == {"-9": 3, "1": 2, "0": 1}, "the first of them had both rows in its hands"
+    assert "Timeout (0:00:02)" in ended.stderr, "it tells where it hung"
+    assert [sql.state(one)[0] for one in ids] == ["pending", "pending", "rejected", "pending", "rejected", "pending"]
+    for number in wanted:
+        (told,) = reasons(sql, ids[number])
+        assert "killed, crashed or did not finish" in told
+        assert "`dispatcher inbox retry`" in told
+    assert [row.tries for row in queue.rows("SELECT tries FROM dispatcher.inbox")] == [0, 0], "a retry begins anew"
+
+
+def test_what_comes_later_does_not_wait_for_rows_whose_process_ended(
+    sql: Sql, taking: Taking, database: Database, bell: Bell
+) -> None:
+    old = [sql.submit(lead(number)) for number in range(2)]
+    with database.autocommit() as connection:
+        assert sorted(inbox.count_first(connection)) == sorted(old)
+    new = sql.submit(lead(2))
+
+    assert taking.step().stored == [new, *old]
+    assert not taking.waits()
+
+
+def test_a_try_counts_only_where_its_process_ended(
+    sql: Sql, taking: Taking, database: Database, queue: Queue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither a Postgres that goes away nor a lock brings a row nearer to its rejection."""
+    given_id = sql.submit(lead(1))
+    refusals = iter([StoreUnavailable("Postgres is away."), TryAgain("A lock.")] * 4)
+
+    def away(*_: object) -> None:
+        raise next(refusals)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(inbox, "stored", away)
+        for expected in (StoreUnavailable, TryAgain) * 4:
+            with pytest.raises(expected):
+                taking.step()
+            assert [row.tries for row in queue.rows("SELECT tries FROM dispatcher.inbox")] == [0]
+        patch.setattr(inbox, "uncount", away)
+        refusals = iter([StoreUnavailable("Postgres is away.")] * 2)
+        with pytest.raises(StoreUnavailable):
+            taking.step()
+        assert [row.tries for row in queue.rows("SELECT tries FROM dispatcher.inbox")] == [1]
+
+    assert taking.step().stored == [given_id], "taken back at the next step"
 
 
 def test_a_row_that_postgres_refuses_is_rejected_and_the_others_go_on(sql: Sql, taking: Taking, queue: Queue) -> None:

@@ -969,6 +969,7 @@ TABLE inbox WITH (autovacuum_analyze_scale_factor=0.02, autovacuum_vacuum_cost_d
     ended_at timestamp with time zone
     reasons jsonb
     lead_id uuid
+    tries smallint NOT NULL DEFAULT 0
     CONSTRAINT inbox_ended_check CHECK (((state = 'waiting'::text) = (ended_at IS NULL)))
     CONSTRAINT inbox_lead_check CHECK (((state = 'repeated'::text) OR (lead IS NOT NULL)))
     CONSTRAINT inbox_pkey PRIMARY KEY (id)
