@@ -3,6 +3,7 @@
 import json
 import shlex
 from collections.abc import Iterator, Sequence
+from itertools import chain
 from typing import Final
 
 import orjson
@@ -74,6 +75,13 @@ def response(rows: Sequence[FailedLead], kind: str, *, reveal: bool) -> Response
     if kind == "json":
         return StreamingResponse(_json(rows, reveal=reveal), media_type="application/json", headers=headers)
     return StreamingResponse(_csv(rows, reveal=reveal), media_type="text/csv; charset=utf-8", headers=headers)
+
+
+def to_edit(header: Sequence[str], rows: Sequence[Sequence[str]]) -> Response:
+    """Return an export to edit as a download, in UTF-8 with a mark, because spreadsheets read that."""
+    headers = {"Content-Disposition": 'attachment; filename="failed-leads-to-edit.csv"'}
+    text = chain(("\ufeff",), csv_table(header, rows))
+    return StreamingResponse(text, media_type="text/csv; charset=utf-8", headers=headers)
 
 
 def rejected(rows: Sequence[RejectedRow], *, reveal: bool) -> Response:

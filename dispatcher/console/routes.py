@@ -71,6 +71,7 @@ ROUTES: Final = (
     ConsoleRoute("GET", "/imports/uploads/{id}", Role.OPERATOR, upload.show),
     ConsoleRoute("POST", "/imports/uploads/{id}/plan", Role.OPERATOR, upload.plan),
     ConsoleRoute("POST", "/imports/uploads/{id}/import", Role.OPERATOR, upload.apply),
+    ConsoleRoute("POST", "/imports/uploads/{id}/refused", Role.OPERATOR, upload.refused),
     ConsoleRoute("POST", "/imports/uploads/{id}/discard", Role.OPERATOR, upload.discard),
     ConsoleRoute("GET", "/imports/{number}", Role.VIEWER, records.one_import),
     ConsoleRoute("POST", "/imports/{number}/export", Role.OPERATOR, records.export_rejected),

@@ -16,10 +16,11 @@ from dispatcher.console.guard import report
 from dispatcher.errors import DispatcherError, NotAllowed
 from dispatcher.importing.columns import ImportOptions
 from dispatcher.importing.importer import Importer, ImportResult
-from dispatcher.importing.lead_file import header_of
+from dispatcher.importing.lead_file import header_of, is_edited_export
 from dispatcher.importing.plan import Plan
-from dispatcher.importing.source import ImportStopped, UnclearSheet, source_of
+from dispatcher.importing.source import ImportStopped, Source, UnclearSheet, source_of
 from dispatcher.intake.bulk import Bulk
+from dispatcher.operator.edited_rows import Corrections, Counting
 from dispatcher.wiring import Services
 
 KEEP_SECONDS: Final = 3600.0
@@ -27,6 +28,7 @@ KEEP_SECONDS: Final = 3600.0
 MOST_OF_ONE: Final = 3
 MOST: Final = 12
 """Files of one user, and of all users, that are kept at a time."""
+_SHOW_EVERY: Final = 100
 AT_ONCE: Final = 2
 """Files that are read at a time: each takes much of one core."""
 
@@ -47,11 +49,15 @@ BUSY: Final = frozenset({Stage.READING, Stage.IMPORTING})
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """How a file is to be read; `sheet` and `encoding` None: as the file shows."""
+    """How a file is to be read; `sheet` and `encoding` None: as the file shows.
+
+    accounts   those that its user may act on; None: all of them
+    """
 
     options: ImportOptions
     sheet: str | None = None
     encoding: str | None = None
+    accounts: frozenset[str] | None = None
 
 
 @dataclass(slots=True)
@@ -63,6 +69,7 @@ class Upload:
     sheets    names of sheets, where one must be chosen
     fault     why it cannot be used as it is wanted, or how far its import came
     rows      about how many it has
+    corrections   of an edited export of failed leads: what it would do, and then has done. It has no plan
     """
 
     id: UUID
@@ -79,6 +86,7 @@ class Upload:
     fault: str = field(default="", repr=False)
     rows: int = 0
     result: ImportResult | None = field(default=None, repr=False)
+    corrections: Corrections | None = field(default=None, repr=False)
     stopping: threading.Event = field(default_factory=threading.Event, repr=False)
     timer: threading.Timer | None = field(default=None, repr=False)
 
@@ -89,7 +97,7 @@ class Upload:
         """
         stage = self.stage
         seen = replace(self, stage=stage)
-        if stage is Stage.PLANNED and seen.plan is None:  # it is planned anew since
+        if stage is Stage.PLANNED and seen.plan is None and seen.corrections is None:  # it is planned anew since
             seen.stage = Stage.READING
         return seen
 
@@ -148,11 +156,12 @@ class Uploads:
             goes_on = upload.stage is Stage.CUT_SHORT
             if not goes_on:
                 self._refuse_busy(upload)
-            if plan is None or version != upload.version:
+            if (plan is None and upload.corrections is None) or version != upload.version:
                 raise NotAllowed("The file has been planned anew since; look at that plan first.")
-            guessed = {upload.header[one.position]: one.field for one in plan.guesses}
-            options = upload.wanted.options
-            upload.wanted = replace(upload.wanted, options=replace(options, columns={**options.columns, **guessed}))
+            if plan is not None:
+                guessed = {upload.header[one.position]: one.field for one in plan.guesses}
+                options = upload.wanted.options
+                upload.wanted = replace(upload.wanted, options=replace(options, columns={**options.columns, **guessed}))
             upload.stage, upload.result, upload.fault = Stage.IMPORTING, None, ""
         self._begin(upload, self._import)
 
@@ -177,8 +186,8 @@ class Uploads:
         for upload in list(self._kept.values()):
             self.drop(upload)
 
-    def _importer(self) -> Importer:
-        services = self._services
+    def _importer(self, accounts: frozenset[str] | None = None) -> Importer:
+        services = self._services if accounts is None else self._services.confined(accounts)
         bulk = Bulk(services.database, services.ringer, services.screening)  # without Redis the sweep rings
         return Importer(bulk, services.database, services.settings.rate_limit)
 
@@ -226,14 +235,32 @@ class Uploads:
         upload.stage = Stage.CUT_SHORT if upload.stage is Stage.IMPORTING else Stage.UNUSABLE
 
     def _plan(self, upload: Upload) -> None:
-        upload.plan, upload.fault, upload.header = None, "", ()
+        upload.plan, upload.corrections, upload.fault, upload.header = None, None, "", ()
         wanted = upload.wanted
         with source_of(upload.name, upload.file, encoding=wanted.encoding, sheet=wanted.sheet) as source:
             upload.rows = source.lines
             upload.header = header_of(source)
-            upload.plan = self._importer().plan(source, wanted.options)
+            if is_edited_export(source):
+                self._correct(upload, source, rehearsing=True)
+            else:
+                upload.plan = self._importer().plan(source, wanted.options)
         upload.version += 1
         upload.stage = Stage.PLANNED
+
+    def _correct(self, upload: Upload, source: Source, *, rehearsing: bool = False) -> None:
+        """Take an edited export back, or count what that would do. The user reaches no lead of another account."""
+        counting = Counting()
+        importer = self._importer(upload.wanted.accounts)
+        done = importer.correct(
+            source, upload.wanted.options.actor, rehearsing=rehearsing, stopping=upload.stopping.is_set
+        )
+        try:
+            for number, row in enumerate(done):
+                counting.add(row)
+                if not rehearsing and number % _SHOW_EVERY == 0:
+                    upload.corrections = counting.so_far()
+        finally:
+            upload.corrections = counting.so_far()
 
     def _import(self, upload: Upload) -> None:
         def show(done: ImportResult) -> None:
@@ -242,9 +269,12 @@ class Uploads:
         wanted = upload.wanted
         with source_of(upload.name, upload.file, encoding=wanted.encoding, sheet=wanted.sheet) as source:
             try:
-                upload.result = self._importer().run(
-                    source, wanted.options, None, show, stopping=upload.stopping.is_set
-                )
+                if upload.corrections is not None:
+                    self._correct(upload, source)
+                else:
+                    upload.result = self._importer().run(
+                        source, wanted.options, None, show, stopping=upload.stopping.is_set
+                    )
             except ImportStopped as stopped:
                 self._fail(upload, str(stopped))
                 return

@@ -152,14 +152,24 @@ class Importer:
         ):
             return planner.plan(file, source.encoding)
 
-    def correct(self, source: Source, actor: str) -> Iterator[EditedRow]:
+    def correct(
+        self,
+        source: Source,
+        actor: str,
+        *,
+        rehearsing: bool = False,
+        stopping: Callable[[], bool] = lambda: False,
+    ) -> Iterator[EditedRow]:
         """Correct and replay failed leads by an edited export of them; yields what became of each row.
 
-        Raises `UnreadableFile` and `StoreUnavailable`; what was yielded is done, and the same file again goes on.
+        `rehearsing`: what is done is rolled back; `stopping` is asked before every row. Raises `ImportStopped`,
+        `UnreadableFile` and `StoreUnavailable`; what was yielded is done, and the same file again goes on.
         """
-        edited = EditedRows(self._database, actor, self._bulk.screening)
+        edited = EditedRows(self._database, actor, self._bulk.screening, rehearsing=rehearsing)
         with open_table(source) as (header, rows):
             for row in rows:
+                if stopping():
+                    raise ImportStopped("Stopped. What was corrected stays so; the same file goes on behind it.")
                 if row.fault is not None:
                     yield EditedRow(row.line, "", Done.REFUSED, reason=str(row.fault))
                 else:

@@ -7,6 +7,7 @@ rules of `corrections` and `replay`: neither calls a person who may have been ca
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import StrEnum
 from hashlib import sha256
@@ -38,6 +39,10 @@ MARKS: Final = frozenset({LEAD, VERSION})
 """The columns by which a table is known as an export of failed leads."""
 
 MOST: Final = 100_000
+MOST_SHOWN: Final = 20
+MOST_REFUSED: Final = 10_000
+"""Rows of each kind that `Corrections` keeps."""
+
 _FIXED: Final = ("account", "allow_dupplicate", "priority", "idempotency_key")
 _TOLD: Final = ("failure_class", "failure")
 _OWN: Final = (LEAD, VERSION, "phone_number", "campaign_id", *_FIXED, *_TOLD)
@@ -154,13 +159,62 @@ class EditedRow:
         }
 
 
-class EditedRows:
-    """Takes rows back. `actor` is who is responsible, e.g. `ada@ops-1`."""
+@dataclass(frozen=True, slots=True)
+class Corrections:
+    """How many rows were taken back, and what became of them.
 
-    def __init__(self, database: Database, actor: str, screening: Screening = NO_KEY) -> None:
+    shown      the first rows that were corrected
+    refusals   the rows that were refused, as far as they are kept
+    """
+
+    corrected: int = 0
+    unchanged: int = 0
+    refused: int = 0
+    shown: tuple[EditedRow, ...] = ()
+    refusals: tuple[EditedRow, ...] = ()
+
+    @property
+    def rows(self) -> int:
+        """The number of all rows."""
+        return self.corrected + self.unchanged + self.refused
+
+
+class Counting:
+    """Counts what becomes of rows, one after the other."""
+
+    def __init__(self) -> None:
+        self._counts = dict.fromkeys(Done, 0)
+        self._shown: list[EditedRow] = []
+        self._refusals: list[EditedRow] = []
+
+    def add(self, row: EditedRow) -> None:
+        """Count a row."""
+        self._counts[row.done] += 1
+        if row.done is Done.CORRECTED and len(self._shown) < MOST_SHOWN:
+            self._shown.append(row)
+        if row.done is Done.REFUSED and len(self._refusals) < MOST_REFUSED:
+            self._refusals.append(row)
+
+    def so_far(self) -> Corrections:
+        """Return the counts so far."""
+        counts = {done.value: count for done, count in self._counts.items()}
+        return Corrections(**counts, shown=tuple(self._shown), refusals=tuple(self._refusals))
+
+
+class _Rehearsed(Exception):
+    """Ends the transaction of a row that is only planned."""
+
+
+class EditedRows:
+    """Takes rows back. `actor` is who is responsible, e.g. `ada@ops-1`; `rehearsing`: what is done is rolled back."""
+
+    def __init__(
+        self, database: Database, actor: str, screening: Screening = NO_KEY, *, rehearsing: bool = False
+    ) -> None:
         self._database = database
         self._actor = actor
         self._screening = screening
+        self._rehearsing = rehearsing
 
     def take(self, header: Sequence[str], rows: Iterable[tuple[int, Sequence[str]]]) -> Iterator[EditedRow]:
         """Correct and replay each lead whose row says something else than what is stored, each in its transaction.
@@ -178,7 +232,7 @@ class EditedRows:
                 continue
             changed: list[str] = []
             try:
-                with refusing_rivals(self._database, lead_id):
+                with suppress(_Rehearsed), refusing_rivals(self._database, lead_id):
                     self._database.again(self._act, lead_id, given, changed)
             except LeadNotFound:
                 reason = "This database has no such lead: the file is of another one, or the lead was removed since."
@@ -211,6 +265,8 @@ class EditedRows:
             )
         change(connection, facts, _changes(changed, given, stored), actor=self._actor, note=None)
         replay_one(connection, lead_id, ReplayTerms(self._actor, screening=self._screening))
+        if self._rehearsing:
+            raise _Rehearsed
 
 
 def _same(name: str, given: str, stored: str) -> bool:

@@ -59,15 +59,15 @@ UPDATE dispatcher.inbox SET tries = 1 WHERE id = ANY (ARRAY(SELECT id FROM free)
 """)
 
 _COUNT_SUSPECT = text("""
--- The rows before the first one that nobody has taken: no more of the inbox is read. The least tried comes first, so
--- that each is taken once before one is taken for the third time.
+-- The rows before the first one that was never taken: no more of the inbox is read. In their order, but those that were
+-- alone twice come last: one accident does not change the order, and one that ends each process stops no other.
 WITH suspect AS MATERIALIZED (
     SELECT id, tries, position FROM dispatcher.inbox
     WHERE state = 'waiting' AND postponed_until IS NULL AND tries > 0 AND position < coalesce((
         SELECT position FROM dispatcher.inbox
         WHERE state = 'waiting' AND postponed_until IS NULL AND tries = 0 ORDER BY position LIMIT 1
     ), 9223372036854775807)
-    ORDER BY tries, position LIMIT 1
+    ORDER BY greatest(tries, 2), position LIMIT 1
 ), free AS MATERIALIZED (
     SELECT id FROM dispatcher.inbox
     WHERE id = ANY (ARRAY(SELECT id FROM suspect)) AND state = 'waiting' AND tries > 0

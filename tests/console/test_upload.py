@@ -1,5 +1,6 @@
 """Uploading a file of leads in the console: planned, mapped, imported, and kept no longer than needed."""
 
+import csv
 import io
 import re
 import threading
@@ -103,11 +104,99 @@ def test_a_file_that_cannot_be_used_says_why_and_what_is_missing_can_be_said(ope
     assert rows.one("SELECT count(*) AS n FROM dispatcher.imports").n == 0
 
 
-def test_an_edited_export_of_failed_leads_is_no_file_of_new_ones(operator: Browser, rows: Rows) -> None:
-    content = b"dispatcher_lead,dispatcher_version,phone_number,campaign_id\nx,y,+12025550101,42\n"
+def exported(browser: Browser) -> list[dict[str, str]]:
+    """The failed leads as the console writes them to be edited."""
+    browser.post("/reveal")
+    sent = browser.post("/failed/export", {"format": "edit", "filters": ""})
+    assert sent.status_code == 200, sent.text
+    assert sent.text.startswith("\ufeff")
+    return list(csv.DictReader(io.StringIO(sent.text.removeprefix("\ufeff"))))
+
+
+def edited(rows: list[dict[str, str]]) -> bytes:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, rows[0])
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue().encode("utf-8-sig")
+
+
+@pytest.mark.parametrize("as_workbook", [False, True])
+def test_an_edited_export_corrects_its_leads_and_makes_no_new_ones(
+    operator: Browser, rows: Rows, *, as_workbook: bool
+) -> None:
+    for number in range(4):
+        rows.failed(phone=f"+1202555010{number}", variables='{"name": "Ada"}')
+    accepted = rows.failed(phone="+12025550109", variables='{"name": "Bob"}')
+    table = exported(operator)
+    table[0]["name"] = "Ada Lovelace"
+    table[1]["phone_number"] = "+12025550177"
+    table[2]["phone_number"] = "12"
+    table[4]["name"] = "Bo"
+    rows.run("UPDATE dispatcher.failed_leads SET resolved_at = now(), resolution = 'dismissed' WHERE lead_id = :id",
+             id=accepted)  # fmt: skip
+    content = excel([tuple(table[0]), *(tuple(row.values()) for row in table)]) if as_workbook else edited(table)
+
+    path = upload(operator, content, "edited").headers["location"]
+    page = planned(operator, path)
+    assert re.findall(r"<b>(\d+)</b>", page) == ["2", "1", "2"]
+    assert "Correct 2 leads" in page
+    assert [row.state for row in rows.rows("SELECT state FROM dispatcher.leads")] == ["failed"] * 5, "only planned"
+    refused = list(csv.DictReader(io.StringIO(operator.post(f"{path}/refused").text)))
+    assert [one["line"] for one in refused] == ["4", "6"]
+    assert "phone_number" in refused[0]["reason"]
+    operator.post(f"{path}/import", {"version": hidden(page, "version")})
+    page = planned(operator, path)
+    assert "The corrections are done." in page
+    assert re.findall(r"<b>(\d+)</b>", page) == ["2", "1", "2"]
+    leads = {row.phone_number: row for row in rows.rows("SELECT * FROM dispatcher.leads")}
+    assert len(leads) == 5
+    assert (leads["+12025550100"].state, leads["+12025550100"].variables) == ("pending", {"name": "Ada Lovelace"})
+    assert (leads["+12025550177"].state, leads["+12025550102"].state) == ("pending", "failed")
+
+    page = planned(operator, upload(operator, content, "edited").headers["location"])
+    assert re.findall(r"<b>(\d+)</b>", page) == ["0", "3", "2"], "the same file again does nothing"
+    assert hidden(page, "csrf")
+    assert 'name="version"' not in page
+    details = [line for line in rows.audited() if line[1] in {"import", "correct"}]
+    assert [(line[0], line[1]) for line in details[:3]] == [
+        ("olga@console", "import"), *[("olga@console", "correct")] * 2
+    ]  # fmt: skip
+    assert details[0][3] == {"edited": True, "rows": 5}
+
+
+def test_an_edited_export_reaches_no_lead_of_another_account(seat: Seat, operator: Browser, rows: Rows) -> None:
+    mine = rows.failed(phone=ADA, account="north")
+    theirs = rows.failed(phone=BOB, account="south")
+    table = exported(operator)
+    for row in table:
+        row["name"] = "changed"
+    confined = seat.browser(Role.OPERATOR, accounts=("north",))
+    assert [row["account"] for row in exported(confined)] == ["north"]
+
+    path = upload(confined, edited(table), "edited.csv").headers["location"]
+    page = planned(confined, path)
+    assert "Correct 1 lead" in page
+    assert "This database has no such lead" in page
+    confined.post(f"{path}/import", {"version": hidden(page, "version")})
+    assert "The corrections are done." in planned(confined, path)
+    assert (rows.of(mine).state, rows.of(theirs).state) == ("pending", "failed")
+
+
+def test_an_export_to_edit_shows_whole_numbers_and_open_failures_alone(operator: Browser, rows: Rows) -> None:
+    rows.failed(phone=ADA)
+    assert "CSV to edit" not in operator.get("/failed/rows").text
+    assert operator.post("/failed/export", {"format": "edit", "filters": ""}).status_code == 409
+    operator.post("/reveal")
+    assert "CSV to edit" in operator.get("/failed/rows").text
+    resolved = {"format": "edit", "filters": "resolved=yes"}
+    assert operator.post("/failed/export", resolved).status_code == 409
+
+
+def test_an_export_that_lost_a_mark_says_so(operator: Browser) -> None:
+    content = b"dispatcher_lead,phone_number,campaign_id\nx,+12025550101,42\n"
     page = planned(operator, upload(operator, content, "failed.csv").headers["location"])
-    assert "This is an export of failed leads" in page
-    assert "Import 1 lead" not in page
+    assert "without its column dispatcher_version" in page
 
 
 def test_only_an_operator_uploads_and_only_from_the_console(seat: Seat, operator: Browser, viewer: Browser) -> None:

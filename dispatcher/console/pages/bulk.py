@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 from uuid import UUID
 
+from sqlalchemy import Connection
 from starlette.responses import Response
 
 from dispatcher import moments
@@ -17,7 +18,7 @@ from dispatcher.console.filters import Filters
 from dispatcher.console.request import BadRequest, Form, PageRequest, identifier, start_of, whole
 from dispatcher.decisions.states import State
 from dispatcher.errors import NotAllowed
-from dispatcher.operator import failures
+from dispatcher.operator import edited_rows, failures
 from dispatcher.operator.failure_filter import FailureFilter
 from dispatcher.operator.lead_filter import LeadFilter
 from dispatcher.operator.operation_work import OperationKind, Selection
@@ -79,8 +80,10 @@ def export(request: PageRequest) -> Response:
     """Return the matching failures as a download, masked unless numbers are revealed. Limited and audited."""
     asked = filters.read_text(request.form.get("filters"))
     kind = request.form.get("format")
-    if kind not in {"csv", "json"}:
-        raise BadRequest("Export as csv or json.")
+    if kind not in {"csv", "json", "edit"}:
+        raise BadRequest("Export as csv, json or edit.")
+    if kind == "edit":
+        return _export_to_edit(request, asked)
     detail = {"format": kind, "whole_numbers": request.shows_numbers, "filters": asked.wanted.as_dict()}
     found = request.services.database.again(
         take,
@@ -92,6 +95,23 @@ def export(request: PageRequest) -> Response:
     if found is None:
         raise NotAllowed(f"More than {MOST_ROWS} failures match; narrow the filters, or export on the server.")
     return files.response(found, kind, reveal=request.shows_numbers)
+
+
+def _export_to_edit(request: PageRequest, asked: Filters[FailureFilter]) -> Response:
+    """Return the open failures as a table that corrects them when it is uploaded again. It shows everything whole."""
+    if not request.shows_numbers:
+        raise NotAllowed("The file to edit holds numbers and variables whole: reveal them first.")
+    if asked.wanted.resolved:
+        raise NotAllowed("Only leads whose failure is open can be edited; leave the resolved ones out.")
+    header: list[str] = []
+
+    def read(connection: Connection, _: int) -> list[list[str]]:
+        header[:], rows = request.reading.beside(connection, edited_rows.table, asked.wanted)
+        return rows
+
+    detail = {"format": "edit", "whole_numbers": True, "filters": asked.wanted.as_dict()}
+    rows = request.services.database.again(take, request.actor, "failed_leads", read, detail)
+    return files.to_edit(header, rows or [])
 
 
 def _preview(

@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from starlette.responses import Response
+from starlette.responses import Response, StreamingResponse
 
 from dispatcher.console.request import BadRequest, PageRequest, identifier, whole
 from dispatcher.console.uploads import BUSY, Stage, Upload, Wanted
@@ -12,6 +12,7 @@ from dispatcher.importing.columns import FIELDS as LEAD_FIELDS
 from dispatcher.importing.encoding import check_encoding
 from dispatcher.lead.options import DEFAULT_ACCOUNT
 from dispatcher.lead.phone import Country, safe_name
+from dispatcher.spreadsheet import csv_table
 from dispatcher.store import audit
 from dispatcher.store.confinement import OutOfReach
 
@@ -93,13 +94,26 @@ def apply(request: PageRequest) -> Response:
     """Begin the import that was planned."""
     upload = _upload(request)
     version = whole(request.form.get("version"), "That is not a plan; go back and reload.")
+    planned, edited = upload.plan, upload.corrections
     request.uploads.apply(upload, version)
-    batch = str(upload.plan.batch_id) if upload.plan is not None else ""
-    request.services.database.again(
-        audit.note, request.actor, "import", f"upload:{upload.id}",
-        {"batch_id": batch, "rows": upload.plan.rows if upload.plan is not None else 0},
-    )  # fmt: skip
+    detail: dict[str, object] = {"edited": True, "rows": edited.rows} if edited is not None else {}
+    if planned is not None:
+        detail = {"batch_id": str(planned.batch_id), "rows": planned.rows}
+    request.services.database.again(audit.note, request.actor, "import", f"upload:{upload.id}", detail)
     return request.go(f"/imports/uploads/{upload.id}")
+
+
+def refused(request: PageRequest) -> Response:
+    """Return the rows of an edited export that were refused, or would be, as a download. It names no person."""
+    corrections = _upload(request).corrections
+    if corrections is None:
+        raise NotAllowed("This file corrects no leads; the record of its import has what was refused.")
+    rows = ((one.line, one.lead_id, one.reason) for one in corrections.refusals)
+    return StreamingResponse(
+        csv_table(("line", "lead_id", "reason"), rows),
+        media_type="text/csv; charset=utf-8",
+        headers={"Content-Disposition": 'attachment; filename="refused-rows.csv"'},
+    )
 
 
 def discard(request: PageRequest) -> Response:
@@ -113,7 +127,8 @@ def discard(request: PageRequest) -> Response:
 
 def _upload(request: PageRequest) -> Upload:
     upload = request.uploads.get(identifier(str(request.http.path_params["id"])), request.person.name)
-    if not request.person.reaches(upload.wanted.options.account):  # it did when the file was uploaded
+    person = request.person  # whose accounts may be others than when the file was uploaded
+    if not person.reaches(upload.wanted.options.account) or person.accounts != upload.wanted.accounts:
         raise OutOfReach
     return upload
 
@@ -144,6 +159,7 @@ def _wanted(request: PageRequest, columns: dict[str, str]) -> Wanted:
         ),
         sheet=form.get("sheet") or None,
         encoding=checked,
+        accounts=reach,
     )
 
 
