@@ -4,6 +4,7 @@ import json
 
 from tests.faults.conftest import Case
 from tests.faults.harness import CAMPAIGN, Harness
+from tests.support.waiting import wait_until
 
 
 def by_sql(harness: Harness, count: int) -> list[str]:
@@ -38,6 +39,7 @@ def test_a_sweep_dies_with_rows_of_the_inbox_and_the_next_one_takes_them(case: C
         assert harness.query(COUNTED) == [expected], place
 
     harness.engine()
+    wait_until(lambda: harness.query(COUNTED) == [(5, 0)], 60, "the rows to be taken one by one")
     endings = harness.settle(controls=False)
 
     assert endings == {"accepted": 5}
