@@ -17,8 +17,18 @@ depends_on = None
 TRIES = "ALTER TABLE dispatcher.inbox ADD COLUMN IF NOT EXISTS tries smallint DEFAULT 0 NOT NULL"
 
 
+# As in 0011, with the new column at the end.
+VIEW = """
+CREATE OR REPLACE VIEW dispatcher.confined_inbox AS
+SELECT * FROM dispatcher.inbox AS of_account
+WHERE account = ANY (CAST((SELECT string_to_array(current_setting('dispatcher.accounts'), ',')) AS text[]))
+WITH LOCAL CHECK OPTION
+"""
+
+
 def upgrade() -> None:
     change(TRIES, table="inbox")
+    change(VIEW, table="inbox")
 
 
 def downgrade() -> None:

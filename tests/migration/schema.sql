@@ -724,6 +724,7 @@ VIEW confined_inbox WITH (check_option=local) WHERE …
     ended_at timestamp with time zone
     reasons jsonb
     lead_id uuid
+    tries smallint
 VIEW confined_incidents WITH (check_option=local) WHERE …
     id bigint
     at timestamp with time zone

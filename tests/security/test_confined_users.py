@@ -339,6 +339,7 @@ POSTS: Mapping[str, Callable[[Tenant], tuple[str, Fields]]] = {
     "/imports/uploads/{id}/plan": lambda one: (f"/imports/uploads/{one.failed}/plan", {"account": one.account}),
     "/imports/uploads/{id}/import": lambda one: (f"/imports/uploads/{one.failed}/import", {"version": 1}),
     "/imports/uploads/{id}/discard": lambda one: (f"/imports/uploads/{one.failed}/discard", {}),
+    "/imports/uploads/{id}/refused": lambda one: (f"/imports/uploads/{one.failed}/refused", {}),
     "/inbox": lambda one: ("/inbox", {"action": "discard", "row": one.rejected}),
     "/incidents/seen": lambda one: ("/incidents/seen", {"incident": one.incident}),
     "/leads/bulk/preview": lambda one: ("/leads/bulk/preview", {"verb": "cancel", "lead": one.pending}),
