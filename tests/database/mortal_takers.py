@@ -14,6 +14,7 @@ from dispatcher.intake.inbox_taking import Taking
 from dispatcher.store import inbox
 from dispatcher.store.blocks import NO_KEY
 from dispatcher.store.database import Database
+from dispatcher.store.encryption import KeyRing
 from tests.support.doubles import Bell
 
 PATIENCE_SECONDS: Final = 2.0
@@ -21,13 +22,13 @@ _MOST_LIVES: Final = 20
 _valid = inbox_taking._item
 
 
-def _item(row: inbox.Waiting) -> Any:
+def _item(ring: KeyRing, row: inbox.Waiting) -> Any:
     """Validate a row, but for one that takes its process with it, as too little memory or a crash in C would."""
     if '"kill"' in row.lead:
         os.kill(os.getpid(), signal.SIGKILL)
     if '"hang"' in row.lead:
         time.sleep(3600)
-    return _valid(row)
+    return _valid(ring, row)
 
 
 def _live(url: str) -> None:
