@@ -41,7 +41,13 @@ OLDEST: Final = "0002"
 PRODUCERS: Final = 4
 BOUND_SECONDS: Final = 1.0
 HELD_SECONDS: Final = 5.0
-_STRONG: Final = ("ShareLock", "ShareRowExclusiveLock", "ExclusiveLock", "AccessExclusiveLock", "ShareUpdateExclusiveLock")
+_STRONG: Final = (
+    "ShareUpdateExclusiveLock",
+    "ShareLock",
+    "ShareRowExclusiveLock",
+    "ExclusiveLock",
+    "AccessExclusiveLock",
+)
 _LOCKS: Final = """
 SELECT class.relname, held.mode, held.granted FROM pg_locks AS held
 JOIN pg_stat_activity AS activity USING (pid) JOIN pg_class AS class ON class.oid = held.relation

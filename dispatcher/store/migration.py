@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from sqlalchemy import Connection, Engine, create_engine, text
+from sqlalchemy.exc import DBAPIError, PendingRollbackError
 from sqlalchemy.pool import NullPool
 
 from dispatcher.errors import SchemaOutOfDate, StoreUnavailable
@@ -137,7 +138,16 @@ def _run_alembic(connection: Connection, tell: Tell) -> None:
     config = Config()
     config.set_main_option("script_location", str(scripts()).replace("%", "%%"))
     config.attributes.update(connection=connection, tell=tell)
-    command.upgrade(config, "head")
+    try:
+        command.upgrade(config, "head")
+    except (PendingRollbackError, DBAPIError) as error:
+        # The first is what a lost connection leaves where a step ends.
+        if not connection.invalidated and not getattr(error, "connection_invalidated", False):
+            raise
+        raise StoreUnavailable(
+            "The connection to Postgres was lost during the migration. Run `dispatcher migrate` again; what was done "
+            "is kept."
+        ) from error
     connection.rollback()
 
 

@@ -141,6 +141,7 @@ def _step(connection: Connection, step: Step) -> PlannedStep:
     size = connection.execute(_SIZE, {"table": step.table}).first()
     rows, size_bytes = (0, 0) if size is None else (size.rows, size.bytes)
     lasts = 0.0 if work is Work.CATALOG or not size_bytes else _seconds(connection, step.table, size_bytes)
+    lasts += rows * step.row_seconds
     return PlannedStep(step.table, what, "" if size is None else lock, work, rows, size_bytes, lasts)
 
 

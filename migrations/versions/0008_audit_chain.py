@@ -4,11 +4,11 @@ Revision ID: 0008
 Revises: 0007
 
 Locks: ACCESS EXCLUSIVE on audit_log for the change of the catalog only (a new column without a value), SHARE ROW
-EXCLUSIVE on it for the triggers. Entries from before are chained in one transaction, during which nobody else can
-write an entry; a hundred thousand take a few seconds.
+EXCLUSIVE on it for the triggers. Entries from before are chained 500 at a time; who writes an entry waits for one
+portion at most.
 """
 
-from dispatcher.store.ddl import change
+from dispatcher.store.ddl import change, in_portions
 
 revision = "0008"
 down_revision = "0007"
@@ -174,15 +174,16 @@ END
 $$
 """
 
+CHAINS = (
+    "DROP TRIGGER IF EXISTS audit_log_chain ON dispatcher.audit_log;"
+    " CREATE CONSTRAINT TRIGGER audit_log_chain AFTER INSERT ON dispatcher.audit_log DEFERRABLE INITIALLY DEFERRED"
+    " FOR EACH ROW EXECUTE FUNCTION dispatcher.chain_audit()"
+)
+
 TRIGGERS = (
     (
         "CREATE OR REPLACE TRIGGER audit_log_stamp BEFORE INSERT ON dispatcher.audit_log"
         " FOR EACH ROW EXECUTE FUNCTION dispatcher.stamp_audit()"
-    ),
-    (
-        "DROP TRIGGER IF EXISTS audit_log_chain ON dispatcher.audit_log;"
-        " CREATE CONSTRAINT TRIGGER audit_log_chain AFTER INSERT ON dispatcher.audit_log DEFERRABLE INITIALLY DEFERRED"
-        " FOR EACH ROW EXECUTE FUNCTION dispatcher.chain_audit()"
     ),
     (
         "CREATE OR REPLACE TRIGGER audit_log_keep BEFORE UPDATE OR DELETE ON dispatcher.audit_log"
@@ -202,19 +203,19 @@ TRIGGERS = (
     ),
 )
 
+# Before the trigger is there, so that the chain has the entries in their order; then again, for those written meanwhile.
 BACKLOG = """
-DO $$
-DECLARE
-    line record;
-BEGIN
-    PERFORM pg_advisory_xact_lock(hashtextextended('dispatcher.audit', 0));
-    FOR line IN SELECT id FROM dispatcher.audit_log AS entry
-        WHERE NOT EXISTS (SELECT FROM dispatcher.audit_chain WHERE audit_id = entry.id) ORDER BY id LOOP
-        PERFORM dispatcher.seal_audit(line.id);
-    END LOOP;
-END
-$$
+WITH portion AS (
+    SELECT id FROM dispatcher.audit_log AS entry
+    WHERE id > coalesce(CAST(:after AS bigint), 0)
+      AND NOT EXISTS (SELECT FROM dispatcher.audit_chain WHERE audit_id = entry.id)
+    ORDER BY id LIMIT 500
+), sealed AS (
+    SELECT id, dispatcher.seal_audit(id) FROM portion
+)
+SELECT max(id) FROM sealed
 """
+SEAL_SECONDS = 0.0002
 
 NOT_FOR_ALL = (
     "REVOKE ALL ON FUNCTION dispatcher.seal_audit(bigint), dispatcher.prune_audit(timestamptz, text, int) FROM PUBLIC"
@@ -224,8 +225,11 @@ NOT_FOR_ALL = (
 def upgrade() -> None:
     change(COLUMN, table="audit_log")
     change(TABLE, table="audit_chain")
-    for statement in (STAMP, SEAL, CHAIN, KEEP, UNSALT, REFUSE, PRUNE, NOT_FOR_ALL, *TRIGGERS, BACKLOG):
+    for statement in (STAMP, SEAL, CHAIN, KEEP, UNSALT, REFUSE, PRUNE, NOT_FOR_ALL, *TRIGGERS):
         change(statement, table="audit_log")
+    in_portions(BACKLOG, table="audit_log", row_seconds=SEAL_SECONDS)
+    change(CHAINS, table="audit_log")
+    in_portions(BACKLOG, table="audit_log", row_seconds=SEAL_SECONDS)
 
 
 def downgrade() -> None:

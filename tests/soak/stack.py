@@ -65,9 +65,13 @@ class Stack:
 
     def __enter__(self) -> Self:
         self.environment = {**SETTINGS, **self.start_servers(), "VOICERY_API_TOKEN": "a-token-of-the-soak"}
-        upgrade(normal_database_url(self.environment["DATABASE_URL"]))
+        self.prepare()
         self.dispatcher = Dispatcher(Settings.from_environment(self.environment))
         return self
+
+    def prepare(self) -> None:
+        """Make the schema."""
+        upgrade(normal_database_url(self.environment["DATABASE_URL"]))
 
     def __exit__(self, *_: object) -> None:
         for worker in self.workers:
@@ -91,12 +95,13 @@ class Stack:
             "VOICERY_BASE_URL": self.sandbox.base_url,
         }
 
-    def start_worker(self, argv: Sequence[str], **environment: str) -> Child:
+    def start_worker(self, argv: Sequence[str], *, directory: Path | None = None, **environment: str) -> Child:
         self.started += 1
         command = Command(
             argv=tuple(argv),
             log_path=self.directory / f"worker{self.started}.log",
             environment={**clean_environment(), **self.environment, **environment},
+            directory=directory,
             grace_seconds=30.0,
         )
         child = Child(command)

@@ -8,25 +8,20 @@ import itertools
 import json
 import signal
 import sys
+import threading
 import time
 
+import dispatcher
 from benchmarks.leads import CAMPAIGN, phone_number
 
-import dispatcher
-
-ending = False
-
-
-def end(_number: int, _frame: object) -> None:
-    global ending
-    ending = True
+ending = threading.Event()
 
 
 def main() -> None:
-    signal.signal(signal.SIGTERM, end)
+    signal.signal(signal.SIGTERM, lambda *_: ending.set())
     first, pause = int(sys.argv[1]), float(sys.argv[2]) if len(sys.argv) > 2 else 0.0
     for index in itertools.count(first):
-        if ending:
+        if ending.wait(pause):
             return
         lead = {"phone_number": phone_number(index), "campaign_id": CAMPAIGN, "allow_dupplicate": True}
         began = time.perf_counter()
@@ -35,7 +30,6 @@ def main() -> None:
         except Exception as error:  # noqa: BLE001 - told to whoever reads
             told = {"error": f"{type(error).__name__}: {error}"}
         print(json.dumps({**told, "at": time.time(), "seconds": time.perf_counter() - began}), flush=True)
-        time.sleep(pause)
 
 
 if __name__ == "__main__":
