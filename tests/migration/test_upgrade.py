@@ -124,8 +124,19 @@ BAD = {
         "an alert is missing",
     ),
     "waits for a report with writers behind it": (
-        'op.execute("ALTER TABLE dispatcher.leads ADD COLUMN IF NOT EXISTS region text")',
+        (
+            'op.execute("SET LOCAL lock_timeout = 60000");'
+            ' op.execute("/* lock_timeout */ ALTER TABLE dispatcher.leads ADD COLUMN IF NOT EXISTS region text")'
+        ),
         "a submit was held up",
+    ),
+    "builds an index in the way of writers": (
+        'op.execute("CREATE INDEX IF NOT EXISTS leads_updated ON dispatcher.leads (updated_at)")',
+        "waits for its lock without bound.*leads_updated",
+    ),
+    "writes a table anew": (
+        'change("ALTER TABLE dispatcher.alerts ALTER kind TYPE varchar(60)", table="alerts")',
+        "the upgrade wrote all of.*alerts",
     ),
 }
 
