@@ -20,7 +20,7 @@ from dispatcher.store.reading import ReadConnection
 TREND_SLOTS: Final = 12
 _SLOT_SECONDS: Final = 86_400 // TREND_SLOTS
 
-MOST_COUNTED: Final = 1_000_000
+MOST_COUNTED: Final = 100_000
 MOST_READ: Final = 10_000
 """The most failures counted where an index answers, and where each row has to be read."""
 

@@ -82,7 +82,6 @@ class MaskedLeadFilter(LeadFilter):
 
 _INDEXED: Final = {
     "states": "state = ANY (CAST(:states AS text[]))",
-    "due": "state = 'pending' AND (due_at <= now()) = :due",
     "account": "account = :account",
     "campaign_id": "campaign_id = :campaign_id",
     "batch_id": "batch_id = :batch_id",
@@ -91,6 +90,14 @@ _INDEXED: Final = {
     "finished_since": "finished_at >= :finished_since",
     "finished_before": "finished_at < :finished_before",
 }
+_IN_STATE: Final = {
+    State.PENDING: "state = 'pending'",
+    State.SENDING: "state = 'sending'",
+    State.UNKNOWN: "state = 'unknown'",
+}
+_DUE: Final = {True: "state = 'pending' AND due_at <= now()", False: "state = 'pending' AND due_at > now()"}
+# Not bound: a plan that is kept for any state walks the whole table, where one for this state has a partial index.
+
 _READ: Final = {
     # Not LIKE: `%` and `_` in the text are ordinary characters.
     "id_part": "strpos(CAST(id AS text), lower(:id_part)) > 0",
@@ -113,11 +120,15 @@ _NEEDS_EACH: Final = ("states", "account", "campaign_id")
 
 @dataclass(frozen=True, slots=True)
 class Conditions:
-    """A filter in SQL: what an index answers, what each remaining lead is read for, and the values to bind."""
+    """A filter in SQL: what an index answers, what each remaining lead is read for, and the values to bind.
+
+    in_flight   for leads that have not ended: the states asked for, each of which has an index; else empty
+    """
 
     indexed: str
     read: str
     values: dict[str, Any]
+    in_flight: tuple[str, ...] = ()
 
 
 def conditions_of(wanted: LeadFilter) -> Conditions:
@@ -127,15 +138,23 @@ def conditions_of(wanted: LeadFilter) -> Conditions:
     }
     read = {**_READ, **_MASKED} if isinstance(wanted, MaskedLeadFilter) else dict(_READ)
     indexed = dict(_INDEXED)
-    if not (wanted.in_flight or wanted.named):
+    in_flight: tuple[str, ...] = ()
+    if wanted.in_flight:
+        given.pop("states", None)
+        in_flight = tuple(_IN_STATE[state] for state in _IN_STATE if state in (wanted.states or (State.PENDING,)))
+    elif not wanted.named:
         read |= {name: indexed.pop(name) for name in _NEEDS_EACH}
     values = dict(given)
     if "states" in values:
         values["states"] = [state.value for state in wanted.states]
     if wanted.variable is not None:
         values["variable_name"], values["variable_value"] = values.pop("variable")
+    first = [indexed[name] for name in given if name in indexed]
+    if wanted.due is not None:
+        first.append(_DUE[wanted.due])
     return Conditions(
-        " AND ".join(indexed[name] for name in given if name in indexed) or "true",
+        " AND ".join(first) or "true",
         " AND ".join(read[name] for name in given if name in read) or "true",
         values,
+        in_flight,
     )

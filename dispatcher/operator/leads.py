@@ -1,6 +1,6 @@
 """The leads, read: lists by any filter, and `Reads`, which answers all questions about one lead or the whole queue."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
@@ -10,7 +10,7 @@ from sqlalchemy import Connection, text
 from dispatcher.decisions.states import State
 from dispatcher.operator import campaigns, lead_record, overview
 from dispatcher.operator.explain import explain
-from dispatcher.operator.lead_filter import LeadFilter, conditions_of
+from dispatcher.operator.lead_filter import Conditions, LeadFilter, conditions_of
 from dispatcher.operator.lead_record import LeadRecord
 from dispatcher.operator.overview import Count
 from dispatcher.operator.record import FOREIGN_TEXT, PHONE, REFERENCE, Record
@@ -46,7 +46,7 @@ _COLUMNS: Final = (
     " voicery_status, idempotency_key, batch_id, created_at, due_at, finished_at, last_error"
 )
 
-MOST_READ: Final = 100_000
+MOST_READ: Final = 50_000
 """The most leads that are read for one page, where no index answers the filter."""
 
 MOST_COUNTED: Final = 100_000
@@ -99,32 +99,44 @@ def count_matching(connection: ReadConnection, wanted: LeadFilter) -> Count:
 
 def count_pending(connection: Connection, wanted: LeadFilter) -> int:
     """Return the number of pending leads that match; exact."""
-    source, values = _source(connection, wanted, bound=None)
-    return int(connection.execute(text(f"SELECT count(*) FROM {source} AND state = 'pending'"), values).scalar() or 0)
+    source, values = _pending(connection, wanted)
+    return int(connection.execute(text(f"SELECT count(*) FROM {source}"), values).scalar() or 0)
 
 
 def name_pending(connection: Connection, operation_id: UUID, wanted: LeadFilter) -> None:
     """Make the pending leads that match those of an operation, the lowest id first."""
-    source, values = _source(connection, wanted, bound=None)
+    source, values = _pending(connection, wanted)
     statement = text(
         "INSERT INTO dispatcher.operation_leads (operation_id, position, lead_id)"
-        f" SELECT :operation_id, row_number() OVER (ORDER BY id), id FROM {source} AND state = 'pending'"
+        f" SELECT :operation_id, row_number() OVER (ORDER BY id), id FROM {source}"
     )
     given: dict[str, Any] = {**values, "operation_id": operation_id}
     connection.execute(statement, given)
+
+
+def _pending(connection: ReadConnection, wanted: LeadFilter) -> tuple[str, dict[str, Any]]:
+    """Return the pending ones of the leads that match, as `_source` does."""
+    if wanted.states and State.PENDING not in wanted.states:
+        return "(SELECT id FROM dispatcher.leads LIMIT 0) AS none", {}
+    return _source(connection, replace(wanted, states=(State.PENDING,)), bound=None)
 
 
 def _listed(
     connection: ReadConnection, wanted: LeadFilter, *, bound: int | None, after: UUID | None = None
 ) -> tuple[str, dict[str, Any]]:
     source, values = _source(connection, wanted, bound=bound, after=after)
+    if wanted.in_flight and bound is None:
+        # The page is found in the indexes; only its rows are fetched.
+        source = f"dispatcher.leads WHERE id = ANY (ARRAY(SELECT id FROM {source} ORDER BY id DESC LIMIT :most))"
     return f"SELECT {_COLUMNS} FROM {source} ORDER BY id DESC LIMIT :most", values
 
 
 def _source(
     connection: ReadConnection, wanted: LeadFilter, *, bound: int | None, after: UUID | None = None
 ) -> tuple[str, dict[str, Any]]:
-    """Return what stands between FROM and ORDER BY: `… WHERE …`. With a bound so many leads are read at most.
+    """Return what stands between FROM and ORDER BY. With a bound so many leads are read at most.
+
+    Of leads that have not ended it gives the ids alone, unless there is a bound.
 
     Raises `NotAllowed` for a variable where variables are encrypted.
     """
@@ -134,9 +146,13 @@ def _source(
     values = {**conditions.values} | ({} if after is None else {"after": after})
     first = conditions.indexed + ("" if after is None else " AND id < :after")
     if bound is None:
-        return f"dispatcher.leads WHERE {first} AND {conditions.read}", values
-    order = "finished_at" if wanted.ended else "id"
+        each = f"{first} AND {conditions.read}"
+        return (_in_flight(conditions, each) if conditions.in_flight else f"dispatcher.leads WHERE {each}"), values
     values["bound"] = bound
+    if conditions.in_flight:
+        ids = f"SELECT id FROM {_in_flight(conditions, first)} ORDER BY id DESC LIMIT :bound"
+        return f"dispatcher.leads WHERE id = ANY (ARRAY({ids})) AND {conditions.read}", values
+    order = "finished_at" if wanted.ended else "id"
     # A query of its own, which is not merged with what is around it: an index is read backwards, up to the bound.
     return (
         f"(SELECT * FROM dispatcher.leads WHERE {first} ORDER BY {order} DESC LIMIT :bound) AS lead"
@@ -144,17 +160,26 @@ def _source(
     ), values
 
 
+def _in_flight(conditions: Conditions, each: str) -> str:
+    """Return the ids of leads that have not ended, by the index of each state.
+
+    OFFSET keeps the planner from walking all leads there are by their ids until a page of them is found: cheap while
+    those that wait are the youngest, and the whole history where they are old.
+    """
+    branches = (
+        f"(SELECT id FROM dispatcher.leads WHERE {state} AND {each} OFFSET 0)" for state in conditions.in_flight
+    )
+    return f"({' UNION ALL '.join(branches)}) AS waiting"
+
+
 def _read_until(connection: ReadConnection, wanted: LeadFilter, after: UUID | None) -> UUID | None:
     conditions = conditions_of(wanted)
     values = {**conditions.values, "after": after, "skipped": MOST_READ - 1}
-    below = "" if after is None else " AND id < :after"
-    order = "finished_at" if wanted.ended else "id"
+    first = conditions.indexed + ("" if after is None else " AND id < :after")
+    source = _in_flight(conditions, first) if conditions.in_flight else f"dispatcher.leads WHERE {first}"
+    order = "finished_at" if wanted.ended and not conditions.in_flight else "id"
     found = connection.execute(
-        text(
-            f"SELECT id FROM dispatcher.leads WHERE {conditions.indexed}{below}"
-            f" ORDER BY {order} DESC OFFSET :skipped LIMIT 1"
-        ),
-        values,
+        text(f"SELECT id FROM {source} ORDER BY {order} DESC OFFSET :skipped LIMIT 1"), values
     ).scalar()
     return found if isinstance(found, UUID) else None
 

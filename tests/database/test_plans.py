@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, Final
 
 import pytest
@@ -29,7 +30,8 @@ from dispatcher.delivery.results import Result
 from dispatcher.intake import submit
 from dispatcher.lead.lead import Lead
 from dispatcher.lead.options import SubmitOptions
-from dispatcher.operator import health, retention
+from dispatcher.operator import health, leads, retention
+from dispatcher.operator.lead_filter import LeadFilter
 from dispatcher.store.database import Database
 from dispatcher.sweep import repairs as sweeps
 from tests.database.queue import accepted, claim, phone, result
@@ -275,6 +277,50 @@ def test_a_statement_touches_a_small_multiple_of_its_batch(measured: Measured, n
     assert bound.index in touched.probed
     assert touched.rows <= bound.rows
     assert touched.blocks <= bound.blocks
+
+
+LISTS: Final = {
+    "pending": LeadFilter(states=(State.PENDING,)),
+    "not ended": LeadFilter(states=(State.UNKNOWN, State.SENDING, State.PENDING)),
+    "due of a campaign": LeadFilter(due=True, campaign_id=42),
+    "due later": LeadFilter(due=False),
+    "pending by number": LeadFilter(states=(State.PENDING,), phone_number="555"),
+}
+WAITING: Final = 100
+
+
+@pytest.fixture(scope="module")
+def listed(databases: Databases, template_database: str) -> Iterator[Database]:
+    """A few leads that wait, older by their ids than a long history, on a connection whose plans are kept."""
+    with databases.one(template_database) as url, closing(Database(normal_database_url(url), pool_size=1)) as database:
+        history = GROW[4].replace(
+            "gen_random_uuid(), 'default', 42", "uuid_in(md5(CAST(n AS text))::cstring), 'default', 42"
+        )
+        grow(database, history, finished=20_000)
+        oldest = "CAST('00000000-0000-7000-8000-' || lpad(CAST(n AS text), 12, '0') AS uuid)"
+        grow(database, GROW[3].replace("gen_random_uuid()", oldest), due=WAITING, channels=2)
+        grow(database, "ANALYZE dispatcher.leads")
+        for wanted in LISTS.values():
+            for _ in range(7):
+                database.read(leads.page, wanted, most=50)
+                database.read(leads.count_matching, wanted)
+                database.read(leads.count_pending, wanted)
+        yield database
+
+
+@pytest.mark.parametrize("name", LISTS)
+@pytest.mark.parametrize("ask", [partial(leads.page, most=50), leads.count_matching, leads.count_pending])
+def test_a_list_of_what_waits_reads_what_waits_and_no_history(
+    listed: Database, name: str, ask: Callable[[Connection, LeadFilter], Any]
+) -> None:
+    with listed.autocommit() as connection:
+        connection.exec_driver_sql("BEGIN")
+        touched = Meter(connection)(lambda: ask(connection, LISTS[name]))
+        connection.exec_driver_sql("ROLLBACK")
+
+    assert "leads" not in touched.scanned
+    assert "leads_due" in touched.probed
+    assert touched.rows <= 6 * WAITING
 
 
 def test_the_meter_counts_what_a_scan_reads(databases: Databases, template_database: str) -> None:
