@@ -124,7 +124,10 @@ def fill(url: str, count: int, waiting: int) -> None:
             _portion(connection, first, last, count, now)
             print(f"  {last:,} leads, {time.monotonic() - began:.0f} s", flush=True)
         values = {"now": now, "first": WAITING_CAMPAIGNS[0], "last": WAITING_CAMPAIGNS[-1], "each": waiting // 10}
+        # Else they fill what was left at the end of all pages; where pruning frees space, whole pages become free.
+        connection.execute("ALTER TABLE dispatcher.leads SET (fillfactor = 40)")
         connection.execute(_WAITING, values)
+        connection.execute("ALTER TABLE dispatcher.leads SET (fillfactor = 85)")
         for _, definition in indexes:
             connection.execute(definition)  # type: ignore[arg-type]  # as Postgres wrote it
         connection.execute(_CHANNELS)
