@@ -135,7 +135,7 @@ def imports(
     table = screen.rows(figures[0], "file", *figures[1:], "begun", right=figures, whole=("begun",))
     now = datetime.now(UTC)
     for one in found:
-        end = "" if one.finished_at is not None else " (not finished)"
+        end = "" if one.state == "finished" else f" ({one.state})"
         table.add_row(
             str(one.id), screen.line(mask_numbers(one.file_name) + end),
             *map(screen.number, (one.submitted, one.duplicates, one.repeated, one.rejected)),

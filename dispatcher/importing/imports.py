@@ -41,8 +41,18 @@ VALUES (:import_id, :line, :field, :reason, :original)
 _FINISH: Final = text("UPDATE dispatcher.imports SET finished_at = now(), updated_at = now() WHERE id = :id")
 
 _LATEST: Final = text("""
-SELECT * FROM dispatcher.imports WHERE CAST(:id AS bigint) IS NULL OR id = :id ORDER BY id DESC LIMIT :most
+-- One that was killed cannot say so: it has no end and does not go on.
+SELECT one.*, CASE
+    WHEN one.finished_at IS NOT NULL THEN 'finished'
+    WHEN EXISTS (SELECT FROM dispatcher.imports AS later WHERE later.batch_id = one.batch_id AND later.id > one.id)
+        THEN 'gone on with'
+    WHEN one.updated_at > now() - make_interval(secs => :patience) THEN 'running'
+    ELSE 'cut short' END AS state
+FROM dispatcher.imports AS one WHERE CAST(:id AS bigint) IS NULL OR one.id = :id ORDER BY one.id DESC LIMIT :most
 """)
+
+_PATIENCE_SECONDS: Final = 120
+"""What an import may take for its next rows before it counts as cut short: it waits for Postgres at times."""
 
 _CAMPAIGNS: Final = text("""
 -- That of a lead which was corrected may be another one today.
@@ -71,7 +81,10 @@ FROM dispatcher.import_rejections WHERE import_id = :id ORDER BY id LIMIT :most
 
 @dataclass(frozen=True, slots=True)
 class ImportRecord(Record):
-    """One file that was imported. `finished_at` None: it is being imported, or was cut short."""
+    """One file that was imported.
+
+    state   "finished", "running", "cut short", or "gone on with": it was cut short, and a later import has its batch
+    """
 
     id: int
     batch_id: UUID
@@ -86,6 +99,7 @@ class ImportRecord(Record):
     updated_at: datetime
     finished_at: datetime | None
     blocked: int = 0
+    state: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +175,7 @@ def finish(connection: Connection, import_id: int) -> None:
 
 def latest(connection: ReadConnection, *, most: int = 100, import_id: int | None = None) -> list[ImportRecord]:
     """Return the imports, the newest first, at most `most`; or the one of this id."""
-    rows = connection.execute(_LATEST, {"id": import_id, "most": most}).mappings()
+    rows = connection.execute(_LATEST, {"id": import_id, "most": most, "patience": _PATIENCE_SECONDS}).mappings()
     return list(map(ImportRecord.of, rows))
 
 

@@ -269,6 +269,17 @@ def test_live_refresh_shows_what_happens_and_can_be_paused(chromium: Browser, si
     page.locator("h1").click()
     page.clock.run_for(6_000)
     expect(page.get_by_text("A new cause.")).to_be_visible()
+
+    told = page.locator("#stale")
+    context.set_offline(True)
+    page.clock.run_for(6_000)
+    expect(told).to_contain_text("The console does not answer")
+    context.set_offline(False)
+    page.clock.run_for(6_000)
+    expect(told).to_have_count(0)
+    context.clear_cookies()
+    page.clock.run_for(6_000)
+    expect(told).to_contain_text("Your session has ended")
     context.close()
 
 

@@ -315,11 +315,24 @@ def test_an_import_that_the_console_did_not_survive_goes_on_with_the_same_file(
 
     other = make_seat().browser(Role.OPERATOR)  # another process: it knows nothing of the file
     assert other.get(path).status_code == 409
+    assert state_of(other) == ["running"], "it may be: nobody can tell yet"
+    rows.run("UPDATE dispatcher.imports SET updated_at = now() - interval '3 minutes'")
+    assert state_of(other) == ["cut short"]
+    number = rows.one("SELECT id FROM dispatcher.imports").id
+    assert "upload the same file again: it goes on where it was" in other.get(f"/imports/{number}").text
     again = upload(other, content).headers["location"]
     page = planned(other, again)
     other.post(f"{again}/import", {"version": hidden(page, "version")})
     assert "The import is done." in planned(other, again)
     assert rows.one("SELECT count(*) AS n FROM dispatcher.leads").n == 100
+    assert state_of(other) == ["finished", "gone on with"]
+    assert "a later import of the same file has gone on with it" in other.get(f"/imports/{number}").text
+
+
+def state_of(browser: Browser) -> list[str]:
+    """The states of the imports, the latest first."""
+    states = re.findall(r'<span class="tag [a-z]+">([a-z ]+)</span>', browser.get("/imports").text)
+    return [one for one in states if one != "busy"]
 
 
 def test_a_bug_while_a_file_is_taken_in_is_told_on_a_page(operator: Browser, monkeypatch: pytest.MonkeyPatch) -> None:

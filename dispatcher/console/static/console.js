@@ -21,12 +21,25 @@ function showPause() {
 
 const inUse = () => all("[data-live]").some((part) => part.contains(document.activeElement));
 
+// Say that what is shown does not change any more, and why; nothing to say takes that away.
+let shownSince = new Date();
+function tellStale(why) {
+  const told = one("#stale");
+  if (!why) { told?.remove(); shownSince = new Date(); return; }
+  const notice = told ?? Object.assign(document.createElement("p"), { id: "stale", className: "notice doubt" });
+  notice.setAttribute("role", "status");
+  const text = `${why} What you see is of ${shownSince.toLocaleTimeString()}.`;
+  if (notice.textContent !== text) notice.textContent = text;
+  if (!told) one("#main").before(notice);
+}
+
 async function refresh() {
   if (paused || document.hidden || all("[data-live]").length === 0) return;
   if (inUse()) return;
   try {
-    const answer = await fetch(location.href, { headers: { accept: "text/html" }, redirect: "error" });
-    if (!answer.ok) return;
+    const answer = await fetch(location.href, { headers: { accept: "text/html" }, redirect: "manual" });
+    if (answer.type === "opaqueredirect") { tellStale("Your session has ended: reload the page to log in."); return; }
+    if (!answer.ok) { tellStale("This page has changed: reload it."); return; }
     const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
     if (paused || inUse()) return; // somebody began to use it, or paused, while the answer was on its way
     for (const part of all("[data-live]")) {
@@ -34,7 +47,8 @@ async function refresh() {
       if (part.dataset.busy !== undefined && update?.dataset.busy === undefined) { location.reload(); return; }
       if (update && update.innerHTML !== part.innerHTML) part.replaceChildren(...update.childNodes);
     }
-  } catch { /* the next round tries again */ }
+    tellStale("");
+  } catch { tellStale("The console does not answer; it is asked again every five seconds."); }
 }
 
 liveButton?.addEventListener("click", () => {
