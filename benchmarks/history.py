@@ -79,9 +79,10 @@ class Store:
         self._claimed: list[Claimed] = []
         self._turn = 0
         with self.database.autocommit() as connection:
-            connection.execute(text("UPDATE dispatcher.sweeps SET pruned_at = now() + interval '1 day'"))
+            connection.execute(text("UPDATE dispatcher.sweeps SET pruned_at = now()"))
             known = connection.execute(
-                text("SELECT greatest(max(voicery_lead_id), :above) FROM dispatcher.leads"), {"above": _ABOVE_ALL_IDS}
+                text("SELECT greatest(max(voicery_lead_id), :above) FROM dispatcher.leads WHERE account = 'default'"),
+                {"above": _ABOVE_ALL_IDS},
             )
             self._voicery_id = int(known.scalar() or 0)
             submitted = connection.execute(

@@ -87,11 +87,14 @@ _MENDS: Final = tuple(
 
 
 _LATER = text("""
--- Times that are never written but as the time of their statement: of what waits, and of those who work.
-SELECT EXISTS (
-    SELECT FROM dispatcher.leads
-    WHERE state IN ('pending', 'sending', 'unknown') AND updated_at > now() + make_interval(secs => :ahead)
-) OR EXISTS (
+-- Times that are never written but as the time of their statement: of what waits, and of those who work. The latest of
+-- each state, because only one state a query is found by its index; with EXISTS, or three states at once, all leads are
+-- read, those that ended too.
+SELECT coalesce(greatest(
+    (SELECT max(updated_at) FROM dispatcher.leads WHERE state = 'pending'),
+    (SELECT max(updated_at) FROM dispatcher.leads WHERE state = 'sending'),
+    (SELECT max(updated_at) FROM dispatcher.leads WHERE state = 'unknown')
+) > now() + make_interval(secs => :ahead), false) OR EXISTS (
     SELECT FROM dispatcher.gates
     WHERE greatest(moved_at, closed_at, failing_since) > now() + make_interval(secs => :ahead)
 ) OR EXISTS (

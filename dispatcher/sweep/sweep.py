@@ -24,7 +24,7 @@ from dispatcher.operator.retention import Pruning
 from dispatcher.store import counters
 from dispatcher.store.counters import RINGS, SWEEPS, Tally
 from dispatcher.store.database import Database
-from dispatcher.store.trouble import NotPermitted, StatementRefused, TryAgain
+from dispatcher.store.trouble import Cancelled, NotPermitted, StatementRefused, TryAgain
 from dispatcher.sweep import clocks, places, repairs
 from dispatcher.sweep.rings import Rings
 
@@ -163,7 +163,13 @@ class Sweep:
         """
         if self._clock() - self._clocks_seen_at < CLOCKS_SEEN_EVERY_SECONDS:
             return False
-        seen = self._read(clocks.later_times)
+        began = self._clock()
+        try:
+            seen = self._read(clocks.later_times)
+        except Cancelled:
+            # It would take as long in each round, and keep the other duties from being done at all.
+            events.warning("clock.not_compared", seconds=round(self._clock() - began))
+            seen = False
         self._clocks_seen_at = self._clock()
         return seen
 

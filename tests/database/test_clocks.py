@@ -3,8 +3,10 @@
 import uuid
 
 import pytest
+from sqlalchemy import Connection
 
 from dispatcher.store.database import Database
+from dispatcher.sweep import clocks
 from dispatcher.sweep.sweep import Sweep
 from tests.database.queue import Queue, accepted, unknown
 from tests.support.doubles import Bell, Rate, logged
@@ -144,6 +146,27 @@ def test_a_sweep_looks_once_an_hour_too(
     if column is not None:
         table, name = column.split(".")
         assert queue.rows(f"SELECT FROM dispatcher.{table} WHERE {name} > now()") == []
+
+
+def test_a_comparison_that_takes_too_long_keeps_no_other_duty_waiting(
+    queue: Queue, sweep: Sweep, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def too_long(connection: Connection) -> bool:
+        connection.exec_driver_sql("SET statement_timeout = '1ms'")
+        try:
+            return bool(connection.exec_driver_sql("SELECT pg_sleep(1) IS NULL").scalar())
+        finally:
+            connection.exec_driver_sql("SET statement_timeout = '30s'")
+
+    monkeypatch.setattr(clocks, "later_times", too_long)
+    claimed = queue.claimed()
+    queue.run("UPDATE dispatcher.leads SET lease_until = now() - interval '1 s'")
+
+    assert sweep.once()
+    sweep.once()
+
+    assert queue.lead(claimed.lead_id).state == "unknown"
+    assert len(logged(caplog, "clock.not_compared")) == 1, "and it is tried again in an hour only"
 
 
 def test_an_answer_that_comes_before_the_repair_is_recorded(queue: Queue) -> None:

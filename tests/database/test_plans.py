@@ -33,6 +33,7 @@ from dispatcher.lead.options import SubmitOptions
 from dispatcher.operator import health, leads, retention
 from dispatcher.operator.lead_filter import LeadFilter
 from dispatcher.store.database import Database
+from dispatcher.sweep import clocks
 from dispatcher.sweep import repairs as sweeps
 from tests.database.queue import accepted, claim, phone, result
 from tests.support.databases import Databases
@@ -321,6 +322,16 @@ def test_a_list_of_what_waits_reads_what_waits_and_no_history(
     assert "leads" not in touched.scanned
     assert "leads_due" in touched.probed
     assert touched.rows <= 6 * WAITING
+
+
+def test_the_sweep_compares_what_waits_with_the_clock_and_no_history(listed: Database) -> None:
+    with listed.autocommit() as connection:
+        connection.exec_driver_sql("BEGIN")
+        touched = Meter(connection)(lambda: clocks.later_times(connection))
+        connection.exec_driver_sql("ROLLBACK")
+
+    assert "leads" not in touched.scanned
+    assert touched.rows <= 3 * WAITING
 
 
 def test_the_meter_counts_what_a_scan_reads(databases: Databases, template_database: str) -> None:
