@@ -220,7 +220,8 @@ def report(
     """Print all of it; the exit code."""
     last = watch.began
     for one in told:
-        reached = watch.reached.get(one.revision, last)
+        # What came within one look is of the last revision that was seen then.
+        reached = min((at for revision, at in watch.reached.items() if revision >= one.revision), default=last)
         planned = sum(step.seconds for step in one.steps)
         print(f"{one.revision}  {reached - last:6.1f} s, foretold {planned:6.1f} s of work  {one.title}")
         for (revision, table, mode, granted), seconds in watch.locks.items():

@@ -229,7 +229,7 @@ def upgrade() -> None:
         change(statement, table="audit_log")
     in_portions(BACKLOG, table="audit_log", row_seconds=SEAL_SECONDS)
     change(CHAINS, table="audit_log")
-    in_portions(BACKLOG, table="audit_log", row_seconds=SEAL_SECONDS)
+    in_portions(BACKLOG, table="audit_log")
 
 
 def downgrade() -> None:

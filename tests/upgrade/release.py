@@ -15,7 +15,7 @@ PREVIOUS: Final = "0014"
 
 ROOT: Final = Path(__file__).parents[2]
 _VERSIONS: Final = "migrations/versions"
-_PARTS: Final = ("dispatcher", "migrations")
+_PARTS: Final = ("dispatcher", "migrations", "tests")
 
 
 class NoHistory(Exception):

@@ -1,0 +1,98 @@
+"""The version before and this one, side by side on one database while it is migrated."""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from dispatcher.config.urls import normal_database_url
+from dispatcher.store.migration import upgrade
+from tests.migration.upgrades import fill
+from tests.support.databases import Databases
+from tests.support.environment import clean_environment
+from tests.upgrade import flows_of, release
+from tests.upgrade.motion import Account, run
+from tests.upgrade.release import NoHistory, Release
+
+
+@pytest.fixture(scope="module")
+def old(server_dir: Path) -> Release:
+    """The version before, unpacked."""
+    try:
+        return release.previous(server_dir / "release-before")
+    except NoHistory as error:
+        pytest.skip(str(error))
+
+
+@pytest.fixture(scope="module")
+def account(old: Release) -> Account:
+    """What became of one upgrade."""
+    return run(1, old, latency_seconds=0.02, chaos=0.02)
+
+
+def test_an_upgrade_under_load_loses_nothing_and_calls_nobody_twice(account: Account) -> None:
+    assert account.violations == []
+    assert account.sent["created"] >= account.states["accepted"] > 100
+
+
+def test_no_submit_fails_and_no_process_dies_or_complains(account: Account) -> None:
+    assert account.old.errors + account.new.errors == []
+    assert len(account.old.ids) > 50
+    assert account.new.ids
+    assert account.dead == []
+    assert account.complaints == []
+
+
+@pytest.fixture(scope="module")
+def upgraded(databases: Databases) -> Iterator[str]:
+    """The name of a database with rows in every state, at head."""
+    name = databases.create()
+    fill(databases.url(name))
+    upgrade(normal_database_url(databases.url(name)))
+    yield name
+    databases.drop(name)
+
+
+def failed_flows(old: Release, databases: Databases, template: str, *flows: str) -> str:
+    command = [sys.executable, flows_of.__file__, databases.url("postgres"), template, *flows]
+    environment = old.environment(clean_environment())
+    ended = subprocess.run(
+        command, env=environment, cwd=old.tree, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert ended.returncode == 0, ended.stderr
+    return ended.stdout
+
+
+def test_everything_that_the_version_before_does_works_on_the_new_schema(
+    old: Release, databases: Databases, upgraded: str
+) -> None:
+    assert failed_flows(old, databases, upgraded) == ""
+
+
+def test_a_column_that_the_version_before_does_not_fill_is_noticed(
+    old: Release, databases: Databases, upgraded: str
+) -> None:
+    with databases.one(upgraded) as url:
+        with psycopg.connect(url) as connection:
+            connection.execute("ALTER TABLE dispatcher.leads ADD COLUMN region text DEFAULT '' NOT NULL")
+            connection.execute("ALTER TABLE dispatcher.leads ALTER region DROP DEFAULT")
+
+        assert failed_flows(old, databases, url.rpartition("/")[2], "submit").startswith("submit ")
+
+
+def test_a_directory_without_history_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(release, "ROOT", tmp_path)
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+    with pytest.raises(NoHistory, match="no git checkout"):
+        release.previous(tmp_path / "old")
+
+
+def test_a_shallow_clone_is_told(old: Release, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clone = ["git", "clone", "--quiet", "--depth", "1", f"file://{release.ROOT}", str(tmp_path / "clone")]
+    subprocess.run(clone, check=True, capture_output=True)
+    monkeypatch.setattr(release, "ROOT", tmp_path / "clone")
+    with pytest.raises(NoHistory, match="unshallow"):
+        release.previous(tmp_path / "old")
