@@ -21,7 +21,7 @@ from redis.connection import parse_url
 from dispatcher.broker.connection import ACCEPTING_QUEUE, PREFIX, QUEUE, REDIS_URL_OPTION
 from dispatcher.config.setting import Secret
 from dispatcher.config.urls import sentinels_of
-from dispatcher.errors import NotConfigured
+from dispatcher.errors import DispatcherError, NotConfigured, SchemaOutOfDate
 from dispatcher.worker.stopping import Stopping
 from dispatcher.worker.sweep_process import SweepStep, sweep_command
 from dispatcher.worker.tasks import Runtimes, register
@@ -147,6 +147,27 @@ def _refuse_other_queues(options: Mapping[str, object]) -> None:
         )
 
 
+def _refuse_older_schema() -> None:
+    """Refuse to start where `dispatcher migrate` of this version has not run; a Postgres that is away is waited for."""
+    from dispatcher.config.settings import Settings
+    from dispatcher.store.database import Database
+    from dispatcher.store.migration import check
+    from dispatcher.store.trouble import StatementRefused  # late, as above
+
+    settings = Settings.from_environment()
+    url = settings.require_database_url()
+    database = Database(url, name="dispatcher-worker", pool_size=1, pooler=settings.pooler, strict=False)
+    try:
+        with database.autocommit() as connection:
+            check(connection, newer=True)
+    except SchemaOutOfDate as error:
+        raise CannotStart(str(error)) from None
+    except (DispatcherError, StatementRefused):
+        pass  # told by what the worker does next
+    finally:
+        database.close()
+
+
 class DoorbellAMQP(AMQP):  # type: ignore[misc]  # celery ships no types
     """Consumes without acknowledging: Postgres recovers what a crash interrupts.
 
@@ -218,6 +239,7 @@ class WorkerApp(Celery):  # type: ignore[misc]  # celery ships no types
         self.main_pid = os.getpid()
         self._listen_to_signals()
         self._load_before_fork()
+        _refuse_older_schema()
         quiet = {"without_mingle": True, "without_gossip": True, "without_heartbeat": True}
         return self.subclass_with_self("dispatcher.worker.process:Worker")(**{**options, **quiet})
 

@@ -77,8 +77,13 @@ def _postgres(settings: Settings) -> Iterator[Check]:
             yield from doctor_rights.rights(connection)
             if not doctor_rights.may_read(connection):
                 return
-            migration.check(connection)
-            yield Check("Schema", Verdict.GOOD, f"at revision {migration.head()}")
+            found = migration.current(connection)
+            if migration.is_newer(found):
+                advice = "Install the version that migrated it here too; until then this one works beside it."
+                yield Check("Schema", Verdict.DOUBTFUL, f"at revision {found}, newer than {migration.head()}", advice)
+            else:
+                migration.check(connection)
+                yield Check("Schema", Verdict.GOOD, f"at revision {found}")
             yield from doctor_keys.keys(settings, connection)
             yield from _pinned_urls(settings, connection)
             yield from judge_limits(postgres.server_limits(connection))

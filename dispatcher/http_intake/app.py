@@ -193,7 +193,7 @@ class Intake(AsyncProducer):
     def _why_not_ready(self) -> str | None:
         try:
             with self._services.database.autocommit() as connection:
-                check(connection)
+                check(connection, newer=True)
         except DispatcherError as error:
             return type(error).__name__
         return None

@@ -76,9 +76,16 @@ def current(connection: Connection) -> str | None:
     return revision
 
 
-def check(connection: Connection) -> None:
-    """Raise `SchemaOutOfDate` unless the connected database has exactly this version's schema."""
+def is_newer(found: str | None) -> bool:
+    """Return whether a later version has migrated the database, with whose schema the version before it works too."""
+    return found is not None and found.isdecimal() and found > head()
+
+
+def check(connection: Connection, *, newer: bool = False) -> None:
+    """Raise `SchemaOutOfDate` unless the connected database has this version's schema; `newer`: or a later one."""
     found = current(connection)
+    if newer and is_newer(found):
+        return
     _refuse_unknown(found)
     if found != head():
         raise SchemaOutOfDate(found, head())
@@ -88,6 +95,8 @@ def upgrade(
     database_url: str, *, pooler: bool = False, tell: Tell | None = None, roles: Mapping[Part, str] | None = None
 ) -> tuple[str | None, str]:
     """Migrate to `head()` and return (revision before, revision after). Safe to repeat, and safe when two run at once.
+
+    The schema of a later version stays as it is: processes of this version work on it while they are replaced.
 
     database_url   must name the psycopg 3 driver (`postgresql+psycopg://`), as `Settings` writes it
     pooler         the URL leads to a transaction-pooling proxy, which takes no start-up options
@@ -110,6 +119,14 @@ def upgrade(
     try:
         with engine.connect() as guard:
             _wait_for_others(guard, tell)
+            with engine.connect() as connection:
+                there = current(connection)
+            if there is not None and is_newer(there) and roles is None:
+                tell(
+                    f"The database is at revision {there}, of a newer version than this one, which needs {head()}. "
+                    "Nothing was changed; install that version here too."
+                )
+                return there, there
             found = _upgrade(engine, tell)
             set_up(engine, roles, tell)
             return found

@@ -65,7 +65,7 @@ class Motion(Stack):
 
     def worker(self, *, old: bool) -> Child:
         """Start a worker of that version, and wait until it consumes."""
-        celery = (sys.executable, "-m", "celery", "-A", "dispatcher", "worker", "--loglevel", "INFO", "-c", "2")
+        celery = (sys.executable, "-m", "celery", "-A", "dispatcher", "worker", "--loglevel", "INFO", "-c", "1")
         argv = (*celery, "--hostname", f"{'old' if old else 'new'}{self.started + 1}@upgrade")
         child = self._start(argv, Part.WORKER, old=old)
         wait_until(lambda: " ready." in self.log(child) or not child.running, START_SECONDS, lambda: self.log(child))
@@ -74,7 +74,7 @@ class Motion(Stack):
     def producer(self, *, old: bool) -> Child:
         """Start a producer of that version."""
         first = str(len(self.producers) * 5_000)
-        child = self._start((sys.executable, producer.__file__, first, "0.03"), Part.PRODUCER, old=old)
+        child = self._start((sys.executable, producer.__file__, first, "0.05"), Part.PRODUCER, old=old)
         self.producers.append((child, old))
         return child
 
@@ -180,8 +180,13 @@ class Account:
     told: str
 
 
-def run(seed: int, old: Release, *, side_by_side_seconds: float = 0.0, **sandbox_options: Any) -> Account:
-    """Upgrade a deployment under load, and account for every lead."""
+def run(
+    seed: int, old: Release, *, side_by_side_seconds: float = 0.0, restarted: bool = False, **sandbox_options: Any
+) -> Account:
+    """Upgrade a deployment under load, and account for every lead.
+
+    `restarted`: a worker and a producer of the old version start again after the migration.
+    """
     with Motion(seed, old, **sandbox_options) as motion:
         first = motion.worker(old=True)
         producer_before = motion.producer(old=True)
@@ -190,22 +195,23 @@ def run(seed: int, old: Release, *, side_by_side_seconds: float = 0.0, **sandbox
         told = motion.migrate()
         motion.wait_submits(producer_before)
         motion.wait_claims(first)
-        # A host of the old version that starts again meanwhile, and the first one of the new version.
-        second, new = motion.worker(old=True), motion.worker(old=False)
-        started = [motion.producer(old=True), motion.producer(old=False)]
-        for one in started:
+        new, before, submitting = motion.worker(old=False), [first], [producer_before, motion.producer(old=False)]
+        if restarted:
+            before.append(motion.worker(old=True))
+            submitting.append(motion.producer(old=True))
+        for one in submitting:
             motion.wait_submits(one)
-        for worker in (first, second, new):
+        for worker in (*before, new):
             motion.wait_claims(worker)
         time.sleep(side_by_side_seconds)
-        for one in (producer_before, *started, first, second):
+        for one in (*submitting, *before):
             motion.end(one)
-        before, after = motion.submissions(old=True), motion.submissions(old=False)
-        motion.submitted += [*before.ids, *after.ids]
+        of_old, of_new = motion.submissions(old=True), motion.submissions(old=False)
+        motion.submitted += [*of_old.ids, *of_new.ids]
         states = motion.settle()
         violations = motion.violations()
         motion.end(new)
         assert list(old.tree.glob("dispatcher/worker/__pycache__/*")), "the old worker was not old"
         return Account(
-            violations, motion.complaints(), motion.dead, before, after, dict(states), dict(motion.received()), told
+            violations, motion.complaints(), motion.dead, of_old, of_new, dict(states), dict(motion.received()), told
         )

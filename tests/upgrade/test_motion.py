@@ -9,7 +9,7 @@ import psycopg
 import pytest
 
 from dispatcher.config.urls import normal_database_url
-from dispatcher.store.migration import upgrade
+from dispatcher.store.migration import head, upgrade
 from tests.migration.upgrades import fill
 from tests.support.databases import Databases
 from tests.support.environment import clean_environment
@@ -81,6 +81,26 @@ def test_a_column_that_the_version_before_does_not_fill_is_noticed(
             connection.execute("ALTER TABLE dispatcher.leads ALTER region DROP DEFAULT")
 
         assert failed_flows(old, databases, url.rpartition("/")[2], "submit").startswith("submit ")
+
+
+def test_a_worker_of_this_version_waits_for_the_migration_with_one_sentence(
+    databases: Databases, environment: dict[str, str]
+) -> None:
+    with databases.one() as url:
+        fill(url)
+        ended = subprocess.run(
+            [sys.executable, "-m", "celery", "-A", "dispatcher", "worker", "-c", "1"],
+            env={**clean_environment(), **environment, "DATABASE_URL": url},
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+
+    assert ended.returncode == 1
+    sentence = f"Error: The database is at revision 0001, this version needs {head()}. Run `dispatcher migrate`."
+    assert ended.stderr.splitlines()[-1] == sentence
+    assert "Traceback" not in ended.stderr
 
 
 def test_a_directory_without_history_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
