@@ -27,7 +27,7 @@ from dispatcher.http_intake.reading import BodyBounds
 from dispatcher.http_intake.serve import application
 from dispatcher.lead.lead import Lead
 from dispatcher.lead.options import SubmitOptions
-from dispatcher.store import counters
+from dispatcher.store import counters, migration
 from dispatcher.web.connections import Limits
 from dispatcher.web.server import Address, Certificate
 from tests.http_intake.conftest import Served, serving
@@ -152,6 +152,16 @@ def test_it_is_ready_while_postgres_is(served: Served, monkeypatch: pytest.Monke
     monkeypatch.setattr(served.intake, "_ready", (float("-inf"), None))
 
     assert (away.status_code, away.json()["why"], away.headers["Retry-After"]) == (503, "StoreUnavailable", "2")
+
+
+def test_it_is_ready_on_the_schema_of_a_newer_version_and_not_on_an_older_one(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known = migration.revisions()
+    monkeypatch.setattr(migration, "revisions", lambda: known[:-1])
+    assert served.intake._why_not_ready() is None
+    monkeypatch.setattr(migration, "revisions", lambda: (*known, "9999"))
+    assert served.intake._why_not_ready() == "SchemaOutOfDate"
 
 
 def test_every_answer_has_the_strict_headers_and_docs_need_no_key(served: Served) -> None:

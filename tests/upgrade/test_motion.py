@@ -14,7 +14,7 @@ from tests.migration.upgrades import fill
 from tests.support.databases import Databases
 from tests.support.environment import clean_environment
 from tests.upgrade import flows_of, release
-from tests.upgrade.motion import Account, run
+from tests.upgrade.motion import run
 from tests.upgrade.release import NoHistory, Release
 
 
@@ -27,18 +27,11 @@ def old(server_dir: Path) -> Release:
         pytest.skip(str(error))
 
 
-@pytest.fixture(scope="module")
-def account(old: Release) -> Account:
-    """What became of one upgrade."""
-    return run(1, old, latency_seconds=0.02, chaos=0.02)
+def test_an_upgrade_under_load_loses_nothing_calls_nobody_twice_and_no_submit_fails(old: Release) -> None:
+    account = run(1, old, latency_seconds=0.02, chaos=0.02)
 
-
-def test_an_upgrade_under_load_loses_nothing_and_calls_nobody_twice(account: Account) -> None:
     assert account.violations == []
     assert account.sent["created"] >= account.states["accepted"] > 100
-
-
-def test_no_submit_fails_and_no_process_dies_or_complains(account: Account) -> None:
     assert account.old.errors + account.new.errors == []
     assert len(account.old.ids) > 50
     assert account.new.ids
