@@ -76,12 +76,15 @@ def list_keys(
     if not found:
         screen.say("There are no keys; `dispatcher keys create NAME` makes one.")
         return
-    table = screen.rows("Key", "name", "for", "rate", "state", "last used", "by")
+    rate = ("rate",) if screen.wide() else ()
+    table = screen.rows("Name", "account", "key", "for", *rate, "state", "last used", "by", "since", whole=("key",))
     now = datetime.now(UTC)
     for key in found:
+        used = "never" if key.last_used_at is None else moments.ago(key.last_used_at, now)
+        rates = (key.rate_limit,) if rate else ()
         table.add_row(
-            f"vdk_{key.prefix}", key.name, _scope(key), key.rate_limit, _state(key, now),
-            "never" if key.last_used_at is None else moments.ago(key.last_used_at, now), key.created_by,
+            key.name, key.account, f"vdk_{key.prefix}", _limits(key), *rates, _state(key, now), used, key.created_by,
+            moments.ago(key.created_at, now),
         )  # fmt: skip
     screen.put(table)
 
@@ -136,9 +139,12 @@ def _show_issued(issued: "Issued", old: "ApiKey | None" = None, *, dry_run: bool
 
 
 def _scope(key: "ApiKey") -> str:
+    return f"{key.account}, {_limits(key)}"
+
+
+def _limits(key: "ApiKey") -> str:
     campaigns = "all campaigns" if key.campaigns is None else f"campaign {', '.join(map(str, key.campaigns))}"
-    hook = "" if key.mapping is None else f", only the webhook {key.mapping}"
-    return f"{key.account}, {campaigns}{hook}"
+    return campaigns if key.mapping is None else f"{campaigns}, only the webhook {key.mapping}"
 
 
 def _state(key: "ApiKey", now: datetime) -> str:

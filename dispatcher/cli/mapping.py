@@ -2,11 +2,13 @@
 
 import sys
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from dispatcher import moments
 from dispatcher.cli import arguments, screen
 from dispatcher.cli.arguments import opened
 from dispatcher.lead.options import DEFAULT_ACCOUNT
@@ -79,9 +81,11 @@ def list_mappings(
     if not found:
         screen.say("There are no mappings; `dispatcher mapping set NAME --field …` stores one.")
         return
-    table = screen.rows("Account", "name", "fields", "changed by")
+    table = screen.rows("Name", "account", "fields", "by", "since")
+    now = datetime.now(UTC)
     for one in found:
-        table.add_row(one.account, one.name, ", ".join([*one.fields, *one.fixed]), one.changed_by or "")
+        since = "" if one.changed_at is None else moments.ago(one.changed_at, now)
+        table.add_row(one.name, one.account, ", ".join([*one.fields, *one.fixed]), one.changed_by or "", since)
     screen.put(table)
 
 

@@ -159,3 +159,16 @@ def test_doctor_tells_of_keys_that_end_soon(run: Line) -> None:
     run.ok("keys", "create", "crm", "--expires", "10d")
     assert "1 of 2 active keys end within two weeks" in str(told())
     assert "keys rotate" in str(told())
+
+
+def test_the_lists_of_keys_and_mappings_have_one_shape(run: Line, rows: Rows) -> None:
+    run.ok("keys", "create", "shop", "--campaign", "42", "--account", "north")
+    run.ok("mapping", "set", "hubspot", "--field", "phone_number=a", "--value", "campaign_id=42", "--account", "north")
+    for command, name in (("keys", "shop"), ("mapping", "hubspot")):
+        header, first, *_ = (line.split() for line in run.ok(command, "list").splitlines())
+        assert (header[:2], header[-2:]) == (["Name", "account"], ["by", "since"])
+        assert first[:2] == [name, "north"]
+        assert run.ok(command, "list", "--csv").splitlines()[0]
+        listed = run.json(command, "list", "--account", "north")["items"]
+        assert [(one["name"], one["account"]) for one in listed] == [(name, "north")]
+        assert run.json(command, "list", "--account", "south")["items"] == []
