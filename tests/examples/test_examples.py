@@ -6,6 +6,7 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator, Mapping
+from contextlib import closing
 from pathlib import Path
 
 import psycopg
@@ -19,6 +20,7 @@ from dispatcher.intake.inbox_taking import Taking
 from dispatcher.store.blocks import NO_KEY
 from dispatcher.store.database import Database
 from tests.database.queue import Queue
+from tests.support.databases import Databases
 from tests.support.doubles import Bell
 from tests.support.environment import clean_environment
 from tests.support.waiting import wait_until
@@ -159,28 +161,78 @@ def test_a_task_of_the_applications_own_celery_submits_once(example: Example, qu
     assert leads(queue) == ["+14155550100", "+14155550101"]
 
 
-CALLS = {"send.sh": "sh", "send.mjs": "node", "send.php": "php"}
+LANGUAGES = {
+    "sh": (["sh"], "curl", "apt-get install curl"),
+    "mjs": (["node"], "node", "apt-get install nodejs"),
+    "js": (["node"], "node", "apt-get install nodejs"),
+    "php": (["php"], "php", "apt-get install php-cli php-curl php-pgsql"),
+    "rb": (["ruby"], "ruby", "apt-get install ruby ruby-pg"),
+    "go": (["go", "run"], "go", "apt-get install golang-go"),
+}
+"""By the ending of a file: what runs it, what has to be on PATH, and what brings that."""
+
+OVER_HTTP = sorted(path.name for path in (EXAMPLES / "http").iterdir())
+BY_SQL = sorted(path.name for path in (EXAMPLES / "sql").iterdir() if path.suffix != ".sql")
+LIBRARIES = {
+    "submit.js": (["node", "-e", "require('pg')"], "`npm install --prefix /usr/local/lib pg` and NODE_PATH"),
+    "submit.php": (["php", "-r", "exit(extension_loaded('pdo_pgsql') ? 0 : 1);"], "`apt-get install php-pgsql`"),
+    "submit.rb": (["ruby", "-e", "require 'pg'"], "`apt-get install ruby-pg`"),
+    "submit.go": (["go", "list", "github.com/jackc/pgx/v5"], "a go.mod named by GOFLAGS=-modfile=… that requires it"),
+}
 
 
-def test_other_languages_submit_once_over_http(example: Example, queue: Queue, tmp_path: Path) -> None:
-    key = Keys(queue.database).create(KeyTerms("shop", "default", (42,)), actor="test").secret
-    port = free_port()
-    argv = (sys.executable, "-m", "dispatcher", "intake", "--port", str(port))
-    log = tmp_path / "intake.log"
-    environment = {**example.environment, "INTAKE_KEY": key, "INTAKE_URL": f"http://127.0.0.1:{port}"}
-    with Child(Command(argv, log, environment)) as intake:
-        wait_until(lambda: accepts_connections(port), 60, intake.log_tail)
-        for name, runs in CALLS.items():
-            if shutil.which(runs) is not None:
-                called = subprocess.run(
-                    [runs, name], cwd=EXAMPLES / "http", env=environment, capture_output=True, text=True, check=False
-                )
-                assert called.returncode == 0, called.stderr
-                assert "pending" in called.stdout
+def in_language(name: str) -> list[str]:
+    """The command of an example; the test is skipped where its language is missing."""
+    command, needed, brings = LANGUAGES[name.rpartition(".")[2]]
+    if shutil.which(needed) is None:
+        pytest.skip(f"NOT RUN: {name} needs {needed}; `{brings}` brings it")
+    return [*command, name]
 
-    assert {path.name for path in (EXAMPLES / "http").iterdir()} == set(CALLS)
+
+@pytest.fixture(scope="module")
+def served(
+    databases: Databases, template_database: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[Mapping[str, str], Queue, Path]]:
+    """An intake: the variables for an example, its queue and its log."""
+    log = tmp_path_factory.mktemp("intake") / "intake.log"
+    with databases.one(template_database) as url, closing(Database(normal_database_url(url))) as database:
+        key = Keys(database).create(KeyTerms("shop", "default", (42,)), actor="test").secret
+        port = free_port()
+        argv = (sys.executable, "-m", "dispatcher", "intake", "--port", str(port))
+        environment = {**clean_environment(), "PYTHONPATH": str(EXAMPLES.parent), "DATABASE_URL": url}
+        environment["REDIS_URL"] = "redis://127.0.0.1:9"  # nobody listens: the sweep rings
+        with Child(Command(argv, log, environment)) as intake:
+            wait_until(lambda: accepts_connections(port), 60, intake.log_tail)
+            yield {"INTAKE_KEY": key, "INTAKE_URL": f"http://127.0.0.1:{port}"}, Queue(database), log
+
+
+@pytest.mark.parametrize("name", OVER_HTTP)
+def test_another_language_submits_once_over_http(served: tuple[Mapping[str, str], Queue, Path], name: str) -> None:
+    variables, queue, log = served
+    ids = {
+        subprocess.run(
+            in_language(name), cwd=EXAMPLES / "http", env={**os.environ, **variables}, capture_output=True, text=True,
+            check=True,
+        ).stdout
+        for _ in range(2)
+    }  # fmt: skip
+    assert len(ids) == 1
+    assert "pending" in ids.pop()
+    assert leads(queue) == ["+14155550142"], "the key of the submission is the same in all languages"
+    assert variables["INTAKE_KEY"] not in log.read_text()
+
+
+@pytest.mark.parametrize("name", BY_SQL)
+def test_another_language_submits_by_sql(queue: Queue, database_url: str, name: str) -> None:
+    command = in_language(name)
+    loaded, brings = LIBRARIES[name]
+    at = {"cwd": EXAMPLES / "sql", "env": {**os.environ, "DATABASE_URL": database_url}}
+    if subprocess.run(loaded, **at, capture_output=True, check=False).returncode:  # type: ignore[call-overload]
+        pytest.skip(f"NOT RUN: {name} needs its library; {brings} brings it")
+    told = subprocess.run(command, **at, capture_output=True, text=True, check=True)  # type: ignore[call-overload]
+    Taking(queue.database, Bell(), lambda: NO_KEY).step()
+    assert [str(row.id) for row in queue.rows("SELECT id FROM dispatcher.leads")] == [told.stdout.strip()]
     assert leads(queue) == ["+14155550142"]
-    assert key not in log.read_text()
 
 
 def test_a_trigger_submits_by_sql_and_the_view_says_what_became_of_it(queue: Queue, database_url: str) -> None:
