@@ -177,7 +177,8 @@ class Services:
     @Part
     def ringer(self) -> "Bell":
         """The doorbell, rung by a thread."""
-        from dispatcher.broker.doorbell import NullDoorbell, Ringer
+        from dispatcher.broker.doorbell import NullDoorbell
+        from dispatcher.broker.ringer import Ringer
 
         return NullDoorbell() if self.dry_run else Ringer(self.bell)
 

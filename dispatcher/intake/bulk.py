@@ -245,7 +245,7 @@ class Bulk:
 
     def join(self, chunk: Chunk, session: Caller, *, account: str, batch_id: UUID) -> ChunkResult:
         """Store in the caller's transaction, in a savepoint; ring when a `Session` has committed."""
-        joined = Joined.of(session)
+        joined = Joined.of(session, copies=True)
         store = ChunkStore(
             account, batch_id, joined.savepoint, self.screening, self._database.key_ring, 0, self._clock, self._wait
         )

@@ -13,7 +13,14 @@ from psycopg.pq import TransactionStatus
 from psycopg.rows import namedtuple_row
 from sqlalchemy import Connection, TextClause, event
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import DBAPIError, OperationalError, PendingRollbackError, SQLAlchemyError, UnboundExecutionError
+from sqlalchemy.exc import (
+    DBAPIError,
+    InvalidRequestError,
+    OperationalError,
+    PendingRollbackError,
+    SQLAlchemyError,
+    UnboundExecutionError,
+)
 
 from dispatcher.broker.doorbell import Bell
 from dispatcher.errors import FieldError, InvalidLead
@@ -94,12 +101,14 @@ class Joined:
     on_commit: Callable[[Callable[[], object]], object] | None = None
 
     @classmethod
-    def of(cls, caller: object) -> "Joined":
-        """Return the transaction of what was given as `session=`.
+    def of(cls, caller: object, *, copies: bool = False) -> "Joined":
+        """Return the transaction of what was given as `session=`. `copies`: for a COPY.
 
         Raises `InvalidLead` with the field `session` for what has none that a lead can join.
         """
         if isinstance(caller, psycopg.Connection):
+            if copies and caller.pgconn.pipeline_status:
+                raise _refusal("is in pipeline mode, which knows no COPY", "leave the pipeline, or submit one by one")
             return cls(_borrowed(caller))
         if isinstance(caller, OpenTransaction):
             return cls(_borrowed(caller.driver), on_commit=caller.on_commit)
@@ -118,6 +127,8 @@ class Joined:
             raise _refusal("has no default engine", "give session.connection(bind_arguments=…)") from None
         except PendingRollbackError:
             raise _refusal("has a transaction that failed before", "roll it back, and begin another") from None
+        except InvalidRequestError:
+            raise _refusal("has no open transaction", "begin one: with session.begin():") from None
         except SQLAlchemyError:
             with translated():
                 raise
@@ -191,6 +202,10 @@ def _of_postgres(connection: Connection) -> Connection:
             f"belongs to {connection.dialect.name}",
             _ELSEWHERE,
         )
+    if connection.closed:
+        raise _refusal("is closed", "give a connection that is open")
+    if connection.invalidated:
+        raise _refusal("has lost its connection to Postgres", "roll it back, and begin another transaction")
     return connection
 
 
@@ -247,6 +262,10 @@ def _compiled(statement: TextClause) -> bytes:
 
 
 def _borrowed(driver: "psycopg.Connection[Any]") -> Connection:
+    if driver.closed:
+        raise _refusal("is closed", "give a connection that is open")
+    if driver.pgconn.pipeline_status:
+        driver.execute("SELECT 1").fetchone()  # what failed in the pipeline before is raised here, as the caller's own
     idle = driver.info.transaction_status is TransactionStatus.IDLE
     if driver.autocommit and idle:
         raise _refusal(

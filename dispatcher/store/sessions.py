@@ -53,6 +53,8 @@ READ_ONLY: Final = {"default_transaction_read_only": "on"}
 """For a replica, which refuses writes by itself until it is promoted."""
 
 _VERIFIED: Final = (*PINNED, "synchronous_commit", "server_encoding", "session_replication_role")
+_WITH_TRANSACTION_TIMEOUT: Final = 170000
+"""Older servers do not know the setting, and would refuse a start-up option of its name."""
 _ASK: Final = "SELECT " + ", ".join(f"pg_catalog.current_setting('{name}')" for name in _VERIFIED)
 _WAITS_FOR_STANDBY: Final = "SyncRepWaitForLSN"
 _ALONE: Final = "dispatcher_alone"
@@ -120,6 +122,8 @@ def verify(connection: psycopg.Connection[Any], *, pooler: bool, strict: bool = 
     configuration sets it, the server was taken out of service, and writes to it would be lost: it is not overruled.
     """
     connection.autocommit = True
+    if not pooler and connection.info.server_version >= _WITH_TRANSACTION_TIMEOUT:
+        connection.execute("SET transaction_timeout = 0")  # each statement has its own timeout, and pauses have theirs
     for fault in faults(found(connection)):
         if not pooler and fault.name in _OF_THE_ENVIRONMENT:
             connection.execute(f"SET {fault.name} = '{fault.needed}'")

@@ -60,10 +60,13 @@ _MAY_HAVE_COMMITTED: Final = frozenset({"08", "40", "57"})
 
 _CAUSES: Final = {
     "25006": "The server that DATABASE_URL leads to takes no writes: it is a standby, or was taken out of service; "
-    "name the primary, or with several hosts add target_session_attrs=read-write.",
+    "name the primary, or with several hosts add target_session_attrs=read-write. A session that was "
+    "begun as READ ONLY is told the same.",
     "25P01": "The session is in AUTOCOMMIT mode and has no transaction that a lead could join; begin one, or leave out "
     "session.",
     "25P02": "The transaction of the session has failed before; roll it back and begin another.",
+    "25P04": "Postgres ended a transaction after its transaction_timeout; ALTER ROLE … SET transaction_timeout = 0 for "
+    "the role of DATABASE_URL.",
     "53100": "The disk of Postgres is full; free or add space there. Leads that were stored are safe.",
     "53200": "Postgres is out of memory; lower its load or its work_mem.",
     "53300": "Postgres has no connection left; raise max_connections, close other clients, or put a pooler in front.",
@@ -110,6 +113,12 @@ _CAUSE_BY_WORDS: Final = (
         r"timeout expired|timed out",
         "The host of DATABASE_URL does not answer; is it the right one, and is the way open?",
     ),
+)
+_SERVERS_WORDS: Final = re.compile(r'server (at|on socket) "[^"]*"(, port \d+)? failed: [^\s:]+: ')
+"""What libpq writes before the words of a server, which are in the server's language."""
+_REFUSED: Final = (
+    "Postgres answers and refuses the session, in words that are not known here; they are in its log, and `psql` with "
+    "the same address shows them. Check role, password and database of DATABASE_URL."
 )
 _NOT_CONNECTED: Final = re.compile(
     r"connection (failed|is bad|timeout expired)|failed to resolve host|\[Errno -", re.ASCII
@@ -175,7 +184,8 @@ class Trouble:
         return unavailable
 
     def _sentence(self) -> str:
+        general = _REFUSED if _SERVERS_WORDS.search(self.words) else _GENERAL
         cause = _CAUSES.get(self.sqlstate or "") or next(
-            (cause for pattern, cause in _CAUSE_BY_WORDS if re.search(pattern, self.words)), _GENERAL
+            (cause for pattern, cause in _CAUSE_BY_WORDS if re.search(pattern, self.words)), general
         )
         return f"{cause} (SQLSTATE {self.sqlstate})" if self.sqlstate and self.connected else cause

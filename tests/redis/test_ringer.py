@@ -5,7 +5,9 @@ import sys
 import textwrap
 import threading
 
-from dispatcher.broker.doorbell import Ringer
+import pytest
+
+from dispatcher.broker.ringer import Ringer
 from dispatcher.lead.options import Channel
 from tests.support.doubles import Bell
 
@@ -56,7 +58,7 @@ def test_rings_of_one_channel_that_wait_are_one_and_none_is_forgotten() -> None:
 def test_a_process_that_ends_at_once_has_rung() -> None:
     code = """
         import time
-        from dispatcher.broker.doorbell import Ringer
+        from dispatcher.broker.ringer import Ringer
         from dispatcher.lead.options import Channel
 
         class Bell:
@@ -75,7 +77,7 @@ def test_a_process_that_ends_at_once_has_rung() -> None:
 def test_a_forked_child_rings_for_itself_and_not_for_its_parent() -> None:
     code = """
         import os, threading
-        from dispatcher.broker.doorbell import Ringer
+        from dispatcher.broker.ringer import Ringer
         from dispatcher.lead.options import Channel
 
         parent_may_ring = threading.Event()
@@ -100,3 +102,22 @@ def test_a_forked_child_rings_for_itself_and_not_for_its_parent() -> None:
     """
     done = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (0, "child 2\nparent 1\n"), done.stderr
+
+
+def test_where_no_thread_can_be_started_the_ring_is_made_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A container's limit of processes, or Python 3.12 and later while a process ends: `RuntimeError` at the start."""
+
+    def refused(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    bell = Bell()
+    ringer = Ringer(bell)
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refused)
+        ringer.ring(Channel("default", 42))
+        ringer.ring(Channel("default", 43))
+
+    assert bell.rung == [("default", 42), ("default", 43)]
+    ringer.ring(Channel("default", 44))
+    assert ringer.flush(timeout_seconds=10)
+    assert bell.rung[2:] == [("default", 44)], "a thread rings as soon as one can be started"

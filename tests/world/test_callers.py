@@ -1,7 +1,11 @@
 """Callers as they come: what has a transaction of our database can be joined, and the rest is told in a sentence."""
 
 import asyncio
+import os
 import sqlite3
+import subprocess
+import sys
+import textwrap
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -214,6 +218,94 @@ def test_what_cannot_be_joined_is_told_in_one_sentence(
     for submit in (caller.submit, caller.many):
         with pytest.raises(InvalidLead, match=f"session: {sentence}"):
             submit(stranger())
+
+
+def _closed(engine: Engine) -> Any:
+    with engine.connect() as connection:
+        return connection
+
+
+def _closed_for_good(engine: Engine) -> Any:
+    with Session(engine, close_resets_only=False) as session:
+        return session
+
+
+def _invalidated(engine: Engine) -> Any:
+    connection = engine.connect()
+    connection.exec_driver_sql("SELECT 1")
+    connection.invalidate()
+    return connection
+
+
+def _closed_driver(engine: Engine) -> Any:
+    driver = psycopg.connect(engine.url.set(drivername="postgresql").render_as_string(hide_password=False))
+    driver.close()
+    return driver
+
+
+ENDED: dict[str, tuple[Callable[[Engine], Any], str]] = {
+    "a session that waits for its begin": (
+        lambda engine: Session(engine, autobegin=False),
+        "has no open transaction; begin one: with session.begin",
+    ),
+    "a session that was closed for good": (_closed_for_good, "has no open transaction"),
+    "a connection that was closed": (_closed, "is closed; give a connection that is open"),
+    "a connection that was lost": (_invalidated, "has lost its connection to Postgres; roll it back"),
+    "a bare connection that was closed": (_closed_driver, "is closed; give a connection that is open"),
+}
+
+
+@pytest.mark.parametrize(("ended", "sentence"), ENDED.values(), ids=ENDED.keys())
+def test_what_has_ended_or_not_begun_is_told_so(
+    engine: Engine, caller: Caller, queue: Queue, ended: Callable[[Engine], Any], sentence: str
+) -> None:
+    """SQLAlchemy docs, Session API: `autobegin`, `close_resets_only`."""
+    session = ended(engine)
+    for submit in (caller.submit, caller.many):
+        with pytest.raises(InvalidLead, match=f"session: {sentence}"):
+            submit(session)
+    if not isinstance(session, psycopg.Connection):
+        session.close()
+    assert queue.states() == {}
+
+
+def test_what_failed_in_a_callers_pipeline_is_raised_as_the_callers_own(
+    database_url: str, caller: Caller, queue: Queue
+) -> None:
+    """Seen: "the dispatcher's tables are missing", of a table of the caller's that is missing."""
+
+    def submit() -> None:
+        with psycopg.connect(database_url) as connection, connection.pipeline():
+            connection.execute("INSERT INTO no_such VALUES (1)")
+            caller.submit(connection)
+
+    with pytest.raises(psycopg.errors.UndefinedTable, match="no_such"):
+        submit()
+    assert queue.states() == {}
+
+
+def test_a_bare_connection_in_a_pipeline_is_joined(database_url: str, caller: Caller, queue: Queue) -> None:
+    with psycopg.connect(database_url) as connection, connection.pipeline():
+        assert caller.submit(connection).state == "pending"
+        with pytest.raises(InvalidLead, match="session: is in pipeline mode, which knows no COPY; leave the pipeline"):
+            caller.many(connection)
+    assert queue.states() == {"pending": 1}
+
+
+def test_after_a_warm_up_a_submit_may_be_the_last_act_of_a_process(database_url: str, queue: Queue) -> None:
+    """Python docs, atexit: what is imported for the first time then may start no threads, as redis-py does."""
+    code = """
+        import atexit
+        import dispatcher
+        dispatcher.warm_up()
+        atexit.register(lambda: dispatcher.submit({"phone_number": "+12025550177", "campaign_id": 42}))
+    """
+    environment = {**os.environ, "DATABASE_URL": database_url, "REDIS_URL": "redis://127.0.0.1:9/0"}
+    ended = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code)], env=environment, capture_output=True, text=True, check=True
+    )
+    assert "Traceback" not in ended.stderr
+    assert queue.states() == {"pending": 1}
 
 
 def test_an_autocommit_connection_is_told_its_own_cause(engine: Engine, caller: Caller, queue: Queue) -> None:

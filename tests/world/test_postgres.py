@@ -29,6 +29,7 @@ from dispatcher.operator.health import probe
 from dispatcher.store import sessions
 from dispatcher.store.database import Database
 from dispatcher.store.migration import upgrade
+from dispatcher.store.trouble import Trouble
 from dispatcher.sweep import repairs
 from tests.database.queue import Queue, accepted, phone
 from tests.faults.proxy import Proxy
@@ -121,6 +122,17 @@ def test_a_default_of_the_database_changes_nothing(database_url: str, name: str,
         assert dispatcher.explain(lead.id)
         assert dispatcher.submit_many([{"phone_number": phone(3), "campaign_id": 42}]).submitted == 1
         assert queue.rows("SELECT current_setting('transaction_isolation') AS it")[0].it == "read committed"
+
+
+def test_a_limit_on_whole_transactions_ends_none_of_ours(database_url: str) -> None:
+    """Postgres docs 20.11: transaction_timeout, new in 17; hosts set it for all roles."""
+    with psycopg.connect(database_url) as connection:
+        if connection.info.server_version < 170000:
+            pytest.skip("This server does not have the setting.")
+    execute(database_url, f"ALTER DATABASE {database_name(database_url)} SET transaction_timeout = '200ms'")
+
+    with opened(database_url) as queue, queue.database.transaction() as connection:
+        assert connection.exec_driver_sql("SELECT pg_sleep(0.3)").one() is not None
 
 
 def test_a_pause_holds_although_the_database_asks_for_repeatable_read(database_url: str) -> None:
@@ -407,6 +419,27 @@ def test_a_refused_connection_names_its_cause_and_the_way_out(
     assert "cannot be reached or is stopping" not in str(refused.value)
     assert "doctor" not in found["advice"]
     assert found["found"].split(";")[0] in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "FATAL:  Passwort-Authentifizierung für Benutzer »ada« fehlgeschlagen",
+        "ВАЖНО:  пользователь «ada» не прошёл проверку подлинности",
+        "FATAL:  la autentificación password falló para el usuario «ada»",
+    ],
+)
+def test_a_refusal_in_the_servers_own_language_is_told_as_one(words: str) -> None:
+    """Postgres docs 23.2: lc_messages of the server decides in which language it refuses a session."""
+    error = psycopg.OperationalError(
+        f'connection failed: connection to server at "10.0.0.7", port 5432 failed: {words}'
+    )
+
+    told = str(Trouble.of(error).translated())
+
+    assert "answers and refuses the session" in told
+    assert "ada" not in told
+    assert "10.0.0.7" not in told
 
 
 @pytest.fixture
