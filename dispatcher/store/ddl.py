@@ -4,6 +4,7 @@ A step must be repeatable (`IF NOT EXISTS`, `DROP … IF EXISTS, ADD …`): an i
 again.
 """
 
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -21,6 +22,10 @@ from dispatcher.store.schema import SCHEMA
 Tell = Callable[[str], None]
 """A function that prints one sentence about the progress."""
 
+Created = Callable[[Connection, str, Tell], None]
+"""Called after a step that created something for a table, so that the database roles have their rights at once."""
+
+_CREATES: Final = re.compile(r"CREATE (OR REPLACE )?(UNLOGGED )?(TABLE|VIEW|FUNCTION)\b")
 LOCK_MILLISECONDS: Final = 300
 """The longest wait for one lock. While a step waits for its lock, the writers of that table wait too."""
 PAUSE_SECONDS: Final = 1.0
@@ -83,7 +88,11 @@ def change(statement: str, *, table: str) -> None:
     if _planned(table, statement):
         return
     with op.get_context().autocommit_block():
-        under_lock(op.get_bind(), statement, table=table, tell=_teller())
+        connection, tell = op.get_bind(), _teller()
+        under_lock(connection, statement, table=table, tell=tell)
+        created: Created | None = op.get_context().config.attributes.get("created")  # type: ignore[union-attr]
+        if created is not None and _CREATES.search(statement):
+            created(connection, table, tell)
 
 
 def under_lock(connection: Connection, statement: str, *, table: str, tell: Tell) -> None:

@@ -152,9 +152,11 @@ def _run_alembic(connection: Connection, tell: Tell) -> None:
     from alembic import command  # late: see above
     from alembic.config import Config
 
+    from dispatcher.store.roles import give_rights
+
     config = Config()
     config.set_main_option("script_location", str(scripts()).replace("%", "%%"))
-    config.attributes.update(connection=connection, tell=tell)
+    config.attributes.update(connection=connection, tell=tell, created=give_rights)
     try:
         command.upgrade(config, "head")
     except (PendingRollbackError, DBAPIError) as error:

@@ -5,6 +5,7 @@ these are granted. Only `dispatcher migrate` imports this.
 """
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Final
 
 from sqlalchemy import Connection, Engine, text
@@ -48,6 +49,11 @@ SELECT 'FUNCTION ' || CAST(CAST(routine.oid AS regprocedure) AS text), ''
 FROM pg_proc AS routine
 WHERE pronamespace = CAST(:schema AS regnamespace) AND proowner <> CAST(:owner AS regrole)
 ORDER BY 2, 1 DESC
+""")
+
+_COLUMNS: Final = text("""
+SELECT CAST(attname AS text) FROM pg_attribute
+WHERE attrelid = to_regclass(:name) AND attnum > 0 AND NOT attisdropped
 """)
 
 
@@ -100,6 +106,30 @@ def set_up(engine: Engine, wanted: Names | None, tell: Tell) -> Names:
     return names
 
 
+def give_rights(connection: Connection, table: str, tell: Tell) -> None:
+    """Give the roles that were made what they may do with a table or view that an upgrade has just created.
+
+    Without it they would have to wait for `set_up`, and meanwhile a statement of theirs would fail that reads the new
+    table by a function or a trigger. What exists so far of the table's columns is granted.
+    """
+    if connection.execute(text("SELECT to_regclass(:name)"), {"name": f"{SCHEMA}.database_roles"}).scalar() is None:
+        return
+    names = known(connection)
+    if not names or not _owns(connection, names):
+        return
+    _hand_over_all(connection, names[Part.OWNER], tell)
+    there = set(connection.execute(_COLUMNS, {"name": f"{SCHEMA}.{table}"}).scalars())
+    for right in rights_of(*(part for part in names if part is not Part.OWNER)):
+        columns = tuple(column for column in right.columns if column in there)
+        if right.table == table and there and bool(columns) == bool(right.columns):
+            connection.exec_driver_sql(replace(right, columns=columns).grant(quoted(names[right.part])))
+    for function, parts in FUNCTIONS.items():
+        if connection.execute(text("SELECT to_regprocedure(:name)"), {"name": f"{SCHEMA}.{function}"}).scalar() is None:
+            continue
+        for part in names.keys() & parts:
+            connection.exec_driver_sql(f"GRANT EXECUTE ON FUNCTION {SCHEMA}.{function} TO {quoted(names[part])}")
+
+
 def _owns(connection: Connection, names: Names) -> bool:
     row = connection.execute(_ME, {"names": list(names.values()), "owner": names[Part.OWNER]}).one()
     return bool(row.superuser or row.owns)
@@ -129,8 +159,12 @@ def _make(connection: Connection, names: Names) -> None:
 def _hand_over(engine: Engine, owner: str, tell: Tell) -> None:
     """Let the owner own the schema and everything in it, each in a transaction of its own that waits for no writer."""
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-        for row in connection.execute(_OWNED_BY_OTHERS, {"schema": SCHEMA, "owner": quoted(owner)}).all():
-            under_lock(connection, f"ALTER {row.what} OWNER TO {quoted(owner)}", table=row.of_table, tell=tell)
+        _hand_over_all(connection, owner, tell)
+
+
+def _hand_over_all(connection: Connection, owner: str, tell: Tell) -> None:
+    for row in connection.execute(_OWNED_BY_OTHERS, {"schema": SCHEMA, "owner": quoted(owner)}).all():
+        under_lock(connection, f"ALTER {row.what} OWNER TO {quoted(owner)}", table=row.of_table, tell=tell)
 
 
 def _grant(connection: Connection, names: Names, stale: Iterable[str]) -> None:
