@@ -73,11 +73,11 @@ def unreadable(error: RecursionError | ValueError) -> UnreadableBody:
 
 
 def _once(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        names = [name for name, _ in pairs]
-        position, name = next((n, name) for n, name in enumerate(names) if name in names[:n])
-        raise UnreadableBody(f"has the name {safe_name(name, position)} twice in one object", "send each name once")
+    found: dict[str, Any] = {}
+    for position, (name, value) in enumerate(pairs):
+        if name in found:
+            raise UnreadableBody(f"has the name {safe_name(name, position)} twice in one object", "send each name once")
+        found[name] = value
     return found
 
 

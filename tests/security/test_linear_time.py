@@ -39,6 +39,9 @@ from dispatcher.decisions.outcome import Sent, classify
 from dispatcher.decisions.refusal import sentence
 from dispatcher.decisions.reply import BodyFault, Reply
 from dispatcher.errors import FieldError
+from dispatcher.http_intake.bodies import FORM, JSON, LINES, lead_of, object_of, pointer_to
+from dispatcher.http_intake.mappings import at, pointer_of
+from dispatcher.http_intake.reading import Items
 from dispatcher.importing import lead_file, number_format, rejects, source
 from dispatcher.importing.columns import ImportOptions
 from dispatcher.importing.encoding import Encoding, Survey
@@ -197,12 +200,56 @@ READERS: dict[str, Callable[[str], object]] = {
     "a line of the log": lambda text: (redact(text, ["secret"]), one_line(text), indented(text)),
     "words of Postgres": lambda text: Trouble.of(OSError(text))._sentence,
     "a refusal of Postgres": lambda text: Refused.of(f"denied {text} leads", f"UPDATE dispatcher.leads {text}"),
+    "a body over HTTP": lambda text: quiet(lambda: lead_over_http(json.dumps({"phone_number": text, text: text}))),
+    "a body over HTTP with many names, one of them twice": lambda text: quiet(
+        lambda: lead_over_http(f"{{{','.join(f'{json.dumps(text[:9] + str(n))}:1' for n in [*several(text), 0])}}}")
+    ),
+    "a body over HTTP with many faults": lambda text: quiet(
+        lambda: lead_over_http(json.dumps({"variables": {text[:9] + str(n): {1: text[:9]} for n in several(text)}}))
+    ),
+    "a form over HTTP": lambda text: quiet(lambda: object_of(text.encode(), FORM)),
+    "a batch over HTTP": lambda text: quiet(
+        lambda: batch_over_http(JSON, f"[{json.dumps(text[: len(text) // 4])},{text[: len(text) // 4]}")
+    ),
+    "a batch over HTTP of many items": lambda text: quiet(
+        lambda: batch_over_http(JSON, json.dumps([text[:9]] * len(several(text))))
+    ),
+    "lines over HTTP": lambda text: quiet(lambda: batch_over_http(LINES[0], f"{text}\n" + f"{text[:9]}\n" * 99)),
+    "a webhook": lambda text: quiet(
+        lambda: [
+            found(path, {"a": [{"k": text[:9], "v": n} for n in several(text)], text: 1})
+            for found in (lambda path, body: at(body, path), pointer_of)
+            for path in ("a[k=x].v", text[:300], f"a{text[:200]}")
+        ]
+    ),
     "the sandbox's numbers": lambda text: (
         quiet(lambda: book._campaign_id(text)),
         quiet(lambda: listing._integer(text, "page")),
         quiet(lambda: ratelimit.parse_rate_limit(text)),
     ),
 }
+
+
+def several(text: str) -> range:
+    """Numbers, more of them for a longer text."""
+    return range(len(text) // 20)
+
+
+def lead_over_http(text: str) -> None:
+    """Read a body, and point to each fault of its lead."""
+    body = object_of(text.encode(), JSON)
+    for fault in lead_of(body).all_faults():
+        pointer_to(fault.field, body)
+
+
+def batch_over_http(kind: str, text: str) -> None:
+    """Read a batch in blocks; an item that is not whole is read again with the next one, within its greatest size."""
+    items, raw = Items(kind), text.encode()
+    for start in range(0, len(raw), 2**16):
+        list(items.read(raw[start : start + 2**16]))
+    list(items.read(b"", last=True))
+
+
 ADDRESSES = ("DATABASE_URL", "REDIS_URL", "DISPATCHER_PROXY", "DISPATCHER_ALERT_WEBHOOK_URL", "VOICERY_BASE_URL")
 
 

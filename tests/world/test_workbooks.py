@@ -4,6 +4,7 @@ import gzip
 import io
 import tempfile
 import tracemalloc
+import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -392,6 +393,20 @@ def test_what_unpacks_without_end_is_refused_within_bounded_memory(monkeypatch: 
         peak, told = _peak_mb(content)
         assert "unpacks to far more than its size" in told
         assert peak < 20
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_a_part_that_unpacks_all_at_once_is_refused_before_it_does(method: int) -> None:
+    """`zipfile` bounds what it unpacks by the deflate method alone: of the others 2 kB of a file made 1 GiB."""
+    bomb = io.BytesIO()
+    with (
+        zipfile.ZipFile(io.BytesIO(excel([HEADER, (ADA, 42, "Ada")]))) as good,
+        zipfile.ZipFile(bomb, "w", method) as packed,
+    ):
+        for name in good.namelist():
+            packed.writestr(name, good.read(name))
+
+    assert "packed as no spreadsheet program packs" in refusal(bomb.getvalue())
 
 
 def test_a_cell_far_away_costs_no_memory() -> None:
