@@ -14,6 +14,9 @@ from dispatcher.importing.source import UnreadableFile
 
 MAX_PARTS: Final = 10_000
 _BLOCK: Final = 1 << 16
+_MOST_TAG: Final = 1 << 20  # not whole yet it is read anew with each block (in expat before 2.6): 64 MiB took minutes
+_MOST_DEPTH: Final = 1_000  # expat keeps each open tag: 38 kB of them took 1.6 GB
+_MOST_NAMES: Final = 10_000
 _ENTRY: Final = b"PK\x01\x02"  # before each entry of an archive's list
 
 Start = Callable[[str, dict[str, str]], None]
@@ -26,8 +29,14 @@ class LocalNames(dict[str, str]):
     """`namespace name` → `name`, remembered: expat gives each name as one string, a million times."""
 
     def __missing__(self, name: str) -> str:
+        if len(self) >= _MOST_NAMES:
+            raise _TooMuch(f"more than {_MOST_NAMES:,} kinds of tags")
         local = self[name] = name.rpartition(" ")[2]
         return local
+
+
+class _TooMuch(Exception):
+    """The XML of a part has what no spreadsheet program writes, and what memory does not suffice for."""
 
 
 class Archive:
@@ -81,18 +90,36 @@ class Archive:
         """Parse a part, and yield after each block, so that what the handlers found can be passed on."""
         parser = expat.ParserCreate(namespace_separator=" ")
         local = LocalNames()
-        parser.StartElementHandler = lambda name, attributes: start(local[name], attributes)
-        parser.EndElementHandler = lambda name: end(local[name])
+        depth = 0
+
+        def started(name: str, attributes: dict[str, str]) -> None:
+            nonlocal depth
+            depth += 1
+            if depth > _MOST_DEPTH:
+                raise _TooMuch(f"tags within tags, more than {_MOST_DEPTH:,} deep")
+            start(local[name], attributes)
+
+        def ended(name: str) -> None:
+            nonlocal depth
+            depth -= 1
+            end(local[name])
+
+        parser.StartElementHandler, parser.EndElementHandler = started, ended
         parser.CharacterDataHandler = text
         parser.buffer_text = True
         parser.StartDoctypeDeclHandler = self._refuse_doctype
+        given = 0
         try:
             for block in self.blocks(part):
                 parser.Parse(block)
+                given += len(block)
+                _check_tag(given - parser.CurrentByteIndex)
                 yield
             parser.Parse(b"", True)
         except expat.ExpatError as error:
             raise self._damaged(error) from None
+        except _TooMuch as found:
+            raise UnreadableFile(f"{self.name} has {found}, as no spreadsheet program writes; save it anew.") from None
         yield
 
     def relations(self, part: str) -> dict[str, tuple[str, str]]:
@@ -118,6 +145,11 @@ class Archive:
         return UnreadableFile(
             f"{self.name} is damaged or cut off ({type(error).__name__}); get it again from where it came."
         )
+
+
+def _check_tag(characters: int) -> None:
+    if characters > _MOST_TAG:
+        raise _TooMuch("a tag of more than 1 MiB")
 
 
 def _entries(file: IO[bytes]) -> int:

@@ -6,7 +6,7 @@ from typing import Final
 
 from dispatcher.importing.archive import Archive
 from dispatcher.importing.number_format import cell_of, fault_of, plain_number
-from dispatcher.importing.sheet import MAX_ROWS, NO_VALUE, TOO_LONG, Merge, SheetName, SheetRow, is_error
+from dispatcher.importing.sheet import MAX_ROWS, MAX_SHEETS, NO_VALUE, TOO_LONG, Merge, SheetName, SheetRow, is_error
 from dispatcher.importing.source import UnreadableFile
 from dispatcher.importing.table import MAX_CELL, MAX_COLUMNS
 
@@ -20,7 +20,6 @@ _CONTENT: Final = "content.xml"
 _BESIDE: Final = frozenset({"annotation", "shapes", "frame", "custom-shape", "note", "ruby-text"})
 """Elements of a cell whose text is not its value."""
 _NUMBERS: Final = frozenset({"float", "currency", "percentage"})
-_MOST_SHEETS: Final = 1000
 
 
 class OpenDocumentWorkbook:
@@ -57,8 +56,8 @@ class OpenDocumentWorkbook:
                 hidden = attributes.get(f"{_TABLE}style-name") in self._hidden_styles
                 name = attributes.get(f"{_TABLE}name", "")
                 self.sheets.append(SheetName(name, hidden, str(len(self.sheets))))
-                if len(self.sheets) > _MOST_SHEETS:
-                    raise UnreadableFile(f"{self._archive.name} has more than {_MOST_SHEETS:,} sheets; leave some out.")
+                if len(self.sheets) > MAX_SHEETS:
+                    raise UnreadableFile(f"{self._archive.name} has more than {MAX_SHEETS:,} sheets; leave some out.")
             self._depth += 1
 
     def _end(self, element: str) -> None:

@@ -22,6 +22,7 @@ from dispatcher.importing.table import MAX_CELL, MAX_COLUMNS
 
 MAX_ROWS: Final = 1_048_576
 """Rows that a sheet can have in Excel and in LibreOffice."""
+MAX_SHEETS: Final = 1000
 MAX_MERGES: Final = 100_000
 _MOST_BLANK: Final = 1000
 

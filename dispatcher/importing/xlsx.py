@@ -9,7 +9,7 @@ from typing import IO, Final
 
 from dispatcher.importing.archive import Archive
 from dispatcher.importing.number_format import Shown, cell_of, fault_of, plain_number, shown_by
-from dispatcher.importing.sheet import MAX_MERGES, NO_VALUE, TOO_LONG, Merge, SheetName, SheetRow, is_error
+from dispatcher.importing.sheet import MAX_MERGES, MAX_SHEETS, NO_VALUE, TOO_LONG, Merge, SheetName, SheetRow, is_error
 from dispatcher.importing.source import UnreadableFile
 from dispatcher.importing.table import MAX_CELL, MAX_COLUMNS
 
@@ -57,6 +57,8 @@ class ExcelWorkbook:
             if kind == "worksheet":
                 hidden = attributes.get("state", "visible") != "visible"
                 self.sheets.append(SheetName(attributes.get("name", ""), hidden, part))
+                if len(self.sheets) > MAX_SHEETS:
+                    raise UnreadableFile(f"{self._archive.name} has more than {MAX_SHEETS:,} sheets; leave some out.")
 
     def _part(self, kind: str) -> str | None:
         return next((part for one, part in self._related.values() if one == kind and part in self._archive.parts), None)

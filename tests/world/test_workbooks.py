@@ -2,6 +2,7 @@
 
 import gzip
 import io
+import re
 import tempfile
 import tracemalloc
 import zipfile
@@ -407,6 +408,28 @@ def test_a_part_that_unpacks_all_at_once_is_refused_before_it_does(method: int) 
             packed.writestr(name, good.read(name))
 
     assert "packed as no spreadsheet program packs" in refusal(bomb.getvalue())
+
+
+@pytest.mark.parametrize("open_tag", ["<b x='{}'/>", "<!--{}-->", "<?b {}?>", "<{}/>", "<b {}/>"])
+def test_a_tag_without_end_is_refused_before_it_is_read_again_and_again(open_tag: str) -> None:
+    sheet = excel_sheet([HEADER, (ADA, 42, "Ada")])
+    long = open_tag.format(" ".join(f"a{n}=''" for n in range(200_000)) if open_tag == "<b {}/>" else "x" * (3 << 20))
+
+    assert "a tag of more than 1 MiB" in refusal(excel(sheet.replace("<sheetData>", f"{long}<sheetData>")))
+    assert read(excel(sheet.replace(">Ada<", f">Ada{'<!-- x -->' * 200_000}<")))[0][0] == 2
+
+
+def test_tags_within_tags_tags_of_many_kinds_and_many_sheets_are_refused() -> None:
+    """Expat keeps each open tag and each name: 38 kB of a file took 1.6 GB. Each sheet without a value is read."""
+    sheet = excel_sheet([HEADER, (ADA, 42, "Ada")])
+    deep, kinds = "<b>" * 1001, "".join(f"<b{n}/>" for n in range(10_001))
+    for more, told in ((deep, "tags within tags"), (kinds, "kinds of tags")):
+        assert told in refusal(excel(sheet.replace("<sheetData>", f"{more}<sheetData>")))
+    many = zipfile.ZipFile(io.BytesIO(excel([HEADER, (ADA, 42, "Ada")])))
+    parts = {name: many.read(name).decode() for name in many.namelist()}
+    (book,) = (name for name in parts if name.endswith("workbook.xml"))
+    (one,) = re.findall(r"<sheet [^>]*/>", parts[book])
+    assert "more than 1,000 sheets" in refusal(zipped(parts | {book: parts[book].replace(one, one * 1001)}))
 
 
 def test_a_cell_far_away_costs_no_memory() -> None:
