@@ -89,6 +89,7 @@ _FORMS: Final = (
         "replaces or drops {what}",
     ),
     (r"(?i)\bTRIGGER (?:IF EXISTS )?(?P<what>\w+) (?:BEFORE|AFTER|ON)\b", _TRIGGER_LOCK, Work.CATALOG, "sets {what}"),
+    (r"(?i)^ALTER TABLE \S+ SET \(", "SHARE UPDATE EXCLUSIVE", Work.CATALOG, "sets how it is vacuumed"),
     (r"(?i)^ALTER TABLE", "ACCESS EXCLUSIVE", Work.CATALOG, "alters it"),
     (r"(?i)^(?:REVOKE|GRANT|ALTER FUNCTION|COMMENT)", "", Work.CATALOG, "sets rights or settings of functions"),
     (r"(?i)^WITH .*:after\b", "ROW EXCLUSIVE", Work.PORTIONS, "mends rows"),

@@ -859,7 +859,7 @@ TABLE erased_leads WITH ()
     CONSTRAINT erased_leads_person_check CHECK ((octet_length(person) = 32))
     CONSTRAINT erased_leads_pkey PRIMARY KEY (account, campaign_id, person)
     CREATE UNIQUE INDEX erased_leads_pkey ON dispatcher.erased_leads USING btree (account, campaign_id, person)
-TABLE failed_leads WITH ()
+TABLE failed_leads WITH (autovacuum_analyze_scale_factor=0.02, autovacuum_vacuum_cost_delay=0, autovacuum_vacuum_scale_factor=0.01, autovacuum_vacuum_threshold=1000)
     id bigint NOT NULL GENERATED ALWAYS AS IDENTITY
     lead_id uuid NOT NULL
     account text NOT NULL
@@ -914,7 +914,7 @@ TABLE gates WITH ()
     CREATE UNIQUE INDEX gates_scope ON dispatcher.gates USING btree (account, COALESCE(campaign_id, (0)::bigint))
     CREATE TRIGGER gates_alert AFTER UPDATE OF state, reason ON dispatcher.gates FOR EACH ROW WHEN (((new.state = 'closed'::text) AND (new.reason <> ALL (ARRAY['paused'::text, 'throttled'::text])) AND (new.reason IS DISTINCT FROM old.reason))) EXECUTE FUNCTION dispatcher.alert_of_gate()
     CREATE TRIGGER gates_moved BEFORE UPDATE OF state ON dispatcher.gates FOR EACH ROW WHEN ((old.state <> new.state)) EXECUTE FUNCTION dispatcher.note_gate_move()
-TABLE idempotency_keys WITH ()
+TABLE idempotency_keys WITH (autovacuum_analyze_scale_factor=0.02, autovacuum_vacuum_cost_delay=0, autovacuum_vacuum_scale_factor=0.01, autovacuum_vacuum_threshold=1000)
     account text NOT NULL
     key text NOT NULL
     lead_id uuid NOT NULL
@@ -1023,7 +1023,7 @@ TABLE lead_attempts WITH (autovacuum_analyze_scale_factor=0.02, autovacuum_vacuu
     CREATE UNIQUE INDEX lead_attempts_pkey ON dispatcher.lead_attempts USING btree (id)
     CREATE TRIGGER lead_attempts_order BEFORE INSERT OR UPDATE ON dispatcher.lead_attempts FOR EACH ROW WHEN (((new.ended_at < new.started_at) OR (new.finished_at < new.started_at) OR (new.finished_at < new.ended_at))) EXECUTE FUNCTION dispatcher.order_attempt_times()
     CREATE TRIGGER lead_attempts_wake_next AFTER UPDATE OF finished_at ON dispatcher.lead_attempts FOR EACH ROW WHEN ((new.followed AND (old.finished_at IS NULL) AND (new.finished_at IS NOT NULL))) EXECUTE FUNCTION dispatcher.wake_next()
-TABLE lead_contacts WITH ()
+TABLE lead_contacts WITH (autovacuum_analyze_scale_factor=0.02, autovacuum_vacuum_cost_delay=0, autovacuum_vacuum_scale_factor=0.01, autovacuum_vacuum_threshold=1000)
     lead_id uuid NOT NULL
     position smallint NOT NULL
     account text NOT NULL
@@ -1037,7 +1037,7 @@ TABLE lead_contacts WITH ()
     CREATE UNIQUE INDEX lead_contacts_pkey ON dispatcher.lead_contacts USING btree (lead_id, "position")
     CREATE INDEX lead_contacts_voicery_lead_id ON dispatcher.lead_contacts USING btree (account, voicery_lead_id) WHERE (voicery_lead_id IS NOT NULL)
     CREATE TRIGGER lead_contacts_keep_watermark AFTER DELETE ON dispatcher.lead_contacts REFERENCING OLD TABLE AS gone FOR EACH STATEMENT EXECUTE FUNCTION dispatcher.keep_watermark()
-TABLE lead_revisions WITH ()
+TABLE lead_revisions WITH (autovacuum_analyze_scale_factor=0.02, autovacuum_vacuum_cost_delay=0, autovacuum_vacuum_scale_factor=0.01, autovacuum_vacuum_threshold=1000)
     lead_id uuid NOT NULL
     revision integer NOT NULL
     campaign_id bigint NOT NULL
