@@ -27,13 +27,14 @@ QUICK: Final[Mapping[str, Measure]] = {
     "drain_slow": drains.slow,
     "submit": submits.one_by_one,
     "submit_many": submits.many,
+    "asubmit": submits.at_once,
     "latency": submits.latency,
     "starts": starts.starts,
+    "idle": sizes.idle,
     "cold_start": cold_start.cold_start,
 }
 WITHOUT_PEERS: Final = frozenset({"cold_start"})
 LONG: Final[Mapping[str, Measure]] = {
-    "idle": sizes.idle,
     "finished": sizes.finished,
     "waiting": sizes.waiting,
     "limit": limits.limited,

@@ -1,7 +1,7 @@
 """Who is compared: how each is set up, started and given its leads."""
 
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -37,9 +37,12 @@ def ours(processes: int = 2, in_flight: int = 8, pool: str = "prefork", name: st
     )
 
 
-def celery_plain() -> Contender:
-    """Plain Celery with two prefork processes."""
-    return _celery("celery_plain", "plain Celery task per lead, requests (nothing stored)")
+def celery_plain(pool: str = "prefork", slots: int = 2, workers: int = 1, prefetch: int = 16) -> Contender:
+    """Plain Celery: so many workers of so many processes or threads, which fetch `prefetch` tasks ahead for each."""
+    made = _celery("celery_plain", "", pool, slots)
+    worker = (*made.workers[0], "--prefetch-multiplier", str(prefetch))
+    label = f"plain Celery task per lead, requests (nothing stored), {workers} × {pool} {slots}, prefetch {prefetch}"
+    return replace(made, label=label, workers=tuple((*worker, "-n", f"worker{number}") for number in range(workers)))
 
 
 def celery_rows() -> Contender:
@@ -80,9 +83,9 @@ def bare_loop(threads: int = 1) -> Contender:
     return Contender("bare_loop", label, PEERS, workers, ("-m", module, "load"))
 
 
-def _celery(name: str, label: str) -> Contender:
+def _celery(name: str, label: str, pool: str = "prefork", slots: int = 2) -> Contender:
     module = _peer(name)
-    worker = ("-m", "celery", "-A", module, "worker", "-c", "2", "-l", "WARNING", "-Q", name)
+    worker = ("-m", "celery", "-A", module, "worker", "-P", pool, "-c", str(slots), "-l", "WARNING", "-Q", name)
     quiet = ("--without-gossip", "--without-mingle", "--without-heartbeat")
     return Contender(name, label, PEERS, ((*worker, *quiet),), ("-m", module, "load"))
 

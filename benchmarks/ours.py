@@ -1,9 +1,13 @@
 """What a producer of ours does, as processes of its own, like those of the peers."""
 
+import asyncio
 import json
 import sys
+import threading
 import time
 from collections.abc import Mapping
+from contextlib import suppress
+from queue import Empty, SimpleQueue
 from typing import Any, Final
 
 from sqlalchemy import create_engine, text
@@ -78,6 +82,45 @@ def submit(first: int, count: int) -> None:
             dispatcher.submit(lead(index))
 
 
+def asubmit(first: int, count: int, callers: int) -> None:
+    """Print the seconds that `count` calls of `asubmit` took, `callers` tasks at once."""
+
+    async def work() -> None:
+        dispatcher = Dispatcher(Settings.from_environment())
+        await dispatcher.asubmit(lead(first))
+        left = iter(range(first + 1, first + 1 + count))
+
+        async def caller() -> None:
+            for index in left:
+                await dispatcher.asubmit(lead(index))
+
+        with told():
+            await asyncio.gather(*(caller() for _ in range(callers)))
+
+    asyncio.run(work())
+
+
+def submit_threads(first: int, count: int, callers: int) -> None:
+    """Print the seconds that `count` calls of `submit` took, by `callers` threads at once."""
+    dispatcher = Dispatcher(Settings.from_environment())
+    dispatcher.submit(lead(first))
+    left = SimpleQueue[int]()
+    for index in range(first + 1, first + 1 + count):
+        left.put(index)
+
+    def caller() -> None:
+        with suppress(Empty):
+            while True:
+                dispatcher.submit(lead(left.get_nowait()))
+
+    threads = [threading.Thread(target=caller) for _ in range(callers)]
+    with told():
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
+
 def submit_many(first: int, count: int) -> None:
     """Print the seconds that one `submit_many` took."""
     dispatcher = Dispatcher(Settings.from_environment())
@@ -126,6 +169,10 @@ if __name__ == "__main__":
             leave()
         case ["submit", first, count]:
             submit(int(first), int(count))
+        case ["asubmit", first, count, callers]:
+            asubmit(int(first), int(count), int(callers))
+        case ["submit_threads", first, count, callers]:
+            submit_threads(int(first), int(count), int(callers))
         case ["submit_many", first, count]:
             submit_many(int(first), int(count))
         case ["few", campaign_id, count]:

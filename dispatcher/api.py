@@ -11,7 +11,6 @@ from uuid import UUID
 
 from dispatcher.asynchronous import AsyncProducer, Threads
 from dispatcher.config.settings import Settings
-from dispatcher.lead.lead import Lead
 from dispatcher.lead.options import DEFAULT_ACCOUNT, BatchResult, Submission
 from dispatcher.operating import Operating
 from dispatcher.store.database import Database
@@ -22,6 +21,7 @@ if TYPE_CHECKING:
     from dispatcher.intake.bulk import Bulk
     from dispatcher.intake.joining import Caller
     from dispatcher.lead.candidate import Item
+    from dispatcher.lead.lead import Lead
 
 
 class Dispatcher(AsyncProducer, Operating):
@@ -65,7 +65,7 @@ class Dispatcher(AsyncProducer, Operating):
 
     def submit(
         self,
-        lead: Lead | Mapping[str, Any],
+        lead: "Lead | Mapping[str, Any]",
         *,
         id: UUID | str | None = None,
         idempotency_key: str | None = None,

@@ -8,12 +8,13 @@ through that session. Importing this module loads nothing but asyncio, so that a
 import asyncio
 import inspect
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextvars import copy_context
 from datetime import datetime, timedelta
 from functools import partial
-from threading import Event
+from threading import Event, Lock
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar, Union
 from uuid import UUID
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession, async_scoped_session
 
     from dispatcher.intake.bulk import ChunkResult
+    from dispatcher.intake.submit import Entry
     from dispatcher.lead.candidate import Item
     from dispatcher.lead.lead import Lead
     from dispatcher.lead.options import BatchResult, Submission
@@ -101,9 +103,7 @@ class AsyncProducer:
             "expires_at": expires_at,
         }
         if session is None:
-            return await _outcome(
-                self._threads.start(lambda: self._services.intake.submit(lead, options, account=account))
-            )
+            return await _outcome(self._threads.submit(self._services, _Asked(lead, options, account)))
         joined = _joinable(session)
         intake = await self._loaded(lambda: self._services.intake)
         stored: Submission = await joined.run_sync(
@@ -186,6 +186,7 @@ class Threads:
         self._most = most
         self._pid = 0
         self._pool: ThreadPoolExecutor | None = None
+        self._waiting = _Waiting(self)
 
     def start(self, call: Callable[[], T]) -> Future[T]:
         """Call in a thread, when one is free."""
@@ -193,11 +194,133 @@ class Threads:
             self._pool, self._pid = ThreadPoolExecutor(self._most, "dispatcher-asubmit"), os.getpid()
         return self._pool.submit(copy_context().run, call)
 
+    def submit(self, services: "Services", asked: "_Asked") -> "Future[Submission]":
+        """Store a lead when a thread is free, together with others that wait then."""
+        if self._waiting.pid != os.getpid():  # a fork copies neither threads nor who waits in the parent
+            self._waiting = _Waiting(self)
+        return self._waiting.start(services, asked)
+
     def close(self) -> None:
         """Let the threads end, once what they do is done."""
         if self._pool is not None and self._pid == os.getpid():
             self._pool.shutdown(wait=True)
         self._pool = None
+
+
+_TOGETHER: Final = 64
+"""The most submissions of one transaction."""
+
+
+class _Asked:
+    """One `asubmit` that waits for a thread.
+
+    entry     it was found valid, and is to be stored by itself
+    in_doubt  it may be stored already
+    """
+
+    __slots__ = ("account", "context", "entry", "future", "in_doubt", "lead", "options")
+
+    def __init__(self, lead: "Lead | Mapping[str, Any]", options: Mapping[str, Any], account: str) -> None:
+        self.lead = lead
+        self.options = options
+        self.account = account
+        self.context = copy_context()
+        self.future: Future[Submission] = Future()
+        self.entry: Entry | None = None
+        self.in_doubt = False
+
+
+class _Waiting:
+    """Submissions of one process that wait. A free thread takes all that came meanwhile, and stores them together.
+
+    Thread-safe.
+    """
+
+    def __init__(self, threads: "Threads") -> None:
+        self.pid = os.getpid()
+        self._threads = threads
+        self._lock = Lock()
+        self._asked: deque[_Asked] = deque()
+        self._working = 0
+
+    def start(self, services: "Services", asked: _Asked) -> "Future[Submission]":
+        """Store a lead when a thread is free."""
+        self._add(services, asked)
+        return asked.future
+
+    def _add(self, services: "Services", asked: _Asked) -> None:
+        with self._lock:
+            self._asked.append(asked)
+            if self._working == THREADS:
+                return
+            self._working += 1
+        try:
+            self._threads.start(partial(self._work, services))
+        except RuntimeError:  # the interpreter ends, or the threads do: those that work go on until nothing waits
+            with self._lock:
+                self._working -= 1
+                if self._working:
+                    return
+            raise
+
+    def _work(self, services: "Services") -> None:
+        while taken := self._take():
+            try:
+                if len(taken) == 1:
+                    _alone(services, taken[0])
+                else:
+                    self._several(services, taken)
+            except BaseException as error:  # noqa: BLE001 - whatever it is, whoever waits must hear of it
+                for one in taken:
+                    if not one.future.done():
+                        one.future.set_exception(error)
+
+    def _take(self) -> list[_Asked]:
+        """Return what waits, or one that is to be stored by itself. Empty: this thread has ended its work."""
+        taken: list[_Asked] = []
+        with self._lock:
+            while self._asked and len(taken) < _TOGETHER:
+                if self._asked[0].entry is not None:
+                    return taken or [self._asked.popleft()]
+                one = self._asked.popleft()
+                if one.future.set_running_or_notify_cancel():
+                    taken.append(one)
+            if not taken:
+                self._working -= 1
+        return taken
+
+    def _several(self, services: "Services", taken: Sequence[_Asked]) -> None:
+        from dispatcher.intake.submit import valid_entry
+
+        valid: list[tuple[_Asked, Entry]] = []
+        for one in taken:
+            try:
+                valid.append((one, one.context.run(valid_entry, one.lead, one.options, one.account)))
+            except Exception as refusal:  # noqa: BLE001 - its caller's
+                one.future.set_exception(refusal)
+        stored = services.together.submit([entry for _, entry in valid])
+        for one, entry in valid:
+            submission = stored.submissions.get(entry.id)
+            if submission is not None:
+                one.future.set_result(submission)
+            else:
+                one.entry, one.in_doubt = entry, stored.in_doubt
+                self._add(services, one)
+
+
+def _alone(services: "Services", one: _Asked) -> None:
+    intake, entry = services.intake, one.entry
+    if entry is None:
+        _settle(one, lambda: intake.submit(one.lead, one.options, account=one.account))
+    else:
+        _settle(one, lambda: intake.store(entry, repeated=one.in_doubt))
+
+
+def _settle(one: _Asked, store: "Callable[[], Submission]") -> None:
+    try:
+        one.future.set_result(one.context.run(store))
+    except BaseException as error:  # noqa: BLE001 - its caller's
+        one.future.set_exception(error)
 
 
 async def _outcome(running: Future[T], stop: Event | None = None) -> T:

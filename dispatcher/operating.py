@@ -12,8 +12,8 @@ from uuid import UUID
 
 from dispatcher.config.account import whoami
 from dispatcher.errors import LeadNotFound
+from dispatcher.lead.masking import mask_numbers
 from dispatcher.lead.options import DEFAULT_ACCOUNT
-from dispatcher.lead.phone import mask_numbers
 from dispatcher.operator.failure_filter import MOST_LISTED, FailureFilter, FailureFilters
 from dispatcher.wiring import Services, worker_name
 

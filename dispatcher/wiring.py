@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from dispatcher.config.account import RateWindow
     from dispatcher.intake.bulk import Bulk
     from dispatcher.intake.submit import Intake
+    from dispatcher.intake.together import Together
     from dispatcher.operator.blocks import Blocks
     from dispatcher.operator.campaigns import Campaigns
     from dispatcher.operator.corrections import Corrections
@@ -134,13 +135,8 @@ class Services:
         """Return the rate limit of an account, or of one of its channels with the campaign's own windows."""
         from dispatcher.broker.limiter import Rate
 
-        return Rate(
-            self.limiter,
-            account,
-            self.settings.rate_limit,
-            campaign_id=campaign_id,
-            campaign_windows=campaign_windows,
-        )
+        limit = self.settings.rate_limit
+        return Rate(self.limiter, account, limit, campaign_id=campaign_id, campaign_windows=campaign_windows)
 
     @Part
     def clients(self) -> "Clients":
@@ -173,6 +169,13 @@ class Services:
         if not self.dry_run:
             self.settings.require_redis_url()
         return Intake(self.database, self.ringer, self.screening)
+
+    @Part
+    def together(self) -> "Together":
+        """Stores single leads that are submitted at the same moment."""
+        from dispatcher.intake.together import Together
+
+        return Together(self.database, self.ringer, self.screening)
 
     @Part
     def ringer(self) -> "Bell":

@@ -6,6 +6,7 @@
 import json
 import os
 import sys
+import threading
 import time
 from typing import Any
 
@@ -22,16 +23,16 @@ STAGED = "celery_plain_staged"
 app = Celery("celery_plain", broker=os.environ["REDIS_URL"])
 app.conf.update(task_ignore_result=True, task_default_queue=QUEUE, worker_send_task_events=False)
 
-_session: requests.Session | None = None
+_local = threading.local()
 
 
 def session() -> requests.Session:
-    """This process's session, so that connections are kept alive."""
-    global _session  # noqa: PLW0603 - how it is done in a Celery module
-    if _session is None:
-        _session = requests.Session()
-        _session.headers["Authorization"] = "Bearer benchmark"
-    return _session
+    """This thread's session, so that connections are kept alive."""
+    if not hasattr(_local, "session"):
+        _local.session = requests.Session()
+        _local.session.headers["Authorization"] = "Bearer benchmark"
+    made: requests.Session = _local.session
+    return made
 
 
 @app.task(name="send", autoretry_for=(requests.RequestException,), retry_backoff=True)

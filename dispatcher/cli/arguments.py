@@ -15,7 +15,7 @@ import typer
 from dispatcher import moments
 from dispatcher.cli import screen
 from dispatcher.errors import DispatcherError
-from dispatcher.lead.lead import MAX_CAMPAIGN_ID
+from dispatcher.lead.options import MAX_CAMPAIGN_ID
 
 if TYPE_CHECKING:
     from dispatcher.api import Dispatcher

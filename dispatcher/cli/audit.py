@@ -8,7 +8,7 @@ import typer
 from dispatcher import moments
 from dispatcher.cli import arguments, screen
 from dispatcher.cli.arguments import opened
-from dispatcher.lead.phone import mask_numbers
+from dispatcher.lead.masking import mask_numbers
 
 
 def incidents(

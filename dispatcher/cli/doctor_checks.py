@@ -20,8 +20,8 @@ from dispatcher.decisions.outcome import Reason
 from dispatcher.decisions.reply import Reply
 from dispatcher.errors import DispatcherError, NotConfigured, SchemaOutOfDate
 from dispatcher.http_intake import keys
+from dispatcher.lead.masking import mask_numbers
 from dispatcher.lead.options import DEFAULT_ACCOUNT
-from dispatcher.lead.phone import mask_numbers
 from dispatcher.operator import health, overview
 from dispatcher.operator.health import WITHIN_SECONDS, Heartbeat
 from dispatcher.operator.inbox_list import InboxCounts

@@ -15,7 +15,7 @@ from dispatcher import moments
 from dispatcher.cli import arguments, screen
 from dispatcher.cli.arguments import opened
 from dispatcher.decisions.states import FailureClass
-from dispatcher.lead.phone import mask_numbers, mask_phone
+from dispatcher.lead.masking import mask_numbers, mask_phone
 
 if TYPE_CHECKING:
     from dispatcher.api import Dispatcher

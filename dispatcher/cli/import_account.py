@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from dispatcher import moments
 from dispatcher.cli import screen
-from dispatcher.lead.phone import safe_name
+from dispatcher.lead.masking import safe_name
 
 if TYPE_CHECKING:
     from dispatcher.importing.encoding import Encoding

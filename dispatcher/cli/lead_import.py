@@ -14,8 +14,9 @@ import typer
 from dispatcher.cli import arguments, screen
 from dispatcher.cli.arguments import opened
 from dispatcher.cli.import_account import plan_dict, result_dict, show_corrections, show_plan, show_result
+from dispatcher.lead.masking import safe_name
 from dispatcher.lead.options import DEFAULT_ACCOUNT
-from dispatcher.lead.phone import Country, safe_name
+from dispatcher.lead.phone import Country
 
 if TYPE_CHECKING:
     from dispatcher.importing.columns import ImportOptions

@@ -14,7 +14,7 @@ from dispatcher import moments
 from dispatcher.cli import arguments, screen
 from dispatcher.cli.arguments import opened
 from dispatcher.decisions.states import State
-from dispatcher.lead.phone import mask_numbers, mask_phone
+from dispatcher.lead.masking import mask_numbers, mask_phone
 from dispatcher.lead.variables import read_json
 from dispatcher.operator.record import MASKED
 

@@ -11,7 +11,7 @@ from dispatcher import moments
 from dispatcher.cli import arguments, screen
 from dispatcher.cli.arguments import opened
 from dispatcher.errors import NotAllowed
-from dispatcher.lead.phone import mask_numbers
+from dispatcher.lead.masking import mask_numbers
 
 if TYPE_CHECKING:
     from dispatcher.operator.operation_work import Operation

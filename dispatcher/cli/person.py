@@ -10,7 +10,7 @@ import typer
 from dispatcher import moments
 from dispatcher.cli import arguments, screen
 from dispatcher.cli.arguments import opened
-from dispatcher.lead.phone import mask_phone
+from dispatcher.lead.masking import mask_phone
 
 if TYPE_CHECKING:
     from dispatcher.operator.erasure import Progress

@@ -14,7 +14,7 @@ from rich.text import Text
 from dispatcher import moments
 from dispatcher.cli import arguments, screen, status
 from dispatcher.cli.arguments import opened
-from dispatcher.lead.phone import mask_numbers, mask_phone
+from dispatcher.lead.masking import mask_numbers, mask_phone
 
 if TYPE_CHECKING:
     from dispatcher.api import Dispatcher

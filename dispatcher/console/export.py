@@ -12,7 +12,7 @@ from starlette.responses import Response, StreamingResponse
 from dispatcher.config.urls import endpoint
 from dispatcher.importing.imports import RejectedRow
 from dispatcher.lead.lead import request_body
-from dispatcher.lead.phone import mask_phone
+from dispatcher.lead.masking import mask_phone
 from dispatcher.operator.failures import FailedLead
 from dispatcher.operator.lead_record import LeadRecord
 from dispatcher.operator.record import MASKED

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from dispatcher.decisions.outcome import Kind, Reason
 from dispatcher.decisions.states import FailureClass, State
-from dispatcher.lead.phone import mask_numbers, mask_phone
+from dispatcher.lead.masking import mask_numbers, mask_phone
 from dispatcher.moments import ago, clock, span
 from dispatcher.operator.record import MASKED, in_words, mask_inside, mask_reference
 from dispatcher.printable import printable, printable_json

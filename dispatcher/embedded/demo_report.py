@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from dispatcher.decisions.states import FailureClass, State
-from dispatcher.lead.phone import mask_numbers, mask_phone
+from dispatcher.lead.masking import mask_numbers, mask_phone
 from dispatcher.operator.failures import FailedLead
 from dispatcher.operator.lead_record import LeadRecord
 from dispatcher.operator.overview import Overview

@@ -10,8 +10,8 @@ from sqlalchemy import Connection, RowMapping, text
 from dispatcher.http_intake.problems import faults_of
 from dispatcher.intake.bulk import Chunk
 from dispatcher.lead.candidate import Admission
+from dispatcher.lead.masking import mask_phone
 from dispatcher.lead.options import Submission
-from dispatcher.lead.phone import mask_phone
 
 MEANINGS: Final[Mapping[str, str]] = {
     "pending": "The lead is stored and will be delivered to Voicery.",

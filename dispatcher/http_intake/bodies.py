@@ -14,8 +14,8 @@ from dispatcher.errors import DispatcherError, FieldError
 from dispatcher.http_intake.mappings import OPTIONS, Mapped, escaped
 from dispatcher.importing.row import TIME_REMEDY, moment_of_cell
 from dispatcher.lead.lead import FLAG_REMEDY
+from dispatcher.lead.masking import safe_name
 from dispatcher.lead.options import TIME_REMEDY as PYTHON_TIME_REMEDY
-from dispatcher.lead.phone import safe_name
 from dispatcher.lead.variables import OBJECT_REMEDY
 
 JSON: Final = "application/json"

@@ -15,8 +15,8 @@ from dispatcher.http_intake.answers import MEANINGS
 from dispatcher.http_intake.bodies import FORM, JSON, LINES
 from dispatcher.http_intake.problems import KINDS, MEDIA_TYPE
 from dispatcher.http_intake.reading import BATCH_BYTES, BATCH_ITEMS, CHUNK_ITEMS, LEAD_BYTES
-from dispatcher.lead.lead import MAX_CAMPAIGN_ID, MAX_CONTACTS
-from dispatcher.lead.options import MAX_KEY_LENGTH
+from dispatcher.lead.lead import MAX_CONTACTS
+from dispatcher.lead.options import MAX_CAMPAIGN_ID, MAX_KEY_LENGTH
 from dispatcher.lead.variables import MAX_BYTES, MAX_DEPTH, MAX_NAMES
 
 Schema = dict[str, Any]

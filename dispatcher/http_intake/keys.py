@@ -18,9 +18,8 @@ from sqlalchemy import Connection, RowMapping, text
 
 from dispatcher.config.account import parse_rate_limit
 from dispatcher.errors import NotAllowed
-from dispatcher.lead.lead import MAX_CAMPAIGN_ID
-from dispatcher.lead.options import check_account
-from dispatcher.lead.phone import mask_numbers
+from dispatcher.lead.masking import mask_numbers
+from dispatcher.lead.options import MAX_CAMPAIGN_ID, check_account
 from dispatcher.operator.record import FOREIGN_TEXT, INTERNAL, Record
 from dispatcher.store import audit
 from dispatcher.store.database import Database

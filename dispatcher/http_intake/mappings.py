@@ -11,8 +11,9 @@ from sqlalchemy import Connection, text
 
 from dispatcher.errors import FieldError, NotAllowed
 from dispatcher.importing.row import all_of, moment_of_cell, whole_of_cell
+from dispatcher.lead.masking import safe_name
 from dispatcher.lead.options import check_account
-from dispatcher.lead.phone import Country, canonical_phone, safe_name
+from dispatcher.lead.phone import Country, canonical_phone
 from dispatcher.lead.variables import read_json
 from dispatcher.operator.record import FOREIGN_JSON, Record
 from dispatcher.store import audit

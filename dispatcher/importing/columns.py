@@ -14,8 +14,9 @@ from dispatcher.errors import FieldError, InvalidLead
 from dispatcher.importing.guess import like_campaigns, like_phones
 from dispatcher.importing.row import Row, all_of, moment_of_cell, whole_of_cell
 from dispatcher.importing.source import UnreadableFile
+from dispatcher.lead.masking import mask_numbers, safe_name
 from dispatcher.lead.options import DEFAULT_ACCOUNT
-from dispatcher.lead.phone import Country, canonical_phone, mask_numbers, safe_name
+from dispatcher.lead.phone import Country, canonical_phone
 
 FIELDS: Final = {
     "phone_number": "phone_number",

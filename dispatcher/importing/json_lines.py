@@ -8,7 +8,8 @@ from dispatcher.errors import FieldError, InvalidLead
 from dispatcher.importing.columns import CONTACT, FIELDS, ImportOptions
 from dispatcher.importing.row import Row, all_of, broken_bytes, moment_of_cell, whole_of_cell, without_broken_bytes
 from dispatcher.importing.source import UnreadableFile
-from dispatcher.lead.phone import Country, canonical_phone, safe_name
+from dispatcher.lead.masking import safe_name
+from dispatcher.lead.phone import Country, canonical_phone
 from dispatcher.lead.variables import read_json
 
 _OPTIONS: Final = frozenset({"id", "idempotency_key", "priority", "not_before", "expires_at"})

@@ -19,8 +19,9 @@ from dispatcher.importing.rejects import in_file_words
 from dispatcher.importing.row import Row
 from dispatcher.intake import copying
 from dispatcher.lead.candidate import Candidate, Facts, Held, NewLead, Rejection, decide, read_items
+from dispatcher.lead.masking import mask_phone, safe_name
 from dispatcher.lead.options import check_account
-from dispatcher.lead.phone import canonical_phone, country_code, mask_phone, safe_name
+from dispatcher.lead.phone import canonical_phone, country_code
 from dispatcher.operator import campaigns
 from dispatcher.operator.campaigns import Queued
 from dispatcher.store.blocks import Screening

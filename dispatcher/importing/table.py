@@ -10,7 +10,7 @@ from dispatcher.errors import FieldError
 from dispatcher.importing.encoding import BROKEN
 from dispatcher.importing.row import Row, broken_bytes, without_broken_bytes
 from dispatcher.importing.source import MAX_LINE, UnreadableFile
-from dispatcher.lead.phone import mask_numbers
+from dispatcher.lead.masking import mask_numbers
 
 MAX_CELL: Final = 1 << 20
 """Characters of a cell that are read at most; a variable has fewer, so that the row can be refused alone."""

@@ -10,7 +10,7 @@ from dispatcher.importing.ods import OpenDocumentWorkbook
 from dispatcher.importing.sheet import Merge, Sheet, SheetName, SheetWriter
 from dispatcher.importing.source import UnclearSheet, UnreadableFile
 from dispatcher.importing.xlsx import ExcelWorkbook
-from dispatcher.lead.phone import safe_name
+from dispatcher.lead.masking import safe_name
 
 Workbook = ExcelWorkbook | OpenDocumentWorkbook
 

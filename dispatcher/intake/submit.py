@@ -26,7 +26,7 @@ from dispatcher.store.erased import OF_SUBMISSION
 from dispatcher.store.migration import check
 from dispatcher.store.pseudonym import Pseudonyms
 from dispatcher.store.schema import LIVE_STRICT
-from dispatcher.store.statement import HotStatement
+from dispatcher.store.statement import Call, HotStatement
 from dispatcher.store.trouble import NotPermitted, OtherSchema, StatementRefused, TryAgain
 
 _LIVE: Final = f"""
@@ -144,6 +144,13 @@ class Entry:
         """The channel of the lead."""
         return Channel(self.account, self.lead.campaign_id)
 
+    @property
+    def is_plain(self) -> bool:
+        """Whether it has neither a key nor times nor secondary contacts."""
+        options = self.options
+        extras = (options.idempotency_key, options.not_before, options.expires_at, self.lead.secondary_contacts or None)
+        return extras == (None, None, None, None)
+
     def __repr__(self) -> str:
         return f"Entry(id={self.id}, account={self.account!r}, campaign_id={self.lead.campaign_id})"
 
@@ -171,11 +178,17 @@ def submit(
     Return None if a concurrent transaction stored the same id, key or person first; then call `find`, and try again.
     """
     parameters = _plain_parameters(entry, payload_hash, ring) | screening.pseudonyms.pads()
-    rows = _SUBMIT_PLAIN.rows(connection, parameters) if _is_plain(entry) else ()
+    rows = _SUBMIT_PLAIN.rows(connection, parameters) if entry.is_plain else ()
     if not rows:
         parameters |= screening.values() | _other_parameters(entry, payload_hash, screening.pseudonyms, ring)
         rows = _SUBMIT.rows(connection, parameters)
     return _stored(rows[0]) if rows else None
+
+
+def plain_call(entry: Entry, screening: Screening, ring: KeyRing) -> Call:
+    """Return the statement that stores a plain lead, and its parameters: no row comes back where `submit` must look."""
+    parameters = _plain_parameters(entry, entry.lead.payload_hash(), ring)
+    return _SUBMIT_PLAIN, parameters | screening.pseudonyms.pads()
 
 
 def find(connection: Connection, entry: Entry) -> Stored | None:
@@ -195,12 +208,6 @@ def contacts_json(entry: Entry, ring: KeyRing = NO_KEYS) -> str:
         )
         rows.append({"position": position, "phone_number": number, "variables": orjson.Fragment(variables)})
     return orjson.dumps(rows).decode()
-
-
-def _is_plain(entry: Entry) -> bool:
-    options = entry.options
-    extras = (options.idempotency_key, options.not_before, options.expires_at, entry.lead.secondary_contacts or None)
-    return extras == (None, None, None, None)
 
 
 def _plain_parameters(entry: Entry, payload_hash: str, ring: KeyRing) -> dict[str, object]:
@@ -280,10 +287,13 @@ class Intake:
         session: Caller | None = None,
     ) -> Submission:
         """Validate and store a lead, then ring the doorbell. See `Dispatcher.submit` for the contract."""
-        entry = valid_entry(lead, options, account)
+        return self.store(valid_entry(lead, options, account), session=session)
+
+    def store(self, entry: Entry, *, session: Caller | None = None, repeated: bool = False) -> Submission:
+        """Store a valid lead, then ring. `repeated`: it may be stored already, by a commit that nobody confirmed."""
         with submitting(entry.account, entry.lead.campaign_id) as tell:
             if session is None:
-                stored = self._store_durably(entry)
+                stored = self._store_durably(entry, repeated=repeated)
                 reach("submit.after_commit")
                 if _is_news(stored):
                     self._bell.ring(entry.channel)
@@ -296,13 +306,12 @@ class Intake:
             tell(stored.lead_id, stored.state)
         return Submission(stored.lead_id, stored.state, stored.created, stored.duplicate_of)
 
-    def _store_durably(self, entry: Entry) -> Stored:
+    def _store_durably(self, entry: Entry, *, repeated: bool) -> Stored:
         """Store in a transaction of our own; repeat under the same id while it is not known whether it was committed.
 
         Raises `SchemaOutOfDate` at once, because nothing was stored then.
         """
         give_up = self._clock() + REPEAT_FOR_SECONDS
-        repeated = False
         reach("submit.before_commit")
         while True:
             try:

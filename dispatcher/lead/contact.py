@@ -6,7 +6,8 @@ from typing import Any
 
 from dispatcher.errors import FieldError, InvalidLead
 from dispatcher.lead.fields import NOT_GIVEN, at, given_fields, known_fields
-from dispatcher.lead.phone import canonical_phone, mask_phone
+from dispatcher.lead.masking import mask_phone
+from dispatcher.lead.phone import canonical_phone
 from dispatcher.lead.variables import JsonValue, check_variables
 from dispatcher.lead.written_number import EXAMPLE
 

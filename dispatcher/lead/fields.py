@@ -5,7 +5,7 @@ from difflib import get_close_matches
 from typing import Any, Final
 
 from dispatcher.errors import FieldError
-from dispatcher.lead.phone import safe_name
+from dispatcher.lead.masking import safe_name
 
 NOT_GIVEN: Final[Any] = object()  # as a default value: tells a field left out from one that is None
 

@@ -13,7 +13,8 @@ import orjson
 from dispatcher.errors import FieldError, InvalidLead
 from dispatcher.lead.contact import Contact, read_contact, read_phone, read_variables
 from dispatcher.lead.fields import NOT_GIVEN, given_fields, known_fields
-from dispatcher.lead.phone import mask_phone
+from dispatcher.lead.masking import mask_phone
+from dispatcher.lead.options import MAX_CAMPAIGN_ID
 from dispatcher.lead.variables import JsonValue
 
 _EXACT = 2**53
@@ -41,7 +42,6 @@ def _by_value(value: object) -> object:
 
 
 MAX_CONTACTS: Final = 10
-MAX_CAMPAIGN_ID: Final = 2**63 - 1
 
 CAMPAIGN_REMEDY: Final = "pass the campaign's id as Voicery shows it, e.g. 42"
 FLAG_REMEDY: Final = "pass True or False, or leave it out for False"

@@ -11,6 +11,7 @@ from dispatcher.errors import FieldError, InvalidLead
 from dispatcher.lead.fields import NOT_GIVEN, given_fields, known_fields
 
 DEFAULT_ACCOUNT: Final = "default"
+MAX_CAMPAIGN_ID: Final = 2**63 - 1
 MAX_KEY_LENGTH: Final = 200
 LONGEST_DELAY: Final = timedelta(days=3660)
 

@@ -12,7 +12,7 @@ from typing import Final, TypeAlias
 import orjson
 
 from dispatcher.errors import FieldError
-from dispatcher.lead.phone import safe_name
+from dispatcher.lead.masking import safe_name
 
 _LONG_NUMBER: Final = re.compile(r"\d{19}")
 

@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable
 from typing import Final
 
-from dispatcher.lead.phone import mask_phone
+from dispatcher.lead.masking import mask_phone
 from dispatcher.printable import printable
 
 HIDDEN: Final = "•••"

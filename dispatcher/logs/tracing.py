@@ -36,6 +36,11 @@ def _exported() -> Any:  # noqa: ANN401 - the module `opentelemetry.trace`
     return None if isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider) else trace
 
 
+def traced() -> bool:
+    """Return whether spans are exported."""
+    return _exported() is not None
+
+
 @contextmanager
 def submitting(account: str, campaign_id: int) -> Iterator[Callable[[UUID, str], None]]:
     """Trace a submit in the caller's trace; call what this yields with the stored lead's id and state."""

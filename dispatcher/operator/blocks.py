@@ -9,7 +9,8 @@ from typing import Final
 from sqlalchemy import Connection
 
 from dispatcher.errors import FieldError, InvalidLead, NotAllowed, NotConfigured
-from dispatcher.lead.phone import canonical_phone, mask_numbers
+from dispatcher.lead.masking import mask_numbers
+from dispatcher.lead.phone import canonical_phone
 from dispatcher.operator import block_list
 from dispatcher.operator.block_list import Block, BlockTerms, scope_of
 from dispatcher.store import audit

@@ -12,7 +12,7 @@ from uuid import UUID
 from dispatcher.decisions.gate import GateState
 from dispatcher.decisions.outcome import Kind, Reason
 from dispatcher.decisions.states import FailureClass, State
-from dispatcher.lead.phone import mask_numbers
+from dispatcher.lead.masking import mask_numbers
 from dispatcher.moments import clock, span
 from dispatcher.operator.failures import FailedLead, advice
 from dispatcher.operator.lead_record import AttemptRecord, LeadRecord, LookUp

@@ -9,7 +9,7 @@ from uuid import UUID
 from sqlalchemy import Connection, text
 
 from dispatcher.errors import LeadNotFound, NotAllowed
-from dispatcher.lead.phone import mask_phone, safe_name
+from dispatcher.lead.masking import mask_phone, safe_name
 from dispatcher.operator.record import FOREIGN_JSON, FOREIGN_TEXT, MASKED, REFERENCE, Record, mask_inside, masked
 from dispatcher.store import audit, encryption
 from dispatcher.store.database import Database

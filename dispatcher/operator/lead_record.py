@@ -13,7 +13,7 @@ from sqlalchemy import Connection, text
 
 from dispatcher.decisions.outcome import IN_DOUBT, MAY_HAVE_BEEN_CALLED, Kind
 from dispatcher.decisions.states import FailureClass, State
-from dispatcher.lead.phone import mask_phone
+from dispatcher.lead.masking import mask_phone
 from dispatcher.operator import failures, inbox_list
 from dispatcher.operator.failures import FailedLead
 from dispatcher.operator.record import FOREIGN_JSON, FOREIGN_TEXT, INTERNAL, PHONE, REFERENCE, VARIABLES, Record

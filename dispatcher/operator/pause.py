@@ -9,8 +9,7 @@ from dispatcher.decisions.gate import Gate, GateState
 from dispatcher.decisions.outcome import Reason
 from dispatcher.delivery import gates
 from dispatcher.errors import NotAllowed
-from dispatcher.lead.lead import MAX_CAMPAIGN_ID
-from dispatcher.lead.options import ACCOUNT_NAME
+from dispatcher.lead.options import ACCOUNT_NAME, MAX_CAMPAIGN_ID
 from dispatcher.store import audit
 from dispatcher.store.database import Database
 

@@ -9,8 +9,9 @@ from uuid import UUID
 from sqlalchemy import Connection, text
 
 from dispatcher.errors import FieldError, InvalidLead
+from dispatcher.lead.masking import mask_numbers, mask_phone
 from dispatcher.lead.number_forms import NumberForms
-from dispatcher.lead.phone import canonical_phone, mask_numbers, mask_phone
+from dispatcher.lead.phone import canonical_phone
 from dispatcher.operator import mentions
 from dispatcher.operator.mentions import BY_TABLE, Mention
 from dispatcher.store import audit, encryption

@@ -4,7 +4,7 @@ from typing import Final
 
 from sqlalchemy import Connection
 
-from dispatcher.lead.phone import mask_phone
+from dispatcher.lead.masking import mask_phone
 from dispatcher.store import audit
 
 _DIGITS_OF_A_PERSON: Final = 7

@@ -7,7 +7,7 @@ from enum import StrEnum
 from typing import Any, ClassVar, Final, Self, get_args, get_type_hints
 from uuid import UUID
 
-from dispatcher.lead.phone import mask_numbers, mask_phone
+from dispatcher.lead.masking import mask_numbers, mask_phone
 
 MASKED: Final = "•••"
 

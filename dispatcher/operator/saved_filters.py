@@ -7,7 +7,7 @@ from typing import Final, Literal
 from sqlalchemy import Connection, text
 
 from dispatcher.errors import NotAllowed
-from dispatcher.lead.phone import mask_numbers
+from dispatcher.lead.masking import mask_numbers
 from dispatcher.operator.record import Record
 
 Page = Literal["leads", "failed"]

@@ -65,20 +65,21 @@ Call: TypeAlias = tuple[HotStatement, Mapping[str, object]]
 Cursor: TypeAlias = "psycopg.Cursor[Any]"
 
 
-def together(connection: Connection, first: Call, second: Call) -> tuple[Sequence[Any], Sequence[Any]]:
-    """Return the rows of both, in one round trip and one transaction: if one is refused, neither has an effect.
+def together(connection: Connection, *calls: Call) -> Sequence[Sequence[Any]]:
+    """Return the rows of each, in one round trip and one transaction: if one is refused, none has an effect.
 
     For a connection in autocommit: statements before one Sync are one implicit transaction (PostgreSQL, 54.2.4).
     """
     driver: psycopg.Connection[Any] = connection.connection.driver_connection  # type: ignore[assignment]
-    one, other = (_cursor(driver) for _ in range(2))
+    cursors = [_cursor(driver) for _ in calls]
     try:
         with driver.pipeline():
-            for cursor, (statement, parameters) in ((one, first), (other, second)):
+            for cursor, (statement, parameters) in zip(cursors, calls, strict=True):
                 statement._sent(cursor, parameters)  # noqa: SLF001 - one noun
-        return one.fetchall(), other.fetchall()
+        return [cursor.fetchall() for cursor in cursors]
     except psycopg.Error as error:
-        error.add_note(first[0]._numbered + second[0]._numbered)  # noqa: SLF001 - as above
+        # Name the tables, where a right on one is missing.
+        error.add_note("".join(dict.fromkeys(statement._numbered for statement, _ in calls)))  # noqa: SLF001 - as above
         if driver.closed:
             connection.invalidate()
         raise

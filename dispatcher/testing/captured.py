@@ -12,10 +12,11 @@ from dispatcher.config.settings import Settings
 from dispatcher.errors import IdempotencyConflict
 from dispatcher.intake.bulk import ChunkResult, batch_id_of, summed
 from dispatcher.intake.submit import Entry, valid_entry
+from dispatcher.intake.together import Stored
 from dispatcher.lead.candidate import BatchIds, Candidate, Rejection, read_items
 from dispatcher.lead.lead import Lead
+from dispatcher.lead.masking import mask_numbers
 from dispatcher.lead.options import BatchResult, Submission, SubmitOptions, check_account
-from dispatcher.lead.phone import mask_numbers
 from dispatcher.wiring import Services
 
 
@@ -75,6 +76,10 @@ class _Intake:
         session: object = None,
     ) -> Submission:
         return self._keep(valid_entry(lead, options, account), session)
+
+    def store(self, entry: Entry, *, repeated: bool) -> Submission:
+        del repeated
+        return self._keep(entry, None)
 
     def submit_many(
         self,
@@ -140,13 +145,20 @@ class _Intake:
         return submission
 
 
+class _Apart:
+    """Has of `Together` what `asubmit` calls, and leaves each lead to be stored by itself."""
+
+    def submit(self, _entries: object) -> Stored:
+        return Stored({})
+
+
 class _Services(Services):
     """The services of a producer without stores."""
 
     def __init__(self, captured: CapturedLeads) -> None:
         super().__init__(Settings())
         intake = _Intake(captured)
-        self.__dict__.update(intake=intake, bulk=intake)
+        self.__dict__.update(intake=intake, bulk=intake, together=_Apart())
 
     def warm_up(self, connections: int = 1) -> None:
         """Do nothing: there is nothing to connect to."""

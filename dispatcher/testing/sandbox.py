@@ -9,8 +9,8 @@ from typing import Any, Final, Self
 from sqlalchemy import text
 
 from dispatcher.config.settings import Settings
+from dispatcher.lead.masking import mask_numbers
 from dispatcher.lead.options import Channel
-from dispatcher.lead.phone import mask_numbers
 from dispatcher.sandbox.fault import FaultName, Rule
 from dispatcher.sandbox.log import Effect, Entry
 from dispatcher.sandbox.server import Sandbox

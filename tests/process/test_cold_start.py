@@ -183,7 +183,14 @@ def test_the_list_and_the_completion_of_commands_load_no_command(line: str) -> N
 def test_a_command_that_only_reads_postgres_loads_nothing_of_redis(environment: Mapping[str, str]) -> None:
     found = loaded_by("status", environment={**environment, "DISPATCHER_RATE_LIMIT": "off"})
 
-    assert set(found["packages"]["status"]) & HEAVY == {"psycopg", "sqlalchemy"}
+    assert set(found["packages"]["status"]) & {*HEAVY, "phonenumbers"} == {"psycopg", "sqlalchemy"}
+
+
+def test_status_reads_redis_without_the_sdk_of_opentelemetry(environment: Mapping[str, str]) -> None:
+    found = loaded_by("status", environment=environment)["packages"]["status"]
+
+    assert "redis" in found
+    assert not {"psutil", "phonenumbers"} & set(found), "psutil is the SDK's"
 
 
 def test_the_help_and_the_completion_of_a_command_load_no_store_and_no_framework() -> None:

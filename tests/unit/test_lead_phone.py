@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dispatcher.errors import FieldError
-from dispatcher.lead.phone import canonical_phone, mask_numbers, mask_phone, safe_name
+from dispatcher.lead.masking import mask_numbers, mask_phone, safe_name
+from dispatcher.lead.phone import canonical_phone
 
 
 def fault(value: object) -> str:

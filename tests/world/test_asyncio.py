@@ -4,9 +4,11 @@ import asyncio
 import subprocess
 import sys
 import threading
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
+from datetime import timedelta
 from typing import Any, TypeVar
+from uuid import UUID
 
 import psycopg
 import pytest
@@ -21,6 +23,7 @@ from dispatcher.broker.doorbell import Doorbell
 from dispatcher.config.settings import Settings
 from dispatcher.config.urls import normal_database_url
 from dispatcher.errors import InvalidLead
+from dispatcher.intake.together import Stored, Together
 from dispatcher.store.database import Database
 from tests.database.queue import Queue, phone
 from tests.support.environment import clean_environment
@@ -266,9 +269,11 @@ def test_what_has_no_asynchronous_transaction_is_told_in_one_sentence(
 
 
 async def blocked(producer: dispatcher.Dispatcher) -> list["asyncio.Task[Any]"]:
-    """All threads of the producer wait for the lock of the table."""
-    tasks = [asyncio.create_task(producer.asubmit(lead(number))) for number in range(THREADS)]
-    await ticks()
+    """All threads of the producer wait for the lock of the table, each with a lead of its own."""
+    tasks = []
+    for number in range(THREADS):
+        tasks.append(asyncio.create_task(producer.asubmit(lead(number))))
+        await ticks()
     return tasks
 
 
@@ -289,6 +294,113 @@ def test_a_submission_that_has_not_begun_is_cancelled_and_stores_nothing(
     asyncio.run(act())
     assert queue.states() == {"pending": THREADS}
     assert phone(99) not in {row.phone_number for row in queue.rows("SELECT phone_number FROM dispatcher.leads")}
+
+
+# At the same moment ---------------------------------------------------------------------------------------------------
+
+
+async def at_once(producer: dispatcher.Dispatcher, database_url: str, calls: Sequence[Awaitable[T]]) -> list[Any]:
+    """The outcomes of calls that one thread finds waiting together."""
+    with table_locked(database_url) as release:
+        others = await blocked(producer)
+        waiting = [asyncio.ensure_future(call) for call in calls]
+        await ticks(2)
+        release()
+    await asyncio.gather(*others)
+    return await asyncio.gather(*waiting, return_exceptions=True)
+
+
+def test_what_waits_at_the_same_moment_is_stored_by_one_transaction_and_each_is_told_its_own(
+    producer: dispatcher.Dispatcher, queue: Queue, database_url: str
+) -> None:
+    stored = asyncio.run(at_once(producer, database_url, [producer.asubmit(lead(number)) for number in range(10, 30)]))
+
+    rows = queue.rows("SELECT id, phone_number, CAST(xmin AS text) AS xmin FROM dispatcher.leads")
+    of_twenty = {row.id: row for row in rows if row.phone_number >= phone(10)}
+    assert [of_twenty[one.id].phone_number for one in stored] == [phone(number) for number in range(10, 30)]
+    assert {(one.state, one.created, one.duplicate_of) for one in stored} == {("pending", True, None)}
+    assert len({row.xmin for row in of_twenty.values()}) == 1
+
+
+def test_each_of_them_ends_as_a_submit_of_its_own(
+    producer: dispatcher.Dispatcher, queue: Queue, database_url: str
+) -> None:
+    first = producer.submit(lead(10), id=UUID(int=10), idempotency_key="ten")
+    producer.block(phone(13), reason="asked", actor="Ada")
+    calls = [
+        producer.asubmit(lead(10)),
+        producer.asubmit({"phone_number": "12", "campaign_id": 42}),
+        producer.asubmit(lead(11), idempotency_key="eleven", not_before=timedelta(hours=1)),
+        producer.asubmit(lead(12)),
+        producer.asubmit(lead(12)),
+        producer.asubmit(lead(13)),
+        producer.asubmit(lead(14), idempotency_key="ten"),
+        producer.asubmit(lead(10), id=first.id),
+        producer.asubmit(lead(15), account="sales", priority=9),
+    ]
+    found = asyncio.run(at_once(producer, database_url, calls))
+
+    assert [getattr(one, "state", type(one).__name__) for one in found] == [
+        "duplicate", "InvalidLead", "pending", "pending", "duplicate", "failed", "IdempotencyConflict", "pending",
+        "pending",
+    ]  # fmt: skip
+    assert (found[0].duplicate_of, found[4].duplicate_of) == (first.id, found[3].id)
+    assert [one.created for one in found if isinstance(one, dispatcher.Submission)] == [True] * 5 + [False, True]
+    assert (found[7].id, found[7].state) == (first.id, "pending")
+    (sales,) = queue.rows("SELECT account, priority FROM dispatcher.leads WHERE id = :id", id=found[8].id)
+    assert tuple(sales) == ("sales", 9)
+
+
+NOTE_TIMEOUT = """
+CREATE FUNCTION public.note_timeout() RETURNS trigger LANGUAGE plpgsql AS
+$$ BEGIN NEW.last_error := current_setting('lock_timeout'); RETURN NEW; END $$;
+CREATE TRIGGER note_timeout BEFORE INSERT ON dispatcher.leads FOR EACH ROW EXECUTE FUNCTION public.note_timeout();
+"""
+
+
+def test_none_of_them_waits_long_for_the_lock_of_another_one(
+    producer: dispatcher.Dispatcher, queue: Queue, database_url: str
+) -> None:
+    with psycopg.connect(database_url) as connection:
+        connection.execute(NOTE_TIMEOUT)
+    asyncio.run(at_once(producer, database_url, [producer.asubmit(lead(number)) for number in (10, 11)]))
+    producer.submit(lead(12))
+
+    rows = queue.rows("SELECT phone_number, last_error FROM dispatcher.leads")
+    seconds = {row.phone_number: row.last_error for row in rows}
+    assert seconds[phone(10)] == seconds[phone(11)] == "100ms"
+    assert seconds[phone(12)] != "100ms", "the connection has its own again"
+
+
+def test_one_that_waits_for_another_transaction_holds_up_none_of_the_others(
+    producer: dispatcher.Dispatcher, database_url: str
+) -> None:
+    async def act() -> list[str]:
+        with psycopg.connect(database_url) as connection:
+            producer.submit(lead(30), session=connection)
+            waiting = asyncio.create_task(producer.asubmit(lead(30)))
+            others = await asyncio.gather(*(producer.asubmit(lead(number)) for number in range(31, 40)))
+            assert not waiting.done()
+            connection.commit()
+        return [one.state for one in (await waiting, *others)]
+
+    assert asyncio.run(act()) == ["duplicate"] + ["pending"] * 9
+
+
+def test_a_commit_of_several_that_nobody_confirmed_is_repeated_under_their_ids(
+    producer: dispatcher.Dispatcher, queue: Queue, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    really = Together.submit
+
+    def unconfirmed(together: Together, entries: Sequence[Any]) -> Stored:
+        assert len(really(together, entries).submissions) == 2
+        return Stored({}, in_doubt=True)
+
+    monkeypatch.setattr(Together, "submit", unconfirmed)
+    stored = asyncio.run(at_once(producer, database_url, [producer.asubmit(lead(number)) for number in (10, 11)]))
+
+    assert [(one.state, one.created) for one in stored] == [("pending", True)] * 2
+    assert queue.states() == {"pending": THREADS + 2}
 
 
 def test_a_submission_that_has_begun_is_finished_and_the_cancellation_comes_next(

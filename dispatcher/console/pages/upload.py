@@ -10,8 +10,9 @@ from dispatcher.errors import NotAllowed
 from dispatcher.importing.columns import CONTACT, ImportOptions
 from dispatcher.importing.columns import FIELDS as LEAD_FIELDS
 from dispatcher.importing.encoding import check_encoding
+from dispatcher.lead.masking import safe_name
 from dispatcher.lead.options import DEFAULT_ACCOUNT
-from dispatcher.lead.phone import Country, safe_name
+from dispatcher.lead.phone import Country
 from dispatcher.spreadsheet import csv_table
 from dispatcher.store import audit
 from dispatcher.store.confinement import OutOfReach
