@@ -155,6 +155,13 @@ class _Commands(TyperGroup):
         entry, panel = _ENTRIES[cmd_name]
         return TyperCommand(cmd_name, short_help=entry.short_help, rich_help_panel=panel)
 
+    def format_help(self, ctx: Any, formatter: Any) -> None:  # noqa: ANN401, ARG002 - as typer calls it
+        """Print the list of commands as the help of one command is printed."""
+        from dispatcher.cli.help import print_help, rows_of
+
+        panels = {panel: [(one.name, one.short_help) for one in entries] for panel, entries in PANELS.items()}
+        print_help(ctx, self.help or "", ["COMMAND", "…"], {**panels, "Options": rows_of(self.get_params(ctx))})
+
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:  # noqa: ANN401 - as above
         """Return the command that is called or completed."""
         name, listed, rest = super().resolve_command(ctx, args)

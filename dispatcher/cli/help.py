@@ -2,7 +2,7 @@
 
 import inspect
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from enum import Enum
 from pathlib import Path
 from typing import Any, Final, Literal, get_args, get_origin
@@ -25,8 +25,8 @@ class HelpfulCommand(TyperCommand):
         """Print the help."""
         # Only here: what a command prints needs no help.
         places = [_names(one) for one in self.params if one.param_type_name == "argument"]
-        panels = {title: [(_names(one), _said(one)) for one in found] for title, found in self._panels(ctx)}
-        _print_help(ctx, self.help or "", [*places, "[OPTIONS]"], panels)
+        panels = {title: rows_of(found) for title, found in self._panels(ctx)}
+        print_help(ctx, self.help or "", [*places, "[OPTIONS]"], panels)
 
     def _panels(self, ctx: Any) -> Iterator[tuple[str, list[Any]]]:  # noqa: ANN401 - as above
         panels: dict[str, list[Any]] = {}
@@ -44,11 +44,17 @@ class HelpfulGroup(TyperGroup):
     def format_help(self, ctx: Any, formatter: Any) -> None:  # noqa: ANN401, ARG002 - as typer calls it
         """Print the help."""
         listed = [(name, Text(next(paragraphs(one.help or ""), ""))) for name, one in self.commands.items()]
-        options = [(_names(one), _said(one)) for one in self.get_params(ctx)]
-        _print_help(ctx, self.help or "", ["COMMAND"], {"Commands": listed, "Options": options})
+        options = rows_of(self.get_params(ctx))
+        print_help(ctx, self.help or "", ["COMMAND"], {"Commands": listed, "Options": options})
 
 
-def _print_help(ctx: Any, told: str, places: list[str], panels: Mapping[str, list[tuple[str, Text]]]) -> None:  # noqa: ANN401 - as above
+def rows_of(options: Iterable[Any]) -> list[tuple[str, Text | str]]:
+    """Return the names of options and what is said of each."""
+    return [(_names(one), _said(one)) for one in options]
+
+
+def print_help(ctx: Any, told: str, places: list[str], panels: Mapping[str, Sequence[tuple[str, Text | str]]]) -> None:  # noqa: ANN401 - as above
+    """Print the help: how it is called, what it does, and the titled lists of names with a sentence each."""
     # Only here: what a command prints needs no help.
     from dispatcher.cli import screen
 
@@ -124,7 +130,7 @@ def _said(one: Any) -> Text:  # noqa: ANN401 - as above
     return told
 
 
-def _print_rows(console: Console, rows: list[tuple[str, Text]]) -> None:
+def _print_rows(console: Console, rows: Sequence[tuple[str, Text | str]]) -> None:
     width = min(_NAMES_MOST, max(len(names) for names, _ in rows))
     for names, told in rows:
         if len(names) > width:

@@ -143,8 +143,13 @@ def on_screen(page: Page, heading: str) -> None:
     expect(page.locator("html[data-script]")).to_be_attached()
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [1280, 390])
+HIDDEN_TABLES = """
+[...document.querySelectorAll(".scroll")].filter((one) => one.scrollWidth > one.clientWidth + 1)
+    .map((one) => one.querySelector("th").textContent)
+"""
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (820, "dark"), (390, "light"), (390, "dark")])
 def test_every_screen_is_for_everybody(chromium: Browser, site: Site, width: int, scheme: str) -> None:
     context = chromium.new_context(
         viewport={"width": width, "height": 850}, color_scheme=scheme, reduced_motion="reduce"
@@ -159,6 +164,7 @@ def test_every_screen_is_for_everybody(chromium: Browser, site: Site, width: int
             assert faults == [], name
         faults.clear()
         assert page.evaluate("document.documentElement.scrollWidth") <= width, f"{name} scrolls sideways"
+        assert width < 800 or page.evaluate(HIDDEN_TABLES) == [], f"{name}: what is at the right is out of sight"
         for violation in axe.run(page).response["violations"]:
             if violation["impact"] in {"serious", "critical"}:
                 serious += [f"{name}: {violation['id']} at {node['html'][:120]}" for node in violation["nodes"]]

@@ -19,10 +19,18 @@ def listed(width: int) -> list[str]:
 @pytest.mark.parametrize("panel", PANELS)
 def test_the_list_shows_each_command_in_one_line_of_80_columns(panel: str) -> None:
     lines = listed(80)
-    box = lines[next(number for number, line in enumerate(lines) if f" {panel} " in line) + 1 :]
-    rows = [line.strip("│ ").split(None, 1) for line in box[: [line[:1] for line in box].index("╰")]]
+    below = lines[lines.index(panel) + 1 :]
+    rows = [line.split(None, 1) for line in below[: below.index("")]]
 
     assert rows == [[entry.name, entry.short_help] for entry in PANELS[panel]]
+    assert max(map(len, lines)) <= 80
+
+
+def test_the_list_without_a_command_is_the_help_and_shows_no_types() -> None:
+    alone = CliRunner().invoke(app, [], terminal_width=80).output.splitlines()
+
+    assert [line for line in alone if line] == [line for line in listed(80) if line]
+    assert "<bool>" not in "".join(alone)
 
 
 def test_the_version_is_that_of_the_installed_package() -> None:
