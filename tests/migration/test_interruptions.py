@@ -8,9 +8,12 @@ from typing import Any
 
 import psycopg
 import pytest
+from sqlalchemy import create_engine, text
+from sqlalchemy.pool import NullPool
 
 from dispatcher.config.urls import normal_database_url
 from dispatcher.errors import StoreUnavailable
+from dispatcher.operator.audit_chain import verify
 from dispatcher.store import ddl
 from dispatcher.store.migration import upgrade
 from tests.migration import upgrades
@@ -47,6 +50,19 @@ def assert_as_new(url: str) -> None:
     assert invalid_indexes(url) == []
 
 
+def assert_chained(url: str) -> None:
+    """The entries of the audit log from before are in the chain, in their order."""
+    engine = create_engine(normal_database_url(url), poolclass=NullPool)
+    with engine.connect() as connection:
+        found = verify(connection)
+        entries = (
+            connection.execute(text("SELECT audit_id FROM dispatcher.audit_chain ORDER BY position")).scalars().all()
+        )
+    assert found.whole, found.fault
+    assert found.entries >= 2
+    assert list(entries) == sorted(entries)
+
+
 @contextmanager
 def reading(url: str) -> Iterator["psycopg.Connection[Any]"]:
     """A transaction with a snapshot, which the build of an index waits for."""
@@ -66,6 +82,7 @@ def test_an_upgrade_is_cut_off_after_each_statement_and_ends_as_if_it_had_not_be
     assert any("CONCURRENTLY" in one for one in cut)
     assert any("version_num" in one for one in cut)
     assert_as_new(url)
+    assert_chained(url)
     assert upgrades.lost(before, upgrades.rows_of(url)) == []
 
 
@@ -116,26 +133,33 @@ def test_a_build_whose_client_was_killed_is_waited_for_and_told(url: str, monkey
     with psycopg.connect(url, autocommit=True) as watch, reading(url):
         building.start()
         wait_until(lambda: watch.execute(BUILT).fetchone() != (0,), 20)
+        ((begun,),) = watch.execute("SELECT CAST('dispatcher.audit_log_exports' AS regclass)::oid").fetchall()
         upgrading.start()
         wait_until(lambda: any("a report" in one for one in told), 20, lambda: told)
     building.join()
     upgrading.join()
 
+    with psycopg.connect(url) as connection:
+        assert connection.execute("SELECT CAST('dispatcher.audit_log_exports' AS regclass)::oid").fetchall() == [
+            (begun,)
+        ]
     assert any(re.search("Building the index audit_log_exports on dispatcher.audit_log: waiting", one) for one in told)
     assert_as_new(url)
 
 
-def test_a_portion_that_meets_a_locked_row_gives_way(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_portion_that_meets_a_lock_gives_way(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ddl, "PAUSE_SECONDS", 0.1)
     told: list[str] = []
-    unordered = "SELECT id FROM dispatcher.lead_attempts WHERE ended_at < started_at FOR UPDATE"
+    upgrades.upgrade_to(url, "0007")
     upgrading = threading.Thread(target=lambda: upgrade(normal_database_url(url), tell=told.append))
-    with psycopg.connect(url, autocommit=True) as worker:
-        with worker.transaction():
-            assert worker.execute(unordered).fetchall()
+    with psycopg.connect(url, autocommit=True) as other:
+        with other.transaction():
+            other.execute("SELECT pg_advisory_xact_lock(hashtextextended('dispatcher.audit', 0))")
             upgrading.start()
-            wait_until(lambda: any("lead_attempts" in one for one in told), 20, lambda: told)
+            wait_until(
+                lambda: any("Waiting for a lock on dispatcher.audit_log" in one for one in told), 20, lambda: told
+            )
         upgrading.join()
-        assert worker.execute(unordered).fetchall() == []
 
     assert_as_new(url)
+    assert_chained(url)
