@@ -66,10 +66,13 @@ def last_with(revision: str, directory: Path) -> Release:
 
 
 def _check_history() -> None:
+    missing = "no git checkout: the release before cannot be taken from its history"
     try:
-        shallow = _git("rev-parse", "--is-shallow-repository").strip()
+        top, shallow = _git("rev-parse", "--show-toplevel", "--is-shallow-repository").splitlines()
     except (OSError, subprocess.CalledProcessError) as error:
-        raise NoHistory("no git checkout: the release before cannot be taken from its history") from error
+        raise NoHistory(missing) from error
+    if Path(top).resolve() != ROOT.resolve():  # an archive that was unpacked within another repository
+        raise NoHistory(missing)
     if shallow == "true":
         raise NoHistory("a shallow clone, without the release before: run `git fetch --unshallow`")
 

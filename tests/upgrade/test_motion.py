@@ -96,11 +96,31 @@ def test_a_worker_of_this_version_waits_for_the_migration_with_one_sentence(
     assert "Traceback" not in ended.stderr
 
 
-def test_a_directory_without_history_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(release, "ROOT", tmp_path)
+def test_a_directory_without_history_of_its_own_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "inner").mkdir()
+    monkeypatch.setattr(release, "ROOT", tmp_path / "inner")
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
-    with pytest.raises(NoHistory, match="no git checkout"):
-        release.previous(tmp_path / "old")
+    for _ in ("none", "that of another project"):
+        with pytest.raises(NoHistory, match="no git checkout"):
+            release.previous(tmp_path / "old")
+        subprocess.run(["git", "init", "--quiet", str(tmp_path)], check=True)
+
+
+def test_the_newest_tag_before_this_commit_is_the_version_before(
+    old: Release, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def git(*arguments: str) -> None:
+        subprocess.run(["git", *arguments], cwd=tmp_path, check=True, capture_output=True)
+
+    git("clone", "--quiet", "--shared", str(release.ROOT), "clone")
+    for tag, commit in (("v0.9.0", f"{old.commit}~2"), ("v0.9.1", f"{old.commit}~1"), ("v1.0.0", "HEAD")):
+        git("-C", "clone", "tag", tag, commit)
+    monkeypatch.setattr(release, "ROOT", tmp_path / "clone")
+
+    found = release.previous(tmp_path / "before")
+
+    expected = subprocess.check_output(["git", "rev-parse", "v0.9.1"], cwd=tmp_path / "clone", text=True).strip()
+    assert (found.commit, found.revision) == (expected, old.revision)
 
 
 def test_a_shallow_clone_is_told(old: Release, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
