@@ -351,6 +351,7 @@ class Services:
         from dispatcher.intake.inbox_taking import PATIENCE_SECONDS, InboxThread, Taking
         from dispatcher.operator.retention import Pruning
         from dispatcher.sweep.sweep import Sweep
+        from dispatcher.sweep.timelines import ACTOR, Watch
 
         self.settings.require_redis_url()
         return Sweep(
@@ -368,6 +369,7 @@ class Services:
             inbox=InboxThread(
                 Taking(self.database, self.bell, lambda: self.screening, patience_seconds=PATIENCE_SECONDS)
             ),
+            timelines=Watch(self.database, lambda since: self.recovery.recover(since, None, actor=ACTOR)),
         )
 
     def _alerting(self) -> "AlertThread | None":

@@ -26,9 +26,10 @@ from dispatcher.operator import health, overview
 from dispatcher.operator.health import WITHIN_SECONDS, Heartbeat
 from dispatcher.operator.inbox_list import InboxCounts
 from dispatcher.operator.overview import Overview
-from dispatcher.store import accounts, migration, postgres, sessions
+from dispatcher.store import accounts, migration, postgres, sessions, timeline
 from dispatcher.store.database import Database
 from dispatcher.store.postgres import Limits, Session
+from dispatcher.store.timeline import Timeline
 from dispatcher.store.trouble import StatementRefused
 
 OLDEST_POSTGRES: Final = 140_000
@@ -84,6 +85,7 @@ def _postgres(settings: Settings) -> Iterator[Check]:
             else:
                 migration.check(connection)
                 yield Check("Schema", Verdict.GOOD, f"at revision {found}")
+            yield judge_timeline(timeline.read(connection))
             yield from doctor_keys.keys(settings, connection)
             yield from _pinned_urls(settings, connection)
             yield from judge_limits(postgres.server_limits(connection))
@@ -141,6 +143,18 @@ def _server(connection: Connection) -> Iterator[Check]:
         yield Check("Clock", Verdict.DOUBTFUL, found, "Schedules follow the database's clock; set both by NTP.")
     else:
         yield Check("Clock", Verdict.GOOD, f"within {moments.span(CLOCK_SKEW_SECONDS)} of the database's")
+
+
+def judge_timeline(seen: Timeline) -> Check:
+    """Check that this is the Postgres that claims are made on, and say whether a failover may lose commits."""
+    if seen.changed:
+        found, _, advice = seen.sentence.partition(": ")
+        return Check("Timeline", Verdict.BAD, found, advice[:1].upper() + advice[1:])
+    if seen.here is None:
+        advice = "After a failover or a restore, run `dispatcher recover` before a worker starts."
+        return Check("Timeline", Verdict.DOUBTFUL, "this server does not tell it", advice)
+    waits = "each commit is on a standby when it is confirmed" if seen.covered else "commits wait for no standby"
+    return Check("Timeline", Verdict.GOOD, f"number {seen.here.rpartition('/')[2]}; {waits}")
 
 
 def judge_keys(active: int, ending: int) -> Iterator[Check]:

@@ -16,13 +16,19 @@ if TYPE_CHECKING:
 
 def recover(
     since: Annotated[
-        str,
+        str | None,
         typer.Option(
             "--since",
             help=f"The moment of the backup, or of the standby's last commit, or earlier: {moments.PAST_HELP}.",
             show_default=False,
         ),
-    ],
+    ] = None,
+    nothing_lost: Annotated[
+        bool,
+        typer.Option(
+            "--nothing-lost", help="This database has every commit (it was moved, or upgraded): hold nothing."
+        ),
+    ] = False,
     account: Annotated[str | None, typer.Option("--account", help="Only this account.", show_default=False)] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only count what would be held.")] = False,
     json: screen.Json = False,
@@ -34,7 +40,20 @@ def recover(
     primary. Then start them: what Voicery has is accepted with its id, what is proven absent is sent, and the rest is
     held with its reason. Repeat the command, with the same --since, to go on after an interruption and to see how it
     stands. Needs the worker's login to the database, or the owner's. docs/operations.md has the steps.
+
+    Where Postgres began another timeline, workers do this by themselves. On another server or database they send
+    nothing, until this command says since when commits may be missing, or --nothing-lost.
     """
+    if (since is None) != nothing_lost or (nothing_lost and (account is not None or dry_run)):
+        raise typer.BadParameter("give --since MOMENT, or --nothing-lost alone.")
+    if since is None:
+        with opened() as dispatcher:
+            dispatcher.recovery.nothing_lost(actor=arguments.actor())
+        if json:
+            screen.emit_items(())
+        else:
+            screen.say(("✓ ", "green"), "Nothing is held; leads are sent from this database.")
+        return
     moment = arguments.past(since, datetime.now(UTC), "--since")
     with opened() as dispatcher:
         progress = _progress(quiet=json or dry_run)

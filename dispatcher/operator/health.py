@@ -13,7 +13,7 @@ from sqlalchemy import Connection, text
 from dispatcher.config.account import RateWindow, parse_rate_limit
 from dispatcher.errors import DispatcherError
 from dispatcher.operator.record import Record
-from dispatcher.store import encryption
+from dispatcher.store import encryption, timeline
 from dispatcher.store.accounts import WAITING_CHANNELS
 from dispatcher.store.database import Database
 from dispatcher.store.encryption import KeyRing
@@ -233,10 +233,13 @@ def probe(
     try:
         seen = database.read(read, host, within_seconds=within_seconds)
         lacking = [] if ring is None else database.read(encryption.unheld, ring)
+        line = database.read(timeline.read)
     except DispatcherError as error:
         return Health(None, (str(error),))
     except (TryAgain, StatementRefused):
         return Health(None, ("Postgres refused the question; see `dispatcher doctor`.",))
     rate_seconds = max((window.seconds for window in rate_limit), default=0.0)
     judged = judge(seen, within_seconds=within_seconds, host=host, rate_seconds=rate_seconds, held_seconds=held())
-    return replace(judged, faults=(*judged.faults, encryption.missing(lacking))) if lacking else judged
+    more = [encryption.missing(lacking)] if lacking else []
+    more += [line.sentence] if line.changed else []
+    return replace(judged, faults=(*judged.faults, *more))

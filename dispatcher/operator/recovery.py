@@ -18,7 +18,7 @@ from dispatcher.decisions.outcome import Reason
 from dispatcher.delivery import gates
 from dispatcher.errors import NotAllowed
 from dispatcher.operator.pause import check_scope
-from dispatcher.store import audit
+from dispatcher.store import audit, timeline
 from dispatcher.store.database import Database
 
 BATCH: Final = 1000
@@ -216,8 +216,9 @@ class Recovery:
     ) -> list[Recovered]:
         """Hold every lead that may have been sent after `since`, and return how each account stands.
 
-        The accounts are paused meanwhile. May be repeated, also after it was interrupted: what was held for the same
-        `since` stays as it is, and leads that came after the first call are not held.
+        The accounts are paused meanwhile. Where all are meant, claims are made on this timeline of Postgres afterwards.
+        May be repeated, also after it was interrupted: what was held for the same `since` stays as it is, and leads
+        that came after the first call are not held.
 
         since      the moment of the backup, or of the last commit that the standby had; earlier is safe, later is not
         account    only this one; None: all
@@ -237,7 +238,14 @@ class Recovery:
         begun = {one: self._database.again(self._pause, one, since, actor) for one in accounts}
         if None in begun.values():
             self._empty_inbox(account)
-        return [self._one(one, since, actor, progress) for one in accounts]
+        done = [self._one(one, since, actor, progress) for one in accounts]
+        if account is None:
+            self._database.again(timeline.adopt)
+        return done
+
+    def nothing_lost(self, *, actor: str) -> None:
+        """Have claims go on, on an operator's word that this database has every commit: it was moved, not restored."""
+        self._database.again(_adopt, actor)
 
     def _one(self, account: str, since: datetime, actor: str, progress: Callable[[int], None]) -> Recovered:
         before = self._database.again(_begin, account, since, actor)
@@ -280,6 +288,12 @@ class Recovery:
                 f"{left} rows of the inbox cannot be taken now, because others hold their locks. The accounts are"
                 " paused; repeat the command in a minute."
             )
+
+
+def _adopt(connection: Connection, actor: str) -> None:
+    seen = timeline.read(connection)
+    timeline.adopt(connection)
+    audit.note(connection, actor, "timeline", "postgres", {"from": seen.noted, "to": seen.here, "lost": False})
 
 
 def _values(account: str, since: datetime, before: datetime) -> dict[str, object]:

@@ -44,6 +44,7 @@ class IncidentKind(StrEnum):
     POSSIBLE_MATCH = "possible_match"  # a lead at Voicery that may be ours
     OPEN_ATTEMPT = "open_attempt"  # an attempt was open although its lead had gone on
     LATE_ANSWER = "late_answer"  # an answer came after its attempt had been decided otherwise
+    TIMELINE = "timeline"  # Postgres may lack commits: after a failover or a restore
 
 
 def open_incident(

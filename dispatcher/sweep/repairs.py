@@ -2,13 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Final
 from uuid import UUID
 
 from sqlalchemy import Connection, text
 
 from dispatcher.lead.options import Channel
-from dispatcher.store import inbox
+from dispatcher.store import inbox, timeline
 from dispatcher.store.accounts import DUE, LIKELIEST, WAITING_CHANNELS
 from dispatcher.store.proof import end_unsent
 from dispatcher.sweep import clocks
@@ -17,9 +18,16 @@ BATCH: Final = 500
 
 _TAKE = text(f"""
 -- One row decides who sweeps; the same statement says which duties have work, so that an idle sweep is this alone.
-WITH before AS (SELECT swept_at FROM dispatcher.sweeps WHERE name = 'sweep')
-UPDATE dispatcher.sweeps
-SET holder = :holder, held_until = now() + make_interval(secs => :hold_seconds), swept_at = now()
+-- Until when the commits of a timeline are here is noted on that timeline alone.
+WITH before AS MATERIALIZED (
+    SELECT swept_at, here, coalesce(timeline = here, timeline IS NULL) AS known
+    FROM dispatcher.sweeps CROSS JOIN (SELECT dispatcher.this_timeline() AS here) AS server WHERE name = 'sweep'
+)
+UPDATE dispatcher.sweeps AS sweep
+SET holder = :holder, held_until = now() + make_interval(secs => :hold_seconds), swept_at = now(),
+    timeline = coalesce(timeline, here), timeline_at = CASE WHEN known THEN now() ELSE timeline_at END,
+    synchronous = CASE WHEN known THEN {timeline.WAITS} ELSE synchronous END
+FROM before
 WHERE name = 'sweep' AND (
     holder = :holder OR held_until IS NULL OR held_until < now()
     -- Longer than anybody holds it: written before the clock was set back, or by a primary whose clock was ahead.
@@ -35,7 +43,8 @@ RETURNING
     EXISTS (SELECT FROM dispatcher.operations WHERE finished_at IS NULL AND next_at <= now()) AS operations,
     {inbox.WAITS} AS inbox,
     (pruned_at IS NULL OR pruned_at < now() - interval '1 hour') AS old,
-    coalesce((SELECT swept_at FROM before) > now() + make_interval(secs => :ahead_seconds), false) AS clock_back
+    coalesce(before.swept_at > now() + make_interval(secs => :ahead_seconds), false) AS clock_back,
+    coalesce(timeline <> here, false) AS timeline_changed, timeline_at
 """)
 
 _RELEASE = text("UPDATE dispatcher.sweeps SET held_until = now() WHERE name = 'sweep' AND holder = :holder")
@@ -177,6 +186,8 @@ class Duties:
     inbox: bool  # leads that were submitted by SQL wait
     old: bool  # something may be older than its retention
     clock_back: bool  # the last round was dated later than this one
+    timeline_changed: bool  # Postgres may lack commits, and nothing is claimed
+    timeline_at: datetime | None  # until when they are known to be there
 
 
 def take(connection: Connection, holder: str, *, hold_seconds: float) -> Duties | None:

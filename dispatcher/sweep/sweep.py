@@ -27,6 +27,7 @@ from dispatcher.store.database import Database
 from dispatcher.store.trouble import Cancelled, NotPermitted, StatementRefused, TryAgain
 from dispatcher.sweep import clocks, places, repairs
 from dispatcher.sweep.rings import Rings
+from dispatcher.sweep.timelines import Watch
 
 HOLD_SECONDS: Final = 5.0
 """A sweeper that dies is replaced after this."""
@@ -58,6 +59,7 @@ class Sweep:
     worker      the worker that this sweep belongs to
     alerting    what sends the alerts that are due; None: no webhook is set
     inbox       what turns leads that were submitted by SQL into leads; None: nothing does
+    timelines   what settles a change of Postgres' timeline; None: an operator does, and nothing is claimed before
     """
 
     def __init__(
@@ -75,6 +77,7 @@ class Sweep:
         gate_wait_max_seconds: float = 300.0,
         alerting: AlertThread | None = None,
         inbox: InboxThread | None = None,
+        timelines: Watch | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._database = database
@@ -89,6 +92,7 @@ class Sweep:
         self._gate_wait_max_seconds = gate_wait_max_seconds
         self._alerting = alerting
         self._inbox = inbox
+        self._timelines = timelines
         self._tally = Tally()
         self._clock = clock
         self._seen_at = -WORKER_SEEN_EVERY_SECONDS
@@ -127,6 +131,11 @@ class Sweep:
         if duties is None:
             self._stop_threads()
             return False
+        if self._timelines is not None:
+            if duties.timeline_changed and not self._timelines.settle():
+                self._send_alerts(duties)
+                return True
+            self._timelines.confirmed_at = duties.timeline_at
         if duties.inbox and self._inbox is not None:
             self._inbox.start()
         self._clock_back = self._clock_back or duties.clock_back or self._sees_later_times()
@@ -144,8 +153,7 @@ class Sweep:
             self._do_bulk_work(self._operations)
         if duties.pending:
             self._ring_channels()
-        if duties.alerts and self._alerting is not None:
-            self._alerting.start()
+        self._send_alerts(duties)
         if self._clock() - self._passed_on_at >= PASS_ON_EVERY_SECONDS:
             self._repair("places", places.stranded, places.pass_on)
             self._repair("places", self._stranded_long_ago, places.pass_on)
@@ -182,6 +190,10 @@ class Sweep:
         )
         self._clock_back = False
         events.warning("clock.set_back", rows=rows)
+
+    def _send_alerts(self, duties: repairs.Duties) -> None:
+        if duties.alerts and self._alerting is not None:
+            self._alerting.start()
 
     # Duties -----------------------------------------------------------------------------------------------------------
 

@@ -26,7 +26,7 @@ from dispatcher.logs import events
 from dispatcher.lookup.asking import TOKEN_REFUSED, NoPermit
 from dispatcher.lookup.lookup import Finding, Resolution
 from dispatcher.moments import steady_clock
-from dispatcher.store import accounts, counters, encryption
+from dispatcher.store import accounts, counters, encryption, timeline
 from dispatcher.store.counters import RUNS
 from dispatcher.sweep import repairs
 from dispatcher.wiring import Services, worker_name
@@ -57,6 +57,7 @@ class Deliverer:
     ) -> None:
         self._states_terms = states_terms
         self._stated: set[str] = set()
+        self._timeline_noted = False
         self._drifted: set[str] = set()
         self._services = services
         self._settings = services.settings
@@ -185,6 +186,7 @@ class Deliverer:
         fault = self._fault(channel.account, stored)
         if fault is None:
             self._register_key(stored)
+            self._note_timeline()
             stored = self._state_terms(channel, stored)
             if stored.base_url is not None:  # until it is pinned, each run may be the one that pins it
                 self._remember(channel, now, stored)
@@ -201,6 +203,12 @@ class Deliverer:
         if self._database.key_ring.key_id not in (None, *stored.encryption_keys):
             with self._database.autocommit() as connection:
                 encryption.register(connection, self._database.key_ring)
+
+    def _note_timeline(self) -> None:
+        if self._states_terms and not self._timeline_noted:
+            with self._database.autocommit() as connection:
+                timeline.note_first(connection)
+            self._timeline_noted = True
 
     def _state_terms(self, channel: Channel, stored: accounts.Account) -> accounts.Account:
         """Store this worker's settings once for each account: when it starts, or when a stricter worker has gone."""

@@ -143,6 +143,8 @@ BEGIN
     RETURN NOT EXISTS (
         SELECT FROM dispatcher.gates
         WHERE account = for_account AND COALESCE(campaign_id, 0) IN (0, for_campaign) AND state = ANY (shut)
+    ) AND NOT EXISTS (
+        SELECT FROM dispatcher.sweeps WHERE name = 'sweep' AND timeline <> dispatcher.this_timeline()
     );
 END
 $function$
@@ -452,6 +454,7 @@ BEGIN
     RETURN made;
 END
 $function$
+<<<<<<< HEAD
 CREATE OR REPLACE FUNCTION dispatcher.unreadable(value jsonb)
  RETURNS text
  LANGUAGE sql
@@ -464,6 +467,23 @@ AS $function$
         WHEN jsonb_path_exists(value, 'strict $.** ? (@.type() == "number" && (@ > 1e308 || @ < -1e308))')
             THEN 'has a number beyond 1e308; send it as text'
     END
+=======
+CREATE OR REPLACE FUNCTION dispatcher.this_timeline()
+ RETURNS text
+ LANGUAGE plpgsql
+ STABLE
+AS $function$
+BEGIN
+    IF pg_is_in_recovery() THEN
+        RETURN NULL;
+    END IF;
+    RETURN (SELECT system_identifier FROM pg_control_system())
+        || '/' || (SELECT oid FROM pg_database WHERE datname = current_database())
+        || '/' || CAST(CAST('x' || left(pg_walfile_name(pg_current_wal_lsn()), 8) AS bit(32)) AS int);
+EXCEPTION WHEN OTHERS THEN
+    RETURN NULL;
+END
+>>>>>>> 930f326 (wip timeline)
 $function$
 CREATE OR REPLACE FUNCTION dispatcher.unsalt_audit()
  RETURNS trigger
@@ -1185,6 +1205,9 @@ TABLE sweeps WITH ()
     held_until timestamp with time zone
     swept_at timestamp with time zone
     pruned_at timestamp with time zone
+    timeline text
+    timeline_at timestamp with time zone
+    synchronous boolean
     CONSTRAINT sweeps_pkey PRIMARY KEY (name)
     CREATE UNIQUE INDEX sweeps_pkey ON dispatcher.sweeps USING btree (name)
 TABLE tallies WITH (fillfactor=50)
@@ -1211,4 +1234,4 @@ TABLE workers WITH ()
     claims bigint NOT NULL DEFAULT 0
     CONSTRAINT workers_pkey PRIMARY KEY (name)
     CREATE UNIQUE INDEX workers_pkey ON dispatcher.workers USING btree (name)
-ROW OF sweeps: {"name": "sweep", "holder": null, "swept_at": null, "pruned_at": null, "held_until": null}
+ROW OF sweeps: {"name": "sweep", "holder": null, "swept_at": null, "timeline": null, "pruned_at": null, "held_until": null, "synchronous": null, "timeline_at": null}

@@ -1,7 +1,6 @@
 """A synchronous standby: what its primary confirmed is there when it is promoted."""
 
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,8 +13,9 @@ from dispatcher.embedded.redis import EmbeddedRedis
 from dispatcher.errors import StoreUnavailable
 from dispatcher.lead.options import Channel, Submission
 from dispatcher.moments import steady_clock
+from tests.standby.conftest import MakePair
 from tests.standby.failover import run
-from tests.support.standby import NoTools, Pair, tools
+from tests.support.standby import Pair
 from tests.support.waiting import wait_until
 
 LEAD = {"phone_number": "+12025550133", "campaign_id": 42}
@@ -23,15 +23,8 @@ WAITING = "SELECT pid FROM pg_stat_activity WHERE wait_event = 'SyncRep'"
 
 
 @pytest.fixture
-def pair(server_dir: Path, postgres_seed: Path, postgres_bin_dir: Path | None) -> Iterator[Pair]:
-    if postgres_bin_dir is None:
-        pytest.skip("the Postgres of the wheel has no pg_basebackup: `make test-pg15` runs this on Debian's")
-    try:
-        bin_dir = tools(postgres_bin_dir)
-    except NoTools as error:
-        pytest.skip(str(error))
-    with Pair(server_dir, postgres_seed, bin_dir, synchronous=True) as made:
-        yield made
+def pair(make_pair: MakePair) -> Pair:
+    return make_pair(synchronous=True)
 
 
 def cancel_waiting(pair: Pair) -> int:

@@ -5,6 +5,8 @@ import os
 import signal
 import subprocess
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Self
 
@@ -164,6 +166,13 @@ class Pair:
         """Promote the standby; return when it takes writes."""
         (done,) = self.execute(self.standby, "SELECT pg_promote(true, 30)")
         assert done == (True,)
+
+    @contextmanager
+    def claims_held(self) -> Iterator[None]:
+        """Let nothing be claimed on the primary in the block, by a lock, which no standby and no backup has."""
+        with psycopg.connect(self.primary.url(), autocommit=True) as connection:
+            connection.execute("SELECT pg_advisory_lock(hashtextextended('dispatcher.pause:default', 0))")
+            yield
 
     def stop_streaming(self) -> None:
         """Have the standby receive nothing more; it can be promoted to what it has."""

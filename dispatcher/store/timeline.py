@@ -1,0 +1,118 @@
+"""The timeline of Postgres: the history of commits that this server continues, and what of another one it may lack.
+
+Postgres begins a timeline where a standby is promoted or a backup is recovered. The row of the sweep notes the one that
+claims are made on (`dispatcher.this_timeline()`), and each round until when its commits are there. On any other
+timeline nothing is claimed (`dispatcher.gates_let_through`) until it is known what may be missing.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Final
+
+from sqlalchemy import Connection, text
+
+from dispatcher.store.reading import ReadConnection
+
+MARGIN: Final = timedelta(seconds=10)
+"""A lost claim was committed after the last sweep that is known. Earlier costs evidence: what was accepted before."""
+
+COVERED_WITHIN: Final = timedelta(minutes=5)
+"""A standby that had every commit takes over within this; what is older may as well be a backup that was restored."""
+
+WAITS: Final = """
+current_setting('synchronous_standby_names') <> '' AND current_setting('synchronous_commit') IN ('on', 'remote_apply')
+"""
+"""Whether a commit of this session waits until a standby has it on its disk."""
+
+_READ: Final = text("""
+SELECT timeline AS noted, dispatcher.this_timeline() AS here, timeline_at AS at,
+    coalesce(synchronous, false) AS covered, now() AS now
+FROM dispatcher.sweeps WHERE name = 'sweep'
+""")
+
+_ADOPT: Final = text(f"""
+UPDATE dispatcher.sweeps SET timeline = dispatcher.this_timeline(), timeline_at = now(), synchronous = {WAITS}
+WHERE name = 'sweep'
+""")
+
+
+_NOTE_FIRST: Final = text(f"{_ADOPT.text} AND timeline IS NULL")
+
+
+@dataclass(frozen=True, slots=True)
+class Timeline:
+    """What is noted, and where we are.
+
+    noted    the timeline that claims are made on; None: none is noted yet
+    here     that of this server; None: it does not tell
+    at       the last sweep of `noted` that this server has; None: none
+    covered  whether commits waited for a standby then
+    now      by the clock of the database
+    """
+
+    noted: str | None
+    here: str | None
+    at: datetime | None
+    covered: bool
+    now: datetime
+
+    @property
+    def changed(self) -> bool:
+        """Whether nothing is claimed, because this is another timeline."""
+        return None not in {self.noted, self.here} and self.noted != self.here
+
+    @property
+    def continues(self) -> bool:
+        """Whether this one began where the noted one ended for this server: a promotion or a recovery of its backup.
+
+        False: another server or database. It may be a copy that is not meant to call anybody.
+        """
+        if self.noted is None or self.here is None:
+            return False
+        before, after = self.noted.split("/"), self.here.split("/")
+        return before[:2] == after[:2] and int(before[2]) < int(after[2])
+
+    @property
+    def since(self) -> datetime | None:
+        """The moment from which on commits may be missing."""
+        return None if self.at is None else self.at - MARGIN
+
+    def has_all(self, confirmed_at: datetime | None) -> bool:
+        """Return whether every commit of the noted timeline that was confirmed is here.
+
+        confirmed_at  the last sweep that was confirmed to who asks; None: to whom none was
+        """
+        if not self.covered or self.at is None:
+            return False
+        if confirmed_at is not None and confirmed_at >= self.at:
+            return confirmed_at == self.at
+        return self.now - self.at <= COVERED_WITHIN
+
+    @property
+    def sentence(self) -> str:
+        """What a person is told while nothing is claimed."""
+        if self.continues:
+            return (
+                "Postgres has begun another timeline, and may lack commits: a worker's sweep holds what may have been "
+                "sent since, and nothing is claimed before; start a worker, or see its log for `timeline`."
+            )
+        return (
+            "Postgres is another server or database than the one that leads were sent from: nothing is claimed. Where "
+            "it may lack commits, run `dispatcher recover --since` with the moment of its copy; where it lacks none, "
+            "`dispatcher recover --nothing-lost`; where it is a copy, leave it as it is."
+        )
+
+
+def read(connection: ReadConnection) -> Timeline:
+    """Return the noted timeline and that of this server."""
+    return Timeline(**connection.execute(_READ).mappings().one())
+
+
+def note_first(connection: Connection) -> None:
+    """Note the timeline of this server where none is noted yet: before the first claim, not after the first sweep."""
+    connection.execute(_NOTE_FIRST)
+
+
+def adopt(connection: Connection) -> None:
+    """Note the timeline of this server: claims are made on it from the commit on."""
+    connection.execute(_ADOPT)
