@@ -19,6 +19,9 @@ MARGIN: Final = timedelta(seconds=10)
 COVERED_WITHIN: Final = timedelta(minutes=5)
 """A standby that had every commit takes over within this; what is older may as well be a backup that was restored."""
 
+OLDER: Final = "older"
+"""Follows a noted timeline of which a sweep has seen more than this server has: a copy of its files was started."""
+
 WAITS: Final = """
 current_setting('synchronous_standby_names') <> '' AND current_setting('synchronous_commit') IN ('on', 'remote_apply')
 """
@@ -63,14 +66,14 @@ class Timeline:
 
     @property
     def continues(self) -> bool:
-        """Whether this one began where the noted one ended for this server: a promotion or a recovery of its backup.
+        """Whether it is the noted one, or began in it: a promotion, a recovery of a backup, or an older copy.
 
         False: another server or database. It may be a copy that is not meant to call anybody.
         """
         if self.noted is None or self.here is None:
             return False
         before, after = self.noted.split("/"), self.here.split("/")
-        return before[:2] == after[:2] and int(before[2]) < int(after[2])
+        return before[:2] == after[:2] and (before[3:] == [OLDER] or int(before[2]) < int(after[2]))
 
     @property
     def since(self) -> datetime | None:
@@ -82,7 +85,7 @@ class Timeline:
 
         confirmed_at  the last sweep that was confirmed to who asks; None: to whom none was
         """
-        if not self.covered or self.at is None:
+        if not self.covered or self.at is None or (self.noted or "").endswith(OLDER):
             return False
         if confirmed_at is not None and confirmed_at >= self.at:
             return confirmed_at == self.at

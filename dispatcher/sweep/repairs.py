@@ -20,13 +20,17 @@ _TAKE = text(f"""
 -- One row decides who sweeps; the same statement says which duties have work, so that an idle sweep is this alone.
 -- Until when the commits of a timeline are here is noted on that timeline alone.
 WITH before AS MATERIALIZED (
-    SELECT swept_at, here, coalesce(timeline = here, timeline IS NULL) AS known
+    SELECT swept_at, here, timeline IS NULL OR here IS NULL OR timeline <> here AS other,
+        -- Older than what was confirmed to this sweep: the files of a copy, started as they were.
+        coalesce(timeline_at < CAST(:confirmed_at AS timestamptz), false) AS older
     FROM dispatcher.sweeps CROSS JOIN (SELECT dispatcher.this_timeline() AS here) AS server WHERE name = 'sweep'
 )
 UPDATE dispatcher.sweeps AS sweep
 SET holder = :holder, held_until = now() + make_interval(secs => :hold_seconds), swept_at = now(),
-    timeline = coalesce(timeline, here), timeline_at = CASE WHEN known THEN now() ELSE timeline_at END,
-    synchronous = CASE WHEN known THEN {timeline.WAITS} ELSE synchronous END
+    timeline = CASE WHEN timeline IS NULL THEN here WHEN older AND NOT other THEN timeline || '/{timeline.OLDER}'
+        ELSE timeline END,
+    timeline_at = CASE WHEN timeline IS NULL OR NOT (other OR older) THEN now() ELSE timeline_at END,
+    synchronous = CASE WHEN timeline IS NULL OR NOT (other OR older) THEN {timeline.WAITS} ELSE synchronous END
 FROM before
 WHERE name = 'sweep' AND (
     holder = :holder OR held_until IS NULL OR held_until < now()
@@ -190,10 +194,15 @@ class Duties:
     timeline_at: datetime | None  # until when they are known to be there
 
 
-def take(connection: Connection, holder: str, *, hold_seconds: float) -> Duties | None:
-    """Become, or stay, the one who sweeps for `hold_seconds`. None: another one is."""
+def take(
+    connection: Connection, holder: str, *, hold_seconds: float, confirmed_at: datetime | None = None
+) -> Duties | None:
+    """Become, or stay, the one who sweeps for `hold_seconds`. None: another one is.
+
+    confirmed_at   the `timeline_at` of the round before, if this sweep did it
+    """
     values = {"holder": holder, "hold_seconds": hold_seconds, "ahead_seconds": clocks.AHEAD_SECONDS}
-    row = connection.execute(_TAKE, values).first()
+    row = connection.execute(_TAKE, {**values, "confirmed_at": confirmed_at}).first()
     return None if row is None else Duties(**row._mapping)  # noqa: SLF001 - SQLAlchemy's name for a public view
 
 

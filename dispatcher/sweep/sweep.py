@@ -6,6 +6,7 @@ work; the others wait for its row.
 
 import time
 from collections.abc import Callable, Sequence
+from datetime import datetime
 from typing import Final, TypeVar
 from uuid import UUID
 
@@ -99,6 +100,7 @@ class Sweep:
         self._passed_on_at = -PASS_ON_EVERY_SECONDS
         self._places_before: UUID | None = None
         self._clocks_seen_at = -CLOCKS_SEEN_EVERY_SECONDS
+        self._confirmed_at: datetime | None = None  # the last round that Postgres confirmed to this sweep, by its clock
         self._store_was_away = False
         self._clock_back = False
 
@@ -127,15 +129,15 @@ class Sweep:
         self._note_worker()
         hold_seconds = max(HOLD_SECONDS, 3 * self._interval_seconds)
         with self._database.autocommit() as connection:
-            duties = repairs.take(connection, self._name, hold_seconds=hold_seconds)
+            duties = repairs.take(connection, self._name, hold_seconds=hold_seconds, confirmed_at=self._confirmed_at)
         if duties is None:
+            self._confirmed_at = None
             self._stop_threads()
             return False
-        if self._timelines is not None:
-            if duties.timeline_changed and not self._timelines.settle():
-                self._send_alerts(duties)
-                return True
-            self._timelines.confirmed_at = duties.timeline_at
+        if duties.timeline_changed and not self._settles_timeline():
+            self._send_alerts(duties)
+            return True
+        self._confirmed_at = duties.timeline_at
         if duties.inbox and self._inbox is not None:
             self._inbox.start()
         self._clock_back = self._clock_back or duties.clock_back or self._sees_later_times()
@@ -190,6 +192,10 @@ class Sweep:
         )
         self._clock_back = False
         events.warning("clock.set_back", rows=rows)
+
+    def _settles_timeline(self) -> bool:
+        """Return whether leads can be claimed on the timeline that Postgres goes on by."""
+        return self._timelines is not None and self._timelines.settle(self._confirmed_at)
 
     def _send_alerts(self, duties: repairs.Duties) -> None:
         if duties.alerts and self._alerting is not None:

@@ -32,18 +32,18 @@ class Watch:
     def __init__(self, database: Database, recover: Callable[[datetime], object]) -> None:
         self._database = database
         self._recover = recover
-        self.confirmed_at: datetime | None = None
-        """The last sweep that Postgres has confirmed to this process."""
 
-    def settle(self) -> bool:
+    def settle(self, confirmed_at: datetime | None) -> bool:
         """Return whether claims can be made on this timeline, after holding what another may have sent.
+
+        confirmed_at   the last sweep that Postgres has confirmed to this process, by its clock; None: it did none
 
         False: this is another server or database, or rows are locked; it is asked again in the next round.
         """
         seen = self._database.read(timeline.read)
         if not seen.changed:
             return True
-        if seen.continues and seen.has_all(self.confirmed_at):
+        if seen.continues and seen.has_all(confirmed_at):
             self._database.again(_adopt_covered, seen)
             events.warning("timeline.changed", before=seen.noted, now=seen.here, consequence="nothing was lost")
             return True
