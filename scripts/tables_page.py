@@ -43,7 +43,7 @@ _TABLES: Final = {
     "channels": "A campaign of an account, and the place of its leads in the turns of delivery.",
     "accounts": "What is known of an account beyond its settings: the greatest id that Voicery gave, and the stored rules of evidence.",
     "workers": "Which worker processes were seen, and when.",
-    "sweeps": "Who repairs and rings, until when, and when it was last done.",
+    "sweeps": "Who repairs and rings, until when, and when it was last done; and the timeline of Postgres that claims are made on.",
     "tallies": "Counters behind the figures for Prometheus.",
     "alerts": "The outbox of alerts for the webhook.",
     "incidents": "Violations of what is promised, with what was found.",

@@ -165,6 +165,8 @@ def test_a_recovered_lead_is_sent_only_with_a_proof_whatever_the_setting_says(ru
         (("--since", "soon"), "--since"),
         (("--since", "2h", "--account", "No Such"), "not a name of an account"),
         ((), "--since"),
+        (("--since", "2h", "--nothing-lost"), "--nothing-lost alone"),
+        (("--nothing-lost", "--account", "default"), "--nothing-lost alone"),
     ],
 )
 def test_a_wrong_time_or_account_is_refused_and_nothing_is_held(
@@ -174,4 +176,22 @@ def test_a_wrong_time_or_account_is_refused_and_nothing_is_held(
     refused = run("recover", *arguments)
     assert refused.exit_code in (1, 2)
     assert said in refused.stderr + str(refused.exception)
+    assert rows.of(waiting).state == "pending"
+
+
+def test_health_and_doctor_say_that_this_is_another_server_until_it_is_said_that_nothing_was_lost(
+    run: Line, rows: Rows
+) -> None:
+    waiting = rows.lead()
+    rows.run("UPDATE dispatcher.sweeps SET timeline = '9' || dispatcher.this_timeline(), timeline_at = now()")
+
+    def told() -> tuple[bool, str]:
+        faults = json.loads(run("health", "--json").stdout)["faults"]
+        checks = json.loads(run("doctor", "--json").stdout)["items"]
+        (timeline,) = (check for check in checks if check["name"] == "Timeline")
+        return any("--nothing-lost" in fault for fault in faults), timeline["verdict"]
+
+    assert told() == (True, "bad")
+    assert "Nothing is held" in run.ok("recover", "--nothing-lost")
+    assert told() == (False, "good")
     assert rows.of(waiting).state == "pending"
