@@ -67,13 +67,14 @@ class Account:
     refused: int
     lost: int
     twice: int
+    held: int  # by `recover`, although nothing was lost
     states: Counter[str]
     submit_seconds: float
     post_seconds: float
 
     @property
     def sound(self) -> bool:
-        return self.lost == self.twice == 0 and set(self.states) == {"accepted"}
+        return self.lost == self.twice == self.held == 0 and set(self.states) == {"accepted"}
 
 
 @contextmanager
@@ -122,6 +123,7 @@ def run(directory: Path, pair: Pair, redis_url: str, seed: int, *, workers: int 
             confirmed=len(producer.confirmed),
             refused=producer.refused,
             lost=len(set(producer.confirmed) - set(created)),
+            held=len(rig.query("SELECT FROM dispatcher.lead_attempts WHERE error = 'recovered'")),
             twice=sum(times > 1 for times in created.values()),
             states=states,
             submit_seconds=submitted - began,
