@@ -71,6 +71,7 @@ class Database:
         self._timeout_seconds = timeout_seconds
         self._pooler = pooler
         self._engines: Engines | None = None
+        self._latest: dict[str, int] = {}
         self._lock = threading.Lock()
 
     @property
@@ -114,7 +115,12 @@ class Database:
         engine = create_engine(
             "postgresql+psycopg://",
             creator=sessions.connector(
-                self._url, arguments, pooler=self._pooler, strict=self._strict, driver=self._driver
+                self._url,
+                arguments,
+                pooler=self._pooler,
+                strict=self._strict,
+                driver=self._driver,
+                latest=self._latest,
             ),
             isolation_level="AUTOCOMMIT" if autocommit else None,
             # Nothing to roll back: a connection of the autocommit engine never has a transaction open.

@@ -14,6 +14,7 @@ from sqlalchemy import Connection
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from dispatcher.errors import StoreUnavailable
+from dispatcher.store.primaries import Primaries
 from dispatcher.store.trouble import NothingDone
 
 Arguments = dict[str, Any]
@@ -81,6 +82,7 @@ def connector(
     pooler: bool,
     strict: bool = True,
     driver: "type[psycopg.Connection[Any]]" = psycopg.Connection,
+    latest: dict[str, int] | None = None,
 ) -> Callable[[], Any]:
     """Return what opens a connection to `url`, parsed by libpq: several hosts, sockets and services work.
 
@@ -89,17 +91,18 @@ def connector(
     pooler      the sessions get no start-up options; their settings are verified instead
     strict      refuse sessions that break a guarantee; `dispatcher doctor` accepts and reports them
     driver      the class of the connections
+    latest      what this process remembers of timelines (`Primaries`); None: it is forgotten with each connection
     """
     base = url.replace("postgresql+psycopg://", "postgresql://", 1)
 
-    def connect() -> psycopg.Connection[Any]:
+    def opened(changed: Mapping[str, Any]) -> psycopg.Connection[Any]:
         given = conninfo_to_dict(base)
         joined = {**arguments, "client_encoding": "UTF8"}
         if given.get("options") and joined.get("options"):
             joined["options"] = f"{given['options']} {joined['options']}"
         driver_only = {name: joined.pop(name) for name in ("prepare_threshold",) if name in joined}
         kept = {name: value for name, value in joined.items() if name in _OURS or given.get(name) is None}
-        connection = driver.connect(make_conninfo(base, **kept), **driver_only)
+        connection = driver.connect(make_conninfo(base, **{**kept, **changed}), **driver_only)
         try:
             verify(connection, pooler=pooler, strict=strict)
         except BaseException:
@@ -107,7 +110,7 @@ def connector(
             raise
         return connection
 
-    return connect
+    return lambda: Primaries(conninfo_to_dict(base), {} if latest is None else latest).connect(opened)
 
 
 _OURS: Final = frozenset({"options", "application_name", "client_encoding"})

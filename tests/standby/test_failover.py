@@ -5,14 +5,17 @@ from pathlib import Path
 
 import pytest
 import uuid_utils.compat
+from sqlalchemy import Connection
 
 from dispatcher.api import Dispatcher
 from dispatcher.config.settings import Settings
+from dispatcher.config.urls import normal_database_url
 from dispatcher.delivery.recorder import Recorder
 from dispatcher.embedded.redis import EmbeddedRedis
 from dispatcher.errors import StoreUnavailable
 from dispatcher.lead.options import Channel, Submission
 from dispatcher.moments import steady_clock
+from dispatcher.store.database import Database
 from tests.standby.conftest import MakePair
 from tests.standby.failover import run
 from tests.support.standby import Pair
@@ -84,3 +87,34 @@ def test_the_primary_dies_under_load_and_the_standby_is_promoted(
 ) -> None:
     account = run(tmp_path, pair, own_redis.url(), seed=1, workers=1, before=20)
     assert account.sound, account
+
+
+def test_a_former_primary_that_takes_writes_again_is_left_also_by_a_process_that_has_just_started(
+    pair: Pair, own_redis: EmbeddedRedis
+) -> None:
+    dispatcher = Dispatcher(Settings(database_url=pair.url, redis_url=own_redis.url()))
+    alone = Database(normal_database_url(pair.primary.url()))
+    alone.read(port)
+    pair.kill(pair.primary, "kill")
+    pair.promote()
+    lead_id = dispatcher.submit(LEAD).id
+    pair.primary.start()
+    assert pair.execute(pair.primary, "SELECT pg_is_in_recovery()") == [(False,)]
+    dispatcher.database.close()
+
+    assert dispatcher.get(lead_id).state == "pending"
+    assert dispatcher.database.read(port) == pair.standby.port
+    fresh = Database(normal_database_url(pair.url))
+    assert fresh.read(port) == pair.standby.port
+    assert alone.read(port) == pair.primary.port, "of one address nobody knows that there is another"
+    pair.kill(pair.standby, "immediate")
+    fresh.close()
+    with pytest.raises(StoreUnavailable, match="former primary"):
+        fresh.read(port)
+    for database in (alone, fresh):
+        database.close()
+    dispatcher.close()
+
+
+def port(connection: Connection) -> int:
+    return int(connection.exec_driver_sql("SELECT current_setting('port')").scalar_one())
