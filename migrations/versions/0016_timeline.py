@@ -20,6 +20,14 @@ ALTER TABLE dispatcher.sweeps ADD COLUMN IF NOT EXISTS timeline text,
     ADD COLUMN IF NOT EXISTS timeline_at timestamptz, ADD COLUMN IF NOT EXISTS synchronous boolean
 """
 
+# As in 0011: of the sweep, which serves all accounts, neither where it is nor which server.
+VIEW = """
+CREATE OR REPLACE VIEW dispatcher.confined_sweeps AS
+SELECT name, CAST('a worker' AS text) AS holder, held_until, swept_at, pruned_at, CAST(NULL AS text) AS timeline,
+    timeline_at, synchronous
+FROM dispatcher.sweeps
+"""
+
 # System identifier, database and number. From the position of the log: the control file names the new timeline only
 # after the first checkpoint that follows a promotion. Null where a service does not tell, or not to this login.
 HERE = """
@@ -56,6 +64,7 @@ $$
 
 def upgrade() -> None:
     change(COLUMNS, table="sweeps")
+    change(VIEW, table="confined_sweeps")
     change(HERE, table="sweeps")
     change(GATES, table="gates")
 

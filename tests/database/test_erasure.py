@@ -537,7 +537,7 @@ _NO_TEXT_OF_PEOPLE = {
     "saved_filters": {"page"},
     "privacy_key": {"id"},
     "submitters": {"login", "accounts"},
-    "sweeps": {"name", "holder"},
+    "sweeps": {"name", "holder", "timeline"},
     "tallies": {"name", "account", "label"},
     "webhook_mappings": {"account", "country", "name"},
     "workers": {"name"},

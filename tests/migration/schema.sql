@@ -853,6 +853,9 @@ VIEW confined_sweeps WITH ()
     held_until timestamp with time zone
     swept_at timestamp with time zone
     pruned_at timestamp with time zone
+    timeline text
+    timeline_at timestamp with time zone
+    synchronous boolean
 VIEW confined_workers WITH ()
     name text
     started_at timestamp with time zone
