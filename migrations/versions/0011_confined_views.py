@@ -89,7 +89,12 @@ def upgrade() -> None:
     for name, query in VIEWS.items():
         change(f"CREATE OR REPLACE VIEW dispatcher.{name} AS {query} WITH LOCAL CHECK OPTION", table=name)
     for name, query in OF_ALL.items():
-        change(f"CREATE OR REPLACE VIEW dispatcher.{name} AS {query}", table=name)
+        # Not replaced: started again over the schema of a later revision, it would take that one's columns out.
+        change(
+            f"DO $$ BEGIN IF to_regclass('dispatcher.{name}') IS NULL THEN"
+            f" CREATE VIEW dispatcher.{name} AS {query}; END IF; END $$",
+            table=name,
+        )
 
 
 def downgrade() -> None:

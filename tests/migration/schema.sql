@@ -454,20 +454,6 @@ BEGIN
     RETURN made;
 END
 $function$
-<<<<<<< HEAD
-CREATE OR REPLACE FUNCTION dispatcher.unreadable(value jsonb)
- RETURNS text
- LANGUAGE sql
- IMMUTABLE
- SET search_path TO 'pg_catalog', 'pg_temp'
-AS $function$
-    SELECT CASE
-        WHEN jsonb_path_exists(value, 'strict $.**{40}')
-            THEN 'is nested more than 40 levels deep; flatten it'
-        WHEN jsonb_path_exists(value, 'strict $.** ? (@.type() == "number" && (@ > 1e308 || @ < -1e308))')
-            THEN 'has a number beyond 1e308; send it as text'
-    END
-=======
 CREATE OR REPLACE FUNCTION dispatcher.this_timeline()
  RETURNS text
  LANGUAGE plpgsql
@@ -483,7 +469,19 @@ BEGIN
 EXCEPTION WHEN OTHERS THEN
     RETURN NULL;
 END
->>>>>>> 930f326 (wip timeline)
+$function$
+CREATE OR REPLACE FUNCTION dispatcher.unreadable(value jsonb)
+ RETURNS text
+ LANGUAGE sql
+ IMMUTABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    SELECT CASE
+        WHEN jsonb_path_exists(value, 'strict $.**{40}')
+            THEN 'is nested more than 40 levels deep; flatten it'
+        WHEN jsonb_path_exists(value, 'strict $.** ? (@.type() == "number" && (@ > 1e308 || @ < -1e308))')
+            THEN 'has a number beyond 1e308; send it as text'
+    END
 $function$
 CREATE OR REPLACE FUNCTION dispatcher.unsalt_audit()
  RETURNS trigger

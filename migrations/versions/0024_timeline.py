@@ -1,15 +1,15 @@
 """The timeline of Postgres that claims are made on, and until when its commits are known to be there.
 
-Revision ID: 0016
-Revises: 0015
+Revision ID: 0024
+Revises: 0023
 
 Locks: ACCESS EXCLUSIVE on sweeps, which has one row.
 """
 
 from dispatcher.store.ddl import change
 
-revision = "0016"
-down_revision = "0015"
+revision = "0024"
+down_revision = "0023"
 branch_labels = None
 depends_on = None
 
