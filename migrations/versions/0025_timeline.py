@@ -1,15 +1,15 @@
 """The timeline of Postgres that claims are made on, and until when its commits are known to be there.
 
-Revision ID: 0024
-Revises: 0023
+Revision ID: 0025
+Revises: 0024
 
 Locks: ACCESS EXCLUSIVE on sweeps, which has one row.
 """
 
 from dispatcher.store.ddl import change
 
-revision = "0024"
-down_revision = "0023"
+revision = "0025"
+down_revision = "0024"
 branch_labels = None
 depends_on = None
 
