@@ -28,7 +28,7 @@ for k = 1, #KEYS do
     redis.call('DEL', log, log .. ':known')
   end
   local known = redis.call('TYPE', log .. ':known').ok == 'string' and redis.call('GET', log .. ':known')
-  if known ~= memory then
+  if known ~= memory or not redis.call('ZSCORE', log, 'known') then
     redis.call('SET', log .. ':lost', string.format('%.0f', now), 'NX', 'PX', 60000)
     local lost = redis.call('TYPE', log .. ':lost').ok == 'string' and tonumber(redis.call('GET', log .. ':lost'))
     if not lost or not (lost <= now) then -- none of ours; NaN compares as false
@@ -54,6 +54,7 @@ for k = 1, #KEYS do
     cursor = cursor + 2
   end
   if due then
+    redis.call('ZADD', log, '-inf', 'known')
     redis.call('PEXPIRE', log, life)
     redis.call('SET', log .. ':known', memory, 'PX', life)
     redis.call('DEL', log .. ':lost')

@@ -9,7 +9,8 @@
 -- Returns {granted, microseconds until one more is free, keys repaired, permits taken in each window before this call ...},
 -- or {-1, 0, keys repaired} where permits are wanted from a log that this Redis does not know: it was restarted, emptied or
 -- promoted. `limiter_seed.lua` makes it known, under the replication id, which a server changes in each of these cases: a
--- replica or a file holds the log too, without the last permits.
+-- replica or a file holds the log too, without the last permits. The log itself has an entry 'known' of score -inf, so that
+-- it is never empty: a server that evicts keys when its memory is full may evict the log and leave the id.
 --
 -- Whoever can write to Redis can write anything here. What is of another type, is no number, or holds longer than any
 -- answer of Voicery may, is deleted: it would else hold delivery back for as long as it says, or for ever.
@@ -63,7 +64,8 @@ end
 if granted > 0 then
   local memory = string.match(redis.call('INFO', 'replication'), 'master_replid:(%w+)') or '1'
   for k = 2, #KEYS do
-    if not is(KEYS[k] .. ':known', 'string') or redis.call('GET', KEYS[k] .. ':known') ~= memory then
+    if not is(KEYS[k] .. ':known', 'string') or redis.call('GET', KEYS[k] .. ':known') ~= memory
+      or not redis.call('ZSCORE', KEYS[k], 'known') then
       return {-1, 0, repaired}
     end
   end
@@ -92,7 +94,7 @@ for k = 2, #KEYS do
     cursor = cursor + 2
   end
   cursor = cursor + 1
-  redis.call('ZREMRANGEBYSCORE', log, '-inf', stamp(now - longest))
+  redis.call('ZREMRANGEBYSCORE', log, '(-inf', stamp(now - longest))
   lives[k] = math.ceil(longest / 1000) + 60000
 end
 

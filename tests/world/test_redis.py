@@ -153,13 +153,17 @@ def limiter_with(redis_url: str, told: Told, clock: Clock) -> Limiter:
     return Limiter(connect(redis_url), history=told, now_microseconds=lambda: int(clock.now * 1_000_000))
 
 
-@pytest.mark.parametrize("loss", ["flushall", "never_known"])
+# `evicted`: Redis docs, key eviction: with allkeys-lru and the like a full server drops single keys, any of them.
+@pytest.mark.parametrize("loss", ["flushall", "evicted", "never_known"])
 def test_a_limiter_without_memory_does_not_grant_what_was_used_already(redis_url: str, loss: str) -> None:
     clock, told = Clock(1_000.0), Told()
     limiter = limiter_with(redis_url, told, clock)
     if loss == "flushall":
         assert limiter.take(HERE, 20, WINDOWS).granted == 20
         connect(redis_url).flushall()
+    if loss == "evicted":
+        assert limiter.take(HERE, 20, WINDOWS).granted == 20
+        connect(redis_url).delete("dispatcher:permits:default")
     told.history = History(((0.5, 12), (3.0, 8), (30.0, 5)))
 
     first = limiter.take(HERE, 20, WINDOWS)
@@ -176,6 +180,18 @@ def test_a_limiter_that_never_sent_starts_at_once(redis_url: str) -> None:
     limiter = limiter_with(redis_url, told, Clock(1_000.0))
 
     assert [limiter.take(HERE, 5, WINDOWS).granted for _ in range(5)] == [5, 5, 5, 5, 0]
+    assert told.asked == 1
+
+
+def test_permits_that_were_given_back_and_a_window_that_passed_are_no_loss(redis_url: str) -> None:
+    clock, told = Clock(1_000.0), Told()
+    limiter = limiter_with(redis_url, told, clock)
+
+    for pause in (0.0, 0.0, 70.0, 100.0):
+        clock.now += pause
+        permits = limiter.take(HERE, 20, WINDOWS)
+        assert permits.granted == 20
+        limiter.give_back(permits, 20)
     assert told.asked == 1
 
 
