@@ -28,7 +28,7 @@ TESTS = {
         "tests/world/test_answers.py",
     ),
     "dispatcher.decisions.states": ("tests/unit/test_states.py", "tests/unit/test_guarantees_page.py"),
-    "dispatcher.decisions.policy": ("tests/unit/test_policy.py",),
+    "dispatcher.decisions.policy": ("tests/unit/test_policy.py", "tests/unit/test_backoff.py"),
     "dispatcher.decisions.verdict": ("tests/unit/test_verdict.py",),
     "dispatcher.decisions.listing": ("tests/unit/test_listing.py",),
     "dispatcher.decisions.gate": ("tests/unit/test_gate.py",),

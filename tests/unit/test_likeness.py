@@ -30,6 +30,8 @@ FORMS = {
         (DE, "+49 (0) 1512 3456789"),
         (US, "2025550101"),
         (US, "5550101"),
+        (US, "550101"),
+        (US, "99991202555010199"),  # more digits than any number has, and ours among them
         (US, "01112025550101"),  # with the prefix that leads out of the country
         (AR, "+5491112345678"),
         ("+5491112345678", "011 15 1234-5678"),
@@ -58,6 +60,8 @@ FORMS = {
         (DE, "+4915123456788"),
         (MX, "+525587654321"),
         (US, "50102"),
+        (US, "550102"),
+        (US, "120255501010000"),  # as many digits as a number may have: another one
         (US, "+12025550102/+12025550177"),
         (US, "120255501012"),
     ],

@@ -71,6 +71,9 @@ COMPLETE: dict[str, tuple[Any, bool]] = {
     "wrapped": ({"data": {"data": [ROW], "last_page": 2}}, False),
     "without counts": ({"data": [ROW]}, False),
     "a bare list": ([ROW], False),
+    "an empty list of no page": ({"data": [], "last_page": 0, "total": 0}, True),
+    "a count that is true": ({"data": [ROW], "total": True}, False),
+    "a count that is a fraction": ({"data": [ROW], "total": 1.5}, False),
     "shorter than a page size that it names": ({"data": [ROW], "per_page": 20}, False),
     "empty and without counts": ({"data": []}, False),
     "a long page that says it is the only one": (
@@ -104,6 +107,12 @@ UNREADABLE = {
     "rows that are no objects": Reply(status=200, body={"data": [1]}),
     "empty body": Reply(status=200),
 }
+
+
+def test_the_first_page_is_asked_for_unless_another_is_named() -> None:
+    assert read_page(reply({"data": [ROW], "total": 1, "current_page": 1})) is not None
+    assert read_page(reply({"data": [ROW], "total": 1, "current_page": 2})) is None
+    assert read_page(reply({"data": [ROW], "total": 1, "current_page": 2}), page=2) is not None
 
 
 @pytest.mark.parametrize("answer", UNREADABLE.values(), ids=UNREADABLE)

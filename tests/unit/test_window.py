@@ -57,6 +57,18 @@ def test_a_window_of_more_pages_than_the_most_is_given_up() -> None:
     assert (window.pages, window.fault) == (PAGES_MOST, f"The window would be longer than {PAGES_MOST} pages")
 
 
+def test_no_page_is_larger_than_voicery_allows_and_a_window_is_as_long_as_promised() -> None:
+    """voicery-api.md: `per_page` 1-100; docs/guarantees.md: 60 pages."""
+    assert (Pass(CAMPAIGN, OLDEST).per_page, PAGES_MOST) == (100, 60)
+
+
+@pytest.mark.parametrize(("most", "pages"), [(300, 4), (301, 1)])
+def test_a_list_in_another_order_is_read_to_its_end_only_if_it_is_short(most: int, pages: int) -> None:
+    window = read(lambda _: newest_first(most)[::-1])
+    assert window.pages == pages
+    assert (window.fault is None, len(window.rows) == most) == (most == 300, most == 300)
+
+
 @pytest.mark.parametrize("before_page", range(2, 13))
 @pytest.mark.parametrize("place", [50, 500, 999])
 def test_a_lead_that_leaves_a_long_list_while_another_comes_is_noticed_before_or_behind_it(
