@@ -57,6 +57,10 @@ _OTHER_KINDS: Final = (
     (b"%PDF", "a PDF", "export its table as .xlsx or as CSV (UTF-8), and import that"),
     *((mark, "a web page", _SAVE) for mark in (b"<html", b"<!doct", b"<table", b"<?xml ")),
     (b"7z\xbc\xaf", "a 7z archive", "unpack it, and import what is in it"),
+    (b"Rar!\x1a\x07", "a RAR archive", "unpack it, and import what is in it"),
+    (b"PAR1", "a Parquet file", "write it as CSV (UTF-8) or as .xlsx, and import that"),
+    (b"SQLite format 3\0", "an SQLite database", "export its table as CSV (UTF-8), and import that"),
+    *((mark, "a picture", "import the table that it shows") for mark in (b"\x89PNG\r\n", b"\xff\xd8\xff", b"GIF8")),
     (b"\xfd7zXZ", "packed by xz", "unpack it on the way: xz -dc FILE | dispatcher import -"),
     (b"\x28\xb5\x2f\xfd", "packed by zstd", "unpack it on the way: zstd -dc FILE | dispatcher import -"),
     *(

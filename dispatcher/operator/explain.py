@@ -125,6 +125,8 @@ def _unknown(record: LeadRecord, gates: Sequence[GateRecord], now: datetime) -> 
         yield f"It is looked up {when} to learn its id; it is never sent again."
     else:
         yield f"It is looked up {when}; nobody sends it again before its absence is proven."
+        if latest is not None and latest.missing:
+            yield f"Not proven so far: {_ended(mask_numbers(latest.missing))}"
 
 
 def _accepted(record: LeadRecord, now: datetime) -> Iterator[str]:

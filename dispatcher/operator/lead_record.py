@@ -78,6 +78,14 @@ class AttemptRecord(Record):
         return self.error.replace(MAY_HAVE_BEEN_CALLED, "") if self.error and self.proven_absent else self.error
 
     @property
+    def missing(self) -> str:
+        """What the latest look-up lacked for a proof of absence; empty if nothing was noted."""
+        given = self.evidence.get("lookups")
+        latest = given[-1] if isinstance(given, list) and given else None
+        missing = latest.get("missing") if isinstance(latest, Mapping) else None
+        return missing if isinstance(missing, str) else ""
+
+    @property
     def look_ups(self) -> tuple[LookUp, ...]:
         """The look-ups made for it, the earliest first; entries that cannot be read are left out."""
         given = self.evidence.get("lookups")

@@ -292,3 +292,14 @@ def test_a_lead_that_waits_for_its_turn_names_the_limit_of_its_campaign() -> Non
 
     assert "Its campaign also has a limit of its own, 2/minute; `dispatcher limit` changes it." in told
     assert "limit of its own" not in explain(record(State.PENDING))
+
+
+def test_a_lead_that_is_not_proven_absent_says_what_is_missing() -> None:
+    looks = looked_up(("14:04:00", "absent", False), ("14:06:00", "absent", False))
+    looks["lookups"][-1]["missing"] = "No lead of this campaign has been accepted since"
+    told = explain(record(State.UNKNOWN, history=(attempt("14:02:00", Kind.UNKNOWN, evidence=looks),)))
+    assert "before its absence is proven. Not proven so far: No lead of this campaign has been accepted since." in told
+
+    looks["lookups"][-1]["missing"] = ["of another type"]
+    told = explain(record(State.UNKNOWN, history=(attempt("14:02:00", Kind.UNKNOWN, evidence=looks),)))
+    assert "so far" not in told
