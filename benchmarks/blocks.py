@@ -4,7 +4,8 @@
 
 One database, claims of 8 leads. Rounds alternate between a list of `--blocked` other numbers and an empty one: the list
 is moved aside and back, so that both see the same leads and the same machine. p95 and median are of all claims of a
-kind. Storing counts numbers per second of `Blocks.add_all`, of clean E.164 numbers, beside reading them alone.
+kind; Postgres' CPU of a claim is the median of the rounds, and depends least on what else the machine does. Storing
+counts numbers per second of `Blocks.add_all`, of clean E.164 numbers, beside reading them alone.
 """
 
 import argparse
@@ -14,6 +15,7 @@ import tempfile
 import time
 from pathlib import Path
 
+import psutil
 import uuid_utils.compat
 from sqlalchemy import text
 
@@ -59,11 +61,16 @@ def stored(database: Database, listed: list[str], pseudonyms: Pseudonyms) -> dic
     return {"read_per_second": len(listed) / read, "stored_per_second": len(listed) / seconds}
 
 
-def claims(database: Database, screening: Screening, count: int) -> list[float]:
-    """The milliseconds of each claim; what it claimed is rolled back, so that all meet the same leads."""
+def claims(database: Database, screening: Screening, count: int) -> tuple[list[float], float]:
+    """The milliseconds of each claim, and those of Postgres' CPU for one.
+
+    What it claimed is rolled back, so that all meet the same leads.
+    """
     claimer = Claimer(Channel("default", 42), Settings(), "bench", screening=screening)
     took = []
     with database.autocommit() as connection:
+        backend = psutil.Process(connection.connection.driver_connection.info.backend_pid)  # type: ignore[union-attr]
+        used = -sum(backend.cpu_times()[:2])
         for place in range(count + 20):
             connection.exec_driver_sql("BEGIN")
             ids = [uuid_utils.compat.uuid7() for _ in range(WANTED)]
@@ -75,7 +82,8 @@ def claims(database: Database, screening: Screening, count: int) -> list[float]:
                 raise SystemExit(f"{len(opened)} leads were claimed")
             if place >= 20:  # the first ones plan and fill caches
                 took.append(milliseconds)
-    return took
+        used += sum(backend.cpu_times()[:2])
+    return took, used * 1000 / (count + 20)
 
 
 def move(database: Database, *, aside: bool) -> None:
@@ -115,11 +123,14 @@ def main() -> None:
                 with database.autocommit() as connection:
                     connection.exec_driver_sql("VACUUM ANALYZE")
                 took: dict[str, list[float]] = {"full": [], "empty": []}
+                used: dict[str, list[float]] = {"full": [], "empty": []}
                 for _ in range(given.rounds):
                     for state in ("full", "empty"):
                         if state == "empty":
                             move(database, aside=True)
-                        took[state] += claims(database, Screening(pseudonyms), given.claims)
+                        milliseconds, cpu = claims(database, Screening(pseudonyms), given.claims)
+                        took[state] += milliseconds
+                        used[state].append(cpu)
                         if state == "empty":
                             move(database, aside=False)
                 for name, figure in (("median", statistics.median), ("p95", _p95)):
@@ -127,6 +138,10 @@ def main() -> None:
                     found[f"claim_{name}_{kind}"] = {
                         "full_ms": round(full, 3), "empty_ms": round(empty, 3), "ratio": round(full / empty, 3)
                     }  # fmt: skip
+                full, empty = statistics.median(used["full"]), statistics.median(used["empty"])
+                found[f"claim_postgres_cpu_{kind}"] = {
+                    "full_ms": round(full, 3), "empty_ms": round(empty, 3), "ratio": round(full / empty, 3)
+                }  # fmt: skip
                 with database.transaction() as connection:
                     connection.exec_driver_sql(f"TRUNCATE {LIST}")
                 database.close()
