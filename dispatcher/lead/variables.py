@@ -26,7 +26,10 @@ def read_json(text: str | bytes) -> object:
     written = text if isinstance(text, str) else text.decode()
     found: object = orjson.loads(written)
     if _LONG_NUMBER.search(written):
-        found = json.loads(written)  # orjson has refused what is not JSON
+        try:
+            found = json.loads(written)  # orjson has refused what is not JSON
+        except RecursionError:
+            raise ValueError("is nested too deeply") from None  # in which orjson goes further
     return found
 
 

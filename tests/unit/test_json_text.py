@@ -22,3 +22,13 @@ def test_no_integer_is_rounded(number: int) -> None:
 def test_what_is_no_json_is_a_value_error(text: str | bytes) -> None:
     with pytest.raises(ValueError, match=r".*"):
         read_json(text)
+
+
+def test_text_that_one_reader_takes_and_the_other_not_is_no_json() -> None:
+    """One line of a file of leads, 1 000 lists around a long number, ended the import of all of them."""
+    for depth in (10, 990, 1005, 1020, 1030, 100_000):
+        text = "[" * depth + "9" * 30 + "]" * depth
+        try:
+            read_json(text)
+        except ValueError:
+            assert depth > 900
