@@ -38,6 +38,8 @@ WORKER_SILENT_SECONDS: Final = 60.0
 CLOCK_SKEW_SECONDS: Final = 5.0
 _FEW_CONNECTIONS_LEFT: Final = 0.9
 
+_START_ONE: Final = "`dispatcher up` starts a local one; then `source .dispatcher/sandbox/env`."
+
 
 def check_everything(*, strict: bool = False, online: bool = False) -> list[Check]:
     """Run every check, in the order in which a person would repair things.
@@ -64,9 +66,7 @@ def _settings(settings: Settings, *, strict: bool) -> Iterator[Check]:
 
 def _postgres(settings: Settings) -> Iterator[Check]:
     if settings.database_url is None:
-        yield Check(
-            "Postgres", Verdict.BAD, "DATABASE_URL is not set", "`dispatcher up` starts a local one and prints it."
-        )
+        yield Check("Postgres", Verdict.BAD, "DATABASE_URL is not set", _START_ONE)
         return
     database = _open(settings, pooler=settings.pooler)
     try:
@@ -264,7 +264,7 @@ def judge_inbox(counts: InboxCounts) -> Check:
 
 def _redis(settings: Settings) -> Iterator[Check]:
     if settings.redis_url is None:
-        yield Check("Redis", Verdict.BAD, "REDIS_URL is not set", "`dispatcher up` starts a local one and prints it.")
+        yield Check("Redis", Verdict.BAD, "REDIS_URL is not set", _START_ONE)
         return
     yield from judge_sentinels(settings.redis_url.reveal())
     client = connect(settings.redis_url.reveal(), timeout_seconds=2.0)

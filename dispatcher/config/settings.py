@@ -344,13 +344,17 @@ class Settings(BaseModel):
     def require_database_url(self) -> str:
         """Return Postgres' address as SQLAlchemy takes it (`postgresql+psycopg://…`), or raise `NotConfigured`."""
         if self.database_url is None:
-            raise NotConfigured("DATABASE_URL is not set; `dispatcher up` starts a local Postgres and prints it.")
+            raise NotConfigured(
+                "DATABASE_URL is not set; `dispatcher up` starts a local one; then `source .dispatcher/sandbox/env`."
+            )
         return self.database_url.reveal()
 
     def require_redis_url(self) -> str:
         """Return Redis' address as redis-py takes it (`redis://`, `rediss://`, `unix://`), or raise `NotConfigured`."""
         if self.redis_url is None:
-            raise NotConfigured("REDIS_URL is not set; `dispatcher up` starts a local Redis and prints it.")
+            raise NotConfigured(
+                "REDIS_URL is not set; `dispatcher up` starts a local one; then `source .dispatcher/sandbox/env`."
+            )
         return self.redis_url.reveal()
 
     @property

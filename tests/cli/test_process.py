@@ -52,7 +52,8 @@ def test_a_missing_setting_is_one_line_and_exit_1() -> None:
     done = run({}, "status")
 
     assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr == "DATABASE_URL is not set; `dispatcher up` starts a local Postgres and prints it.\n"
+    way = "`dispatcher up` starts a local one; then `source .dispatcher/sandbox/env`."
+    assert done.stderr == f"DATABASE_URL is not set; {way}\n"
 
 
 def test_an_absent_postgres_is_one_line_and_exit_1() -> None:
