@@ -30,7 +30,7 @@ from dispatcher.delivery.results import Result
 from dispatcher.intake import submit
 from dispatcher.lead.lead import Lead
 from dispatcher.lead.options import SubmitOptions
-from dispatcher.operator import health, leads, retention
+from dispatcher.operator import health, leads, recovery, retention
 from dispatcher.operator.lead_filter import LeadFilter
 from dispatcher.store.database import Database
 from dispatcher.sweep import clocks
@@ -324,10 +324,11 @@ def test_a_list_of_what_waits_reads_what_waits_and_no_history(
     assert touched.rows <= 6 * WAITING
 
 
-def test_the_sweep_compares_what_waits_with_the_clock_and_no_history(listed: Database) -> None:
+@pytest.mark.parametrize("ask", [clocks.later_times, recovery._accounts])
+def test_what_asks_for_all_that_waits_reads_no_history(listed: Database, ask: Callable[[Connection], Any]) -> None:
     with listed.autocommit() as connection:
         connection.exec_driver_sql("BEGIN")
-        touched = Meter(connection)(lambda: clocks.later_times(connection))
+        touched = Meter(connection)(lambda: ask(connection))
         connection.exec_driver_sql("ROLLBACK")
 
     assert "leads" not in touched.scanned
