@@ -17,6 +17,7 @@ from benchmarks.stopwatch import leave, told
 from dispatcher.api import Dispatcher
 from dispatcher.broker.doorbell import Doorbell
 from dispatcher.config.settings import Settings
+from dispatcher.intake.bulk import batch_id_of, summed
 from dispatcher.lead.lead import Lead
 from dispatcher.lead.options import Channel
 
@@ -121,12 +122,14 @@ def submit_threads(first: int, count: int, callers: int) -> None:
             thread.join()
 
 
-def submit_many(first: int, count: int) -> None:
-    """Print the seconds that one `submit_many` took."""
+def submit_many(first: int, count: int, workers: int) -> None:
+    """Print the seconds that one `submit_many` took, with so many processes that validate."""
     dispatcher = Dispatcher(Settings.from_environment())
     items = [lead(index) for index in range(first, first + count)]
     with told():
-        result = dispatcher.submit_many(items)
+        batch = batch_id_of(None)
+        chunks = dispatcher.bulk.stream(items, account="default", batch_id=batch, workers=workers)
+        result = summed(batch, chunks)
     if result.submitted != count:
         sys.exit(f"only {result.submitted} of {count} leads were stored")
 
@@ -173,8 +176,8 @@ if __name__ == "__main__":
             asubmit(int(first), int(count), int(callers))
         case ["submit_threads", first, count, callers]:
             submit_threads(int(first), int(count), int(callers))
-        case ["submit_many", first, count]:
-            submit_many(int(first), int(count))
+        case ["submit_many", first, count, workers]:
+            submit_many(int(first), int(count), int(workers))
         case ["few", campaign_id, count]:
             few(int(campaign_id), int(count))
         case ["campaigns", many, each]:

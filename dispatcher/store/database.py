@@ -30,8 +30,11 @@ Query = Callable[Concatenate[Connection, P], T]
 Driver: TypeAlias = "psycopg.Connection[Any]"
 
 _TRIES: Final = 5
-_IDLE_SECONDS: Final = 1.0
-"""A connection that was unused for longer, in seconds, is checked before a statement is sent on it."""
+_IDLE_SECONDS: Final = 1.5
+"""A connection that was unused for longer, in seconds, is asked whether it lives before a statement is sent on it.
+
+Longer than the default time between two sweeps, which would otherwise ask each time. One that was closed meanwhile is
+noticed without asking."""
 
 
 class Database:
