@@ -376,6 +376,7 @@ def test_the_page_of_a_file_gets_a_copy() -> None:
     kept, request = Upload(uuid4(), "ada", "leads.csv", 3, Wanted(ImportOptions()), io.BytesIO()), Mock()
     request.uploads.get.return_value = kept
     request.http.path_params = {"id": str(kept.id)}
+    request.person.accounts = None
 
     show(request)
     kept.stage, kept.fault = Stage.UNUSABLE, "a fault"
