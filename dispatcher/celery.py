@@ -8,6 +8,7 @@ import gc
 import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
@@ -246,13 +247,15 @@ class WorkerApp(Celery):  # type: ignore[misc]  # celery ships no types
     def _load_before_fork(self) -> None:
         """Import what the children use. What is loaded by then is left out of every search for garbage.
 
-        A search would write to each object's header and so copy its page into the child that searches.
+        A search would write to each object's header and so copy its page into the child that searches. What cannot be
+        built here fails in the task that uses it, which says what is wrong.
         """
         gc.disable()
         try:
             from dispatcher.worker.deliverer import load_before_fork  # late, as above
 
-            load_before_fork()
+            with suppress(Exception):
+                load_before_fork()
         finally:
             gc.freeze()
             gc.enable()

@@ -1,5 +1,7 @@
 """The Celery app of the workers: what it refuses before it starts."""
 
+import gc
+
 import pytest
 
 from dispatcher.celery import CannotStart, WorkerApp
@@ -27,3 +29,14 @@ def test_a_pool_of_the_configuration_is_refused_too() -> None:
 
     with pytest.raises(CannotStart, match="worker pool gevent"):
         app.Worker()
+
+
+def test_what_cannot_be_built_before_the_fork_hinders_no_worker(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its configuration is given; the variables, by which the parts are built, are not."""
+    monkeypatch.delenv("REDIS_URL", raising=False)
+    app = WorkerApp(configuration=lambda: {"broker_url": "redis://127.0.0.1:9/0"})
+
+    app._load_before_fork()
+    gc.unfreeze()
+
+    assert gc.isenabled()
