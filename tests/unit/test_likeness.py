@@ -31,6 +31,7 @@ FORMS = {
         (US, "2025550101"),
         (US, "5550101"),
         (US, "550101"),
+        (US, "+012025550101"),  # a zero where the country begins
         (US, "+1202555010199999"),
         (US, "99991202555010199"),  # more digits than any number has, and ours among them
         (US, "01112025550101"),  # with the prefix that leads out of the country

@@ -62,6 +62,12 @@ def test_no_page_is_larger_than_voicery_allows_and_a_window_is_as_long_as_promis
     assert (Pass(CAMPAIGN, OLDEST).per_page, PAGES_MOST) == (100, 60)
 
 
+def test_an_empty_list_is_read_whole_and_a_list_that_was_not_read_has_no_pages() -> None:
+    window = read(lambda _: [])
+    assert (window.fault, window.rows, window.pages) == (None, (), 1)
+    assert Window(CAMPAIGN, fault="It was not read").pages == 0
+
+
 @pytest.mark.parametrize(("most", "pages"), [(300, 4), (301, 1)])
 def test_a_list_in_another_order_is_read_to_its_end_only_if_it_is_short(most: int, pages: int) -> None:
     window = read(lambda _: newest_first(most)[::-1])
