@@ -23,7 +23,13 @@ class WorkerProcess:
             self.process = subprocess.Popen(
                 f"{sys.executable} -m celery -A tests.redis.stub_worker worker -P {pool} -c 2 -l INFO".split(),
                 cwd=Path(__file__).parents[2],
-                env={**os.environ, "REDIS_URL": url or server.url, "STUB_LOG": str(self._notes), **environment},
+                env={
+                    **os.environ,
+                    "DATABASE_URL": "postgresql://127.0.0.1:9/none",  # a worker wants one before it forks
+                    "REDIS_URL": url or server.url,
+                    "STUB_LOG": str(self._notes),
+                    **environment,
+                },
                 start_new_session=True,
                 stdout=output,
                 stderr=subprocess.STDOUT,
