@@ -31,7 +31,7 @@ from dispatcher.console.auth import People, Person, Role, Sessions
 from dispatcher.console.guard import reached_at
 from dispatcher.console.login import Login
 from dispatcher.console.rendering import Renderer
-from dispatcher.decisions.verdict import Decision, Step
+from dispatcher.decisions.absence import Decision, Step
 from dispatcher.embedded.postgres import EmbeddedPostgres
 from dispatcher.store.migration import upgrade
 from dispatcher.web.throttle import Throttle

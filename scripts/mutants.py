@@ -29,7 +29,7 @@ TESTS = {
     ),
     "dispatcher.decisions.states": ("tests/unit/test_states.py", "tests/unit/test_guarantees_page.py"),
     "dispatcher.decisions.policy": ("tests/unit/test_policy.py", "tests/unit/test_backoff.py"),
-    "dispatcher.decisions.verdict": ("tests/unit/test_verdict.py",),
+    "dispatcher.decisions.absence": ("tests/unit/test_absence.py",),
     "dispatcher.decisions.listing": ("tests/unit/test_listing.py",),
     "dispatcher.decisions.gate": ("tests/unit/test_gate.py",),
     "dispatcher.decisions.window": ("tests/unit/test_window.py", "tests/unit/test_window_proof.py"),
@@ -169,11 +169,11 @@ def _rebind(changed: str) -> None:
 
 def main(names: Sequence[str]) -> int:
     """Report each module; 0 if enough mutants were noticed in all."""
+    import dispatcher.decisions.absence
     import dispatcher.decisions.outcome
     import dispatcher.decisions.states
-    import dispatcher.decisions.verdict
 
-    for owner in (dispatcher.decisions.outcome, dispatcher.decisions.states, dispatcher.decisions.verdict):
+    for owner in (dispatcher.decisions.outcome, dispatcher.decisions.states, dispatcher.decisions.absence):
         for enum in ("Kind", "Reason", "Scope", "State", "FailureClass", "Step"):
             if hasattr(owner, enum):
                 MEMBERS[enum] = list(getattr(owner, enum).__members__)

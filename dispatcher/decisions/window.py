@@ -14,9 +14,9 @@ from itertools import pairwise
 from typing import Final
 from uuid import UUID
 
+from dispatcher.decisions.absence import Doubt, same_nonempty_variables
 from dispatcher.decisions.likeness import Likeness, likeness
 from dispatcher.decisions.listing import ListedLead, Page
-from dispatcher.decisions.verdict import Doubt, same_nonempty_variables
 
 PER_PAGE: Final = 100
 PAGES_MOST: Final = 60

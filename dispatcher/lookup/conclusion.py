@@ -12,10 +12,10 @@ from sqlalchemy import Connection
 
 from dispatcher.broker.doorbell import Bell
 from dispatcher.config.settings import Settings
+from dispatcher.decisions.absence import Circumstances, Decision, Judgement, LookUp, OnUnknown, Step, Verdict, decide
 from dispatcher.decisions.outcome import Kind
 from dispatcher.decisions.reply import match_contacts
 from dispatcher.decisions.states import State
-from dispatcher.decisions.verdict import Circumstances, Decision, Judgement, LookUp, OnUnknown, Step, Verdict, decide
 from dispatcher.decisions.window import Proof, Window
 from dispatcher.failpoint import reach
 from dispatcher.lead.options import Channel

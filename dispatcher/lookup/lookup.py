@@ -12,10 +12,10 @@ from sqlalchemy import Connection
 from dispatcher.broker.doorbell import Bell
 from dispatcher.broker.limiter import LimiterUnavailable, Rate
 from dispatcher.config.settings import Settings
+from dispatcher.decisions.absence import Decision, Doubt, Judgement, LookUp, OnUnknown, Step, Verdict, judge, may_prove
 from dispatcher.decisions.listing import ListedLead, Page
 from dispatcher.decisions.reply import same_number
 from dispatcher.decisions.states import State
-from dispatcher.decisions.verdict import Decision, Doubt, Judgement, LookUp, OnUnknown, Step, Verdict, judge, may_prove
 from dispatcher.decisions.window import Attempted, Proof, Window, prove
 from dispatcher.failpoint import reach
 from dispatcher.logs import events

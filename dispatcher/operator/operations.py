@@ -12,7 +12,7 @@ from uuid import UUID
 
 from sqlalchemy import Connection
 
-from dispatcher.decisions.verdict import Decision, Step
+from dispatcher.decisions.absence import Decision, Step
 from dispatcher.errors import LeadNotFound, NotAllowed
 from dispatcher.logs import events
 from dispatcher.operator import corrections, lead_facts, operation_work, preview, resolve

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from dispatcher.config.settings import Settings
+from dispatcher.decisions.absence import OnUnknown
 from dispatcher.decisions.outcome import Kind
-from dispatcher.decisions.verdict import OnUnknown
 from dispatcher.lookup import conclusion, doubts
 from dispatcher.operator import recovery
 from tests.support.doubles import Line

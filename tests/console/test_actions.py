@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from dispatcher.console.auth import Role
-from dispatcher.decisions.verdict import Decision, Step
+from dispatcher.decisions.absence import Decision, Step
 from dispatcher.errors import NotAllowed
 from dispatcher.operator import operation_work
 from dispatcher.operator.operation_work import OperationKind

@@ -10,7 +10,7 @@ import pytest
 
 from dispatcher.console.auth import Role
 from dispatcher.console.chart import NARROW, RANGES, chart
-from dispatcher.decisions.verdict import Decision, Step
+from dispatcher.decisions.absence import Decision, Step
 from dispatcher.operator import leads
 from dispatcher.operator.activity import Activity, Slot
 from dispatcher.operator.lead_filter import LeadFilter

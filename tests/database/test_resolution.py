@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 from dispatcher.config.settings import Settings
+from dispatcher.decisions.absence import OnUnknown, Step, Verdict
 from dispatcher.decisions.outcome import Kind
 from dispatcher.decisions.reply import Reply, WireFault
 from dispatcher.decisions.states import State
-from dispatcher.decisions.verdict import OnUnknown, Step, Verdict
 from dispatcher.delivery.claimed import Claimed
 from dispatcher.lookup.lookup import Resolution
 from tests.database.queue import Queue, accepted, phone, result, unknown

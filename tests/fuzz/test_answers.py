@@ -10,11 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dispatcher.config.settings import Settings
+from dispatcher.decisions.absence import Doubt, judge
 from dispatcher.decisions.hints import rate_hints
 from dispatcher.decisions.listing import Page, read_page
 from dispatcher.decisions.outcome import Kind, Outcome, Sent, classify
 from dispatcher.decisions.reply import Reply
-from dispatcher.decisions.verdict import Doubt, judge
 from dispatcher.decisions.window import Pass
 from dispatcher.voicery.body import parse_body
 from dispatcher.voicery.client import VoiceryClient

@@ -7,26 +7,26 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from dispatcher.config.settings import Settings
-from dispatcher.decisions import verdict, window
+from dispatcher.decisions import absence, window
+from dispatcher.decisions.absence import Circumstances, Decision, Doubt, Judgement, LookUp, Verdict
 from dispatcher.decisions.gate import CHANNELS_BEFORE_ACCOUNT, Neighbours
 from dispatcher.decisions.outcome import Reason
 from dispatcher.decisions.states import State
-from dispatcher.decisions.verdict import Circumstances, Decision, Doubt, Judgement, LookUp, Verdict
 from dispatcher.decisions.window import Attempted, Ours, Proof, Window
 from tests.model.simulation import SOUND, Sabotage
 
 
 def _possible_is_absent(doubt: Doubt, page: object, bound: frozenset[int]) -> Judgement:
-    judgement = verdict.judge(doubt, page, bound)  # type: ignore[arg-type]
+    judgement = absence.judge(doubt, page, bound)  # type: ignore[arg-type]
     return Judgement(Verdict.ABSENT) if judgement.verdict is Verdict.POSSIBLE else judgement
 
 
 def _yes_is_forgotten(now_look: LookUp, earlier: list[LookUp], case: Circumstances) -> Decision:
-    return verdict.decide(now_look, earlier, replace(case, kind=verdict.Kind.UNKNOWN))
+    return absence.decide(now_look, earlier, replace(case, kind=absence.Kind.UNKNOWN))
 
 
 def _resent_for_ever(now_look: LookUp, earlier: list[LookUp], case: Circumstances) -> Decision:
-    return verdict.decide(now_look, earlier, replace(case, resends=0))
+    return absence.decide(now_look, earlier, replace(case, resends=0))
 
 
 def _three_channels_are_the_account(_reason: Reason, neighbours: Neighbours) -> bool:

@@ -12,14 +12,14 @@ from random import Random
 
 from dispatcher.config import agreement
 from dispatcher.config.settings import Settings
-from dispatcher.decisions import gate, verdict, window
+from dispatcher.decisions import absence, gate, window
+from dispatcher.decisions.absence import Circumstances, Decision, Doubt, Judgement, LookUp, OnUnknown, Step, Verdict
 from dispatcher.decisions.gate import Gate, GateLimits, GateState
 from dispatcher.decisions.hints import rate_hints
 from dispatcher.decisions.outcome import Kind, Outcome, Reason, Rules, Sent, classify
 from dispatcher.decisions.policy import Budget, Past, Standing, after_attempt
 from dispatcher.decisions.reply import Reply, WireFault
 from dispatcher.decisions.states import FailureClass, State
-from dispatcher.decisions.verdict import Circumstances, Decision, Doubt, Judgement, LookUp, OnUnknown, Step, Verdict
 from dispatcher.decisions.window import Proof
 from tests.model.store import Attempt, Broken, Lead, Store
 from tests.model.voicery import CAMPAIGN, OTHER_CAMPAIGN, Post, Trouble, Voicery
@@ -328,7 +328,7 @@ class Simulation:
             None if self.watermark_off else self._watermark(lead),
             ("ref", _reference(lead)) if self.reference else None,
         )
-        judge = self.sabotage.judge or verdict.judge
+        judge = self.sabotage.judge or absence.judge
         look.judgement = judge(doubt, page, bound)  # type: ignore[arg-type]
         if look.judgement.verdict is Verdict.ABSENT:
             proof = self._prove(lead, attempt, doubt)
@@ -359,7 +359,7 @@ class Simulation:
             granted=attempt.granted,
             looked_since=None if attempt.reopened_at is None else _moment(attempt.reopened_at),
         )
-        decision = (self.sabotage.decide or verdict.decide)(seen, attempt.look_ups, case)
+        decision = (self.sabotage.decide or absence.decide)(seen, attempt.look_ups, case)
         attempt.look_ups.append(seen)
         attempt.proof = decision.proof
         self._move(lead, attempt, judgement, decision)

@@ -4,11 +4,11 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from dispatcher.decisions.absence import LookUp
 from dispatcher.decisions.gate import Gate
 from dispatcher.decisions.outcome import Kind, Outcome
 from dispatcher.decisions.policy import Move
 from dispatcher.decisions.states import FailureClass, State, may_move
-from dispatcher.decisions.verdict import LookUp
 
 
 class Broken(AssertionError):

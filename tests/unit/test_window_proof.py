@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
+from dispatcher.decisions.absence import Doubt
 from dispatcher.decisions.listing import ListedLead
-from dispatcher.decisions.verdict import Doubt
 from dispatcher.decisions.window import NOTHING_BEFORE, Attempted, Ours, Proof, Window, prove
 
 CAMPAIGN, OTHER = 42, 43

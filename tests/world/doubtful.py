@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from dispatcher.config.settings import Settings
+from dispatcher.decisions.absence import OnUnknown
 from dispatcher.decisions.reply import Reply
-from dispatcher.decisions.verdict import OnUnknown
 from dispatcher.delivery.delivery import DeliveryRun, Slots
 from dispatcher.delivery.recorder import Recorder
 from dispatcher.lead.options import Channel

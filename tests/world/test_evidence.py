@@ -12,7 +12,7 @@ import pytest
 import uuid_utils.compat
 from sqlalchemy import text
 
-from dispatcher.decisions.verdict import OnUnknown
+from dispatcher.decisions.absence import OnUnknown
 from dispatcher.delivery import late_answers
 from dispatcher.delivery.claimed import Claimed
 from dispatcher.errors import NotAllowed

@@ -7,9 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dispatcher.decisions.listing import ListedLead, Page
-from dispatcher.decisions.outcome import Kind
-from dispatcher.decisions.verdict import (
+from dispatcher.decisions.absence import (
     Circumstances,
     Decision,
     Doubt,
@@ -21,6 +19,8 @@ from dispatcher.decisions.verdict import (
     is_proof,
     judge,
 )
+from dispatcher.decisions.listing import ListedLead, Page
+from dispatcher.decisions.outcome import Kind
 
 ADA = "+12025550101"
 SENT = {"customer_name": "Ada", "age": 36, "vip": True}
