@@ -346,14 +346,16 @@ class Services:
 
     # For the worker ---------------------------------------------------------------------------------------------------
 
-    def sweep(self, worker: str) -> "Sweep":
-        """Return the sweep of a worker, which this process does."""
+    def sweep(self, worker: str, *, own_process: bool = False) -> "Sweep":
+        """Return the sweep of a worker. `own_process`: nothing else runs in it, and a row that hangs may end it."""
         from dispatcher.intake.inbox_taking import PATIENCE_SECONDS, InboxThread, Taking
         from dispatcher.operator.retention import Pruning
         from dispatcher.sweep.sweep import Sweep
         from dispatcher.sweep.timelines import ACTOR, Watch
 
         self.settings.require_redis_url()
+        patience_seconds = PATIENCE_SECONDS if own_process else None
+        taking = Taking(self.database, self.bell, lambda: self.screening, patience_seconds=patience_seconds)
         return Sweep(
             self.database,
             self.bell,
@@ -366,9 +368,7 @@ class Services:
             interval_seconds=self.settings.sweep_interval_seconds,
             gate_wait_max_seconds=self.settings.gate_wait_max_seconds,
             alerting=self._alerting(),
-            inbox=InboxThread(
-                Taking(self.database, self.bell, lambda: self.screening, patience_seconds=PATIENCE_SECONDS)
-            ),
+            inbox=InboxThread(taking),
             timelines=Watch(self.database, lambda since: self.recovery.recover(since, None, actor=ACTOR)),
         )
 

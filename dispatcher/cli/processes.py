@@ -270,7 +270,7 @@ def sweep(
     settings = Settings.from_environment()
     configure_from(settings)
     services = Services(settings, name="dispatcher-sweep", connections=2)
-    sweeper = services.sweep(worker_name(parent or os.getpid()))
+    sweeper = services.sweep(worker_name(parent or os.getpid()), own_process=True)
     if once:
         swept = sweeper.once()
         sweeper.finish()

@@ -55,9 +55,9 @@ class Primaries:
             if not self._is_former(connection):
                 return connection
             former = True
-            here = (connection.info.host, str(connection.info.port))
+            others = [host for host in hosts if several and not _is_at(host, connection.info)]
             connection.close()
-            hosts = [host for host in hosts if several and _place(host) != here]
+            hosts = others if len(others) < len(hosts) else []  # one that is not recognised would be asked without end
         raise FormerPrimary(
             "The server that DATABASE_URL leads to is a former primary: another one was promoted since, and what it is "
             "given now would be lost. Stop it, or make it a standby of the new one."
@@ -95,8 +95,9 @@ def _hosts(given: Mapping[str, Any]) -> list[dict[str, str]]:
     return [{name: one[index] if len(one) > 1 else one[0] for name, one in lists.items()} for index in range(count)]
 
 
-def _place(host: Mapping[str, str]) -> tuple[str | None, str]:
-    return host.get("host"), host.get("port") or "5432"
+def _is_at(host: Mapping[str, str], info: "psycopg.ConnectionInfo") -> bool:
+    """Whether a connection leads to this host; a port that is not given may come from the environment."""
+    return info.host == (host.get("host") or host.get("hostaddr")) and host.get("port") in {None, "", str(info.port)}
 
 
 def _joined(hosts: list[dict[str, str]]) -> dict[str, str]:

@@ -1,5 +1,7 @@
 """The composition root: parts are built once, whichever thread is first, and belong to one process."""
 
+import faulthandler
+import json
 import os
 import sys
 import threading
@@ -164,3 +166,23 @@ def test_look_up_of_an_id_that_no_lead_has_says_so_and_asks_nothing(dispatcher: 
     (unknown,) = ids(1)
     with pytest.raises(LeadNotFound, match=str(unknown)):
         dispatcher.look_up([claimed.lead_id, unknown])
+
+
+@pytest.mark.parametrize("own_process", [False, True])
+def test_only_a_process_of_its_own_is_ended_where_a_row_of_the_inbox_hangs(
+    settings: Settings, queue: Queue, monkeypatch: pytest.MonkeyPatch, own_process: bool
+) -> None:
+    """An application's tests run a sweep too, and must not end because a debugger holds them for a minute."""
+    armed: list[float] = []
+    monkeypatch.setattr(faulthandler, "dump_traceback_later", lambda seconds, **_: armed.append(seconds))
+    monkeypatch.setattr(faulthandler, "cancel_dump_traceback_later", lambda: armed.append(0.0))
+    queue.rows("SELECT dispatcher.submit_lead(CAST(:lead AS jsonb))", lead=json.dumps(LEAD))
+    services = Services(settings, bell=NullDoorbell())
+
+    sweep = services.sweep("worker:1", own_process=own_process)
+    sweep.once()
+    sweep.finish()
+    services.close()
+
+    assert queue.states() == {"pending": 1}
+    assert bool(armed) is own_process
