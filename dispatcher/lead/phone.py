@@ -7,7 +7,7 @@ one that merely looks unusual passes, because plans change faster than libraries
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from typing import cast
 
 from phonenumbers import (
@@ -45,13 +45,26 @@ class _Plan:
 
 def is_canonical(digits: str) -> bool:
     """Return whether `+` and ASCII digits are a possible number that parsing and formatting leave as it is."""
+    found = _plan_at(digits[1:4])
+    if found is None:
+        return False
+    begin, plan = found
+    number = digits[begin:]
+    return len(number) in plan.lengths and (plan.prefix is None or plan.prefix.match(number) is None)
+
+
+@lru_cache(1100)  # every three digits, and some that are none
+def _plan_at(beginning: str) -> tuple[int, _Plan] | None:
+    """Return the plan of what follows `+`, at most three characters, and where in the number the national part begins.
+
+    No country code is the beginning of another one.
+    """
     for end in (1, 2, 3):
-        if (country_code := digits[1 : 1 + end]).isdecimal() and country_code[0] != "0":
+        if (country_code := beginning[:end]).isdecimal() and country_code[0] != "0":
             plan = _plan(country_code)
             if plan is not None:
-                number = digits[1 + end :]
-                return len(number) in plan.lengths and (plan.prefix is None or plan.prefix.match(number) is None)
-    return False
+                return 1 + end, plan
+    return None
 
 
 @cache  # a thousand country codes at most
@@ -154,6 +167,9 @@ def canonical_phone(value: object, field: str, country: Country | None = None) -
         return FieldError(field, f"is of type {type(value).__name__}, not text", EXAMPLE)
     if len(value) > _LONGEST_INPUT:
         return FieldError(field, f"is longer than {_LONGEST_INPUT} characters", EXAMPLE)
+    # As most are written: this alone is what reading a list of a million costs.
+    if _E164.fullmatch(value) and is_canonical(value):
+        return value
     digits = value.translate(_SPACES)
     if _E164.fullmatch(digits) and is_canonical(digits):
         return digits

@@ -58,15 +58,17 @@ def canonical(phone: object) -> str:
 
 @dataclass(frozen=True, slots=True)
 class _Chunk:
-    """What some lines of a list say: different `numbers`, of `read` lines that are numbers."""
+    """What some lines of a list say: different `numbers`, of `read` lines that are numbers, and their pseudonyms."""
 
     numbers: list[str]
+    digests: dict[str, bytes] | None
     read: int
     rejected: tuple[tuple[int, FieldError], ...]
 
 
-def _chunks(phones: Iterable[tuple[int, object]]) -> Iterator[_Chunk]:
+def _chunks(phones: Iterable[tuple[int, object]], pseudonyms: Pseudonyms) -> Iterator[_Chunk]:
     remaining = iter(phones)
+    digest_of = pseudonyms.digest_of
     while some := list(islice(remaining, CHUNK)):
         numbers: dict[str, None] = {}
         rejected: list[tuple[int, FieldError]] = []
@@ -76,7 +78,8 @@ def _chunks(phones: Iterable[tuple[int, object]]) -> Iterator[_Chunk]:
                 rejected.append((position, number))
             else:
                 numbers[number] = None
-        yield _Chunk(list(numbers), len(some) - len(rejected), tuple(rejected))
+        digests = None if pseudonyms.key_id is None else {one: digest_of(one.encode()) for one in numbers}
+        yield _Chunk(list(numbers), digests, len(some) - len(rejected), tuple(rejected))
 
 
 class Blocks:
@@ -108,14 +111,15 @@ class Blocks:
         """
         terms = self._ready(terms)
         told = {} if file_name is None else {"file": file_name}
-        chunks = _chunks(phones)
-        # The next numbers are read while Postgres stores these.
+        # Where the number is not kept, Postgres computes the pseudonym.
+        chunks = _chunks(phones, Pseudonyms(None) if terms.hash_only else self._pseudonyms)
+        # The next numbers are read and hashed while Postgres stores these.
         with ThreadPoolExecutor(1, thread_name_prefix="dispatcher-numbers") as pool:
             ahead = pool.submit(next, chunks, None)
             while (chunk := ahead.result()) is not None:
                 ahead = pool.submit(next, chunks, None)
                 numbers = chunk.numbers
-                added = self._database.again(self._add, numbers, terms, told) if numbers else 0
+                added = self._database.again(self._add, numbers, terms, told, chunk.digests) if numbers else 0
                 yield Blocked(added, chunk.read - added, chunk.rejected)
 
     def remove(self, phone: object, *, actor: str, account: str | None = None) -> Unblocked:
@@ -170,9 +174,14 @@ class Blocks:
         return terms.checked()
 
     def _add(
-        self, connection: Connection, numbers: Sequence[str], terms: BlockTerms, told: Mapping[str, object]
+        self,
+        connection: Connection,
+        numbers: Sequence[str],
+        terms: BlockTerms,
+        told: Mapping[str, object],
+        digests: Mapping[str, bytes] | None = None,
     ) -> int:
-        stored = block_list.store(connection, numbers, terms, self._pseudonyms)
+        stored = block_list.store(connection, numbers, terms, self._pseudonyms, digests)
         if stored.numbers:
             subject = f"block:{stored.id}" if len(numbers) == 1 else "blocks"
             detail = {
