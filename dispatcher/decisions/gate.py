@@ -9,15 +9,16 @@ one lead at a time may be claimed. Nothing here reads a clock or a database: `ga
     probing  --failure-->  closed                  (for longer)
     any      --pause-->  closed(paused)            (only a person resumes)
 
-A failure of one campaign closes the campaign's channel. It closes the account too while the account is probing, or
-where the account's channels fail alike and none of them had an acceptance meanwhile (`is_of_account`).
+A failure of one campaign closes the campaign's channel, also one that seems to be of the account (`SEEM_OF_ACCOUNT`)
+where others are accepted meanwhile. It closes the account too while the account is probing, or where the account's
+channels fail alike and none of them had an acceptance meanwhile (`is_of_account`).
 """
 
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Final
 
-from dispatcher.decisions.outcome import Kind, Outcome, Reason, Scope
+from dispatcher.decisions.outcome import Kind, Outcome, Reason, Scope, Signal
 from dispatcher.decisions.policy import wait_seconds
 
 BAD_PROBES_BEFORE_A_LEAD: Final = 3
@@ -28,6 +29,10 @@ CHANNELS_BEFORE_ACCOUNT: Final = 3
 
 _WITHOUT_EFFECT: Final = frozenset({Reason.FORBIDDEN, Reason.MISCONFIGURED, Reason.REJECTING})
 """Answers to one campaign that leave no lead in doubt: Voicery was reached and said no."""
+
+SEEM_OF_ACCOUNT: Final = frozenset({Reason.UNAUTHORIZED, Reason.NO_BALANCE, Reason.FORBIDDEN, Reason.MISCONFIGURED})
+"""Answers that speak of the account, and yet may be given to one of its campaigns alone. Not 429: its limit is the
+token's, and to go on with other campaigns would break it."""
 
 
 class GateState(StrEnum):
@@ -83,9 +88,15 @@ def after_acceptance(gate: Gate) -> Gate:
 def after_failure(
     gate: Gate, reason: Reason, limits: GateLimits, *, message: str, retry_after_seconds: float | None = None
 ) -> Gate:
-    """Count one failure of `reason`; close the gate where that is enough. A closed gate keeps its reason."""
+    """Count one failure of `reason`; close the gate where that is enough. A closed gate keeps its reason.
+
+    So does one that probes and is told to slow down: whether it is well again was not answered, and a gate that is
+    closed for a rate limit opens without a probe.
+    """
     if gate.state is GateState.CLOSED:
         return gate
+    if gate.state is GateState.PROBING and reason is Reason.THROTTLED and gate.reason is not None:
+        return closed(_no_longer(gate), gate.reason, limits, message=message, retry_after_seconds=retry_after_seconds)
     counted = replace(gate, failures=gate.failures + 1)
     enough = gate.state is GateState.PROBING or reason is not Reason.OUTAGE or counted.failures >= limits.outage_after
     if not enough:
@@ -157,9 +168,19 @@ def is_of_account(reason: Reason, neighbours: Neighbours) -> bool:
 
 
 def after_outcome(
-    account: Gate, channel: Gate, outcome: Outcome, limits: GateLimits, *, retry_after_seconds: float | None = None
+    account: Gate,
+    channel: Gate,
+    outcome: Outcome,
+    limits: GateLimits,
+    *,
+    retry_after_seconds: float | None = None,
+    others_accepted: bool = False,
 ) -> tuple[Gate, Gate]:
-    """Both gates of an attempt's channel after its outcome. Any failure closes whichever of the two was probing."""
+    """Both gates of an attempt's channel after its outcome. Any failure closes whichever of the two was probing.
+
+    others_accepted   a POST that began after this channel's first failure was accepted, of any campaign: then what
+                      seems to be of the account and is answered to this channel again is of this channel alone
+    """
     signal = outcome.signal
     if signal is None:
         if outcome.kind in (Kind.ACCEPTED, Kind.DUPLICATE):
@@ -176,16 +197,24 @@ def after_outcome(
         if account.state is GateState.PROBING and account.reason is Reason.REJECTING:
             return failed(_no_longer(account)), refused
         return after_acceptance(account), refused
-    if signal.scope is Scope.ACCOUNT:
-        return failed(account), failed(channel) if channel.state is GateState.PROBING else channel
+    alone = others_accepted and signal.reason in SEEM_OF_ACCOUNT and not channel.untroubled
+    if signal.scope is Scope.ACCOUNT and not alone:
+        return failed(account), failed(channel) if channel.state is GateState.PROBING else _noted(channel, signal)
     if account.state is GateState.PROBING:
         return failed(_no_longer(account) if signal.reason in _WITHOUT_EFFECT else account), failed(channel)
     return account, failed(channel)
 
 
-def _no_longer(account: Gate) -> Gate:
-    """A probing account whose next wait is no longer than the last: the answer was about one campaign only."""
-    return replace(account, closings=max(0, account.closings - 1))
+def _noted(channel: Gate, signal: Signal) -> Gate:
+    """An open channel that remembers having failed: so it is told whether others are accepted and it alone is not."""
+    if channel.state is not GateState.OPEN or signal.reason not in SEEM_OF_ACCOUNT:
+        return channel
+    return replace(channel, failures=max(1, channel.failures))
+
+
+def _no_longer(gate: Gate) -> Gate:
+    """A probing gate whose next wait is no longer than the last: what it was closed for was not answered."""
+    return replace(gate, closings=max(0, gate.closings - 1))
 
 
 def after_probe(gate: Gate, *, answered: bool, limits: GateLimits) -> Gate:

@@ -26,8 +26,6 @@ from dispatcher.decisions.reply import (
 
 _NUMBERS: Final = re.compile(r"\d+")
 _VALUES: Final = re.compile(r"\"[^\"]*\"|'[^']*'|[^\s@]{1,64}@\S+")
-
-
 _NOTHING: Final = re.compile(r"(?!)")
 
 
@@ -56,7 +54,7 @@ MAY_HAVE_BEEN_CALLED: Final = "; the person may have been called"
 
 
 class Reason(StrEnum):
-    """Why a gate is closed."""
+    """Why a gate is closed. A stored one that is none of these was written by a person, and only a person opens it."""
 
     PAUSED = "paused"
     THROTTLED = "throttled"
@@ -66,6 +64,10 @@ class Reason(StrEnum):
     FORBIDDEN = "forbidden"
     MISCONFIGURED = "misconfigured"
     REJECTING = "rejecting"
+
+    @classmethod
+    def _missing_(cls, _: object) -> "Reason":
+        return cls.PAUSED
 
 
 class Scope(StrEnum):
@@ -295,8 +297,7 @@ def _no(reply: Reply, status: int, rules: Rules) -> Outcome:
             sentence = "Voicery did not accept the API token"
             return _held(reply, Kind.UNAUTHORIZED, Reason.UNAUTHORIZED, Scope.ACCOUNT, sentence, stranger or words)
         case 420 | 429 | 430:
-            sentence = "Voicery asked us to slow down"
-            return _held(reply, Kind.THROTTLED, Reason.THROTTLED, Scope.ACCOUNT, sentence, words)
+            return _held(reply, Kind.THROTTLED, Reason.THROTTLED, Scope.ACCOUNT, "Voicery asked us to slow down", words)
         case 403 | 413 if "retry-after" in reply.headers:  # RFC 9110, 10.2.3 and 15.5.14
             sentence = f"Voicery asked us to come back later (HTTP {status})"
             return _held(reply, Kind.THROTTLED, Reason.THROTTLED, Scope.ACCOUNT, sentence, words)
@@ -327,9 +328,8 @@ def _no(reply: Reply, status: int, rules: Rules) -> Outcome:
 
 
 def _nowhere(reply: Reply) -> Outcome:
-    sentence = f"Voicery has no such address or campaign (HTTP {reply.status})"
-    words = refusal.said(refusal.told(reply))
-    return _held(reply, Kind.MISCONFIGURED, Reason.MISCONFIGURED, Scope.CHANNEL, sentence, words)
+    why, words = f"Voicery has no such address or campaign (HTTP {reply.status})", refusal.said(refusal.told(reply))
+    return _held(reply, Kind.MISCONFIGURED, Reason.MISCONFIGURED, Scope.CHANNEL, why, words)
 
 
 def _held(reply: Reply, kind: Kind, reason: Reason, scope: Scope, sentence: str, words: str = "") -> Outcome:

@@ -8,6 +8,7 @@ from sqlalchemy import Connection, Row, text
 
 from dispatcher.decisions.gate import (
     CHANNELS_BEFORE_ACCOUNT,
+    SEEM_OF_ACCOUNT,
     Gate,
     GateLimits,
     GateState,
@@ -16,10 +17,10 @@ from dispatcher.decisions.gate import (
     closed,
     is_of_account,
 )
-from dispatcher.decisions.outcome import Reason
+from dispatcher.decisions.outcome import Reason, Scope
 from dispatcher.lead.options import Channel
 from dispatcher.logs import events
-from dispatcher.store.accounts import DUE, LIKELIEST, WAITING_CHANNELS_OF_ACCOUNT
+from dispatcher.store.accounts import DUE, LIKELIEST, PROBES_IN_VAIN, WAITING_CHANNELS_OF_ACCOUNT, WAITS_FOR_PROBE
 
 if TYPE_CHECKING:
     from dispatcher.delivery.results import Finished  # loads what a pause does without
@@ -123,10 +124,17 @@ SELECT EXISTS (
 )
 """)
 
-_WAITING_FOR_PROBE = text("""
+_WAITING_FOR_PROBE = text(f"""
 SELECT campaign_id FROM dispatcher.gates
-WHERE account = :account AND state = 'closed' AND until <= now() AND reason NOT IN ('paused', 'throttled')
+WHERE account = :account AND {WAITS_FOR_PROBE}
 ORDER BY COALESCE(campaign_id, 0)
+""")
+
+_PROBES_IN_VAIN = text(f"""
+SELECT EXISTS (
+    SELECT FROM dispatcher.gates AS of_account
+    WHERE account = :account AND campaign_id IS NULL AND {PROBES_IN_VAIN}
+)
 """)
 
 _HOLD_CLAIMS = text(
@@ -154,6 +162,17 @@ WHERE state = 'sending' AND account = :account
 _ACCEPTED_SINCE_FAILING = text(f"""
 SELECT {_ACCEPTED_AFTER.format(moment="coalesce(gate.failing_since, gate.closed_at)")}
 FROM dispatcher.gates AS gate WHERE gate.account = :account AND COALESCE(gate.campaign_id, 0) = :campaign_id
+""")
+
+_BEGUN_AND_ACCEPTED_SINCE_FAILING = text("""
+-- What was on its way when the channel failed first tells nothing of the time after.
+SELECT EXISTS (
+    SELECT FROM dispatcher.gates AS gate
+    JOIN dispatcher.leads AS lead ON lead.account = gate.account AND lead.finished_at > gate.failing_since
+    JOIN dispatcher.lead_attempts AS attempt ON attempt.id = lead.attempt_id
+    WHERE gate.account = :account AND COALESCE(gate.campaign_id, 0) = :campaign_id
+      AND lead.state = 'accepted' AND attempt.started_at > gate.failing_since AND NOT attempt.evidence ? 'lookups'
+)
 """)
 
 
@@ -266,6 +285,21 @@ def accepted_since_failing(connection: Connection, channel: Channel) -> bool:
     return bool(connection.execute(_ACCEPTED_SINCE_FAILING, channel._asdict()).scalar())
 
 
+def probes_in_vain(connection: Connection, account: str) -> bool:
+    """Return whether the likeliest campaign has had its time to probe the account, so that any other may."""
+    return bool(connection.execute(_PROBES_IN_VAIN, {"account": account}).scalar())
+
+
+def _others_accepted(connection: Connection, account: Gate, channel: Gate, finished: "Sequence[Finished]") -> bool:
+    """Return whether what seems to be of the account may be of this channel alone; asked only where that decides."""
+    signals = [one.outcome.signal for one in finished if one.outcome.signal is not None]
+    seems = any(signal.scope is Scope.ACCOUNT and signal.reason in SEEM_OF_ACCOUNT for signal in signals)
+    if not seems or channel.untroubled or account.state is GateState.CLOSED:
+        return False
+    where = {"account": channel.account, "campaign_id": channel.campaign_id}
+    return bool(connection.execute(_BEGUN_AND_ACCEPTED_SINCE_FAILING, where).scalar())
+
+
 def _pair(channel: Channel, rows: Sequence[Row[Any]]) -> tuple[Gate, Gate]:
     gates = {row.campaign_id: _gate(row) for row in rows}
     return gates.get(None) or Gate(channel.account, None), gates.get(channel.campaign_id) or Gate(*channel)
@@ -308,9 +342,15 @@ def apply(connection: Connection, channel: Channel, finished: "Sequence[Finished
         return Changes()
     before = lock(connection, channel)
     of_account, of_channel = before
+    others_accepted = _others_accepted(connection, of_account, of_channel, finished)
     for one in finished:
         of_account, of_channel = after_outcome(
-            of_account, of_channel, one.outcome, limits, retry_after_seconds=one.hints.retry_after_seconds
+            of_account,
+            of_channel,
+            one.outcome,
+            limits,
+            retry_after_seconds=one.hints.retry_after_seconds,
+            others_accepted=others_accepted,
         )
     if of_channel != before[1]:
         save(connection, of_channel)

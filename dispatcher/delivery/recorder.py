@@ -232,7 +232,8 @@ class Recorder:
     def _claim_probe(self, connection: Connection, attempt_ids: Sequence[UUID], *, window: int = 0) -> Claim:
         """Claim one lead where a gate is probing and no lead of its scope is on its way.
 
-        The probe of an account is a lead of its likeliest channel. The gate's row, locked, keeps others out.
+        The probe of an account is a lead of its likeliest channel, or of any where that one claims none for a while.
+        The gate's row, locked, keeps others out.
         """
         claims.hold_pauses(connection, self._channel.account)
         pair = gates.lock(connection, self._channel)
@@ -241,7 +242,8 @@ class Recorder:
         account, channel = pair
         if account.state is GateState.PROBING:
             likeliest = gates.likeliest(connection, account.account) == self._channel.campaign_id
-            taken = not likeliest or gates.sending(connection, account.account, None)
+            may_probe = likeliest or gates.probes_in_vain(connection, account.account)
+            taken = not may_probe or gates.sending(connection, account.account, None)
         else:
             taken = channel.state is GateState.PROBING and gates.sending(
                 connection, channel.account, channel.campaign_id

@@ -60,6 +60,16 @@ LIKELIEST: Final = """
 a lead is accepted: open ones before those that probe, then those with acceptances, the fewest failures since, and the
 latest acceptance."""
 
+PROBES_IN_VAIN: Final = "of_account.state = 'probing' AND of_account.moved_at < now() - interval '10 s'"
+"""Whether an account, whose gate is `of_account`, has probed for so long that any campaign may be its probe: the
+likeliest may have no permit of its own limit for an hour, or no lead that can be claimed."""
+
+WAITS_FOR_PROBE: Final = """(
+    state = 'closed' AND (until IS NULL OR until <= now())
+    AND reason IN ('outage', 'unauthorized', 'no_balance', 'forbidden', 'misconfigured', 'rejecting')
+)"""
+"""Whether a closed gate has waited long enough. One without an end was closed by hand, and ends by its probe."""
+
 _READ = HotStatement(f"""
 SELECT account.base_url, coalesce(account.watermark_off, false) AS watermark_off, account.terms, account.terms_by,
     CASE WHEN account.list_off_until > now() THEN account.list_off_until END AS list_off_until,

@@ -10,11 +10,14 @@ from sqlalchemy import Connection, text
 
 from dispatcher.lead.options import Channel
 from dispatcher.store import inbox, timeline
-from dispatcher.store.accounts import DUE, LIKELIEST, WAITING_CHANNELS
+from dispatcher.store.accounts import DUE, LIKELIEST, PROBES_IN_VAIN, WAITING_CHANNELS, WAITS_FOR_PROBE
 from dispatcher.store.proof import end_unsent
 from dispatcher.sweep import clocks
 
 BATCH: Final = 500
+
+THROTTLED_TILL_NOW: Final = "(state = 'closed' AND reason = 'throttled' AND (until IS NULL OR until <= now()))"
+"""Whether a gate that Voicery asked us to close has been closed for long enough."""
 
 _TAKE = text(f"""
 -- One row decides who sweeps; the same statement says which duties have work, so that an idle sweep is this alone.
@@ -42,7 +45,7 @@ RETURNING
     EXISTS (SELECT FROM dispatcher.leads WHERE state = 'sending' AND lease_until < now()) AS run_out,
     EXISTS (SELECT FROM dispatcher.leads WHERE state = 'pending' AND expires_at <= now()) AS expired,
     EXISTS (SELECT FROM dispatcher.leads WHERE state = 'unknown') AS unknown,
-    EXISTS (SELECT FROM dispatcher.gates WHERE state <> 'open' AND until <= now()) AS gates,
+    EXISTS (SELECT FROM dispatcher.gates WHERE {WAITS_FOR_PROBE} OR {THROTTLED_TILL_NOW}) AS gates,
     EXISTS (SELECT FROM dispatcher.alerts WHERE done_at IS NULL AND due_at <= now()) AS alerts,
     EXISTS (SELECT FROM dispatcher.operations WHERE finished_at IS NULL AND next_at <= now()) AS operations,
     {inbox.WAITS} AS inbox,
@@ -55,7 +58,8 @@ _RELEASE = text("UPDATE dispatcher.sweeps SET held_until = now() WHERE name = 's
 
 _DUE_CHANNELS = text(f"""
 WITH RECURSIVE {WAITING_CHANNELS}, ready AS (
-    SELECT channel.account, channel.campaign_id, served.served_at, of_account.state AS account_state,
+    SELECT channel.account, channel.campaign_id, served.served_at,
+        of_account.state IS NOT DISTINCT FROM 'probing' AND NOT coalesce({PROBES_IN_VAIN}, false) AS likeliest_only,
         row_number() OVER (PARTITION BY channel.account ORDER BY {LIKELIEST}) AS likeliest,
         gate.state IS DISTINCT FROM 'probing' AND coalesce(gate.closings, 0) = 0 AND served.accepted_at IS NOT NULL
             AS accepting
@@ -66,16 +70,16 @@ WITH RECURSIVE {WAITING_CHANNELS}, ready AS (
         ON of_account.account = channel.account AND COALESCE(of_account.campaign_id, 0) = 0
     WHERE gate.state IS DISTINCT FROM 'closed' AND of_account.state IS DISTINCT FROM 'closed' AND {DUE}
 )
--- While an account probes, only its likeliest channel may claim.
-SELECT account, campaign_id, accepting FROM ready WHERE account_state IS DISTINCT FROM 'probing' OR likeliest = 1
+-- While an account probes, only its likeliest channel may claim, but not for ever.
+SELECT account, campaign_id, accepting FROM ready WHERE NOT likeliest_only OR likeliest = 1
 ORDER BY served_at NULLS FIRST, account, campaign_id
 """)
 
-_DUE_LOOKUPS = text("""
+_DUE_LOOKUPS = text(f"""
 SELECT DISTINCT account FROM (
     SELECT account FROM dispatcher.leads WHERE state = 'unknown' AND due_at <= now()
     UNION ALL
-    SELECT account FROM dispatcher.gates WHERE state = 'closed' AND until <= now() AND reason <> 'throttled'
+    SELECT account FROM dispatcher.gates WHERE {WAITS_FOR_PROBE}
 ) AS due
 ORDER BY account
 """)
@@ -145,11 +149,11 @@ WITH picked AS (
     FOR UPDATE SKIP LOCKED
 ), {end_unsent("expired", "expired")}""")
 
-_REOPEN_THROTTLED = text("""
+_REOPEN_THROTTLED = text(f"""
 UPDATE dispatcher.gates
 SET state = 'open', reason = NULL, closed_at = NULL, until = NULL, note = NULL, failures = 0,
     failing_since = NULL
-WHERE state = 'closed' AND reason = 'throttled' AND until <= now()
+WHERE {THROTTLED_TILL_NOW}
 RETURNING account, campaign_id
 """)
 

@@ -222,6 +222,43 @@ def test_any_failure_closes_what_was_probing(
     assert states(both(account, channel, kind, signal)) == after
 
 
+SEEMS = [Reason.UNAUTHORIZED, Reason.NO_BALANCE, Reason.FORBIDDEN, Reason.MISCONFIGURED]
+
+
+def after_others(account: Gate, channel: Gate, reason: Reason) -> tuple[Gate, Gate]:
+    outcome = Outcome(Kind.FORBIDDEN, "Why.", signal=Signal(reason, Scope.ACCOUNT), fingerprint="f")
+    return after_outcome(account, channel, outcome, LIMITS, others_accepted=True)
+
+
+@pytest.mark.parametrize("reason", SEEMS)
+def test_what_seems_to_be_of_the_account_closes_it_first_and_then_the_channel_that_gets_it_again(
+    reason: Reason,
+) -> None:
+    account, channel = both(ACCOUNT, OPEN, Kind.FORBIDDEN, Signal(reason, Scope.ACCOUNT))
+    assert (account.state, channel) == (GateState.CLOSED, replace(OPEN, failures=1))
+    assert both(ACCOUNT, channel, Kind.FORBIDDEN, Signal(reason, Scope.ACCOUNT))[1] == channel, "counted once"
+    assert both(ACCOUNT, shut(), Kind.FORBIDDEN, Signal(reason, Scope.ACCOUNT))[1] == shut()
+
+    account, channel = after_others(ACCOUNT, channel, reason)
+    assert (account, channel.state, channel.reason) == (ACCOUNT, GateState.CLOSED, reason)
+
+    assert states(after_others(ACCOUNT, OPEN, reason)) == ("closed", "open"), "it is the channel's first"
+    assert states(after_others(account_probing(), replace(OPEN, failures=1), reason)) == ("closed", "closed")
+
+
+@pytest.mark.parametrize("reason", [Reason.THROTTLED, Reason.OUTAGE])
+def test_a_rate_limit_and_a_voicery_that_is_not_reached_stay_the_accounts(reason: Reason) -> None:
+    failing = replace(OPEN, failures=1)
+    account, channel = after_others(replace(ACCOUNT, failures=4), failing, reason)
+    assert (account.state, account.reason, channel) == (GateState.CLOSED, reason, failing)
+
+
+def test_a_gate_that_probes_and_is_told_to_slow_down_keeps_its_reason_and_its_series() -> None:
+    for retry_after, wait in ((60.0, 60.0), (1.0, 20.0), (None, 20.0)):
+        gate = failed(probing(Reason.OUTAGE, closings=3), Reason.THROTTLED, retry_after_seconds=retry_after)
+        assert (gate.state, gate.reason, gate.closings, gate.wait_seconds) == (GateState.CLOSED, Reason.OUTAGE, 3, wait)
+
+
 def test_a_failure_counts_for_its_own_gate_only() -> None:
     account, channel = both(ACCOUNT, OPEN, Kind.UNKNOWN, DOUBT)
     assert (account, channel.failures) == (ACCOUNT, 1)
