@@ -47,6 +47,7 @@ class Permits:
     """How long until at least one more can be granted; 0.0 if at once."""
     name: str = ""
     logs: tuple[str, ...] = ()
+    announced: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +116,7 @@ class Limiter:
         self._take = client.register_script(_script("limiter_take.lua"))
         self._slow = client.register_script(_script("limiter_slow.lua"))
         self._seed = client.register_script(_script("limiter_seed.lua"))
+        self._give_back = client.register_script(_script("limiter_give_back.lua"))
 
     def take(
         self,
@@ -132,6 +134,8 @@ class Limiter:
             wanted,
             _Scope(self._log(channel.account), _lengths(account_windows), Channel(channel.account, 0)),
             _Scope(self._log(channel.account, str(channel.campaign_id)), _lengths(campaign_windows), channel),
+            # Its loss is noticed with that of the account's log, and counted with it: see `limiter_seed.lua`.
+            lost_too=self._lookups(channel.account, account_windows, leads_wait=True),
         )
 
     def take_lookups(
@@ -141,29 +145,29 @@ class Limiter:
 
         Raises `LimiterUnavailable`.
         """
-        share = LOOKUP_SHARE if leads_wait else 1.0
-        lookups = tuple((max(1, int(permits * share)), seconds) for permits, seconds in _lengths(account_windows))
         return self._taken(
             account,
             wanted,
             _Scope(self._log(account), _lengths(account_windows), Channel(account, 0)),
-            _Scope(self._log(account, "lookups"), lookups, Channel(account, 0), lookups=True),
+            self._lookups(account, account_windows, leads_wait=leads_wait),
         )
+
+    def _lookups(self, account: str, account_windows: Sequence[RateWindow], *, leads_wait: bool) -> _Scope:
+        share = LOOKUP_SHARE if leads_wait else 1.0
+        windows = tuple((max(1, int(permits * share)), seconds) for permits, seconds in _lengths(account_windows))
+        return _Scope(self._log(account, "lookups"), windows, Channel(account, 0), lookups=True)
 
     def give_back(self, permits: Permits, unused: int) -> None:
         """Return unused permits. Never raises: a permit that cannot be returned lapses.
 
-        The remaining requests that Voicery announced are not raised again.
+        They are returned to what Voicery announced too, unless it has announced anything since they were taken.
         """
         first = max(0, permits.granted - unused) + 1
         members = [f"{permits.name}:{i}" for i in range(first, permits.granted + 1)]
         if not members or not permits.logs:
             return
         try:
-            with self._client.pipeline(transaction=False) as pipe:
-                for log in permits.logs:
-                    pipe.zrem(log, *members)
-                pipe.execute()
+            self._give_back(keys=[permits.announced, *permits.logs], args=members)
         except redis.RedisError:
             return
 
@@ -193,32 +197,39 @@ class Limiter:
         _, _, _, *used = self._ask(account, 0, "", [_Scope(log, _lengths(windows), Channel(account, campaign_id or 0))])
         return [WindowUse(w.permits, w.seconds, n) for w, n in zip(windows, used, strict=True)]
 
-    def _taken(self, account: str, wanted: int, *scopes: _Scope) -> Permits:
+    def _taken(self, account: str, wanted: int, *scopes: _Scope, lost_too: _Scope | None = None) -> Permits:
         limited = [scope for scope in scopes if scope.windows]
         if wanted <= 0 or not limited:
             return Permits(max(0, wanted), 0.0)
         name = os.urandom(8).hex()
         answer = self._ask(account, wanted, name, limited)
         if answer[0] == _UNKNOWN:
-            wait_seconds = self._recall(limited)
+            wait_seconds = self._recall(limited if lost_too is None or not lost_too.windows else [*limited, lost_too])
             if wait_seconds > 0:
                 return Permits(0, wait_seconds)
             answer = self._ask(account, wanted, name, limited)
             if answer[0] == _UNKNOWN:  # lost again meanwhile
                 return Permits(0, _GRACE_SECONDS)
         granted, wait, *_ = answer
-        return Permits(granted, wait / _MICROSECONDS, name, tuple(scope.log for scope in limited))
+        logs = tuple(scope.log for scope in limited)
+        return Permits(granted, wait / _MICROSECONDS, name, logs, self._announced(account))
 
     def _recall(self, scopes: Sequence[_Scope]) -> float:
         """Tell Redis which permits were used before it lost them; return the seconds to wait before the next try.
 
         Without it a restarted Redis would grant whole windows again: up to twice the limit.
         """
-        used = [self._used(scope) for scope in scopes]
+        histories: dict[tuple[Channel, float], History] = {}
+        for scope in scopes:
+            where = (scope.channel, scope.seconds)
+            if where not in histories:
+                histories[where] = self._history(*where)
+        used = [self._used(scope, histories[scope.channel, scope.seconds]) for scope in scopes]
         args: list[str | int] = [
             self._now(),
             int(_GRACE_SECONDS * _MICROSECONDS) if any(used) else 0,
             os.urandom(8).hex(),
+            next((number for number, scope in enumerate(scopes, 1) if scope.lookups), 0),
         ]
         for scope, pairs in zip(scopes, used, strict=True):
             args += [int((scope.seconds + _LOG_OUTLIVES_SECONDS) * 1000), len(pairs)]
@@ -229,8 +240,7 @@ class Limiter:
         except redis.RedisError as error:
             raise _unavailable(error) from error
 
-    def _used(self, scope: _Scope) -> list[tuple[float, int]]:
-        history = self._history(scope.channel, scope.seconds)
+    def _used(self, scope: _Scope, history: History) -> list[tuple[float, int]]:
         posts = [] if scope.lookups else sorted(history.posts)
         if history.listing and not scope.channel.campaign_id:
             # While leads are sent, look-ups have only their share. Those of the log of look-ups have it in its windows.

@@ -5,7 +5,9 @@
 -- ARGV[1]   now in microseconds, or '' for Redis' own clock
 -- ARGV[2]   microseconds since the first call that found a log unknown, before which nothing is written
 -- ARGV[3]   the name of this seeding, unique
--- ARGV[4..] per log: its life in milliseconds, the number of pairs, then per pair: age in microseconds, permits
+-- ARGV[4]   the number of the log of look-ups, or 0. Without look-ups it lapses, while the log of the account, KEYS[1], is
+--           used by leads: where that one is known, no permit of a look-up can be lacking in it, and none counts as used.
+-- ARGV[5..] per log: its life in milliseconds, the number of pairs, then per pair: age in microseconds, permits
 --
 -- Returns 0, or the microseconds to wait before the next call.
 
@@ -16,8 +18,10 @@ if not now then
 end
 local grace = tonumber(ARGV[2])
 local memory = string.match(redis.call('INFO', 'replication'), 'master_replid:(%w+)') or '1'
-local cursor = 4
+local lookups = tonumber(ARGV[4])
+local cursor = 5
 local wait = 0
+local account_known = false
 for k = 1, #KEYS do
   local log = KEYS[k]
   local life, pairs = tonumber(ARGV[cursor]), tonumber(ARGV[cursor + 1])
@@ -28,7 +32,14 @@ for k = 1, #KEYS do
     redis.call('DEL', log, log .. ':known')
   end
   local known = redis.call('TYPE', log .. ':known').ok == 'string' and redis.call('GET', log .. ':known')
-  if known ~= memory or not redis.call('ZSCORE', log, 'known') then
+  local is_known = known == memory and redis.call('ZSCORE', log, 'known')
+  local lapsed = k == lookups and account_known and not is_known
+  if k == 1 then
+    account_known = is_known
+  end
+  if lapsed then
+    due = true
+  elseif not is_known then
     redis.call('SET', log .. ':lost', string.format('%.0f', now), 'NX', 'PX', 60000)
     local lost = redis.call('TYPE', log .. ':lost').ok == 'string' and tonumber(redis.call('GET', log .. ':lost'))
     if not lost or not (lost <= now) then -- none of ours; NaN compares as false
@@ -46,7 +57,7 @@ for k = 1, #KEYS do
     end
   end
   for pair = 1, pairs do
-    if due then
+    if due and not lapsed then
       for i = 1, tonumber(ARGV[cursor + 1]) do
         redis.call('ZADD', log, string.format('%.0f', now - ARGV[cursor]), ARGV[3] .. ':' .. pair .. ':' .. i)
       end

@@ -255,6 +255,40 @@ def test_an_announced_rest_is_shared_by_all_until_the_reset(limiter: Limiter, cl
     assert take(limiter, 8, window).granted == 8
 
 
+def test_runs_that_find_nothing_to_send_use_up_no_announced_rest(limiter: Limiter, clock: Microseconds) -> None:
+    window = Window(100, 60)
+    limiter.slow("default", remaining=5, reset_seconds=20)
+    for _ in range(10):
+        clock.advance(0.1)
+        permits = take(limiter, 8, window)
+        assert permits.granted == 5
+        limiter.give_back(permits, 5)
+    permits = take(limiter, 8, window)
+    limiter.give_back(permits, 3)  # two were sent
+    assert take(limiter, 8, window).granted == 3
+
+
+def test_permits_given_back_raise_no_rest_that_was_announced_since(limiter: Limiter, clock: Microseconds) -> None:
+    window = Window(100, 60)
+    limiter.slow("default", remaining=50, reset_seconds=20)
+    clock.advance(0.1)
+    permits = take(limiter, 20, window)
+    clock.advance(0.1)
+    limiter.slow("default", remaining=6, reset_seconds=20)
+    limiter.give_back(permits, 20)
+    assert take(limiter, 20, window).granted == 6
+
+
+def test_permits_taken_without_an_announcement_raise_none(limiter: Limiter, clock: Microseconds) -> None:
+    window = Window(100, 60)
+    limiter.slow("default", remaining=5, reset_seconds=1)
+    clock.advance(2)
+    permits = take(limiter, 8, window)
+    limiter.slow("default", remaining=2, reset_seconds=20)
+    limiter.give_back(permits, 8)
+    assert take(limiter, 8, window).granted == 2
+
+
 def test_what_was_announced_survives_a_clock_set_back_without_growing(limiter: Limiter, clock: Microseconds) -> None:
     limiter.slow("default", remaining=0, reset_seconds=30)
     clock.advance(-86_400)

@@ -205,6 +205,32 @@ def test_where_look_ups_may_have_been_sent_their_share_counts_as_used(redis_url:
     assert limiter.take_lookups("default", 1, WINDOWS, leads_wait=True).granted == 0
 
 
+@pytest.mark.parametrize("before", ["none_yet", "long_ago"])
+def test_the_first_look_up_in_a_while_waits_for_no_window(redis_url: str, before: str) -> None:
+    """Their log lapses without them; the account's, which leads use, is known and keeps the limit."""
+    clock, told = Clock(1_000.0), Told()
+    limiter = limiter_with(redis_url, told, clock)
+    limiter.take(HERE, 5, WINDOWS)
+    if before == "long_ago":
+        assert limiter.take_lookups("default", 1, WINDOWS, leads_wait=True).granted == 1
+    for key in ("", ":known"):
+        connect(redis_url).delete(f"dispatcher:permits:default:lookups{key}")
+    told.history = History(((1.0, 5),), listing=True)  # a gate has closed
+
+    assert limiter.take_lookups("default", 1, WINDOWS, leads_wait=True).granted == 1
+    assert limiter.take_lookups("default", 20, WINDOWS, leads_wait=True).granted == 3  # a fifth of the 20
+
+
+def test_the_share_of_look_ups_counts_as_used_also_where_leads_notice_the_loss(redis_url: str) -> None:
+    clock = Clock(1_000.0)
+    limiter = limiter_with(redis_url, Told((1.0, 4), listing=True), clock)
+
+    limiter.take(HERE, 1, WINDOWS)
+    clock.now += 1.0
+    assert limiter.take(HERE, 1, WINDOWS).granted == 1
+    assert limiter.take_lookups("default", 1, WINDOWS, leads_wait=True).granted == 0
+
+
 def test_without_posts_look_ups_may_have_used_all(redis_url: str) -> None:
     clock = Clock(1_000.0)
     limiter = limiter_with(redis_url, Told(listing=True), clock)
