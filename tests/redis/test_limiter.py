@@ -279,14 +279,13 @@ def test_permits_given_back_raise_no_rest_that_was_announced_since(limiter: Limi
     assert take(limiter, 20, window).granted == 6
 
 
-def test_permits_taken_without_an_announcement_raise_none(limiter: Limiter, clock: Microseconds) -> None:
+def test_permits_taken_after_the_reset_raise_no_rest(limiter: Limiter, clock: Microseconds) -> None:
     window = Window(100, 60)
     limiter.slow("default", remaining=5, reset_seconds=1)
     clock.advance(2)
-    permits = take(limiter, 8, window)
-    limiter.slow("default", remaining=2, reset_seconds=20)
-    limiter.give_back(permits, 8)
-    assert take(limiter, 8, window).granted == 2
+    limiter.give_back(take(limiter, 8, window), 8)
+    clock.advance(-3)  # the announcement is in force again
+    assert take(limiter, 8, window).granted == 5
 
 
 def test_what_was_announced_survives_a_clock_set_back_without_growing(limiter: Limiter, clock: Microseconds) -> None:
