@@ -153,7 +153,7 @@ def _refuse_older_schema() -> None:
     from dispatcher.config.settings import Settings
     from dispatcher.store.database import Database
     from dispatcher.store.migration import check
-    from dispatcher.store.trouble import StatementRefused  # late, as above
+    from dispatcher.store.trouble import StatementRefused, TryAgain  # late, as above
 
     settings = Settings.from_environment()
     url = settings.require_database_url()
@@ -163,7 +163,7 @@ def _refuse_older_schema() -> None:
             check(connection, newer=True)
     except SchemaOutOfDate as error:
         raise CannotStart(str(error)) from None
-    except (DispatcherError, StatementRefused):
+    except (DispatcherError, StatementRefused, TryAgain):
         pass  # told by what the worker does next
     finally:
         database.close()

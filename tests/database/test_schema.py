@@ -11,9 +11,11 @@ from sqlalchemy import Connection, create_engine, text
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.pool import NullPool
 
+from dispatcher import celery
 from dispatcher.config.urls import normal_database_url
 from dispatcher.decisions.states import BIRTH_STATES, LEGAL_MOVES, State
 from dispatcher.errors import SchemaOutOfDate
+from dispatcher.store import sessions
 from dispatcher.store.migration import check, current, head, upgrade
 from tests.database.queue import Queue
 
@@ -115,3 +117,15 @@ def test_the_database_allows_legal_moves_only(queue: Queue, leaving: State, ente
 
 def test_births_are_what_submit_makes() -> None:
     assert {State.PENDING, State.DUPLICATE, State.FAILED} == BIRTH_STATES
+
+
+def test_a_worker_starts_although_the_version_of_the_schema_is_locked(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is read again by what the worker does next."""
+    monkeypatch.setenv("DATABASE_URL", database_url)
+    monkeypatch.setitem(sessions.BOUNDS, "lock_timeout", "50ms")
+    with create_engine(normal_database_url(database_url), poolclass=NullPool).begin() as connection:
+        connection.execute(text("LOCK TABLE dispatcher.alembic_version"))
+
+        celery._refuse_older_schema()
