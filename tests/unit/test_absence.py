@@ -18,6 +18,7 @@ from dispatcher.decisions.absence import (
     decide,
     is_proof,
     judge,
+    may_prove,
 )
 from dispatcher.decisions.listing import ListedLead, Page
 from dispatcher.decisions.outcome import Kind
@@ -271,6 +272,18 @@ def test_nothing_proves_a_yes_or_a_refused_duplicate_wrong(kind: Kind) -> None:
     assert not is_proof(ABSENT_AGAIN, [ABSENT_FIRST], replace(CASE, kind=kind))
 
 
+def test_a_window_is_read_only_where_one_more_absence_could_prove_something() -> None:
+    """Its pages take from the look-ups' share of the rate."""
+    second = ENDED + timedelta(seconds=2 * SETTLE)
+
+    assert may_prove([ABSENT_FIRST], second, CASE)
+    assert not may_prove([ABSENT_FIRST], second - timedelta(seconds=1), CASE)
+    assert not may_prove([], second, CASE)
+    assert not may_prove([look(Verdict.POSSIBLE, 1), ABSENT_FIRST], second, CASE)
+    for kind in (Kind.CREATED_ID_UNKNOWN, Kind.DUPLICATE, Kind.NOT_SENT):
+        assert not may_prove([ABSENT_FIRST], second, replace(CASE, kind=kind))
+
+
 # decide ---------------------------------------------------------------------------------------------------------------
 
 POLICY = [
@@ -371,6 +384,44 @@ def test_a_list_that_does_not_answer_is_waited_for_four_times_as_long() -> None:
     assert decide(look(Verdict.UNAVAILABLE, 30), looked_until(30, Verdict.UNAVAILABLE), CASE).step is Step.AGAIN
     assert decide(look(Verdict.UNAVAILABLE, 119), silent, CASE).step is Step.AGAIN
     assert decide(look(Verdict.UNAVAILABLE, 120), silent, CASE).step is Step.FAIL
+
+
+@pytest.mark.parametrize("kind", [kind for kind in Kind if kind is not Kind.UNKNOWN])
+def test_only_a_lost_answer_is_a_reason_to_send_again(kind: Kind) -> None:
+    case = replace(CASE, kind=kind, on_unknown=OnUnknown.RESEND)
+    assert decide(ABSENT_AGAIN, [ABSENT_FIRST], case).step is not Step.RESEND
+
+
+def test_two_answers_end_a_patience_in_which_the_list_was_mostly_silent() -> None:
+    silent = looked_until(29, Verdict.UNAVAILABLE)
+    one, two = look(Verdict.ABSENT, 29), look(Verdict.ABSENT, 30)
+
+    assert decide(two, silent, CASE).step is Step.AGAIN
+    assert decide(two, [*silent, one], CASE).step is Step.FAIL
+
+
+def test_a_list_that_is_silent_when_patience_ends_is_asked_again_as_planned_and_not_at_once() -> None:
+    """What is left of the patience shortens the wait; where nothing is left, the waits go on growing."""
+    silent = looked_until(30, Verdict.UNAVAILABLE)
+
+    before = decide(look(Verdict.UNAVAILABLE, 29.995), silent, CASE)
+    at_the_end = decide(look(Verdict.UNAVAILABLE, 30), silent, CASE)
+
+    assert (before.again_in_seconds, at_the_end.again_in_seconds) == (1.0, SETTLE * 32)
+
+
+def test_a_look_up_at_the_moment_from_which_patience_counts_is_not_part_of_it() -> None:
+    """It is the one that found the proof too old: the next come after one, two, four … settle times, as at first."""
+    since = ENDED + timedelta(seconds=10 * SETTLE)
+    case = replace(CASE, looked_since=since)
+    reopened = look(Verdict.ABSENT, 10)
+
+    assert decide(look(Verdict.UNAVAILABLE, 11), [reopened], case).again_in_seconds == SETTLE
+    assert (
+        decide(look(Verdict.UNAVAILABLE, 12), [reopened, look(Verdict.ABSENT, 11)], case).again_in_seconds == SETTLE * 2
+    )
+    short = replace(case, unknown_for_seconds=2.5 * SETTLE)
+    assert decide(look(Verdict.ABSENT, 14), [reopened, look(Verdict.ABSENT, 11)], short).step is Step.AGAIN
 
 
 def test_what_is_missing_for_a_proof_is_said() -> None:
