@@ -79,8 +79,7 @@ class FailureFilter:
     @property
     def reads_each(self) -> bool:
         """Whether no index answers it alone: the message or the lead of every remaining failure has to be read."""
-        by_reading = (self.text, self.variable, self.replayed_before, self.submitted_since, self.submitted_before)
-        return any(one is not None for one in by_reading)
+        return any(getattr(self, name) is not None for name in _BY_READING)
 
     @classmethod
     def parse(cls, given: Mapping[str, Any]) -> "FailureFilter":
@@ -124,6 +123,8 @@ class MaskedFilter(FailureFilter):
 
     __slots__ = ()
 
+
+_BY_READING: Final = frozenset({"text", "variable", "replayed_before", "submitted_since", "submitted_before"})
 
 _TIMES: Final = ("submitted_since", "submitted_before", "failed_since", "failed_before")
 
@@ -198,12 +199,22 @@ def where_of(connection: ReadConnection, wanted: FailureFilter) -> tuple[str, di
 
     Raises `NotAllowed` for a variable where variables are encrypted.
     """
+    indexed, read, values = parts_of(connection, wanted)
+    return f"{indexed} AND {read}", values
+
+
+def parts_of(connection: ReadConnection, wanted: FailureFilter) -> tuple[str, str, dict[str, Any]]:
+    """Return the condition on what an index has, the one for which each failure is read, and the values of both.
+
+    Raises as `where_of`.
+    """
     if wanted.variable is not None:
         encryption.refuse_filter(connection)
     values = {name: value for name in _CONDITIONS if (value := getattr(wanted, name)) is not None}
     openness = "failure.resolved_at IS NOT NULL" if wanted.resolved else "failure.resolved_at IS NULL"
     conditions = _CONDITIONS if not isinstance(wanted, MaskedFilter) else {**_CONDITIONS, **_MASKED_CONDITIONS}
-    where = " AND ".join([openness, *(conditions[name] for name in values)])
+    indexed = " AND ".join([openness, *(conditions[name] for name in values if name not in _BY_READING)])
+    read = " AND ".join(["true", *(conditions[name] for name in values if name in _BY_READING)])
     if wanted.variable is not None:
         values["variable_name"], values["variable_value"] = values.pop("variable")
-    return where, values
+    return indexed, read, values

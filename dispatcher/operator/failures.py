@@ -9,7 +9,7 @@ from uuid import UUID
 from sqlalchemy import Connection, TextClause, text
 
 from dispatcher.decisions.states import FailureClass, Resolution, State
-from dispatcher.operator.failure_filter import MOST_LISTED, FailureFilter, where_of
+from dispatcher.operator.failure_filter import MOST_LISTED, FailureFilter, parts_of, where_of
 from dispatcher.operator.overview import Count
 from dispatcher.operator.record import FOREIGN_TEXT, PHONE, Record
 from dispatcher.store import encryption
@@ -22,7 +22,7 @@ _SLOT_SECONDS: Final = 86_400 // TREND_SLOTS
 
 MOST_COUNTED: Final = 100_000
 MOST_READ: Final = 10_000
-"""The most failures counted where an index answers, and where each row has to be read."""
+"""The most failures counted where an index answers, and the most read for a page or a count where none does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +95,20 @@ class LeadSummary(Record):
     in_doubt: bool  # an earlier POST may have reached the person
 
 
+@dataclass(frozen=True, slots=True)
+class FailurePage:
+    """One page of a list.
+
+    more        whether further failures match
+    read_until  time and id of the failure where reading ended, because `MOST_READ` had been read; None: all that there
+                are were read. Earlier failures may match too
+    """
+
+    failures: tuple[FailedLead, ...]
+    more: bool
+    read_until: tuple[datetime, int] | None = None
+
+
 def advice(failure_class: FailureClass) -> str:
     """Return the safe next action for a failed lead of this class."""
     match failure_class:
@@ -141,25 +155,75 @@ def matching(
     *,
     limit: int = MOST_LISTED,
     after: tuple[datetime, int] | None = None,
+    bound: int | None = None,
 ) -> list[FailedLead]:
     """Return the failures that the filter matches, the latest first, at most `limit`.
 
     after   the `failed_at` and `id` of the last one of the page before
+    bound   the most failures that are read; None: as many as there are
     """
-    where, values = where_of(connection, wanted)
-    if after is not None:
-        where += " AND (failure.failed_at, failure.id) < (:after_at, :after_id)"
-        values |= {"after_at": after[0], "after_id": after[1]}
+    source, values = _source(connection, wanted, bound, after)
     # The page is found in the index alone, which has every column that is filtered; only its rows are fetched.
     statement = text(f"""
         SELECT {_COLUMNS} FROM dispatcher.failed_leads AS failure
         WHERE failure.id IN (
-            SELECT failure.id FROM dispatcher.failed_leads AS failure WHERE {where}
-            ORDER BY failure.failed_at DESC, failure.id DESC LIMIT :limit
+            SELECT failure.id FROM {source} {_LATEST_FIRST} LIMIT :limit
         )
-        ORDER BY failure.failed_at DESC, failure.id DESC
+        {_LATEST_FIRST}
     """)
     return list(_read(connection, connection.execute(statement, {**values, "limit": limit}).mappings()))
+
+
+def page(
+    connection: ReadConnection, wanted: FailureFilter, *, limit: int, after: tuple[datetime, int] | None = None
+) -> FailurePage:
+    """Return the failures that the filter matches, the latest first, at most `limit`; reads `MOST_READ` at most.
+
+    after   as for `matching`
+    """
+    bound = MOST_READ if wanted.reads_each else None
+    found = tuple(matching(connection, wanted, limit=limit + 1, after=after, bound=bound))
+    if len(found) > limit:
+        return FailurePage(found[:limit], more=True)
+    return FailurePage(found, more=False, read_until=_read_until(connection, wanted, bound, after))
+
+
+_LATEST_FIRST: Final = "ORDER BY failure.failed_at DESC, failure.id DESC"
+
+
+def _indexed(indexed: str, after: tuple[datetime, int] | None) -> tuple[str, dict[str, Any]]:
+    if after is None:
+        return f"dispatcher.failed_leads AS failure WHERE {indexed}", {}
+    later = "(failure.failed_at, failure.id) < (:after_at, :after_id)"
+    return (
+        f"dispatcher.failed_leads AS failure WHERE {indexed} AND {later}",
+        {"after_at": after[0], "after_id": after[1]},
+    )
+
+
+def _source(
+    connection: ReadConnection, wanted: FailureFilter, bound: int | None, after: tuple[datetime, int] | None
+) -> tuple[str, dict[str, Any]]:
+    """Return what stands between FROM and ORDER BY. With a bound so many failures are read at most, the latest."""
+    indexed, read, values = parts_of(connection, wanted)
+    source, position = _indexed(indexed, after)
+    if bound is None:
+        return f"{source} AND {read}", values | position
+    # A query of its own, which is not merged with what is around it: the index is read backwards, up to the bound.
+    bounded = f"(SELECT failure.* FROM {source} {_LATEST_FIRST} LIMIT :bound) AS failure WHERE {read}"
+    return bounded, {**values, **position, "bound": bound}
+
+
+def _read_until(
+    connection: ReadConnection, wanted: FailureFilter, bound: int | None, after: tuple[datetime, int] | None
+) -> tuple[datetime, int] | None:
+    if bound is None:
+        return None
+    indexed, _, values = parts_of(connection, wanted)
+    source, position = _indexed(indexed, after)
+    statement = text(f"SELECT failure.failed_at, failure.id FROM {source} {_LATEST_FIRST} OFFSET :skipped LIMIT 1")
+    row = connection.execute(statement, {**values, **position, "skipped": bound - 1}).first()
+    return None if row is None else (row.failed_at, row.id)
 
 
 def _read(connection: ReadConnection, rows: Iterable[Mapping[Any, Any]]) -> Iterator[FailedLead]:
@@ -183,17 +247,12 @@ def leads_matching(connection: Connection, wanted: FailureFilter) -> list[UUID]:
 
 
 def count_matching(connection: ReadConnection, wanted: FailureFilter) -> Count:
-    """Return the number of failures that match; not exact above `MOST_COUNTED`, or `MOST_READ` where each is read."""
-    where, values = where_of(connection, wanted)
-    most = MOST_READ if wanted.reads_each else MOST_COUNTED
-    statement = text(f"""
-        SELECT count(*) FROM (
-            SELECT FROM dispatcher.failed_leads AS failure WHERE {where}
-            ORDER BY failure.failed_at LIMIT :most
-        ) AS counted
-    """)
-    count = int(connection.execute(statement, {**values, "most": most}).scalar() or 0)
-    return Count(count, exact=count < most)
+    """Return the number of failures that match; not exact above `MOST_COUNTED`, or where `MOST_READ` were read."""
+    bound = MOST_READ if wanted.reads_each else None
+    source, values = _source(connection, wanted, bound, None)
+    statement = text(f"SELECT count(*) FROM (SELECT FROM {source} ORDER BY failure.failed_at LIMIT :most) AS counted")
+    count = int(connection.execute(statement, {**values, "most": MOST_COUNTED}).scalar() or 0)
+    return Count(count, exact=count < MOST_COUNTED and _read_until(connection, wanted, bound, None) is None)
 
 
 def groups(connection: ReadConnection, wanted: FailureFilter) -> list[FailureGroup]:

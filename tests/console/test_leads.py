@@ -8,8 +8,10 @@ import pytest
 
 from dispatcher.console.auth import Role
 from dispatcher.decisions.states import State
-from dispatcher.operator import leads
+from dispatcher.operator import failures, leads
+from dispatcher.operator.failure_filter import FailureFilter
 from dispatcher.operator.lead_filter import LeadFilter
+from dispatcher.operator.overview import Count
 from tests.console.conftest import Browser, Seat
 from tests.support.rows import ADA, BOB, Rows
 
@@ -175,3 +177,32 @@ def test_a_page_reads_no_more_than_its_bound_and_says_so(
     assert not database.read(leads.count_matching, LeadFilter(phone_number="00300")).exact
     assert database.read(leads.count_matching, LeadFilter(states=(State.PENDING,))).exact
     assert seat.browser(Role.VIEWER).get("/leads?ended_since=today&state=accepted").text.count("Narrow the time") == 1
+
+
+@pytest.mark.parametrize(
+    ("path", "wanted"),
+    [
+        ("variable=plan%3Dpro", FailureFilter(variable=("plan", "pro"))),
+        ("text=rare", FailureFilter(text="rare")),
+        ("replayed_before=yes", FailureFilter(replayed_before=True)),
+    ],
+)
+def test_a_page_of_failures_reads_no_more_than_its_bound_and_its_links_lead_through_all(
+    seat: Seat, operator: Browser, rows: Rows, monkeypatch: pytest.MonkeyPatch, path: str, wanted: FailureFilter
+) -> None:
+    oldest = rows.failed(message="A rare one.", variables='{"plan": "pro"}')
+    rows.run("UPDATE dispatcher.failed_leads SET resolved_at = now(), resolution = 'replayed'")
+    rows._failure(oldest, "A rare one.", "f1")
+    made = [rows.failed(phone=f"+4477009003{n:02d}") for n in range(8)]
+    database = seat.console.services.database
+    assert database.read(failures.count_matching, wanted) == Count(1)
+
+    monkeypatch.setattr(failures, "MOST_READ", 4)
+    page = operator.get(f"/failed/rows?{path}").text
+    assert "Nothing matches so far" in page
+    assert "so 4 failures were read" in page
+    assert listed(operator, f"/failed/rows?{path}") == [str(oldest)], "the links lead through all failures"
+    assert database.read(failures.count_matching, wanted) == Count(0, exact=False)
+    assert database.read(failures.leads_matching, wanted) == [oldest], "what acts on all that match leaves out none"
+    assert listed(operator, "/failed/rows") == [*map(str, reversed(made)), str(oldest)]
+    assert "Read further back" not in operator.get("/failed/rows?campaign=42").text

@@ -12,7 +12,7 @@ from dispatcher.console.request import NO_PAGE, BadRequest, PageRequest, whole
 from dispatcher.decisions.states import FailureClass
 from dispatcher.operator import failures, saved_filters
 from dispatcher.operator.failure_filter import FailureFilter
-from dispatcher.operator.failures import FailedLead, advice
+from dispatcher.operator.failures import advice
 from dispatcher.operator.overview import Count
 
 PAGE_ROWS: Final = 50
@@ -37,16 +37,21 @@ def rows(request: PageRequest) -> Response:
     """Return one page of failures, the latest first."""
     asked = _asked(request)
     after = _cursor(request.query.get("after"))
-    found = request.reading.read(failures.matching, asked.wanted, limit=PAGE_ROWS + 1, after=after)
-    page, more = found[:PAGE_ROWS], len(found) > PAGE_ROWS
-    alone = after is None and not more
+    page = request.reading.read(failures.page, asked.wanted, limit=PAGE_ROWS, after=after)
+    if after is None and not page.more:  # nothing is read once more to be counted
+        total = Count(len(page.failures), exact=page.read_until is None)
+    else:
+        total = request.reading.read(failures.count_matching, asked.wanted)
+    last = (page.failures[-1].failed_at, page.failures[-1].id) if page.more else None
     return request.page(
         "rows.html",
         asked=asked,
-        rows=page,
-        summaries=request.reading.read(failures.summaries, [row.lead_id for row in page]),
-        total=Count(len(page)) if alone else request.reading.read(failures.count_matching, asked.wanted),
-        following=_next(page[-1]) if more else None,
+        rows=page.failures,
+        summaries=request.reading.read(failures.summaries, [row.lead_id for row in page.failures]),
+        total=total,
+        following=None if last is None else _next(*last),
+        read_until=None if page.read_until is None else _next(*page.read_until),
+        bound=failures.MOST_READ,
         first=after is None,
         classes=list(FailureClass),
         saved=request.services.database.read(saved_filters.of, request.person.name, "failed"),
@@ -62,8 +67,8 @@ def _asked(request: PageRequest) -> Filters[FailureFilter]:
     return asked
 
 
-def _next(row: FailedLead) -> str:
-    return f"{row.failed_at.isoformat()}~{row.id}"
+def _next(failed_at: datetime, id: int) -> str:
+    return f"{failed_at.isoformat()}~{id}"
 
 
 def _cursor(text: str | None) -> tuple[datetime, int] | None:
