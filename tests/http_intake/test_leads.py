@@ -99,8 +99,8 @@ def test_without_a_confirmed_commit_there_is_no_201_and_the_repetition_is_one_le
 ) -> None:
     stored = Submitting._store_durably
 
-    def answer_lost(self: Submitting, entry: Any) -> Any:
-        stored(self, entry)
+    def answer_lost(self: Submitting, entry: Any, **how: Any) -> Any:
+        stored(self, entry, **how)
         raise StoreUnavailable("The connection was lost.", entry.id)
 
     with monkeypatch.context() as patched:

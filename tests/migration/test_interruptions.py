@@ -23,7 +23,10 @@ from tests.migration.test_upgrade_plan import planned
 from tests.support.databases import Databases
 from tests.support.waiting import wait_until
 
-BUILT = "SELECT count(*) FROM pg_stat_progress_create_index WHERE datname = current_database()"
+# Only after its first phase is the index in the catalog, and left there by whatever ends the build.
+BUILT = """
+SELECT count(*) FROM pg_stat_progress_create_index WHERE datname = current_database() AND phase <> 'initializing'
+"""
 CUT = """
 SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_progress_create_index WHERE datname = current_database()
 """

@@ -155,6 +155,7 @@ WRITES: dict[str, tuple[list[str], Part]] = {
     "unblock": (["+12025550178"], O),
     "keys": (["create", "shop"], O),
     "mapping": (["set", "crm", "--field", "phone_number=phone", "--value", "campaign_id=42"], O),
+    "submitters": (["allow", "public", "--account", "default"], O),
     "prune": (["--older-than", "30d", "--failed", "--yes"], E),
     "rekey": (["--dry-run"], E),
     "recover": (["--since", "1h"], W),

@@ -1,10 +1,8 @@
 """An older version of this package, taken from git, whose commands run with the libraries that are installed here."""
 
-import io
 import os
 import subprocess
 import sys
-import tarfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -94,8 +92,8 @@ def _head(commit: str) -> str:
 
 def _unpacked(commit: str, directory: Path) -> Release:
     archive = subprocess.run(["git", "archive", commit, *_PARTS], cwd=ROOT, capture_output=True, check=True).stdout
-    with tarfile.open(fileobj=io.BytesIO(archive)) as files:
-        files.extractall(directory, filter="data")
+    directory.mkdir(parents=True, exist_ok=True)
+    subprocess.run(["tar", "--extract", "--directory", str(directory)], input=archive, check=True)
     return Release(directory, _git("rev-parse", commit).strip(), _head(commit))
 
 
