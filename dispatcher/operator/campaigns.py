@@ -33,8 +33,12 @@ WITH waiting AS (
     SELECT account, campaign_id, count(*) AS waiting, count(*) FILTER (WHERE due_at <= now()) AS due
     FROM dispatcher.leads WHERE state = 'pending' GROUP BY account, campaign_id
 ), failing AS (
+    -- In the order of the one index that has the campaign, so that no row is fetched.
     SELECT account, campaign_id, count(*) AS failed
-    FROM dispatcher.failed_leads WHERE resolved_at IS NULL GROUP BY account, campaign_id
+    FROM (
+        SELECT account, campaign_id FROM dispatcher.failed_leads WHERE resolved_at IS NULL ORDER BY failed_at OFFSET 0
+    ) AS open
+    GROUP BY account, campaign_id
 ), gate AS (
     SELECT * FROM dispatcher.gates WHERE campaign_id IS NOT NULL AND state <> 'open'
 ), known AS (

@@ -187,7 +187,10 @@ SELECT now() AS at,
 """)
 
 _FAILURES = text("""
-SELECT failure_class, count(*) AS leads FROM dispatcher.failed_leads WHERE resolved_at IS NULL GROUP BY failure_class
+-- In the order of the one index that has the class, so that no row is fetched: half the time of a narrower index.
+SELECT failure_class, count(*) AS leads
+FROM (SELECT failure_class FROM dispatcher.failed_leads WHERE resolved_at IS NULL ORDER BY failed_at OFFSET 0) AS open
+GROUP BY failure_class
 """)
 
 _FINISHED = text("""

@@ -5,11 +5,13 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+import uuid_utils.compat
+from sqlalchemy import TextClause
 
 from dispatcher.decisions.outcome import Kind, Reason
 from dispatcher.decisions.states import FailureClass, State
 from dispatcher.errors import LeadNotFound
-from dispatcher.operator import overview
+from dispatcher.operator import activity, campaigns, overview
 from dispatcher.operator.campaigns import Campaigns
 from dispatcher.operator.leads import Reads
 from dispatcher.operator.overview import Count, RateUse
@@ -166,3 +168,30 @@ def test_gates_and_rate_are_part_of_it(rows: Rows) -> None:
     ]
     as_dict: dict[str, Any] = seen.as_dict()
     assert as_dict["rate"] == [{"account": "default", "permits": 100, "seconds": 60, "used": 7}]
+
+
+@pytest.mark.parametrize("statement", [overview._FAILURES, campaigns._ALL], ids=["by class", "by campaign"])
+def test_open_failures_are_counted_in_an_index_and_no_row_is_fetched(rows: Rows, statement: TextClause) -> None:
+    rows.failed()
+    rows.database.again(lambda connection: connection.exec_driver_sql("ANALYZE dispatcher.failed_leads"))
+    with rows.database.autocommit() as connection:
+        connection.exec_driver_sql("BEGIN")
+        # A table of one row is read; what cannot be avoided when reading it and sorting are forbidden has no index.
+        connection.exec_driver_sql("SET LOCAL enable_seqscan = off")
+        connection.exec_driver_sql("SET LOCAL enable_sort = off")
+        plan = "\n".join(row[0] for row in connection.exec_driver_sql(f"EXPLAIN {statement.text}"))
+        connection.exec_driver_sql("ROLLBACK")
+
+    assert "Index Only Scan using failed_leads_open on failed_leads" in plan
+
+
+def test_attempts_are_counted_by_slot_and_outcome_as_whole_numbers(rows: Rows) -> None:
+    lead_id = rows.lead("accepted")
+    for outcome in ("accepted", "accepted", "rejected", "unknown", "not_sent", "throttled"):
+        rows.attempt(lead_id, uuid_utils.compat.uuid7(), outcome=outcome, minutes_ago=1)
+
+    seen = rows.database.read(activity.read, hours=1)
+
+    counts = [sum(getattr(slot, name) for slot in seen.slots) for name in ("accepted", "refused", "in_doubt", "held")]
+    assert counts == [2, 1, 1, 2]
+    assert all(type(slot.accepted) is int for slot in seen.slots)
