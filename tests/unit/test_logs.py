@@ -3,6 +3,7 @@
 import io
 import json
 import logging
+import re
 import subprocess
 import sys
 import threading
@@ -94,6 +95,7 @@ def test_numbers_tokens_and_controls_are_taken_out_of_texts_fields_and_traceback
     logging.getLogger("dispatcher.tasks").error("failed", exc_info=raised(foul))
     text = log.getvalue()
     assert len(log.records()) == len(text.splitlines()) == 3
+    text = re.sub(r"\d\d:\d\d:\d\d\.\d+Z", "", text)  # which may well be .555
     for never in ("555", "abcdefgh", "the-token-of", "\x1b", "\u202e", "\r", "\\r", "0177"):
         assert never not in text.replace("\\\\r", "")
     assert "raise ValueError(message)" in log.records()[2]["exception"]
