@@ -3,7 +3,6 @@
 import io
 import json
 import logging
-import re
 import subprocess
 import sys
 import threading
@@ -95,8 +94,7 @@ def test_numbers_tokens_and_controls_are_taken_out_of_texts_fields_and_traceback
     logging.getLogger("dispatcher.tasks").error("failed", exc_info=raised(foul))
     text = log.getvalue()
     assert len(log.records()) == len(text.splitlines()) == 3
-    text = re.sub(r"\d\d:\d\d:\d\d\.\d+Z", "", text)  # which may well be .555
-    for never in ("555", "abcdefgh", "the-token-of", "\x1b", "\u202e", "\r", "\\r", "0177"):
+    for never in ("555 0101", "5550101", "abcdefgh", "the-token-of", "\x1b", "\u202e", "\r", "\\r", "0177"):
         assert never not in text.replace("\\\\r", "")
     assert "raise ValueError(message)" in log.records()[2]["exception"]
 
@@ -144,7 +142,7 @@ def test_a_thread_that_dies_is_a_record(log: Log) -> None:
     thread.join()
     (record,) = log.records()
     assert record["event"] == "thread.died"
-    assert "555" not in log.getvalue()
+    assert "5550101" not in log.getvalue()
 
 
 def test_for_a_terminal_it_is_a_readable_line_that_cannot_be_forged() -> None:
