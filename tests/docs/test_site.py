@@ -48,6 +48,12 @@ def test_every_table_has_a_sentence_and_every_described_column_exists() -> None:
     assert set(tables["_TABLES"]) <= set(tables["tables"]())
 
 
+def test_no_two_decisions_have_one_number_and_each_says_its_own() -> None:
+    texts = {path.name[:3]: path.read_text() for path in sorted((DOCS / "decisions").glob("[0-9]*.md"))}
+    assert len(texts) == len(list((DOCS / "decisions").glob("[0-9]*.md")))
+    assert [number for number, text in texts.items() if not text.startswith(f"# {number} ")] == []
+
+
 LINK = re.compile(r"(?<!!)\[[^\]]*\]\(([^)#\s]+)(#[^)]*)?\)")
 
 
