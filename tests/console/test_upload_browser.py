@@ -43,6 +43,7 @@ def test_an_upload_is_for_everybody(
     told = watched(page)
     page.goto(f"{site.base}/imports")
     page.get_by_role("link", name="Upload a file").press("Enter")
+    expect(page.get_by_label("File", exact=True)).to_be_attached()  # until then there may be no document at all
     found = faults_of(page, "choose", width)
     page.get_by_label("File", exact=True).set_input_files(file)
     page.get_by_role("button", name="Upload and show the plan").press("Enter")
