@@ -16,10 +16,10 @@ from dispatcher.store import upkeep
 from dispatcher.store.upkeep import (
     FrozenAge,
     InvalidIndex,
+    LoginSight,
     LongTransaction,
     PreparedTransaction,
-    Sight,
-    Slot,
+    ReplicationSlot,
     Space,
     TableUpkeep,
 )
@@ -134,7 +134,7 @@ def judge_ages(ages: Iterable[FrozenAge]) -> Iterator[Check]:
         yield Check("Wraparound", Verdict.BAD if one.age > WRAPAROUND else Verdict.DOUBTFUL, found, advice)
 
 
-def judge_slots(slots: Iterable[Slot]) -> Iterator[Check]:
+def judge_slots(slots: Iterable[ReplicationSlot]) -> Iterator[Check]:
     """Check for replication slots that keep dead rows, or write-ahead log, for a standby that does not take it."""
     for slot in slots:
         held = slot.held_transactions or 0
@@ -157,7 +157,7 @@ def judge_slots(slots: Iterable[Slot]) -> Iterator[Check]:
 def judge_transactions(
     long: Sequence[LongTransaction],
     prepared: Sequence[PreparedTransaction] = (),
-    sight: Sight | None = None,
+    sight: LoginSight | None = None,
 ) -> Iterator[Check]:
     """Check for transactions that stay open: they keep dead rows and block migrations."""
     for one in long:

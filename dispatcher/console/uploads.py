@@ -20,7 +20,7 @@ from dispatcher.importing.lead_file import header_of, is_edited_export
 from dispatcher.importing.plan import Plan
 from dispatcher.importing.source import ImportStopped, Source, UnclearSheet, source_of
 from dispatcher.intake.bulk import Bulk
-from dispatcher.operator.edited_rows import Corrections, Counting
+from dispatcher.operator.edited_rows import Counting, RowCounts
 from dispatcher.wiring import Services
 
 KEEP_SECONDS: Final = 3600.0
@@ -86,7 +86,7 @@ class Upload:
     fault: str = field(default="", repr=False)
     rows: int = 0
     result: ImportResult | None = field(default=None, repr=False)
-    corrections: Corrections | None = field(default=None, repr=False)
+    corrections: RowCounts | None = field(default=None, repr=False)
     stopping: threading.Event = field(default_factory=threading.Event, repr=False)
     timer: threading.Timer | None = field(default=None, repr=False)
 

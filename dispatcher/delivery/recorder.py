@@ -232,8 +232,7 @@ class Recorder:
     def _claim_probe(self, connection: Connection, attempt_ids: Sequence[UUID], *, window: int = 0) -> Claim:
         """Claim one lead where a gate is probing and no lead of its scope is on its way.
 
-        The probe of an account is a lead of its likeliest channel, or of any where that one claims none for a while.
-        The gate's row, locked, keeps others out.
+        That of an account is a lead of its likeliest channel, or of any if that one claims none. The gate is locked.
         """
         claims.hold_pauses(connection, self._channel.account)
         pair = gates.lock(connection, self._channel)
@@ -245,9 +244,7 @@ class Recorder:
             may_probe = likeliest or gates.probes_in_vain(connection, account.account)
             taken = not may_probe or gates.sending(connection, account.account, None)
         else:
-            taken = channel.state is GateState.PROBING and gates.sending(
-                connection, channel.account, channel.campaign_id
-            )
+            taken = channel.state is GateState.PROBING and gates.sending(connection, *self._channel)
         if taken:
             return Claim(needs_gates=True)
         return self._claimer.claim(connection, attempt_ids, probing=True, window=window)

@@ -27,7 +27,7 @@ _NOT_LONG: Final = HotStatement("SELECT set_config('lock_timeout', :lock_timeout
 
 
 @dataclass(frozen=True, slots=True)
-class Stored:
+class StoredTogether:
     """What was stored together.
 
     submissions  by the id of their leads; what is missing is to be submitted by itself
@@ -46,11 +46,11 @@ class Together:
         self._bell = bell
         self._screening = screening
 
-    def submit(self, entries: Sequence[Entry]) -> Stored:
+    def submit(self, entries: Sequence[Entry]) -> StoredTogether:
         """Store those that are plain and new. Raises nothing: what is not stored finds its error by itself."""
         fit = self._fit(entries)
         if len(fit) < 2 or traced():  # each has a span of its own, in the trace of its caller
-            return Stored({})
+            return StoredTogether({})
         ring = self._database.key_ring
         calls = [plain_call(entry, self._screening, ring) for entry in fit]
         limit = _NOT_LONG, {"lock_timeout": f"{round(LOCK_SECONDS * 1000)}ms"}
@@ -59,14 +59,16 @@ class Together:
             with self._database.autocommit() as connection:
                 _, *found = together(connection, limit, *calls)
         except (TryAgain, StatementRefused, NotPermitted):
-            return Stored({})
+            return StoredTogether({})
         except StoreUnavailable:
-            return Stored({}, in_doubt=True)
+            return StoredTogether({}, in_doubt=True)
         reach("submit.after_commit")
         stored = [(entry, rows[0]) for entry, rows in zip(fit, found, strict=True) if rows]
         for channel in {entry.channel for entry, row in stored if row.state == "pending"}:
             self._bell.ring(channel)
-        return Stored({entry.id: Submission(entry.id, row.state, True, row.duplicate_of) for entry, row in stored})
+        return StoredTogether(
+            {entry.id: Submission(entry.id, row.state, True, row.duplicate_of) for entry, row in stored}
+        )
 
     def _fit(self, entries: Sequence[Entry]) -> list[Entry]:
         """Return the first plain one of each person, in an order in which no two transactions wait in a circle."""

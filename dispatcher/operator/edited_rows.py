@@ -41,7 +41,7 @@ MARKS: Final = frozenset({LEAD, VERSION})
 MOST: Final = 100_000
 MOST_SHOWN: Final = 20
 MOST_REFUSED: Final = 10_000
-"""Rows of each kind that `Corrections` keeps."""
+"""Rows of each kind that `RowCounts` keeps."""
 
 _FIXED: Final = ("account", "allow_dupplicate", "priority", "idempotency_key")
 _TOLD: Final = ("failure_class", "failure")
@@ -160,7 +160,7 @@ class EditedRow:
 
 
 @dataclass(frozen=True, slots=True)
-class Corrections:
+class RowCounts:
     """How many rows were taken back, and what became of them.
 
     shown      the first rows that were corrected
@@ -195,10 +195,10 @@ class Counting:
         if row.done is Done.REFUSED and len(self._refusals) < MOST_REFUSED:
             self._refusals.append(row)
 
-    def so_far(self) -> Corrections:
+    def so_far(self) -> RowCounts:
         """Return the counts so far."""
         counts = {done.value: count for done, count in self._counts.items()}
-        return Corrections(**counts, shown=tuple(self._shown), refusals=tuple(self._refusals))
+        return RowCounts(**counts, shown=tuple(self._shown), refusals=tuple(self._refusals))
 
 
 class _Rehearsed(Exception):

@@ -248,7 +248,7 @@ class Recovery:
 
     def nothing_lost(self, *, actor: str) -> None:
         """Have claims go on, on an operator's word that this database has every commit: it was moved, not restored."""
-        self._database.again(_adopt, actor)
+        self._database.again(timeline.adopt_whole, actor)
 
     def _one(self, account: str, since: datetime, actor: str, progress: Callable[[int], None]) -> Recovered:
         before = self._database.again(_begin, account, since, actor)
@@ -291,12 +291,6 @@ class Recovery:
                 f"{left} rows of the inbox cannot be taken now, because others hold their locks. The accounts are"
                 " paused; repeat the command in a minute."
             )
-
-
-def _adopt(connection: Connection, actor: str) -> None:
-    seen = timeline.read(connection)
-    timeline.adopt(connection)
-    audit.note(connection, actor, "timeline", "postgres", {"from": seen.noted, "to": seen.here, "lost": False})
 
 
 def _values(account: str, since: datetime, before: datetime) -> dict[str, object]:

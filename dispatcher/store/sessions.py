@@ -6,6 +6,7 @@ The settings go into the start-up options; what they cannot carry is verified on
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 import psycopg
@@ -95,8 +96,7 @@ def connector(
     """
     base = url.replace("postgresql+psycopg://", "postgresql://", 1)
 
-    def opened(changed: Mapping[str, Any]) -> psycopg.Connection[Any]:
-        given = conninfo_to_dict(base)
+    def opened(given: Mapping[str, Any], changed: Mapping[str, Any]) -> psycopg.Connection[Any]:
         joined = {**arguments, "client_encoding": "UTF8"}
         if given.get("options") and joined.get("options"):
             joined["options"] = f"{given['options']} {joined['options']}"
@@ -110,7 +110,11 @@ def connector(
             raise
         return connection
 
-    return lambda: Primaries(conninfo_to_dict(base), {} if latest is None else latest).connect(opened)
+    def connect() -> psycopg.Connection[Any]:
+        given = conninfo_to_dict(base)
+        return Primaries(given, {} if latest is None else latest).connect(partial(opened, given))
+
+    return connect
 
 
 _OURS: Final = frozenset({"options", "application_name", "client_encoding"})

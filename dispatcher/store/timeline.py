@@ -11,6 +11,7 @@ from typing import Final
 
 from sqlalchemy import Connection, text
 
+from dispatcher.store import audit
 from dispatcher.store.reading import ReadConnection
 
 MARGIN: Final = timedelta(seconds=10)
@@ -37,7 +38,6 @@ _ADOPT: Final = text(f"""
 UPDATE dispatcher.sweeps SET timeline = dispatcher.this_timeline(), timeline_at = now(), synchronous = {WAITS}
 WHERE name = 'sweep'
 """)
-
 
 _NOTE_FIRST: Final = text(f"{_ADOPT.text} AND timeline IS NULL")
 
@@ -119,3 +119,10 @@ def note_first(connection: Connection) -> None:
 def adopt(connection: Connection) -> None:
     """Note the timeline of this server: claims are made on it from the commit on."""
     connection.execute(_ADOPT)
+
+
+def adopt_whole(connection: Connection, actor: str) -> None:
+    """Do the same for a server that has every commit of the noted one, and write into the audit log who says so."""
+    seen = read(connection)
+    adopt(connection)
+    audit.note(connection, actor, "timeline", "postgres", {"from": seen.noted, "to": seen.here, "lost": False})

@@ -183,7 +183,7 @@ class PreparedTransaction:
 
 
 @dataclass(frozen=True, slots=True)
-class Slot:
+class ReplicationSlot:
     """A replication slot, or without a name a standby that has none.
 
     held_transactions   since so many no dead row is removed; None: it holds back none
@@ -210,7 +210,7 @@ class FrozenAge:
 
 
 @dataclass(frozen=True, slots=True)
-class Sight:
+class LoginSight:
     """What the login does not see: `hidden` sessions of other logins on this database."""
 
     role: str
@@ -243,9 +243,9 @@ def prepared_transactions(connection: Connection, *, seconds: float) -> list[Pre
     return [PreparedTransaction(**row) for row in connection.execute(_PREPARED, {"seconds": seconds}).mappings()]
 
 
-def slots(connection: Connection) -> list[Slot]:
+def slots(connection: Connection) -> list[ReplicationSlot]:
     """Return the replication slots of the server, and standbys without one that hold back dead rows."""
-    return [Slot(**row) for row in connection.execute(_SLOTS).mappings()]
+    return [ReplicationSlot(**row) for row in connection.execute(_SLOTS).mappings()]
 
 
 def frozen_ages(connection: Connection) -> list[FrozenAge]:
@@ -253,9 +253,9 @@ def frozen_ages(connection: Connection) -> list[FrozenAge]:
     return [FrozenAge(**row) for row in connection.execute(_AGES).mappings()]
 
 
-def sight(connection: Connection) -> Sight:
+def sight(connection: Connection) -> LoginSight:
     """Return what this login does not see of other sessions."""
-    return Sight(**connection.execute(_SIGHT).mappings().one())
+    return LoginSight(**connection.execute(_SIGHT).mappings().one())
 
 
 def switched_off(connection: Connection) -> list[str]:

@@ -44,7 +44,7 @@ class Watch:
         if not seen.changed:
             return True
         if seen.continues and seen.has_all(confirmed_at):
-            self._database.again(_adopt_covered, seen)
+            self._database.again(timeline.adopt_whole, ACTOR)
             events.warning("timeline.changed", before=seen.noted, now=seen.here, consequence="nothing was lost")
             return True
         told = self._database.again(_tell, seen)
@@ -59,11 +59,6 @@ class Watch:
             return False
         events.warning("timeline.settled", since=seen.since.isoformat())
         return True
-
-
-def _adopt_covered(connection: Connection, seen: Timeline) -> None:
-    timeline.adopt(connection)
-    audit.note(connection, ACTOR, "timeline", "postgres", {"from": seen.noted, "to": seen.here, "lost": False})
 
 
 def _tell(connection: Connection, seen: Timeline) -> bool:

@@ -12,7 +12,7 @@ from dispatcher.config.settings import Settings
 from dispatcher.errors import IdempotencyConflict
 from dispatcher.intake.bulk import ChunkResult, batch_id_of, summed
 from dispatcher.intake.submit import Entry, valid_entry
-from dispatcher.intake.together import Stored
+from dispatcher.intake.together import StoredTogether
 from dispatcher.lead.candidate import BatchIds, Candidate, Rejection, read_items
 from dispatcher.lead.lead import Lead
 from dispatcher.lead.masking import mask_numbers
@@ -148,8 +148,8 @@ class _Intake:
 class _Apart:
     """Has of `Together` what `asubmit` calls, and leaves each lead to be stored by itself."""
 
-    def submit(self, _entries: object) -> Stored:
-        return Stored({})
+    def submit(self, _entries: object) -> StoredTogether:
+        return StoredTogether({})
 
 
 class _Services(Services):

@@ -23,7 +23,7 @@ from dispatcher.cli.doctor_upkeep import (
 from dispatcher.config.urls import normal_database_url
 from dispatcher.store import upkeep
 from dispatcher.store.rights import Part
-from dispatcher.store.upkeep import LongTransaction, PreparedTransaction, Slot, Space, TableUpkeep
+from dispatcher.store.upkeep import LongTransaction, PreparedTransaction, ReplicationSlot, Space, TableUpkeep
 from tests.support.databases import Databases
 from tests.support.logins import Installation, installation
 from tests.support.waiting import wait_until
@@ -258,15 +258,15 @@ def test_a_slot_that_nobody_uses_is_told(
 @pytest.mark.parametrize(
     ("slot", "advice"),
     [
-        (Slot("b", False, 20_000, 0), "SELECT pg_drop_replication_slot('b')"),
-        (Slot("b", True, 20_000, 5 << 40), ""),
-        (Slot("b", True, 2_000_000, 0), "hot_standby_feedback"),
-        (Slot(None, True, 2_000_000, 0), "hot_standby_feedback"),
-        (Slot("b", False, None, 2 << 30), "SELECT pg_drop_replication_slot('b')"),
-        (Slot("b", False, None, 1 << 20), ""),
+        (ReplicationSlot("b", False, 20_000, 0), "SELECT pg_drop_replication_slot('b')"),
+        (ReplicationSlot("b", True, 20_000, 5 << 40), ""),
+        (ReplicationSlot("b", True, 2_000_000, 0), "hot_standby_feedback"),
+        (ReplicationSlot(None, True, 2_000_000, 0), "hot_standby_feedback"),
+        (ReplicationSlot("b", False, None, 2 << 30), "SELECT pg_drop_replication_slot('b')"),
+        (ReplicationSlot("b", False, None, 1 << 20), ""),
     ],
 )
-def test_a_slot_is_a_fault_by_what_it_keeps(slot: Slot, advice: str) -> None:
+def test_a_slot_is_a_fault_by_what_it_keeps(slot: ReplicationSlot, advice: str) -> None:
     checks = list(judge_slots([slot]))
 
     assert len(checks) == bool(advice)

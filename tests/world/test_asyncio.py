@@ -23,7 +23,7 @@ from dispatcher.broker.doorbell import Doorbell
 from dispatcher.config.settings import Settings
 from dispatcher.config.urls import normal_database_url
 from dispatcher.errors import InvalidLead
-from dispatcher.intake.together import Stored, Together
+from dispatcher.intake.together import StoredTogether, Together
 from dispatcher.store.database import Database
 from tests.database.queue import Queue, phone
 from tests.support.environment import clean_environment
@@ -392,9 +392,9 @@ def test_a_commit_of_several_that_nobody_confirmed_is_repeated_under_their_ids(
 ) -> None:
     really = Together.submit
 
-    def unconfirmed(together: Together, entries: Sequence[Any]) -> Stored:
+    def unconfirmed(together: Together, entries: Sequence[Any]) -> StoredTogether:
         assert len(really(together, entries).submissions) == 2
-        return Stored({}, in_doubt=True)
+        return StoredTogether({}, in_doubt=True)
 
     monkeypatch.setattr(Together, "submit", unconfirmed)
     stored = asyncio.run(at_once(producer, database_url, [producer.asubmit(lead(number)) for number in (10, 11)]))
