@@ -149,7 +149,8 @@ class Recorder:
         try:
             with self._database.autocommit() as connection:
                 recording = results.recording(rows, ring)
-                recorded, claimed = together(connection, recording, self._claimer.call(attempt_ids, ring))
+                claiming = self._claimer.call(attempt_ids, ring)
+                recorded, claimed = (cursor.fetchall() for cursor in together(connection, recording, claiming))
             self._settle(rows, results.recorded_of(recorded))
             self._record_kept()
         except (TryAgain, StatementRefused):

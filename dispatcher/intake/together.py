@@ -63,12 +63,10 @@ class Together:
         except StoreUnavailable:
             return StoredTogether({}, in_doubt=True)
         reach("submit.after_commit")
-        stored = [(entry, rows[0]) for entry, rows in zip(fit, found, strict=True) if rows]
-        for channel in {entry.channel for entry, row in stored if row.state == "pending"}:
+        stored = [entry for entry, cursor in zip(fit, found, strict=True) if cursor.rowcount]
+        for channel in {entry.channel for entry in stored}:
             self._bell.ring(channel)
-        return StoredTogether(
-            {entry.id: Submission(entry.id, row.state, True, row.duplicate_of) for entry, row in stored}
-        )
+        return StoredTogether({entry.id: Submission(entry.id, "pending", True) for entry in stored})
 
     def _fit(self, entries: Sequence[Entry]) -> list[Entry]:
         """Return the first plain one of each person, in an order in which no two transactions wait in a circle."""

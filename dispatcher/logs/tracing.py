@@ -8,7 +8,7 @@ id of its own, gets a link to it. Without OpenTelemetry nothing happens.
 import os
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
@@ -41,13 +41,21 @@ def traced() -> bool:
     return _exported() is not None
 
 
-@contextmanager
-def submitting(account: str, campaign_id: int) -> Iterator[Callable[[UUID, str], None]]:
-    """Trace a submit in the caller's trace; call what this yields with the stored lead's id and state."""
+_UNTRACED: Final = nullcontext[Callable[[UUID, str], None]](lambda _lead_id, _state: None)
+
+
+def submitting(account: str, campaign_id: int) -> AbstractContextManager[Callable[[UUID, str], None]]:
+    """Trace a submit in the caller's trace; call what the context yields with the stored lead's id and state."""
     trace = _exported()
-    if trace is None:
-        yield lambda _lead_id, _state: None
-        return
+    return _UNTRACED if trace is None else _submitting(trace, account, campaign_id)
+
+
+@contextmanager
+def _submitting(
+    trace: Any,  # noqa: ANN401 - the module
+    account: str,
+    campaign_id: int,
+) -> Iterator[Callable[[UUID, str], None]]:
     attributes: dict[str, str | int] = {"dispatcher.account": account, "dispatcher.campaign_id": campaign_id}
     with _spanning("dispatcher.submit", trace.SpanKind.PRODUCER, attributes) as span:
 

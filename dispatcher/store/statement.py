@@ -12,7 +12,7 @@ from uuid import UUID
 
 import psycopg
 from psycopg.rows import namedtuple_row
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, CursorResult, text
 
 from dispatcher.errors import FieldError, NotAllowed
 from dispatcher.lead.options import checked_time
@@ -39,11 +39,18 @@ class HotStatement:
 
         If a connection of the caller has another driver, SQLAlchemy executes the statement.
         """
+        return self._executed(connection, parameters).fetchall()
+
+    def count(self, connection: Connection, parameters: Mapping[str, object]) -> int:
+        """Execute as `rows` does, and return the number of rows that were written."""
+        return self._executed(connection, parameters).rowcount
+
+    def _executed(self, connection: Connection, parameters: Mapping[str, object]) -> "CursorResult[Any] | Cursor":
         if connection.dialect.driver != "psycopg" or connection.dialect.is_async:
-            return connection.execute(self._text, parameters).all()
+            return connection.execute(self._text, parameters)
         driver: psycopg.Connection[Any] = connection.connection.driver_connection  # type: ignore[assignment]
         try:
-            return self._sent(_cursor(driver), parameters).fetchall()
+            return self._sent(_cursor(driver), parameters)
         except psycopg.Error as error:
             error.add_note(self._numbered)  # names the tables, where a right on one is missing
             if driver.closed:
@@ -65,8 +72,8 @@ Call: TypeAlias = tuple[HotStatement, Mapping[str, object]]
 Cursor: TypeAlias = "psycopg.Cursor[Any]"
 
 
-def together(connection: Connection, *calls: Call) -> Sequence[Sequence[Any]]:
-    """Return the rows of each, in one round trip and one transaction: if one is refused, none has an effect.
+def together(connection: Connection, *calls: Call) -> "list[Cursor]":
+    """Return the cursor of each, in one round trip and one transaction: if one is refused, none has an effect.
 
     For a connection in autocommit: statements before one Sync are one implicit transaction (PostgreSQL, 54.2.4).
     """
@@ -76,13 +83,13 @@ def together(connection: Connection, *calls: Call) -> Sequence[Sequence[Any]]:
         with driver.pipeline():
             for cursor, (statement, parameters) in zip(cursors, calls, strict=True):
                 statement._sent(cursor, parameters)  # noqa: SLF001 - one noun
-        return [cursor.fetchall() for cursor in cursors]
     except psycopg.Error as error:
         # Name the tables, where a right on one is missing.
         error.add_note("".join(dict.fromkeys(statement._numbered for statement, _ in calls)))  # noqa: SLF001 - as above
         if driver.closed:
             connection.invalidate()
         raise
+    return cursors
 
 
 Start = datetime | timedelta | None
