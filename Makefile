@@ -24,7 +24,7 @@ SECONDS ?= 120
 EXAMPLES ?= 5000
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-unit test-pg15 lint format kill-storm bench bench-all faults model soak hosts upgrade standby kill-9 outage fuzz mutants locks manifests site audit clean
+.PHONY: help setup demo test test-unit test-pg15 lint format kill-storm bench bench-all faults model soak hosts upgrade standby kill-9 outage fuzz mutants locks manifests site pictures audit clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -127,6 +127,9 @@ $(DOCS_INSTALLED): locks/docs.txt
 	@test -x .venv-docs/bin/python || $(PYTHON) -m venv .venv-docs
 	.venv-docs/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement locks/docs.txt
 	@touch $@
+
+pictures: $(INSTALLED) ## Renew the pictures of the console in docs/images (needs Chromium)
+	$(BIN)/python -m benchmarks.pictures
 
 audit: $(TOOLS_INSTALLED) ## Ask the advisory database about every version in locks/
 	.venv-tools/bin/python scripts/audit.py

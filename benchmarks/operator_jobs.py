@@ -8,33 +8,18 @@ The seconds are those of pages and forms alone: a person's reading and moving is
 
 import argparse
 import os
-import shutil
-import socket
 import sys
-import tempfile
-import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from types import SimpleNamespace
 
-import uvicorn
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Page
 from sqlalchemy import text
 
+from benchmarks.browser import new_services, visit
 from benchmarks.console_pages import seed
-from dispatcher.config.settings import Settings
-from dispatcher.config.urls import normal_database_url
-from dispatcher.console.app import Console, build
-from dispatcher.console.auth import People, Person, Role, Sessions
-from dispatcher.console.guard import reached_at
-from dispatcher.console.login import Login
-from dispatcher.console.rendering import Renderer
 from dispatcher.decisions.absence import Decision, Step
-from dispatcher.embedded.postgres import EmbeddedPostgres
-from dispatcher.store.migration import upgrade
-from dispatcher.web.throttle import Throttle
 from dispatcher.wiring import Services
 
 SCENE = """
@@ -220,47 +205,28 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Ten jobs of an operator in the console.")
     parser.add_argument("--leads", type=int, default=20_000)
     given = parser.parse_args()
-    chromium = shutil.which("chromium") or shutil.which("google-chrome") or sys.exit("no Chromium on PATH")
     print(f"load average before: {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")
-    directory = Path(tempfile.mkdtemp(prefix="operator-jobs-"))
-    directory.chmod(0o755)
-    with EmbeddedPostgres(directory / "postgres", durable=False) as server, sync_playwright() as playwright:
-        url = normal_database_url(server.url())
-        upgrade(url)
-        services = Services(Settings(database_url=url, rate_limit="off"))
+    with new_services() as services:
         scene = scene_of(services, given.leads)
-        listener = socket.create_server(("127.0.0.1", 0))
-        port = listener.getsockname()[1]
-        sessions = Sessions(1800)
-        origin = reached_at("127.0.0.1", port, users=False)
-        login = Login(People(None, None), None, Throttle())
-        console = Console(services, login, sessions, origin, Renderer())
-        cookie, _ = sessions.begin(Person("bench", Role.ADMIN), by_key=True)
-        served = uvicorn.Server(uvicorn.Config(build(console), log_level="error", lifespan="off"))
-        threading.Thread(target=served.run, args=([listener],), daemon=True).start()
-        base = f"http://127.0.0.1:{port}"
-        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
-        context = browser.new_context(viewport={"width": 1440, "height": 900})
-        context.add_cookies([{"name": console.cookie, "value": cookie, "url": base}])
-        page = context.new_page()
-        page.set_default_timeout(15_000)
-        failed = 0
-        for job in JOBS:
-            page.goto(base)
-            hand = Hand(page, base)
-            begin = time.perf_counter()
-            try:
-                job(hand, scene)
-            except Exception as error:  # noqa: BLE001 - the others are measured all the same
-                failed += 1
-                print(f"FAILED {job.__name__}: {str(error).splitlines()[0]}")
-                continue
-            seconds = time.perf_counter() - begin
-            print(f"{(job.__doc__ or '').strip():80} {hand.clicks:2} clicks {hand.fields} fields {seconds:5.1f} s")
-        browser.close()
-        served.should_exit = True
-        services.close()
+        with visit(services) as console:
+            page = console.page()
+            failed = sum(not _done(job, page, console.base, scene) for job in JOBS)
     sys.exit(1 if failed else 0)
+
+
+def _done(job: Callable[[Hand, Scene], None], page: Page, base: str, scene: Scene) -> bool:
+    """Do a job and print what it cost; return whether it could be done."""
+    page.goto(base)
+    hand = Hand(page, base)
+    begin = time.perf_counter()
+    try:
+        job(hand, scene)
+    except Exception as error:  # noqa: BLE001 - the others are measured all the same
+        print(f"FAILED {job.__name__}: {str(error).splitlines()[0]}")
+        return False
+    seconds = time.perf_counter() - begin
+    print(f"{(job.__doc__ or '').strip():80} {hand.clicks:2} clicks {hand.fields} fields {seconds:5.1f} s", flush=True)
+    return True
 
 
 if __name__ == "__main__":

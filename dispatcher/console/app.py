@@ -20,6 +20,7 @@ from dispatcher.console.export_limit import TooManyExports
 from dispatcher.console.guard import BODY_MOST, Guard, Origin, report
 from dispatcher.console.login import Login, LoginRefused
 from dispatcher.console.receiving import ReceivedFile, body_most, is_multipart, receive
+from dispatcher.console.recent import Recent
 from dispatcher.console.rendering import Renderer
 from dispatcher.console.request import BadRequest, Form, PageRequest, local
 from dispatcher.console.routes import METHODS, ROUTES, ConsoleRoute, allowed
@@ -45,6 +46,7 @@ class Console:
     origin: Origin
     renderer: Renderer
     uploads: Uploads = field(init=False)
+    recent: Recent = field(default_factory=Recent)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "uploads", Uploads(self.services))
@@ -244,7 +246,7 @@ class Access:
         """Return the request with the parts of the user: of one who is confined, confined to the same accounts."""
         console, accounts = self._console, session.person.accounts
         services = console.services if accounts is None else console.services.confined(accounts)
-        shared = console.renderer, console.uploads
+        shared = console.renderer, console.uploads, console.recent
         return PageRequest(http, session, console.sessions, services, form, *shared, file)
 
     def _fault(self, http: Request, status: int, title: str, sentence: str) -> Response:

@@ -22,6 +22,11 @@ class Range:
     label_minutes: int
     narrow_minutes: int
 
+    @property
+    def kept_seconds(self) -> float:
+        """How long it is drawn again from what was read: a twentieth of a slot, in which no bar changes visibly."""
+        return self.slot_seconds / 20
+
 
 RANGES: Final = {one.hours: one for one in (Range(1, 60, 10, 20), Range(6, 300, 60, 120), Range(24, 1200, 180, 360))}
 """By their hours. A longer one would read each of a week's attempts at each refresh; the metrics have it."""

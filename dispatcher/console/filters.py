@@ -78,8 +78,9 @@ def _read(query: Mapping[str, str], readers: Mapping[str, Reader]) -> tuple[dict
         try:
             values[field] = reader(_storable(text))
         except (KeyError, ValueError, BadRequest):
+            times = " A time is 2h, yesterday or 2026-11-23." if name.endswith(("since", "before")) else ""
             raise BadRequest(
-                f"The filter “{name}” cannot be understood; take it away or write it as the form does."
+                f"“{text[:40]}” cannot be the filter “{name}”; take it away, or write it as the form does.{times}"
             ) from None
     return given, values
 

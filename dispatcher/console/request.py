@@ -1,9 +1,9 @@
 """An authorized request: its form, URL and session, and its possible answers."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 from urllib.parse import parse_qsl, urlencode, urlsplit
 from uuid import UUID, uuid5
 
@@ -12,6 +12,7 @@ from starlette.responses import RedirectResponse, Response
 
 from dispatcher import moments
 from dispatcher.console.auth import Person, Role, Session, Sessions
+from dispatcher.console.recent import Recent
 from dispatcher.operating import lead_id_of
 from dispatcher.operator import person_lookups
 from dispatcher.store.reading import MEASURED_SECONDS, Reading
@@ -20,6 +21,8 @@ from dispatcher.wiring import Services
 if TYPE_CHECKING:
     from dispatcher.console.receiving import ReceivedFile
     from dispatcher.console.uploads import Uploads
+
+T = TypeVar("T")
 
 FIELDS_MOST: Final = 2000
 
@@ -63,6 +66,7 @@ class PageRequest:
     form: Form
     render: Any
     uploads: "Uploads"
+    recent: Recent
     file: "ReceivedFile | None" = None
 
     @property
@@ -86,6 +90,16 @@ class PageRequest:
         """Whether this user may just have written what a replica lacks."""
         longest = self.services.reading.lag_max_seconds + MEASURED_SECONDS
         return self.sessions.wrote_within(self.session, longest)
+
+    def recently(self, question: str, seconds: float, read: Callable[[], T]) -> T:
+        """Return what `read` gives, or gave within the last `seconds` to someone who sees the same accounts.
+
+        It is read anew for who has just sent a form, and from a replica: how old that is stands on the page.
+        """
+        if self.services.reading.place is not None:
+            return read()
+        wrote = self.sessions.wrote_within(self.session, seconds)
+        return self.recent.get((self.person.accounts, question), read, seconds=seconds, anew=wrote)
 
     @property
     def query(self) -> Mapping[str, str]:

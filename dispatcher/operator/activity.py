@@ -36,10 +36,11 @@ class Slot(Record):
 
 @dataclass(frozen=True, slots=True)
 class Activity:
-    """Slots without gaps, the earliest first."""
+    """Slots without gaps, the earliest first, as they were at the time `at`."""
 
     slots: tuple[Slot, ...]
     slot_seconds: int
+    at: datetime
 
     @property
     def accepted_per_minute(self) -> float:
@@ -105,9 +106,10 @@ ORDER BY count(*) DESC
 
 def read(connection: ReadConnection, *, hours: int = 6, slot_seconds: int = 300) -> Activity:
     """Return the attempts of the last hours in slots; the last slot is not over yet."""
-    earliest = datetime.now(UTC) - timedelta(hours=hours) - LONGEST_EXCHANGE
+    now = datetime.now(UTC)
+    earliest = now - timedelta(hours=hours) - LONGEST_EXCHANGE
     values = {"from_id": first_id(earliest), "length": hours * 3600, "slot": slot_seconds}
-    return Activity(tuple(map(Slot.of, connection.execute(_COUNTED, values).mappings())), slot_seconds)
+    return Activity(tuple(map(Slot.of, connection.execute(_COUNTED, values).mappings())), slot_seconds, now)
 
 
 def throughput(connection: ReadConnection, *, seconds: float = 300.0) -> list[Throughput]:

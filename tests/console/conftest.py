@@ -16,6 +16,7 @@ from dispatcher.console.app import Console, build
 from dispatcher.console.auth import People, Person, Role, Session, Sessions, hash_password
 from dispatcher.console.guard import Guard, Origin, reached_at
 from dispatcher.console.login import Login, OneTimeKey
+from dispatcher.console.recent import Recent
 from dispatcher.console.rendering import Renderer
 from dispatcher.store.database import Database
 from dispatcher.web.throttle import Throttle
@@ -117,6 +118,7 @@ def make_seat(database_url: str, users: Secret) -> Iterator[Callable[..., Seat]]
             sessions=Sessions(1800, clock),
             origin=origin or reached_at("127.0.0.1", 8321, users=with_users),
             renderer=Renderer(),
+            recent=Recent(clock),
         )
         consoles.append(console)
         return Seat(build(console), console, clock, printed)

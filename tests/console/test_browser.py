@@ -107,7 +107,7 @@ def site(make_seat: Callable[..., Seat], rows: Rows) -> Iterator[Site]:
     rows.run("INSERT INTO dispatcher.workers (name) VALUES ('host:1')")
     rows.run(
         "INSERT INTO dispatcher.imports (batch_id, file_name, account, actor, rejected)"
-        " VALUES (gen_random_uuid(), 'leads.csv', 'default', 'ada', 1)"
+        " VALUES (gen_random_uuid(), 'november-callbacks.xlsx', 'default', 'ada@console', 1)"
     )
     rows.run(
         "INSERT INTO dispatcher.import_rejections (import_id, line, field, reason, original)"
@@ -149,6 +149,9 @@ HIDDEN_TABLES = """
 """
 
 
+WIDTHS_BETWEEN = (820, 901, 1000, 1141, 1201)
+
+
 @pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (820, "dark"), (390, "light"), (390, "dark")])
 def test_every_screen_is_for_everybody(chromium: Browser, site: Site, width: int, scheme: str) -> None:
     context = chromium.new_context(
@@ -164,6 +167,10 @@ def test_every_screen_is_for_everybody(chromium: Browser, site: Site, width: int
             assert faults == [], name
         faults.clear()
         assert page.evaluate("document.documentElement.scrollWidth") <= width, f"{name} scrolls sideways"
+        for between in WIDTHS_BETWEEN if width == 1280 else ():
+            page.set_viewport_size({"width": between, "height": 850})
+            assert page.evaluate(HIDDEN_TABLES) == [], f"{name}: at {between} px what is at the right is out of sight"
+        page.set_viewport_size({"width": width, "height": 850})
         assert width < 800 or page.evaluate(HIDDEN_TABLES) == [], f"{name}: what is at the right is out of sight"
         for violation in axe.run(page).response["violations"]:
             if violation["impact"] in {"serious", "critical"}:

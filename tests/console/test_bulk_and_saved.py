@@ -184,7 +184,7 @@ def test_the_chart_has_ranges_and_is_drawn_for_narrow_screens(operator: Browser,
         Slot(start + timedelta(seconds=n * span.slot_seconds), accepted=n)
         for n in range(hours * 3600 // span.slot_seconds)
     ]
-    narrow = chart(Activity(tuple(slots), span.slot_seconds), width=NARROW, label_minutes=span.narrow_minutes)
+    narrow = chart(Activity(tuple(slots), span.slot_seconds, start), width=NARROW, label_minutes=span.narrow_minutes)
     assert max(bar.x + bar.width for bar in narrow.bars) <= NARROW
     assert 2 <= len(narrow.hours) <= 6, "labels do not run into each other"
 

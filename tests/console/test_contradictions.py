@@ -5,6 +5,7 @@ import uuid
 
 import pytest
 
+from dispatcher.console.recent import FIGURES_SECONDS
 from dispatcher.operator.record import in_words
 from tests.console.conftest import Browser, Seat
 from tests.support.rows import ADA, BOB, Rows
@@ -55,7 +56,7 @@ def test_what_is_over_cannot_be_stopped(operator: Browser, rows: Rows, *, state:
     assert ("Stop it" in live) is offered, "the live refresh takes the button away with the last lead"
 
 
-def test_what_is_held_back_does_not_drain(operator: Browser, rows: Rows) -> None:
+def test_what_is_held_back_does_not_drain(seat: Seat, operator: Browser, rows: Rows) -> None:
     for n in range(3):
         rows.lead("pending", phone=f"+4477009001{n:02d}", campaign_id=7)
     rows.run(
@@ -65,6 +66,7 @@ def test_what_is_held_back_does_not_drain(operator: Browser, rows: Rows) -> None
     assert "all of it is held back" in page
     assert "<b>–</b>" in page
     rows.lead("pending", phone=ADA, campaign_id=8)
+    seat.clock.now += FIGURES_SECONDS
     page = tile(operator, "Time to drain")
     assert "without what is held back" in page
     waiting = tile(operator, "Waiting")

@@ -7,6 +7,7 @@ from starlette.responses import Response
 
 from dispatcher.console.auth import Role
 from dispatcher.console.chart import NARROW, RANGES, Range, chart
+from dispatcher.console.recent import FIGURES_SECONDS
 from dispatcher.console.request import BadRequest, PageRequest, whole
 from dispatcher.decisions.states import State
 from dispatcher.operator import activity as attempts
@@ -32,12 +33,11 @@ class Drain:
 
 def show(request: PageRequest) -> Response:
     """Return the start page of the console."""
-    overview = request.services.overview(request.reading)
     span = _range(request)
-    reading = request.reading
-    activity = reading.read(attempts.read, hours=span.hours, slot_seconds=span.slot_seconds)
+    overview = request.recently("overview", FIGURES_SECONDS, lambda: request.services.overview(request.reading))
+    activity = _activity(request, span)
     # At the pace of a quarter of an hour, whatever the chart shows.
-    latest = activity if span.slot_seconds <= _PACE_SLOT else reading.read(attempts.read, hours=1)
+    latest = activity if span.slot_seconds <= _PACE_SLOT else _activity(request, RANGES[1])
     return request.page(
         "overview.html",
         overview=overview,
@@ -46,6 +46,7 @@ def show(request: PageRequest) -> Response:
             "narrow": chart(activity, width=NARROW, label_minutes=span.narrow_minutes),
         },
         span=span,
+        charted_at=activity.at,
         ranges=RANGES,
         pace=latest.accepted_per_minute,
         drain=_drain(overview, latest),
@@ -59,6 +60,13 @@ def _range(request: PageRequest) -> Range:
     if asked not in RANGES:
         raise BadRequest(_NO_RANGE)
     return RANGES[asked]
+
+
+def _activity(request: PageRequest, span: Range) -> Activity:
+    def read() -> Activity:
+        return request.reading.read(attempts.read, hours=span.hours, slot_seconds=span.slot_seconds)
+
+    return request.recently(f"attempts of {span.hours} h", span.kept_seconds, read)
 
 
 def search(request: PageRequest) -> Response:

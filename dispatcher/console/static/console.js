@@ -59,6 +59,9 @@ liveButton?.addEventListener("click", () => {
 showPause();
 setInterval(refresh, REFRESH_MS);
 
+// On a phone filters that are set would hide the rows; what they are stands below them.
+if (matchMedia("(max-width: 640px)").matches) all("details.filtering").forEach((form) => { form.open = false; });
+
 // Selecting: all on the page, a range with shift, and how many there are.
 const boxes = () => all('input[name="lead"], input[name="incident"]');
 const whole = one("[data-pick-all]");
