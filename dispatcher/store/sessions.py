@@ -31,6 +31,7 @@ PINNED: Final = {
     "transform_null_equals": "off",
     "default_transaction_isolation": "read committed",  # a claim must see a pause that was committed while it waited
     "default_transaction_deferrable": "off",
+    "client_min_messages": "notice",  # a commit that no standby has is told by a warning (`note_alone`)
     "row_security": "off",  # a policy that hides leads is refused by Postgres, not obeyed unnoticed
     "search_path": "pg_catalog",  # our names are written in full; nothing may shadow now() and =
 }
@@ -218,6 +219,8 @@ def _same(name: str, found: str, needed: str) -> bool:
         return int(found) >= 1
     if name == "client_encoding":
         return found in {"UTF8", "UNICODE"}
+    if name == "client_min_messages":
+        return found != "error"  # each other level lets warnings through
     if name in {"timezone", "search_path", "row_security"}:  # every instant has its offset; see `PINNED` for the rest
         return True
     return found.lower() == needed.lower()

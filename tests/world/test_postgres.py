@@ -124,6 +124,22 @@ def test_a_default_of_the_database_changes_nothing(database_url: str, name: str,
         assert queue.rows("SELECT current_setting('transaction_isolation') AS it")[0].it == "read committed"
 
 
+def test_the_warning_that_no_standby_has_a_commit_arrives_also_where_a_role_hears_errors_only(
+    database_url: str,
+) -> None:
+    """Postgres docs 20.11: client_min_messages = error drops every warning, also that of a cancelled wait."""
+    execute(database_url, f"ALTER DATABASE {database_name(database_url)} SET client_min_messages = 'error'")
+    heard: list[str | None] = []
+
+    with opened(database_url) as queue, queue.database.transaction() as connection:
+        driver = connection.connection.driver_connection
+        assert driver is not None
+        driver.add_notice_handler(lambda told: heard.append(told.severity_nonlocalized))
+        connection.exec_driver_sql("DO $$ BEGIN RAISE WARNING 'alone'; END $$")
+
+    assert heard == ["WARNING"]
+
+
 def test_a_limit_on_whole_transactions_ends_none_of_ours(database_url: str) -> None:
     """Postgres docs 20.11: transaction_timeout, new in 17; hosts set it for all roles."""
     with psycopg.connect(database_url) as connection:
@@ -190,6 +206,7 @@ def test_a_role_without_triggers_is_refused_at_start(database_url: str) -> None:
         ("default_transaction_isolation", "repeatable read"),
         ("default_transaction_read_only", "on"),
         ("synchronous_commit", "off"),
+        ("client_min_messages", "error"),
     ],
 )
 def test_behind_a_pooler_what_cannot_be_pinned_is_refused_in_one_sentence(
