@@ -16,6 +16,7 @@ from dispatcher.decisions.reply import Reply
 RETRY_AFTER_MIN_SECONDS: Final = 1.0
 RETRY_AFTER_MAX_SECONDS: Final = 3600.0
 _EPOCH_FROM: Final = 1_000_000_000  # a `Reset` above this is a point in time, below it a wait
+_EPOCH_MILLISECONDS_FROM: Final = 100_000_000_000  # in seconds: the year 5138
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +54,8 @@ def rate_hints(reply: Reply, now: datetime) -> RateHints:
 
 def _retry_after(reply: Reply, server_now: datetime) -> float | None:
     header = reply.headers.get("retry-after", "").strip()
-    seconds = _number(header)
+    # Of a field that is given twice, as by a proxy beside the API, the longer wait serves both.
+    seconds = max(map(_number, header.split(",")), key=_or_endless)
     if seconds is None and (date := _date(header)) is not None:
         seconds = (date - server_now).total_seconds()
     if seconds is None and isinstance(reply.body, Mapping):
@@ -70,8 +72,12 @@ def _remaining(header: str | None) -> int | None:
 
 def _reset(header: str | None, server_now: datetime) -> float | None:
     number = _number(header)
+    if number is None and (date := _date(header or "")) is not None:
+        number = date.timestamp()
     if number is None:
         return None
+    if number > _EPOCH_MILLISECONDS_FROM:
+        number /= 1000
     wait = number - server_now.timestamp() if number > _EPOCH_FROM else number
     return min(max(wait, 0.0), RETRY_AFTER_MAX_SECONDS)
 
@@ -86,9 +92,16 @@ def _number(value: object) -> float | None:
     return number if math.isfinite(number) else None
 
 
+def _or_endless(number: float | None) -> float:
+    return math.inf if number is None else number
+
+
 def _date(header: str) -> datetime | None:
     try:
         date = parsedate_to_datetime(header)
     except (ValueError, TypeError, OverflowError, IndexError):
-        return None
+        try:
+            date = datetime.fromisoformat(header)
+        except ValueError:
+            return None
     return date if date.tzinfo is not None else date.replace(tzinfo=UTC)

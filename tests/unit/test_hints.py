@@ -28,6 +28,7 @@ def http_date(seconds: float) -> str:
         ("30", 30), (" 30 ", 30), ("0.5", 1), ("0", 1), ("-5", 1), ("3600", 3600), ("99999999", 3600), ("1e300", 3600),
         ("", None), ("soon", None), ("inf", None), ("nan", None), ("9" * 5000, None),
         (http_date(60), 60), (http_date(-60), 1), (http_date(86400), 3600),
+        ("7, 30", 30), ("30,7", 30), ("7, soon", None), ("2026-11-23T12:01:00Z", 60), ("2026-11-23T13:01:00+01:00", 60),
         ("Mon, 23 Nov 2026 12:01:00 -0000", 60), ("Mon, 99 Nov 2026 12:01:00 GMT", None),
     ],
 )  # fmt: skip
@@ -64,7 +65,7 @@ def test_remaining(header: str, remaining: int | None) -> None:
 @pytest.mark.parametrize(
     ("header", "seconds"),
     [("30", 30), ("0", 0), ("-4", 0), ("999999", 3600), (str(int(NOW.timestamp()) + 25), 25), ("1000000001", 0),
-     ("x", None)],
+     (str(int(NOW.timestamp() + 25) * 1000), 25), ("2026-11-23T12:00:25Z", 25), (http_date(25), 25), ("x", None)],
 )  # fmt: skip
 def test_reset_is_a_wait_or_a_point_in_time(header: str, seconds: float | None) -> None:
     assert hints(x_ratelimit_reset=header).reset_seconds == seconds
