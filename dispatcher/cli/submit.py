@@ -10,7 +10,7 @@ from dispatcher import moments
 from dispatcher.cli import arguments, screen
 from dispatcher.cli.arguments import opened
 from dispatcher.lead.options import DEFAULT_ACCOUNT
-from dispatcher.lead.variables import read_json
+from dispatcher.lead.variables import NameTwice, read_json
 
 _STDIN_BYTES: Final = 1_000_000
 
@@ -124,6 +124,8 @@ def _lead_from_stdin() -> dict[str, Any]:
     given = sys.stdin.buffer.read(_STDIN_BYTES + 1)
     try:
         lead = read_json(given) if len(given) <= _STDIN_BYTES else None
+    except NameTwice as twice:
+        raise typer.BadParameter(f"standard input {twice}") from None
     except ValueError:
         lead = None
     if not isinstance(lead, dict):

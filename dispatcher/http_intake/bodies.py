@@ -6,7 +6,7 @@ where most readers of JSON take the last name, a number that JSON does not have,
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, Final, NoReturn
 from urllib.parse import parse_qsl
 
@@ -14,9 +14,8 @@ from dispatcher.errors import DispatcherError, FieldError
 from dispatcher.http_intake.mappings import OPTIONS, Mapped, escaped
 from dispatcher.importing.row import TIME_REMEDY, moment_of_cell
 from dispatcher.lead.lead import FLAG_REMEDY
-from dispatcher.lead.masking import safe_name
 from dispatcher.lead.options import TIME_REMEDY as PYTHON_TIME_REMEDY
-from dispatcher.lead.variables import OBJECT_REMEDY
+from dispatcher.lead.variables import OBJECT_REMEDY, NameTwice, each_once
 
 JSON: Final = "application/json"
 FORM: Final = "application/x-www-form-urlencoded"
@@ -67,25 +66,18 @@ def unreadable(error: RecursionError | ValueError) -> UnreadableBody:
     if isinstance(error, json.JSONDecodeError):
         where = f"line {error.lineno}, column {error.colno}"
         return UnreadableBody(f"is not JSON ({error.msg.lower()}: {where})", "send valid JSON")
+    if isinstance(error, NameTwice):
+        return UnreadableBody(error.fault, error.remedy)
     if isinstance(error, RecursionError):
         return UnreadableBody("is nested too deeply", "flatten it")
     return UnreadableBody("has a number that is too long", "send long identifiers as text")  # than Python reads
-
-
-def _once(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for position, (name, value) in enumerate(pairs):
-        if name in found:
-            raise UnreadableBody(f"has the name {safe_name(name, position)} twice in one object", "send each name once")
-        found[name] = value
-    return found
 
 
 def _no_number(name: str) -> NoReturn:
     raise UnreadableBody(f"contains {name}, which is no number of JSON", "leave the field out, or send null")
 
 
-_STRICT: Final = json.JSONDecoder(object_pairs_hook=_once, parse_constant=_no_number)
+_STRICT: Final = json.JSONDecoder(object_pairs_hook=each_once, parse_constant=_no_number)
 
 
 def text_of(raw: bytes) -> str:

@@ -10,7 +10,7 @@ from dispatcher.importing.row import Row, all_of, broken_bytes, moment_of_cell, 
 from dispatcher.importing.source import UnreadableFile
 from dispatcher.lead.masking import safe_name
 from dispatcher.lead.phone import Country, canonical_phone
-from dispatcher.lead.variables import read_json
+from dispatcher.lead.variables import NameTwice, read_json
 
 _OPTIONS: Final = frozenset({"id", "idempotency_key", "priority", "not_before", "expires_at"})
 _TIMES: Final = frozenset({"not_before", "expires_at"})
@@ -44,6 +44,8 @@ class JsonLeads:
             raise InvalidLead([row.fault])
         try:
             given = read_json(row.text)
+        except NameTwice as twice:
+            raise InvalidLead([FieldError("line", twice.fault, twice.remedy)]) from None
         except ValueError:
             raise InvalidLead([FieldError("line", "is not JSON", "write one object a line")]) from None
         if not isinstance(given, dict):

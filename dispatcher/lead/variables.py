@@ -6,8 +6,9 @@ beyond 2**53 many JSON readers round, so long identifiers are better sent as tex
 
 import json
 import re
+from collections.abc import Sequence
 from math import isfinite
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import orjson
 
@@ -15,22 +16,58 @@ from dispatcher.errors import FieldError
 from dispatcher.lead.masking import safe_name
 
 _LONG_NUMBER: Final = re.compile(r"\d{19}")
+_NAME: Final = re.compile(r'"\s*:')  # ends each name of an object; also in some texts, which are written as they are
+
+
+class NameTwice(ValueError):
+    """An object of JSON has a name twice: readers differ in which of the values counts."""
+
+    def __init__(self, name: str, position: int) -> None:
+        self.fault = f"has the name {safe_name(name, position)} twice in one object"
+        self.remedy = "send each name once"
+        super().__init__(f"{self.fault}; {self.remedy}")
+
+
+def each_once(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    """Return an object of JSON, as its `object_pairs_hook`. Raises `NameTwice`."""
+    found: dict[str, Any] = {}
+    for position, (name, value) in enumerate(pairs):
+        if name in found:
+            raise NameTwice(name, position)
+        found[name] = value
+    return found
 
 
 def read_json(text: str | bytes) -> object:
-    """Return the value of a JSON text. Raises `ValueError` for any other text.
+    """Return the value of a JSON text. Raises `ValueError` for any other text, and `NameTwice`.
 
     orjson makes a float of an integer beyond 64 bits, so that a long identifier would be changed in silence instead of
-    refused; a text with that many digits in a row is read by the slower reader of the standard library.
+    refused, and takes the last value of a name that an object has twice. A text in which either may be is read by the
+    slower reader of the standard library.
     """
     written = text if isinstance(text, str) else text.decode()
     found: object = orjson.loads(written)
-    if _LONG_NUMBER.search(written):
+    if not _is_plain(written, found):
         try:
-            found = json.loads(written)  # orjson has refused what is not JSON
+            found = json.loads(written, object_pairs_hook=each_once)  # orjson has refused what is not JSON
         except RecursionError:
             raise ValueError("is nested too deeply") from None  # in which orjson goes further
     return found
+
+
+def _names(written: str) -> int:
+    """Return a number that falls by one with each name of an object that is left out."""
+    return len(_NAME.findall(written))
+
+
+def _is_plain(written: str, found: object) -> bool:
+    """Return whether the quick reader cannot have changed anything: written anew, the value has as many names."""
+    if _LONG_NUMBER.search(written) or "\\u0022" in written:  # an escaped quotation mark would be counted when written
+        return False
+    try:
+        return _names(written) == _names(orjson.dumps(found).decode())
+    except TypeError:  # nested too deeply to be written
+        return False
 
 
 JsonValue: TypeAlias = "str | int | float | bool | list[JsonValue] | dict[str, JsonValue] | None"

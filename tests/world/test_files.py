@@ -13,7 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
+from dispatcher.cli.commands import app
 from dispatcher.errors import FieldError, InvalidLead
 from dispatcher.importing.columns import ImportOptions
 from dispatcher.importing.encoding import check_encoding
@@ -282,6 +284,28 @@ def test_a_row_of_many_faults_names_twenty_and_how_many_more(tmp_path: Path) -> 
     assert (fault.field, fault.fault) == ("row", "has 10,003 cells, more than 1,000")
     with pytest.raises(UnreadableFile, match="header names 1,002 columns, more than 1,000"):
         read("phone_number,campaign_id" + ",x" * 1000 + "\n", tmp_path)
+
+
+TWICE = {
+    "a number": ('"phone_number": "+12025550199",', "phone_number"),
+    "a variable": ('"variables": {"name": "Ada", "name": "Bob"},', "name"),
+    "a number, escaped": (r'"phone\u005fnumber": "+12025550199",', "phone_number"),
+    "a number of a contact": ('"secondary_contacts": [{"phone_number": "+1", "phone_number" : "+2"}],', "phone_number"),
+}
+
+
+@pytest.mark.parametrize(("more", "name"), TWICE.values(), ids=TWICE.keys())
+def test_a_name_that_stands_twice_in_an_object_is_refused(tmp_path: Path, more: str, name: str) -> None:
+    """RFC 8259, 4: readers differ in which of the values they take, and most take one of them in silence."""
+    line = f'{{{more} "phone_number": "{ADA}", "campaign_id": 42}}\n'
+    harmless = json.dumps({"phone_number": BOB, "campaign_id": 42, "variables": {"note": '"a": 1, "a": 2'}})
+
+    twice, row = read(line + harmless, tmp_path, name="leads.jsonl")
+
+    assert twice == (FieldError("line", f"has the name {name} twice in one object", "send each name once"),)
+    assert row["variables"] == {"note": '"a": 1, "a": 2'}
+    piped = CliRunner().invoke(app, ["submit"], input=line)
+    assert f"standard input has the name {name} twice" in " ".join(piped.output.replace("│", " ").split())
 
 
 def test_a_line_of_json_with_many_unknown_keys_is_refused_quickly(tmp_path: Path) -> None:

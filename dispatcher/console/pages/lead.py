@@ -1,6 +1,5 @@
 """The page of one lead: its data, its history, and the actions on it."""
 
-import json
 from collections.abc import Callable
 from typing import Any
 from uuid import UUID
@@ -13,6 +12,7 @@ from dispatcher.console.timeline import timeline
 from dispatcher.console.words import pretty
 from dispatcher.decisions.states import State
 from dispatcher.errors import InvalidLead, NotAllowed, NotConfigured
+from dispatcher.lead.variables import NameTwice, read_json
 from dispatcher.operator import audit_log, corrections, lead_facts, lead_search
 from dispatcher.operator.lead_record import LeadRecord
 from dispatcher.operator.operation_work import OperationKind
@@ -167,8 +167,10 @@ def _changes(fields: dict[str, str]) -> dict[str, Any]:
         changes["campaign_id"] = whole(fields["campaign_id"], fault, most=10**20)  # `Lead` has the limit
     if fields["variables"]:
         try:
-            changes["variables"] = json.loads(fields["variables"][:_TOO_LONG])
-        except (ValueError, RecursionError):
+            changes["variables"] = read_json(fields["variables"][:_TOO_LONG])
+        except NameTwice as twice:
+            raise BadRequest(f"variables: {twice}") from None
+        except ValueError:
             raise BadRequest('variables: are no JSON object; write them like {"customer_name": "Ada"}') from None
     return changes
 
