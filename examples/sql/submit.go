@@ -12,6 +12,23 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
+func submit(ctx context.Context, connection *pgx.Conn, lead map[string]any, key string) (id string, err error) {
+	body, err := json.Marshal(lead)
+	if err != nil {
+		return "", err
+	}
+	transaction, err := connection.Begin(ctx) // your own statements, too
+	if err != nil {
+		return "", err
+	}
+	defer transaction.Rollback(ctx) // nothing after the commit
+	statement := "SELECT dispatcher.submit_lead($1::jsonb, key => $2)::text"
+	if err = transaction.QueryRow(ctx, statement, body, key).Scan(&id); err != nil {
+		return "", err
+	}
+	return id, transaction.Commit(ctx)
+}
+
 func main() {
 	ctx := context.Background()
 	connection, err := pgx.Connect(ctx, os.Getenv("DATABASE_URL"))
@@ -19,14 +36,7 @@ func main() {
 		log.Fatal(err)
 	}
 	defer connection.Close(ctx)
-	var id string
-	err = pgx.BeginFunc(ctx, connection, func(tx pgx.Tx) error { // your own statements, too
-		lead, err := json.Marshal(map[string]any{"phone_number": "+14155550142", "campaign_id": 42})
-		if err != nil {
-			return err
-		}
-		return tx.QueryRow(ctx, "SELECT dispatcher.submit_lead($1::jsonb, key => $2)::text", lead, "order-17").Scan(&id)
-	})
+	id, err := submit(ctx, connection, map[string]any{"phone_number": "+14155550142", "campaign_id": 42}, "order-17")
 	if err != nil {
 		log.Fatal(err)
 	}
