@@ -351,7 +351,7 @@ class Services:
         from dispatcher.intake.inbox_taking import PATIENCE_SECONDS, InboxThread, Taking
         from dispatcher.operator.retention import Pruning
         from dispatcher.sweep.sweep import Sweep
-        from dispatcher.sweep.timelines import ACTOR, Watch
+        from dispatcher.sweep.timelines import Watch
 
         self.settings.require_redis_url()
         patience_seconds = PATIENCE_SECONDS if own_process else None
@@ -369,7 +369,7 @@ class Services:
             gate_wait_max_seconds=self.settings.gate_wait_max_seconds,
             alerting=self._alerting(),
             inbox=InboxThread(taking),
-            timelines=Watch(self.database, lambda since: self.recovery.recover(since, None, actor=ACTOR)),
+            timelines=Watch(self.database, self.recovery.recover),
         )
 
     def _alerting(self) -> "AlertThread | None":

@@ -16,7 +16,7 @@ MAX_PARTS: Final = 10_000
 _BLOCK: Final = 1 << 16
 _MOST_TAG: Final = 1 << 20  # not whole yet it is read anew with each block (in expat before 2.6): 64 MiB took minutes
 _MOST_DEPTH: Final = 1_000  # expat keeps each open tag: 38 kB of them took 1.6 GB
-_MOST_NAMES: Final = 10_000
+_MOST_NAMES: Final = 10_000  # expat keeps each name of a tag, an attribute or a namespace: ten times what it reads
 _ENTRY: Final = b"PK\x01\x02"  # before each entry of an archive's list
 
 Start = Callable[[str, dict[str, str]], None]
@@ -90,6 +90,7 @@ class Archive:
         """Parse a part, and yield after each block, so that what the handlers found can be passed on."""
         parser = expat.ParserCreate(namespace_separator=" ")
         local = LocalNames()
+        others: set[object] = set()
         depth = 0
 
         def started(name: str, attributes: dict[str, str]) -> None:
@@ -97,6 +98,9 @@ class Archive:
             depth += 1
             if depth > _MOST_DEPTH:
                 raise _TooMuch(f"tags within tags, more than {_MOST_DEPTH:,} deep")
+            others.update(attributes)
+            if len(others) > _MOST_NAMES:
+                raise _TooMuch(f"more than {_MOST_NAMES:,} kinds of attributes")
             start(local[name], attributes)
 
         def ended(name: str) -> None:
@@ -105,6 +109,7 @@ class Archive:
             end(local[name])
 
         parser.StartElementHandler, parser.EndElementHandler = started, ended
+        parser.StartNamespaceDeclHandler = lambda *prefix_and_uri: others.add(prefix_and_uri)
         parser.CharacterDataHandler = text
         parser.buffer_text = True
         parser.StartDoctypeDeclHandler = self._refuse_doctype

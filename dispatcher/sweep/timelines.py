@@ -26,10 +26,10 @@ SELECT EXISTS (
 class Watch:
     """Settles a change of the timeline. One a sweep.
 
-    recover   holds every lead that may have been sent after a moment, and notes the new timeline
+    recover   `Recovery.recover`: holds every lead that may have been sent after a moment, and notes the new timeline
     """
 
-    def __init__(self, database: Database, recover: Callable[[datetime], object]) -> None:
+    def __init__(self, database: Database, recover: Callable[..., object]) -> None:
         self._database = database
         self._recover = recover
 
@@ -53,7 +53,7 @@ class Watch:
         if not seen.continues or seen.since is None:
             return False
         try:
-            self._recover(seen.since)
+            self._recover(seen.since, None, actor=ACTOR, pause=False)
         except NotAllowed as refusal:
             events.warning("timeline.not_settled", why=str(refusal))
             return False

@@ -12,7 +12,7 @@ from dispatcher.config.settings import Settings
 from dispatcher.decisions.absence import OnUnknown
 from dispatcher.decisions.outcome import Kind
 from dispatcher.lookup import conclusion, doubts
-from dispatcher.operator import recovery
+from dispatcher.operator import holding
 from tests.support.doubles import Line
 from tests.support.rows import ADA, BOB, Rows
 
@@ -84,17 +84,17 @@ def test_a_claim_that_the_copy_knows_is_looked_up_after_its_own_lease(run: Line,
 def test_a_lead_that_comes_later_is_not_held_by_a_repetition_and_one_that_was_missed_is(
     run: Line, rows: Rows, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(recovery, "BATCH", 1)
+    monkeypatch.setattr(holding, "BATCH", 1)
     rows.lead(phone=ADA), rows.lead(phone=BOB)
-    hold, calls = recovery._hold, []
+    hold, calls = holding._batch, []
 
     def dies(*arguments: Any) -> Any:
         calls.append(1)
-        if len(calls) == 2:
+        if len(calls) == 4:  # one each for those on their way, those in doubt, and the first that waits
             raise KeyboardInterrupt
         return hold(*arguments)
 
-    monkeypatch.setattr(recovery, "_hold", dies)
+    monkeypatch.setattr(holding, "_batch", dies)
     assert run("recover", "--since", SINCE.isoformat()).exit_code == 130
     assert len(run.json("status")["gates"]) == 1, "nothing is claimed until it is done"
     new = rows.lead(phone=CAT)

@@ -354,6 +354,7 @@ def test_the_sweep_prunes_for_a_part_of_each_round_and_rests_for_an_hour_after_t
 
     assert left(queue) == set()
     assert made[0] == 3, "a slice that was begun is ended"
+    assert SETTINGS.sweep_interval_seconds / 4 >= PRUNE_SECONDS, "the rest is left to delivery"
     assert made[-1] == 0
     queue.run("UPDATE dispatcher.sweeps SET pruned_at = now() - interval '61 minutes'")
     sweep.once()
@@ -366,6 +367,63 @@ def test_a_slice_is_pruned_each_round_however_slow_it_is(queue: Queue, database:
     Pruning(database, SETTINGS).work(lambda: False)
 
     assert lead_id not in left(queue)
+
+
+def test_a_round_prunes_no_more_than_one_pass_however_much_time_is_left(queue: Queue, database: Database) -> None:
+    asked = []
+
+    def more() -> bool:
+        asked.append(1)
+        return len(asked) < 100
+
+    Pruning(database, SETTINGS).work(more)
+
+    assert queue.rows("SELECT FROM dispatcher.sweeps WHERE pruned_at IS NOT NULL")
+    assert len(asked) < 100
+
+
+def test_imports_and_proofs_of_erasure_go_with_a_pass_and_younger_ones_stay(queue: Queue, pruner: Pruning) -> None:
+    for days in (89, 91):
+        queue.run(
+            "INSERT INTO dispatcher.imports (batch_id, file_name, account, actor, updated_at) VALUES"
+            " (gen_random_uuid(), 'leads.csv', 'default', 'ada', now() - make_interval(days => :days))",
+            days=days,
+        )
+    for days in (399, 401):
+        queue.run(
+            "INSERT INTO dispatcher.erased_leads (account, campaign_id, person, lead_id, erased_at)"
+            " VALUES ('default', 42, :person, gen_random_uuid(), now() - make_interval(days => :days))",
+            person=bytes([days % 256] * 32),
+            days=days,
+        )
+
+    pass_over(pruner, queue)
+
+    assert len(queue.rows("SELECT FROM dispatcher.imports")) == 1
+    assert len(queue.rows("SELECT FROM dispatcher.erased_leads")) == 1
+
+
+def test_what_could_not_go_when_it_expired_goes_with_the_next_pass_that_reads_all(
+    queue: Queue, database: Database, pruner: Pruning, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A failed lead that somebody holds, and the key of a lead that is still kept."""
+    held, of_key = ended(queue, 1, 380, "failed"), ended(queue, 2, 300, "failed")
+    queue.run(
+        "INSERT INTO dispatcher.idempotency_keys (account, key, lead_id, payload_hash, state, created_at)"
+        " VALUES ('default', 'a', :lead_id, 'h', 'pending', now() - interval '420 days')",
+        lead_id=of_key,
+    )
+    with database.transaction() as connection:
+        connection.exec_driver_sql(f"SELECT FROM dispatcher.leads WHERE id = '{held}' FOR UPDATE")
+        pass_over(pruner, queue)
+    assert left(queue) == {held, of_key}
+    queue.run("DELETE FROM dispatcher.leads WHERE id = :id", id=of_key)
+    monkeypatch.setattr(retention, "database_now", lambda _: datetime.now(UTC) + timedelta(days=2.5))
+
+    pass_over(pruner, queue)
+
+    assert left(queue) == set()
+    assert queue.rows("SELECT FROM dispatcher.idempotency_keys") == []
 
 
 def test_a_pass_reads_what_has_expired_since_the_last_one_and_once_a_day_all(

@@ -160,6 +160,8 @@ UNREADABLE = {
     "an integer without end": '{"a": ' + "9" * 6000 + "}",
     "an exponent without end": '{"a": -1e5000}',
     "in a list": '{"a": [1, {"b": [1e400]}]}',
+    "a level too deep": '{"a": ' + "[" * 149 + "]" * 149 + "}",
+    "a digit too long": '{"a": 1e309}',
 }
 
 
@@ -190,13 +192,14 @@ def test_what_no_reader_could_read_is_refused_and_what_was_stored_before_hinders
 def test_what_every_reader_reads_is_taken(sql: Sql, database: Database, queue: Queue) -> None:
     for variables in (
         '{"a": 1e308}',
+        '{"a": ' + "[" * 148 + "]" * 148 + "}",
         '{"a": 0.' + "1" * 3000 + "}",
         '{"a":' * 140 + '"' + "9" * 6000 + '"' + "}" * 140,
     ):
         given = f'{{"phone_number": "{phone(1)}", "campaign_id": 42, "variables": {variables}}}'
         sql.connection.execute("SELECT dispatcher.submit_lead(CAST(%s AS jsonb))", (given,))
-    assert len(queue.rows("SELECT lead FROM dispatcher.inbox")) == 3
-    assert len(Taking(database, Bell(), lambda: NO_KEY).step().rejected) == 2
+    assert len(queue.rows("SELECT lead FROM dispatcher.inbox")) == 4
+    assert len(Taking(database, Bell(), lambda: NO_KEY).step().rejected) == 3
     assert len(Inbox(database).latest()) == 2
     assert [Erasure(database, KEYED).erase(phone(1), actor="clerk").leads != ()] == [True]
     assert queue.rows("SELECT lead FROM dispatcher.inbox") == []

@@ -11,7 +11,7 @@ from dispatcher.operator.recovery import Recovery
 from dispatcher.store import timeline
 from dispatcher.store.database import Database
 from dispatcher.sweep.sweep import Sweep
-from dispatcher.sweep.timelines import ACTOR, Watch
+from dispatcher.sweep.timelines import Watch
 from tests.database.queue import Queue
 from tests.support.doubles import Bell, Rate
 
@@ -35,7 +35,7 @@ def sweep(database: Database, recovery: Recovery) -> Callable[[], Sweep]:
         worker="one:1",
         settle_seconds=120,
         interval_seconds=1,
-        timelines=Watch(database, lambda since: recovery.recover(since, None, actor=ACTOR)),
+        timelines=Watch(database, recovery.recover),
     )
 
 

@@ -4,9 +4,10 @@ import random
 import threading
 import time
 from collections import Counter
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 
 from dispatcher.api import Dispatcher
@@ -60,9 +61,8 @@ class Producer:
 
 @dataclass
 class Account:
-    """What became of one seed. Seconds count from the command to promote."""
+    """What became of one seed. Seconds count from the command to promote, or from the end of the former primary."""
 
-    way: str
     confirmed: int
     refused: int
     lost: int
@@ -71,6 +71,7 @@ class Account:
     states: Counter[str]
     submit_seconds: float
     post_seconds: float
+    pause_seconds: float  # the longest between two POSTs
 
     @property
     def sound(self) -> bool:
@@ -78,8 +79,8 @@ class Account:
 
 
 @contextmanager
-def deployment(directory: Path, pair: Pair, redis_url: str, *sandbox: str) -> Iterator[Rig]:
-    """A sandbox and what starts workers on `pair`; all end with the block."""
+def deployment(directory: Path, database_url: str, redis_url: str, *sandbox: str) -> Iterator[Rig]:
+    """A sandbox and what starts workers; all end with the block."""
     with ExitStack() as ending:
         voicery = SandboxProcess(directory, *sandbox)
         ending.callback(voicery.close)
@@ -95,31 +96,49 @@ def deployment(directory: Path, pair: Pair, redis_url: str, *sandbox: str) -> It
             return started[-1]
 
         started: list[WorkerProcess] = []
-        settings = {"DATABASE_URL": pair.url, "REDIS_URL": redis_url, "VOICERY_API_TOKEN": "a-token-of-the-tests"}
+        settings = {"DATABASE_URL": database_url, "REDIS_URL": redis_url, "VOICERY_API_TOKEN": "a-token-of-the-tests"}
         yield Rig(settings, voicery, start)
 
 
 def run(directory: Path, pair: Pair, redis_url: str, seed: int, *, workers: int = 2, before: int = 60) -> Account:
     """One failover of `pair`, after `before` leads were created; kind, latency and waits are the seed's."""
     dice = random.Random(seed)
-    way = WAYS[seed % len(WAYS)]
-    with deployment(directory, pair, redis_url, "--latency", f"{dice.uniform(0.01, 0.3):.3f}") as rig:
+
+    def fail() -> float:
+        pair.kill(pair.primary, WAYS[seed % len(WAYS)])
+        time.sleep(dice.uniform(0.0, 2.0))
+        began = time.time()
+        pair.promote()
+        return began
+
+    return fail_over(directory, pair.url, redis_url, fail, dice=dice, workers=workers, before=before)
+
+
+def fail_over(
+    directory: Path,
+    database_url: str,
+    redis_url: str,
+    fail: Callable[[], float],
+    *,
+    dice: random.Random,
+    workers: int = 2,
+    before: int = 60,
+) -> Account:
+    """Have the primary replaced by `fail`, which returns when it began, in the middle of a drain."""
+    with deployment(directory, database_url, redis_url, "--latency", f"{dice.uniform(0.01, 0.3):.3f}") as rig:
         for _ in range(workers):
             rig.start_worker()
         producer = Producer(rig.environment, rig.numbers)
         wait_until(lambda: rig.sandbox.created() >= before, 60, "leads are delivered")
         time.sleep(dice.uniform(0.0, 0.3))
-        pair.kill(pair.primary, way)
-        time.sleep(dice.uniform(0.0, 2.0))
-        began = time.time()
-        pair.promote()
+        began = fail()
         submitted = wait_until(lambda: min(producer.since(began).values(), default=0.0), 60, "a submit is confirmed")
         posted = wait_until(lambda: _first_post(rig, producer.since(began)), 60, "one of these is POSTed")
+        times = sorted(entry.at for entry in rig.sandbox.posts())
         producer.stop()
         states = rig.wait_settled(120)
         created = rig.sandbox.created_of()
         return Account(
-            way=way,
             confirmed=len(producer.confirmed),
             refused=producer.refused,
             lost=len(set(producer.confirmed) - set(created)),
@@ -128,6 +147,7 @@ def run(directory: Path, pair: Pair, redis_url: str, seed: int, *, workers: int 
             states=states,
             submit_seconds=submitted - began,
             post_seconds=posted - began,
+            pause_seconds=max(after - earlier for earlier, after in pairwise(times)),
         )
 
 

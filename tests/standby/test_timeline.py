@@ -29,7 +29,7 @@ def pair(make_pair: MakePair) -> Pair:
 @pytest.fixture
 def rig(pair: Pair, own_redis: EmbeddedRedis, tmp_path: Path) -> Iterator[Rig]:
     """A queue some of whose leads were accepted, so that a window of the list has a beginning."""
-    with deployment(tmp_path, pair, own_redis.url(), "--latency", "0.05") as made:
+    with deployment(tmp_path, pair.url, own_redis.url(), "--latency", "0.05") as made:
         made.environment |= PATIENT
         made.submit(2)
         yield made

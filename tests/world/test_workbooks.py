@@ -374,6 +374,18 @@ def test_a_locked_archive_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "has more than 3 parts" in refusal(excel([HEADER]))
 
 
+@pytest.mark.parametrize("before", range((1 << 20) - 4, (1 << 20) + 1))
+def test_each_part_is_counted_once_wherever_its_entry_lies(before: int) -> None:
+    """The list is read in blocks of 1 MiB, and an entry may lie in two of them."""
+    assert archive._entries(io.BytesIO(b"x" * before + b"PK\x01\x02" + b"x" * 9)) == 1
+
+
+def test_more_merged_cells_than_a_person_makes_are_refused() -> None:
+    merged = "".join(f'<mergeCell ref="A{n}:B{n}"/>' for n in range(2, 100_003))
+    told = refusal(excel(excel_sheet([HEADER], after=f"<mergeCells>{merged}</mergeCells>")))
+    assert "has more than 100,000 merged cells; split them" in told
+
+
 def _peak_mb(content: bytes) -> tuple[float, str]:
     tracemalloc.start()
     try:
@@ -393,6 +405,7 @@ def test_what_unpacks_without_end_is_refused_within_bounded_memory(monkeypatch: 
         excel([HEADER, *((ADA, 42, (' t="s"><v>0</v>',)) for _ in range(40))], strings=[f"<t>{big}</t>"]),
         ods([HEADER, ods_row((ADA, 42, big), ' table:number-rows-repeated="900000"')]),
         ods([HEADER, ods_row((ADA, 42, blanks), ' table:number-rows-repeated="99"')]),
+        excel(excel_sheet([HEADER]).replace("<sheetData>", f"<!--{big}-->" * 40 + "<sheetData>")),
     ]
     for content in bombs:
         peak, told = _peak_mb(content)
@@ -426,11 +439,19 @@ def test_a_tag_without_end_is_refused_before_it_is_read_again_and_again(open_tag
 def test_tags_within_tags_tags_of_many_kinds_and_many_sheets_are_refused() -> None:
     """Expat keeps each open tag and each name: 38 kB of a file took 1.6 GB. Each sheet without a value is read."""
     sheet = excel_sheet([HEADER, (ADA, 42, "Ada")])
-    deep, kinds = "<b>" * 1001, "".join(f"<b{n}/>" for n in range(10_001))
-    for more, told in ((deep, "tags within tags"), (kinds, "kinds of tags")):
-        assert told in refusal(excel(sheet.replace("<sheetData>", f"{more}<sheetData>")))
-    many = zipfile.ZipFile(io.BytesIO(excel([HEADER, (ADA, 42, "Ada")])))
-    parts = {name: many.read(name).decode() for name in many.namelist()}
+    many = range(10_001)
+    for more, told in (
+        ("<b>" * 1001, "tags within tags"),
+        ("".join(f"<b{n}/>" for n in many), "kinds of tags"),
+        ("".join(f"<b a{n}=''/>" for n in many), "kinds of attributes"),
+        ("".join(f"<b xmlns:a{n}='u'/>" for n in many), "kinds of attributes"),
+        ("".join(f"<b xmlns='u{n}'/>" for n in many), "kinds of attributes"),
+    ):
+        assert told in refusal(excel(sheet.replace("<sheetData>", f"{more}<sheetData>"))), told
+    fewer = "<b>" * 990 + "</b>" * 990 + "".join(f"<b{n} c{n}='' xmlns='u'/>" for n in range(9_900))
+    assert read(excel(sheet.replace("<sheetData>", f"{fewer}<sheetData>")))[0][0] == 2
+    archived = zipfile.ZipFile(io.BytesIO(excel([HEADER, (ADA, 42, "Ada")])))
+    parts = {name: archived.read(name).decode() for name in archived.namelist()}
     (book,) = (name for name in parts if name.endswith("workbook.xml"))
     (one,) = re.findall(r"<sheet [^>]*/>", parts[book])
     assert "more than 1,000 sheets" in refusal(zipped(parts | {book: parts[book].replace(one, one * 1001)}))
