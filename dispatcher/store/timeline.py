@@ -20,6 +20,9 @@ MARGIN: Final = timedelta(seconds=10)
 COVERED_WITHIN: Final = timedelta(minutes=5)
 """A standby that had every commit takes over within this; what is older may as well be a backup that was restored."""
 
+COVERED_FOR_NEW: Final = timedelta(minutes=1)
+"""The same for a process that has seen no sweep: it cannot know of one that noted that the standby was switched off."""
+
 OLDER: Final = "older"
 """Follows a noted timeline of which a sweep has seen more than this server has: a copy of its files was started."""
 
@@ -37,6 +40,10 @@ FROM dispatcher.sweeps WHERE name = 'sweep'
 _ADOPT: Final = text(f"""
 UPDATE dispatcher.sweeps SET timeline = dispatcher.this_timeline(), timeline_at = now(), synchronous = {WAITS}
 WHERE name = 'sweep'
+""")
+
+_SWEPT_AT: Final = text("""
+SELECT timeline_at FROM dispatcher.sweeps WHERE name = 'sweep' AND timeline = dispatcher.this_timeline()
 """)
 
 _NOTE_FIRST: Final = text(f"{_ADOPT.text} AND timeline IS NULL")
@@ -83,13 +90,13 @@ class Timeline:
     def has_all(self, confirmed_at: datetime | None) -> bool:
         """Return whether every commit of the noted timeline that was confirmed is here.
 
-        confirmed_at  the last sweep that was confirmed to who asks; None: to whom none was
+        confirmed_at  the last sweep that who asks did, or saw; None: none
         """
         if not self.covered or self.at is None or (self.noted or "").endswith(OLDER):
             return False
         if confirmed_at is not None and confirmed_at >= self.at:
             return confirmed_at == self.at
-        return self.now - self.at <= COVERED_WITHIN
+        return self.now - self.at <= (COVERED_FOR_NEW if confirmed_at is None else COVERED_WITHIN)
 
     @property
     def sentence(self) -> str:
@@ -109,6 +116,12 @@ class Timeline:
 def read(connection: ReadConnection) -> Timeline:
     """Return the noted timeline and that of this server."""
     return Timeline(**connection.execute(_READ).mappings().one())
+
+
+def swept_at(connection: ReadConnection) -> datetime | None:
+    """Return the last sweep of this timeline; None where another one is noted."""
+    moment: datetime | None = connection.execute(_SWEPT_AT).scalar()
+    return moment
 
 
 def note_first(connection: Connection) -> None:

@@ -203,7 +203,7 @@ def take(
 ) -> Duties | None:
     """Become, or stay, the one who sweeps for `hold_seconds`. None: another one is.
 
-    confirmed_at   the `timeline_at` of the round before, if this sweep did it
+    confirmed_at   the `timeline_at` of the last round that this sweep did or saw
     """
     values = {"holder": holder, "hold_seconds": hold_seconds, "ahead_seconds": clocks.AHEAD_SECONDS}
     row = connection.execute(_TAKE, {**values, "confirmed_at": confirmed_at}).first()

@@ -22,7 +22,7 @@ from dispatcher.intake.inbox_taking import InboxThread
 from dispatcher.logs import events
 from dispatcher.operator.operations import Operations
 from dispatcher.operator.retention import Pruning
-from dispatcher.store import counters
+from dispatcher.store import counters, timeline
 from dispatcher.store.counters import RINGS, SWEEPS, Tally
 from dispatcher.store.database import Database
 from dispatcher.store.trouble import Cancelled, NotPermitted, StatementRefused, TryAgain
@@ -100,7 +100,7 @@ class Sweep:
         self._passed_on_at = -PASS_ON_EVERY_SECONDS
         self._places_before: UUID | None = None
         self._clocks_seen_at = -CLOCKS_SEEN_EVERY_SECONDS
-        self._confirmed_at: datetime | None = None  # the last round that Postgres confirmed to this sweep, by its clock
+        self._confirmed_at: datetime | None = None  # the last round that this sweep did or saw, by the database's clock
         self._store_was_away = False
         self._clock_back = False
 
@@ -130,8 +130,9 @@ class Sweep:
         hold_seconds = max(HOLD_SECONDS, 3 * self._interval_seconds)
         with self._database.autocommit() as connection:
             duties = repairs.take(connection, self._name, hold_seconds=hold_seconds, confirmed_at=self._confirmed_at)
+            if duties is None:
+                self._confirmed_at = timeline.swept_at(connection) or self._confirmed_at
         if duties is None:
-            self._confirmed_at = None
             self._stop_threads()
             return False
         if duties.timeline_changed and not self._settles_timeline():

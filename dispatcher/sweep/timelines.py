@@ -36,7 +36,7 @@ class Watch:
     def settle(self, confirmed_at: datetime | None) -> bool:
         """Return whether claims can be made on this timeline, after holding what another may have sent.
 
-        confirmed_at   the last sweep that Postgres has confirmed to this process, by its clock; None: it did none
+        confirmed_at   the last sweep that this process did, or saw another one do, by Postgres' clock; None: none
 
         False: this is another server or database, or rows are locked; it is asked again in the next round.
         """

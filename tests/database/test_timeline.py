@@ -26,13 +26,13 @@ def recovery(database: Database) -> Recovery:
 
 
 @pytest.fixture
-def sweep(database: Database, recovery: Recovery) -> Callable[[], Sweep]:
-    return lambda: Sweep(
+def sweep(database: Database, recovery: Recovery) -> Callable[..., Sweep]:
+    return lambda name="one": Sweep(
         database,
         Bell(),
         lambda _: Rate(),
-        name="one",
-        worker="one:1",
+        name=name,
+        worker=f"{name}:1",
         settle_seconds=120,
         interval_seconds=1,
         timelines=Watch(database, recovery.recover),
@@ -95,6 +95,17 @@ def test_where_commits_waited_for_a_standby_nothing_is_held(queue: Queue, sweep:
     assert noted.detail["lost"] is False
 
 
+def test_a_new_worker_trusts_a_standby_for_less_long_than_one_that_has_seen_a_sweep(
+    queue: Queue, sweep: Callable[..., Sweep]
+) -> None:
+    lead_id = queue.put()
+    note(queue, EARLIER, age="90 s", covered=True)
+
+    assert sweep().once()
+
+    assert queue.lead(lead_id).state == "unknown"
+
+
 def test_a_sweep_that_was_confirmed_more_than_is_here_holds(queue: Queue, sweep: Callable[[], Sweep]) -> None:
     lead_id = queue.put()
     one = sweep()
@@ -102,6 +113,37 @@ def test_a_sweep_that_was_confirmed_more_than_is_here_holds(queue: Queue, sweep:
     note(queue, EARLIER, age="1 s", covered=True)
 
     assert one.once()
+
+    assert queue.lead(lead_id).state == "unknown"
+
+
+def test_nothing_is_claimed_without_a_standby_until_a_sweep_has_noted_that_no_commit_waits_for_one(
+    queue: Queue, sweep: Callable[[], Sweep]
+) -> None:
+    lead_id = queue.put()
+    one = sweep()
+    assert one.once()
+    queue.run("UPDATE dispatcher.sweeps SET synchronous = true")
+
+    assert queue.claim().met == 0
+
+    assert one.once()
+    assert row(queue).synchronous is False
+    assert [claimed.lead_id for claimed in queue.claim().opened] == [lead_id]
+
+
+def test_a_sweep_that_takes_over_knows_the_rounds_that_it_saw_another_one_do(
+    queue: Queue, sweep: Callable[..., Sweep]
+) -> None:
+    """So it sees that a promoted standby lacks some, although these say that commits waited for it."""
+    lead_id = queue.put()
+    one, other = sweep(), sweep("other")
+    assert one.once()
+    assert not other.once()
+    note(queue, EARLIER, age="1 s", covered=True)
+    queue.run("UPDATE dispatcher.sweeps SET held_until = now()")
+
+    assert other.once()
 
     assert queue.lead(lead_id).state == "unknown"
 

@@ -144,7 +144,11 @@ BEGIN
         SELECT FROM dispatcher.gates
         WHERE account = for_account AND COALESCE(campaign_id, 0) IN (0, for_campaign) AND state = ANY (shut)
     ) AND NOT EXISTS (
-        SELECT FROM dispatcher.sweeps WHERE name = 'sweep' AND timeline <> dispatcher.this_timeline()
+        SELECT FROM dispatcher.sweeps CROSS JOIN (SELECT dispatcher.this_timeline() AS here) AS server
+        WHERE name = 'sweep' AND (timeline <> here OR (timeline = here AND synchronous AND (
+            current_setting('synchronous_standby_names') = ''
+            OR current_setting('synchronous_commit') NOT IN ('on', 'remote_apply')
+        )))
     );
 END
 $function$

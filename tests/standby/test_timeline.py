@@ -22,8 +22,8 @@ SENT, NEVER = 6, 3
 
 
 @pytest.fixture
-def pair(make_pair: MakePair) -> Pair:
-    return make_pair(synchronous=False)
+def pair(make_pair: MakePair, request: pytest.FixtureRequest) -> Pair:
+    return make_pair(synchronous=getattr(request, "param", False))
 
 
 @pytest.fixture
@@ -84,6 +84,24 @@ def test_a_standby_that_was_behind_is_promoted_and_nobody_is_called_twice(
         sent, never = submit(rig, SENT), submit(rig, NEVER)
         wait_until(pair.streams, describe="the standby has the leads")
         pair.stop_streaming()
+        keep_from_being_sent(pair, never)
+    wait_until(lambda: rig.sandbox.created_of().keys() >= set(sent), describe="the leads are sent")
+    pair.kill(pair.primary, "immediate")
+    pair.promote()
+
+    settle(rig, sent, never)
+    assert worker_before.running
+
+
+@pytest.mark.parametrize("pair", [True], indirect=True)
+def test_a_synchronous_standby_that_was_switched_off_is_promoted_and_nobody_is_called_twice(
+    pair: Pair, rig: Rig, worker_before: WorkerProcess
+) -> None:
+    with pair.claims_held():
+        sent, never = submit(rig, SENT), submit(rig, NEVER)
+        wait_until(pair.streams, describe="the standby has the leads")
+        pair.stop_streaming()
+        pair.wait_for_no_standby()
         keep_from_being_sent(pair, never)
     wait_until(lambda: rig.sandbox.created_of().keys() >= set(sent), describe="the leads are sent")
     pair.kill(pair.primary, "immediate")

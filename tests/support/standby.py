@@ -174,6 +174,12 @@ class Pair:
             connection.execute("SELECT pg_advisory_lock(hashtextextended('dispatcher.pause:default', 0))")
             yield
 
+    def wait_for_no_standby(self) -> None:
+        """Have commits of the primary wait no more, as an operator does who has lost the standby."""
+        self._synchronous = False
+        self.execute(self.primary, "ALTER SYSTEM RESET synchronous_standby_names")
+        self.execute(self.primary, "SELECT pg_reload_conf()")
+
     def stop_streaming(self) -> None:
         """Have the standby receive nothing more; it can be promoted to what it has."""
         self._connect_to("")
