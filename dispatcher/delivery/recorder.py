@@ -22,7 +22,7 @@ from dispatcher.errors import StoreUnavailable
 from dispatcher.failpoint import reach
 from dispatcher.lead.options import Channel
 from dispatcher.logs import events
-from dispatcher.store import accounts
+from dispatcher.store import accounts, timeline
 from dispatcher.store.blocks import Screening
 from dispatcher.store.database import Database
 from dispatcher.store.statement import together
@@ -63,18 +63,20 @@ class Recorder:
         uniform: Uniform,
         clock: Callable[[], float],
         pin_to: str | None = None,
+        covered: bool = False,
         token: str | None = None,
         screening: Screening | None = None,
     ) -> None:
         """Record and claim for one run.
 
         pin_to      the base URL that the first acceptance pins the account to; None if it is pinned
+        covered     commits wait for a standby: it is asked after each claim whether they still do
         token       the fingerprint of the token that the POSTs carry
         screening   how it is checked who must not be called; that of the settings if not given
         """
         self._screening = screening or Screening.of(settings)
         self._claimer = Claimer(channel, settings, worker, token, self._screening)
-        self._pin_to = pin_to
+        self._pin_to, self._covered = pin_to, covered
         self._database = database
         self._channel = channel
         self._settings = settings
@@ -186,12 +188,14 @@ class Recorder:
         return opened, claim
 
     def _but_hidden(self, opened: tuple[Claimed, ...], attempt_ids: Sequence[UUID]) -> tuple[Claimed, ...]:
-        """Return what may be sent once the contacts are checked that the claim could not read."""
+        """Return what may be sent: the commit did not go without its standby, and no hidden contact is blocked."""
         try:
+            if opened and self._covered:
+                self._database.read(timeline.refuse_uncovered)
             opened, ended = blocked.but_hidden(self._database, self._channel.account, opened, self._screening)
-        except (TryAgain, StatementRefused, StoreUnavailable):
+        except (TryAgain, StatementRefused, StoreUnavailable) as error:
             self._unacknowledged = tuple(attempt_ids)  # given back by the next turn: nothing of them was sent
-            raise StoreUnavailable(_LOCKED) from None
+            raise (error if isinstance(error, StoreUnavailable) else StoreUnavailable(_LOCKED)) from None
         self._tell_blocked(ended)
         return opened
 
@@ -379,11 +383,8 @@ class Recorder:
         standing = Standing(claimed.attempts, claimed.age_seconds, past)
         move = after_attempt(outcome, standing, self._budget, gate_closed=gate_closed, uniform=self._uniform)
         if move.failure_class is FailureClass.OUTCOME_UNKNOWN:
-            outcome = replace(
-                outcome,
-                message=f"{outcome.message} {STILL_IN_DOUBT}",
-                fingerprint=f"outcome_unknown:{outcome.fingerprint}",
-            )
+            told = f"{outcome.message} {STILL_IN_DOUBT}"
+            outcome = replace(outcome, message=told, fingerprint=f"outcome_unknown:{outcome.fingerprint}")
         retry_after = finished.hints.retry_after_seconds
         if move.due_in_seconds is not None and retry_after is not None:
             move = replace(move, due_in_seconds=max(move.due_in_seconds, retry_after))

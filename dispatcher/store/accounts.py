@@ -75,7 +75,8 @@ SELECT account.base_url, coalesce(account.watermark_off, false) AS watermark_off
     CASE WHEN account.list_off_until > now() THEN account.list_off_until END AS list_off_until,
     (SELECT rate_limit FROM dispatcher.channels WHERE account = :name AND campaign_id = :campaign_id) AS rate_limit,
     (SELECT id FROM dispatcher.privacy_key WHERE {NEEDS_KEY}) AS key_id,
-    ARRAY(SELECT id FROM dispatcher.encryption_keys ORDER BY id) AS encryption_keys
+    ARRAY(SELECT id FROM dispatcher.encryption_keys ORDER BY id) AS encryption_keys,
+    coalesce((SELECT synchronous FROM dispatcher.sweeps WHERE name = 'sweep'), false) AS covered
 FROM (SELECT 1) AS one LEFT JOIN dispatcher.accounts AS account ON account.name = :name
 """)
 
@@ -148,6 +149,7 @@ class Account:
     terms, terms_by  the settings that decide about evidence, and the worker that started with them last
     key_id           of the privacy key without which nobody can tell who is blocked by hash alone; None: no one is
     encryption_keys  the ids of the keys that leads are encrypted under
+    covered          commits waited for a standby at the last sweep
     """
 
     base_url: str | None
@@ -158,6 +160,7 @@ class Account:
     terms_by: str | None = None
     key_id: str | None = None
     encryption_keys: tuple[str, ...] = ()
+    covered: bool = False
 
 
 def read(connection: Connection, name: str, campaign_id: int | None = None) -> Account:
@@ -172,6 +175,7 @@ def read(connection: Connection, name: str, campaign_id: int | None = None) -> A
         row.terms_by,
         row.key_id,
         tuple(row.encryption_keys),
+        row.covered,
     )
 
 

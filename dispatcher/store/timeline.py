@@ -11,6 +11,7 @@ from typing import Final
 
 from sqlalchemy import Connection, text
 
+from dispatcher.errors import StoreUnavailable
 from dispatcher.store import audit
 from dispatcher.store.reading import ReadConnection
 
@@ -44,6 +45,13 @@ WHERE name = 'sweep'
 
 _SWEPT_AT: Final = text("""
 SELECT timeline_at FROM dispatcher.sweeps WHERE name = 'sweep' AND timeline = dispatcher.this_timeline()
+""")
+
+_UNCOVERED: Final = text(f"""
+SELECT EXISTS (
+    SELECT FROM dispatcher.sweeps
+    WHERE name = 'sweep' AND synchronous AND timeline = dispatcher.this_timeline() AND NOT ({WAITS})
+)
 """)
 
 _NOTE_FIRST: Final = text(f"{_ADOPT.text} AND timeline IS NULL")
@@ -122,6 +130,18 @@ def swept_at(connection: ReadConnection) -> datetime | None:
     """Return the last sweep of this timeline; None where another one is noted."""
     moment: datetime | None = connection.execute(_SWEPT_AT).scalar()
     return moment
+
+
+def refuse_uncovered(connection: ReadConnection) -> None:
+    """Raise `StoreUnavailable` where commits have stopped to wait for a standby and no sweep has noted it yet.
+
+    A commit that waited is then released as if the standby had it, without a warning.
+    """
+    if connection.execute(_UNCOVERED).scalar():
+        raise StoreUnavailable(
+            "Commits wait for no standby any more: what was claimed may not be on it, and is claimed again once a sweep"
+            " has noted that; see synchronous_standby_names."
+        )
 
 
 def note_first(connection: Connection) -> None:

@@ -87,6 +87,7 @@ class Deliverer:
             screening=self._services.screening,
             uniform=random.uniform,
             clock=steady_clock,
+            covered=stored.covered,
             pin_to=pinned_url(settings.account(account).base_url) if stored.base_url is None else None,
         )
         run = DeliveryRun(

@@ -64,6 +64,31 @@ REJECTING = Signal(Reason.REJECTING, Scope.CHANNEL)
 NO_NETWORK = Signal(Reason.OUTAGE, Scope.ACCOUNT)
 
 
+def test_a_claim_that_was_released_without_its_standby_is_given_back_and_made_again(
+    queue: Queue, recorder_of: RecorderOf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Commits that wait when `synchronous_standby_names` is emptied are confirmed, and no sweep has noted it yet."""
+    queue.put()
+    noted = "UPDATE dispatcher.sweeps SET timeline = dispatcher.this_timeline(), synchronous = :covered"
+    recorder, past_piles = recorder_of(covered=True), Recorder._past_piles
+
+    def committed(*arguments: Any) -> Any:
+        queue.run(noted, covered=True)
+        return past_piles(*arguments)
+
+    with monkeypatch.context() as waiting:
+        waiting.setattr(Recorder, "_past_piles", committed)
+        with pytest.raises(StoreUnavailable, match="no standby any more"):
+            claimed_by(recorder)
+    queue.run(noted, covered=False)
+
+    (claimed,) = claimed_by(recorder)
+
+    ends = queue.rows("SELECT outcome FROM dispatcher.lead_attempts ORDER BY started_at, id")
+    assert [row.outcome for row in ends] == ["given_back", None]
+    assert queue.attempt(claimed.attempt_id).outcome is None
+
+
 # Poison ---------------------------------------------------------------------------------------------------------------
 
 
