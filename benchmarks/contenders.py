@@ -24,16 +24,16 @@ class Contender:
     environment: tuple[tuple[str, str], ...] = ()
 
 
-def ours(processes: int = 2, in_flight: int = 8, pool: str = "prefork", name: str = "ours") -> Contender:
-    """Our worker, with the rate limit off and, but for the requests in flight, everything else as it comes."""
+def ours(processes: int = 2, in_flight: int | None = None, pool: str = "prefork", name: str = "ours") -> Contender:
+    """Our worker with the rate limit off and, but for `in_flight` where it is given, everything else as it comes."""
     return Contender(
         name,
-        f"ours, {processes} processes × {in_flight} in flight",
+        f"ours, {processes} processes" + (", as it comes" if in_flight is None else f" × {in_flight} in flight"),
         OURS,
         (("-m", "celery", "-A", "dispatcher", "worker", "-c", str(processes), "-P", pool, "-l", "WARNING"),),
         ("-m", "benchmarks.ours", "load"),
         schema=True,
-        environment=(("DISPATCHER_CONCURRENCY", str(in_flight)),),
+        environment=() if in_flight is None else (("DISPATCHER_CONCURRENCY", str(in_flight)),),
     )
 
 

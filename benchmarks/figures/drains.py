@@ -20,7 +20,7 @@ def fast(bench: Bench, rounds: int) -> Figure:
     figure = Figure("drain", "Drain of 4 000 leads, API 0 ms, 2 processes")
     everybody = [
         contenders.ours(name="ours_as_it_comes"),
-        _best(bench, [contenders.ours(in_flight=many) for many in (_IN_FLIGHT_EACH, 2 * _IN_FLIGHT_EACH)]),
+        _best(bench, [contenders.ours(in_flight=many) for many in (2 * _IN_FLIGHT_EACH, 4 * _IN_FLIGHT_EACH)]),
         _best(bench, [contenders.celery_plain(*options) for options in _CELERY]),
         contenders.celery_rows(),
         _best(bench, [contenders.procrastinate(mode, many) for mode in ("async", "sync") for many in (8, 32)]),

@@ -197,7 +197,7 @@ def judge_limits(seen: Limits) -> Iterator[Check]:
     """Check the number of connections."""
     found = f"{seen.connected} of {seen.connections} in use"
     full = seen.connected >= seen.connections * _FEW_CONNECTIONS_LEFT
-    advice = "Raise max_connections or put a pooler in front; each worker process may use DISPATCHER_CONCURRENCY + 2."
+    advice = "Raise max_connections or put a pooler in front; a worker uses up to 2 for each process or thread, and 2."
     yield Check("Connections", Verdict.DOUBTFUL if full else Verdict.GOOD, found, advice if full else "")
 
 

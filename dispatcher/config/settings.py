@@ -108,8 +108,8 @@ class Settings(BaseModel):
         "Above Voicery's own limit every further request is refused, and the account is held back.",
     )
     concurrency: int = count(
-        8,
-        "Requests in flight at once in one delivery run.",
+        64,
+        "Requests in flight at most in one delivery run: it begins with 8, and widens while answers come well.",
         "After a worker is killed, up to this number of leads per run are in doubt.",
         greatest=256,
     )

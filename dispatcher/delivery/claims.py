@@ -75,16 +75,19 @@ WITH picked AS MATERIALIZED (
     FROM ready CROSS JOIN mark WHERE turn <= {wanted} ORDER BY phone_number, turn
     ON CONFLICT DO NOTHING
     RETURNING id, lead_id
+), pairs AS (
+    SELECT array_agg(lead_id) AS lead_ids, array_agg(id) AS attempt_ids FROM opened
 ), claimed AS (
+    -- Not joined with `opened`: the planner expects one row of it, and would read all of them again for each lead.
     UPDATE dispatcher.leads AS lead
-    SET state = 'sending', attempts = lead.attempts + 1, attempt_id = opened.id, updated_at = now(),
+    SET state = 'sending', attempts = lead.attempts + 1, updated_at = now(),
+        attempt_id = pairs.attempt_ids[array_position(pairs.lead_ids, lead.id)],
         lease_until = now() + make_interval(secs => :lease_seconds), was_due_at = NULL, parked_until = NULL,
         first_attempt_at = coalesce(lead.first_attempt_at, now())
-    FROM opened
+    FROM pairs
     -- By the array the primary key is probed whatever the statistics say; and the state is compared as an expression,
     -- so that no partial index fits along which the planner would walk the whole backlog.
-    WHERE lead.id = ANY (ARRAY(SELECT lead_id FROM opened)) AND lead.id = opened.lead_id
-      AND lead.state || '' = 'pending'
+    WHERE lead.id = ANY (pairs.lead_ids) AND lead.state || '' = 'pending'
     RETURNING lead.id, lead.attempt_id, lead.phone_number, CAST(lead.variables AS text) AS variables,
         lead.allow_dupplicate, lead.attempts,
         CAST(extract(epoch FROM now() - lead.first_attempt_at) AS float8) AS age_seconds

@@ -19,6 +19,7 @@ from dispatcher.decisions.reply import Reply, WireFault
 from dispatcher.delivery.claimed import Claimed, undecryptable
 from dispatcher.delivery.recorder import Recorder, Turn
 from dispatcher.delivery.results import Finished
+from dispatcher.delivery.width import Width
 from dispatcher.errors import StoreUnavailable
 from dispatcher.failpoint import reach
 from dispatcher.hub import Hub
@@ -35,13 +36,13 @@ D = TypeVar("D")
 
 
 class Slots(Generic[J, D]):
-    """`count` times `work(job)` side by side: it runs in a greenlet, and must not raise.
+    """`width.now` times `work(job)` side by side: it runs in a greenlet, and must not raise.
 
     One owner feeds and collects, in one thread; while it does other things, answers wait in their sockets.
     """
 
-    def __init__(self, count: int, work: Callable[[J], D]) -> None:
-        self._count = count
+    def __init__(self, width: Width, work: Callable[[J], D]) -> None:
+        self.width = width
         self._work = work
         self._hub = Hub()
         self._done: list[D] = []
@@ -50,7 +51,7 @@ class Slots(Generic[J, D]):
     @property
     def free(self) -> int:
         """How many jobs could start at once."""
-        return self._count - self.busy
+        return max(0, self.width.now - self.busy)
 
     def start(self, jobs: Iterable[J]) -> None:
         """Start jobs; the caller keeps to `free`."""
@@ -183,6 +184,8 @@ class DeliveryRun:
                 turn = self._record_and_claim(finished, permits)
                 self._invite_others(turn)
                 self._slots.start(Job(claimed, asked_at) for claimed in turn.opened)
+                if turn.full and self._slots.free == 0:
+                    self._slots.width.filled()
         finally:
             self._slots.close()
         if self._claims:
@@ -216,6 +219,7 @@ class DeliveryRun:
     def _collect(self) -> list[Finished]:
         finished = self._slots.finished(timeout_seconds=_TURN_SECONDS)
         self._count(finished)
+        self._slots.width.heed(finished)
         self._slow_everyone(finished)
         return finished
 

@@ -17,9 +17,9 @@ from dispatcher.decisions.gate import closed
 from dispatcher.decisions.outcome import Reason
 from dispatcher.decisions.reply import Reply
 from dispatcher.delivery import gates
-from dispatcher.delivery.delivery import YIELD_TO_OTHERS_SECONDS, DeliveryRun, Job, Slots
+from dispatcher.delivery.delivery import YIELD_TO_OTHERS_SECONDS, DeliveryRun, Slots
 from dispatcher.delivery.recorder import Recorder
-from dispatcher.delivery.results import Finished
+from dispatcher.delivery.width import Width
 from dispatcher.errors import NotConfigured
 from dispatcher.lead.options import Channel
 from dispatcher.logs import events
@@ -65,6 +65,7 @@ class Deliverer:
         self._stopping = stopping
         self._worker = worker
         self._stored: dict[Channel, tuple[float, accounts.Account]] = {}
+        self._widths: dict[Channel, Width] = {}
         self._others = _Others()
 
     def deliver(self, account: str, campaign_id: int) -> None:
@@ -98,7 +99,7 @@ class Deliverer:
             other_token=partial(tokens.refused, token),
             rate=self._services.rate(account, campaign_id=campaign_id, campaign_windows=own),
             bell=self._services.bell,
-            slots_of=self._slots,
+            slots_of=partial(Slots, self._width(channel)),
             clock=steady_clock,
             stopping=self._stopping,
             yields_to_others_after=max(YIELD_TO_OTHERS_SECONDS, self._others.took_seconds / OTHERS_SHARE),
@@ -170,8 +171,11 @@ class Deliverer:
         """Close all connections."""
         self._services.close()
 
-    def _slots(self, work: Callable[[Job], Finished]) -> Slots[Job, Finished]:
-        return Slots(self._settings.concurrency, work)
+    def _width(self, channel: Channel) -> Width:
+        """Return what the runs of the channel have learned in this process."""
+        if len(self._widths) >= _STORED_MOST:
+            self._widths.clear()
+        return self._widths.setdefault(channel, Width(self._settings.concurrency))
 
     def _ready(self, channel: Channel) -> accounts.Account | None:
         """Return what is stored of the account; None, with its gate closed, if this worker must not send for it.

@@ -14,6 +14,7 @@ from dispatcher.delivery.claimed import Claimed
 from dispatcher.delivery.delivery import YIELD_TO_OTHERS_LEADS, DeliveryRun, Job, Slots, request_body
 from dispatcher.delivery.recorder import Recorder
 from dispatcher.delivery.results import Finished
+from dispatcher.delivery.width import Width
 from dispatcher.errors import StoreUnavailable
 from dispatcher.store.database import Database
 from tests.database.queue import CHANNEL, SETTINGS, Queue, phone
@@ -57,6 +58,7 @@ class Setting:
         self.clock: Callable[[], float] = time.monotonic
         self.stop = threading.Event()
         self.slots = 4
+        self.width: Width | None = None  # that of an earlier run of the channel
         self.settings = SETTINGS.model_copy(update={"run_for_seconds": 30.0})
         self.recorder: Any = None
         self.yields_to_others_after = 2.0
@@ -78,7 +80,7 @@ class Setting:
         recorder = self.recorder or self.new_recorder()
 
         def slots_of(work: Callable[[Job], Finished]) -> Slots[Job, Finished]:
-            return Slots(self.slots, work)
+            return Slots(self.width or Width(self.slots), work)
 
         return DeliveryRun(
             CHANNEL,
@@ -145,6 +147,41 @@ def test_unused_permits_are_given_back(queue: Queue, setting: Setting) -> None:
     setting.run()
 
     assert setting.rate.left == 97
+
+
+def test_a_backlog_widens_the_run_and_few_leads_do_not(queue: Queue, setting: Setting) -> None:
+    few, backlog = Width(20), Width(20)
+    filled(queue, 3)
+    setting.width = few
+    setting.run()
+    for number in range(3, 40):
+        queue.put(number)
+    setting.width = backlog
+    setting.run()
+
+    assert (few.now, backlog.now) == (8, 20)
+    assert queue.states() == {"accepted": 40}
+
+
+def test_permits_widen_no_run(queue: Queue, setting: Setting) -> None:
+    filled(queue, 30)
+    setting.width, setting.rate = Width(20), Rate(7)
+    setting.run()
+
+    assert setting.width.now == 8
+    assert queue.states() == {"accepted": 7, "pending": 23}
+
+
+def test_a_lost_answer_halves_the_next_turn(queue: Queue, setting: Setting) -> None:
+    filled(queue, 20)
+    setting.width = Width(20)
+    setting.width.filled()
+    setting.width.filled()
+    setting.client = Client(lambda _: Reply(fault=WireFault.READ_TIMEOUT, written=True))
+    setting.run()
+
+    assert setting.width.now == 10
+    assert queue.states() == {"unknown": 20}
 
 
 # Winding down ---------------------------------------------------------------------------------------------------------

@@ -25,7 +25,7 @@ from dispatcher.decisions.outcome import Kind
 from dispatcher.decisions.states import State
 from dispatcher.delivery import claims, results
 from dispatcher.delivery.claimed import Claimed
-from dispatcher.delivery.claims import Claim
+from dispatcher.delivery.claims import Claim, Claimer
 from dispatcher.delivery.results import Result
 from dispatcher.intake import submit
 from dispatcher.lead.lead import Lead
@@ -33,9 +33,10 @@ from dispatcher.lead.options import SubmitOptions
 from dispatcher.operator import health, leads, recovery, retention
 from dispatcher.operator.lead_filter import LeadFilter
 from dispatcher.store.database import Database
+from dispatcher.store.statement import Call, HotStatement
 from dispatcher.sweep import clocks
 from dispatcher.sweep import repairs as sweeps
-from tests.database.queue import accepted, claim, phone, result
+from tests.database.queue import CHANNEL, SETTINGS, accepted, claim, ids, phone, result
 from tests.support.databases import Databases
 
 SCHEDULED: Final = 500_000  # of a higher priority, for later, in the very channel
@@ -333,6 +334,38 @@ def test_what_asks_for_all_that_waits_reads_no_history(listed: Database, ask: Ca
 
     assert "leads" not in touched.scanned
     assert touched.rows <= 3 * WAITING
+
+
+TURN: Final = 64
+
+
+def compared_in_vain(connection: Connection, call: Call) -> int:
+    """How many pairs of rows a statement compares and drops, by its own count."""
+    statement, parameters = call
+    explain = HotStatement(f"EXPLAIN (ANALYZE, FORMAT JSON) {statement._text.text}")
+    pending, removed = [explain.rows(connection, parameters)[0][0][0]["Plan"]], 0
+    while pending:
+        node = pending.pop()
+        removed += int(node.get("Rows Removed by Join Filter", 0)) * int(node["Actual Loops"])
+        pending += node.get("Plans", ())
+    return removed
+
+
+def test_the_leads_of_a_turn_are_not_compared_with_each_other(databases: Databases, template_database: str) -> None:
+    with databases.one(template_database) as url, closing(Database(normal_database_url(url), pool_size=1)) as database:
+        grow(database, GROW[3], due=2 * TURN, channels=1)
+        claimer = Claimer(CHANNEL, SETTINGS, "test:1")
+        with database.autocommit() as connection:
+            opened = claim(connection, TURN).opened
+            outcomes = [accepted(one, voicery_lead_id=900_000 + place) for place, one in enumerate(opened)]
+            vain = {
+                "record": compared_in_vain(connection, results.recording(outcomes)),
+                "claim": compared_in_vain(connection, claimer.call(ids(TURN))),
+            }
+            states = connection.execute(text("SELECT state, count(*) FROM dispatcher.leads GROUP BY state")).all()
+
+    assert vain == {"record": 0, "claim": 0}
+    assert dict(map(tuple, states)) == {"accepted": TURN, "sending": TURN}
 
 
 def test_the_meter_counts_what_a_scan_reads(databases: Databases, template_database: str) -> None:

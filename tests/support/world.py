@@ -10,6 +10,7 @@ from dispatcher.delivery.claimed import Claimed
 from dispatcher.delivery.delivery import DeliveryRun, Job, Slots
 from dispatcher.delivery.recorder import Recorder
 from dispatcher.delivery.results import Finished
+from dispatcher.delivery.width import Width
 from dispatcher.lead.options import Channel
 from dispatcher.store.database import Database
 from tests.database.queue import CHANNEL, SETTINGS, Queue, ids
@@ -57,7 +58,7 @@ class World:
         """One delivery run; the number of leads it claimed."""
 
         def slots_of(work: Callable[[Job], Finished]) -> Slots[Job, Finished]:
-            return Slots(slots, work)
+            return Slots(Width(slots), work)
 
         channel = Channel("default", campaign_id)
         return DeliveryRun(

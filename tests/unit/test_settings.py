@@ -40,7 +40,7 @@ def test_an_empty_environment_is_enough_for_the_defaults_of_the_design() -> None
     settings = read()
 
     assert settings.rate_limit == (RateWindow(100, 60), RateWindow(20, 10))
-    assert settings.concurrency == 8
+    assert settings.concurrency == 64
     assert settings.max_attempts == 8
     assert settings.retry_for_seconds == 86_400
     assert (settings.backoff_base_seconds, settings.backoff_max_seconds) == (2, 900)

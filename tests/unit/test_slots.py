@@ -6,6 +6,7 @@ from collections.abc import Iterator
 import pytest
 
 from dispatcher.delivery.delivery import Slots
+from dispatcher.delivery.width import Width
 from dispatcher.hub import READABLE, ready
 
 PATIENCE = 10.0
@@ -30,7 +31,7 @@ def slots(pairs: list[tuple[socket.socket, socket.socket]]) -> Iterator[Slots[in
         pairs[number][0].recv(1)
         return number
 
-    slots = Slots(COUNT, work)
+    slots = Slots(Width(COUNT), work)
     yield slots
     slots.close()
 

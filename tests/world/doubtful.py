@@ -15,6 +15,7 @@ from dispatcher.decisions.absence import OnUnknown
 from dispatcher.decisions.reply import Reply
 from dispatcher.delivery.delivery import DeliveryRun, Slots
 from dispatcher.delivery.recorder import Recorder
+from dispatcher.delivery.width import Width
 from dispatcher.lead.options import Channel
 from dispatcher.lookup.lookup import Finding, Resolution
 from dispatcher.sandbox.fault import FaultName, Rule, When
@@ -88,7 +89,7 @@ class Doubtful:
             client=self.client,
             rate=self.rate,  # type: ignore[arg-type]
             bell=self.bell,  # type: ignore[arg-type]
-            slots_of=lambda work: Slots(4, work),
+            slots_of=lambda work: Slots(Width(4), work),
             clock=time.monotonic,
             stopping=lambda: False,
         )
