@@ -24,7 +24,7 @@ SECONDS ?= 120
 EXAMPLES ?= 5000
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-unit test-pg15 lint format kill-storm bench bench-all faults model soak hosts upgrade standby kill-9 outage fuzz mutants locks manifests site pictures audit clean
+.PHONY: help setup demo test test-unit test-pg15 lint format kill-storm bench bench-all faults model soak hosts upgrade standby patroni kill-9 outage fuzz mutants locks manifests site pictures audit clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -93,6 +93,9 @@ hosts: $(INSTALLED) ## Three worker hosts, partitions and wrong clocks by seed; 
 
 standby: $(INSTALLED) ## A primary is killed under load, its synchronous standby promoted; Debian's Postgres 15 (SEEDS=20)
 	$(BIN)/python -m tests.standby --seeds $(SEEDS)
+
+patroni: $(INSTALLED) ## Two Postgres 15 under Patroni fail over under load; Debian's patroni and etcd-server
+	$(BIN)/python -m tests.standby.patroni
 
 upgrade: $(INSTALLED) ## Older versions from git beside this one while the database is migrated, by seed (SEEDS=20)
 	$(BIN)/python -m tests.upgrade --seeds $(SEEDS)

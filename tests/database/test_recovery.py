@@ -8,12 +8,14 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
+from dispatcher.config.settings import Settings
 from dispatcher.errors import StoreUnavailable
 from dispatcher.operator import holding, recovery
 from dispatcher.operator.recovery import Recovered, Recovery
+from dispatcher.operator.retention import Pruning
 from dispatcher.store.database import Database
 from dispatcher.sweep.timelines import Watch
-from tests.database.queue import Queue
+from tests.database.queue import Queue, phone
 from tests.database.test_timeline import EARLIER, note, row
 
 SINCE = datetime.now(UTC) - timedelta(minutes=30)
@@ -139,6 +141,25 @@ def test_a_recovery_since_before_the_first_lead_holds_all_and_is_interrupted_and
     assert told.still_held == 4
     assert {queue.lead(one).state for one in leads} == {"unknown"}
     assert queue.rows("SELECT FROM dispatcher.gates WHERE state <> 'open'") == []
+
+
+def test_of_a_backup_older_than_the_retention_what_is_held_stays_and_nothing_is_sent(
+    database: Database, queue: Queue, recovering: Recovery
+) -> None:
+    old = {"finished_at": "now() - interval '101 days'"}
+    queue.insert_lead({"due_at": "now()", **old}, phone_number=phone(1), state="accepted", voicery_lead_id=70)
+    waiting = queue.put(2)
+    queue.run("UPDATE dispatcher.leads SET created_at = now() - interval '102 days' WHERE id = :id", id=waiting)
+    note(queue, EARLIER, age="100 days")
+
+    assert Watch(database, recovering.recover).settle(None)
+    Pruning(database, Settings()).work(lambda: True)
+
+    assert queue.lead(waiting).state == "unknown"
+    held = queue.attempt(queue.lead(waiting).attempt_id)
+    assert (held.finished_at, held.watermark) == (None, 70)
+    assert held.started_at < datetime.now(UTC) - timedelta(days=99)
+    assert queue.claim().met == 0
 
 
 def test_a_lead_that_is_moved_behind_the_walk_is_held_by_the_next_one(

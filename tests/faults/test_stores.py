@@ -2,6 +2,7 @@
 
 import contextlib
 import random
+import signal
 import threading
 import time
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ import pytest
 from dispatcher.embedded.postgres import EmbeddedPostgres
 from tests.faults.conftest import Case
 from tests.faults.proxy import Proxy
+from tests.faults.test_signals import stopped
 from tests.support.waiting import wait_until
 
 
@@ -114,6 +116,33 @@ def test_f23_and_if_the_process_dies_too_the_look_up_finds_it(
     harness.engine()
     assert set(harness.settle()) == {"accepted"}
     assert all(harness.posts_of(lead_id) == 1 for lead_id in ids)
+    harness.assert_sound()
+
+
+def test_f18_a_partition_that_heals_while_the_worker_is_frozen(
+    case: Case, proxy: Proxy, database_url: str, seed: int
+) -> None:
+    """It sleeps with the answer in its hands, is cut off, and wakes when another one has found the lead by the list."""
+    harness = case()
+    harness.precede()
+    (lead_id,) = harness.submit(1)
+    frozen = harness.engine(
+        failpoint="post.after_answer:1:stop", ready=False, DATABASE_URL=through(proxy, database_url)
+    )
+    wait_until(lambda: stopped(frozen.pid), 20)
+    proxy.refusing = True
+    proxy.cut_all()
+    harness.engine()
+    wait_until(lambda: harness.state_of(lead_id) == "unknown", 20)
+    harness.settle()
+    assert harness.state_of(lead_id) == "accepted"
+    proxy.refusing = False
+    frozen.send(signal.SIGCONT)
+    (later,) = harness.submit(1)
+    wait_until(lambda: harness.state_of(later) == "accepted", 20, lambda: frozen.log)
+    wait_until(lambda: "lease.lost" in frozen.log, 30, lambda: frozen.log)
+    assert harness.posts_of(lead_id) == 1
+    harness.settle()
     harness.assert_sound()
 
 

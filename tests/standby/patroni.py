@@ -101,7 +101,7 @@ class Cluster:
         return row == (1,)
 
     def fail(self, way: str) -> float:
-        """Take the leader out; return when it was gone, by this clock."""
+        """Take the leader out; return when Patroni has another one, or the same one again, by this clock."""
         former = self.leader
         assert former is not None
         assert former.child is not None
@@ -115,6 +115,7 @@ class Cluster:
             psutil.Process(former.child.pid).kill()
         for process in former.processes():
             process.kill()
+        wait_until(lambda: self.leader, 120, "there is a leader again")
         return time.time()
 
     def start(self, node: Node) -> None:
