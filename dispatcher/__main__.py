@@ -9,7 +9,7 @@ import gc
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Final, NoReturn
 
 from dispatcher.errors import DispatcherError, interrupt
@@ -21,7 +21,7 @@ _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
 def main() -> None:
-    """Run the command line. A failure is one line on standard error, never a traceback."""
+    """Run the command line. A failure is a sentence on standard error, in one line for a log; never a traceback."""
     gc.set_threshold(_GARBAGE_THRESHOLD)
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, interrupt)
@@ -80,13 +80,29 @@ def _report(error: Exception) -> NoReturn:
 
 
 def _complain(message: str, *, kind: str = "failed", exit_code: int = 1) -> NoReturn:
-    told = " ".join(message.split("\n"))
+    lines = [" ".join(message.split("\n"))]  # one line for a log
     if _wants_json():
         import json
 
-        told = json.dumps({"error": kind, "message": told, "exit_code": exit_code}, ensure_ascii=False)
-    sys.stderr.write(printable(told) + "\n")
+        lines = [json.dumps({"error": kind, "message": lines[0], "exit_code": exit_code}, ensure_ascii=False)]
+    elif sys.stderr.isatty():
+        lines = list(_for_a_terminal(message))
+    for line in lines:
+        sys.stderr.write(printable(line) + "\n")
     sys.exit(exit_code)
+
+
+def _for_a_terminal(message: str) -> Iterator[str]:
+    """Break between words, where the terminal would break anywhere."""
+    import shutil
+    import textwrap
+
+    width = shutil.get_terminal_size().columns
+    for line in message.split("\n"):
+        indent = "  " if line.startswith("- ") else ""
+        yield from textwrap.wrap(
+            line, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
+        ) or [""]
 
 
 def _where(error: BaseException) -> str:

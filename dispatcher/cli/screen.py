@@ -8,7 +8,8 @@ from typing import Annotated, Any, Final, NoReturn
 
 import orjson
 import typer
-from rich.console import Console, ConsoleOptions, RenderableType
+from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
+from rich.measure import Measurement
 from rich.padding import Padding
 from rich.segment import Segment
 from rich.table import Table
@@ -19,6 +20,9 @@ from dispatcher.spreadsheet import csv_table
 
 _PIPED_WIDTH: Final = 200
 """A pipe has no width, and what is cut off cannot be searched for."""
+
+_FOLDED_FROM: Final = 12
+"""A longer word of a table, e.g. a name or a key, may be folded."""
 
 Json = Annotated[bool, typer.Option("--json", help="One JSON object instead of text.")]
 Csv = Annotated[bool, typer.Option("--csv", help="A CSV table instead of text.")]
@@ -187,13 +191,39 @@ def facts() -> Table:
     return table
 
 
+class _Rows(Table):
+    """A table whose rows become paragraphs on a terminal where its columns would be cut or broken letter by letter."""
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """Yield the table, or a paragraph for each row: its first cell, below it the others with their names."""
+        if not console.is_terminal or self._least(console, options) <= options.max_width:
+            yield from super().__rich_console__(console, options)
+            return
+        for cells in zip(*(column.cells for column in self.columns), strict=True):
+            first, *others = (cell if isinstance(cell, Text) else Text(str(cell)) for cell in cells)
+            named = zip(self.columns[1:], others, strict=True)
+            told = [Text.assemble((f"{column.header} ", "dim"), cell) for column, cell in named if cell.plain]
+            yield first
+            yield Padding(Text(" · ").join(told), (0, 0, 0, 2))
+
+    def _least(self, console: Console, options: ConsoleOptions) -> int:
+        """Return the number of terminal columns with which the table can be read."""
+        at_will = options.update(width=10_000)
+        least = 0
+        for column in self.columns:
+            sizes = [Measurement.get(console, at_will, cell) for cell in (column.header, *column.cells)]
+            most = max(size.maximum for size in sizes)
+            least += most if column.no_wrap else min(max(size.minimum for size in sizes), _FOLDED_FROM)
+        return least + 2 * (len(self.columns) - 1)
+
+
 def rows(*columns: str, right: Sequence[str] = (), whole: Sequence[str] = ()) -> Table:
     """Return an empty table with a header and no frame.
 
     right   the columns of figures, which are aligned to the right
     whole   the columns whose cells are never broken
     """
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+    table = _Rows(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
     for column in columns:
         figures = column in right
         table.add_column(
