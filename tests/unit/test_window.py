@@ -103,6 +103,59 @@ def test_a_list_that_moved_a_lead_to_its_front_is_not_believed(before_page: int)
     assert window.fault is not None
 
 
+def page(*ids: int | None, total: int | None = 250, per_page: int | None = None) -> Page:
+    rows = tuple(ListedLead(one, CAMPAIGN, "+12025550100") for one in ids)
+    return Page(rows, complete=False, total=total, per_page=per_page)
+
+
+FIRST = page(*range(250, 150, -1))
+JOINS = tuple(range(151, 52, -1))  # the second page, of 99, begins with the last row of the first
+PAGES: dict[str, tuple[list[Page | None], str]] = {
+    "none at all": ([None], "The list could not be had"),
+    "none after the first": ([FIRST, None], "The list could not be had"),
+    "no count": ([page(*range(250, 150, -1), total=None)], "The list does not say how many leads it has"),
+    "no count after the first": ([FIRST, page(*JOINS, total=None)], "The list does not say how many leads it has"),
+    "another size": ([FIRST, page(*range(150, 50, -1), per_page=100)], "The list does not heed the size of a page"),
+    "a row too few": ([page(*range(250, 151, -1))], "The list shows another number of leads than it counts"),
+    "a row too many": ([page(*range(250, 149, -1))], "The list shows another number of leads than it counts"),
+    "a row beyond the count": ([page(2, 1, total=1)], "The list shows another number of leads than it counts"),
+    "a lower count": ([FIRST, page(*JOINS, total=249)], "The list lost leads while it was read"),
+    "an id that is none": ([page(*range(250, 151, -1), None)], "The list has ids that are no integers"),
+    "an id twice in a page": ([page(*range(250, 151, -1), 152)], "The list shows a lead twice"),
+    "an id of an earlier page": ([FIRST, page(*JOINS[:-1], 249)], "The list shows a lead twice"),
+    "pages that do not join": ([FIRST, page(*range(150, 51, -1))], "The list moved leads between two of its pages"),
+    "more leads than a page": ([FIRST, page(*range(300, 201, -1), total=400)], "The list moved leads between two"),
+}
+
+
+@pytest.mark.parametrize(("pages", "fault"), PAGES.values(), ids=PAGES.keys())
+def test_a_page_that_contradicts_what_was_read_ends_the_pass(pages: list[Page | None], fault: str) -> None:
+    reading = Pass(CAMPAIGN, OLDEST)
+    for one in pages:
+        assert not reading.over
+        reading.add(one)
+    assert reading.over
+    assert (reading.window().fault or "").startswith(fault)
+
+
+def test_the_first_page_of_a_list_may_have_a_size_of_its_own() -> None:
+    reading = Pass(CAMPAIGN, OLDEST)
+    reading.add(page(*range(3, 0, -1), total=3, per_page=50))
+    assert (reading.over, reading.window().fault) == (True, None)
+
+
+def test_a_pass_ends_with_the_lead_that_it_has_to_reach() -> None:
+    window = read(lambda _: newest_first(3_000), back_to=2_950)
+    assert (window.pages, window.fault) == (1, None)
+
+
+def test_a_pass_that_was_not_finished_is_not_believed_in_an_order_that_may_hide_the_rest() -> None:
+    reading = Pass(CAMPAIGN, OLDEST)
+    reading.add(page(*range(1, 101)))
+    assert not reading.over
+    assert "order" in (reading.window().fault or "")
+
+
 def by_time(seconds: dict[int, int], *, back_to: int, shown: bool = True) -> Window:
     """Read a list that is ordered by time of creation alone: of one second, the oldest comes first."""
     listed = sorted(seconds, key=lambda one: (-seconds[one], one))
