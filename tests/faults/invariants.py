@@ -30,7 +30,7 @@ NO_EFFECT = frozenset(
         "bug",
     }
 )
-_WAITING_CLAIM = timedelta(seconds=1)
+_WAITING_CLAIM = timedelta(seconds=5)  # `lock_timeout`: a claim that waits for longer fails
 OPEN_STATES = frozenset({"pending", "sending", "unknown"})
 
 
@@ -128,15 +128,21 @@ def _check_posts(report: Report, lead_id: str, ledger: Ledger, attempts: Sequenc
 def _check_persons(report: Report, attempts: Mapping[str, Sequence[Any]]) -> None:
     """At most one open attempt per person at any time: the spans from claim to decision never overlap.
 
-    Both ends are starts of transactions, so that a claim which waited for the decision before
-    it may seem to be earlier.
+    Both ends are starts of transactions, so that a claim which waited for the decision before it may seem to be
+    earlier. An attempt whose proof grew old was closed, and is open again: when it was closed first is not stored, so
+    that only its exchange counts for the time before.
     """
     spans: dict[tuple[int, str], list[tuple[datetime, datetime | None]]] = defaultdict(list)
     for of_lead in attempts.values():
         for attempt in of_lead:
-            spans[attempt.campaign_id, attempt.phone_number].append((attempt.started_at, attempt.finished_at))
+            of_person = spans[attempt.campaign_id, attempt.phone_number]
+            start, again = attempt.started_at, attempt.evidence.get("reopened_at")
+            if again is not None:
+                of_person.append((start, attempt.ended_at or start))
+                start = datetime.fromisoformat(again)
+            of_person.append((start, attempt.finished_at))
     for of_person in spans.values():
-        of_person.sort()
+        of_person.sort(key=lambda span: span[0])
         for (_, end), (start, _) in pairwise(of_person):
             apart = end is not None and end - start <= _WAITING_CLAIM
             report.claim(apart, f"I3 two attempts of one person were open at once: {start} before {end}")

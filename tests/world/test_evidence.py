@@ -27,6 +27,7 @@ from dispatcher.sandbox.fault import FaultName, Rule
 from dispatcher.sweep import places, repairs
 from dispatcher.sweep.sweep import Sweep
 from tests.database.queue import Queue, accepted, phone, rejected, unknown
+from tests.faults.invariants import check
 from tests.support.doubles import Rate
 from tests.world.doubtful import ADA, CAMPAIGN, SETTLE, Doubtful, Terms, doubtful
 
@@ -560,3 +561,28 @@ def test_while_the_original_may_have_called_its_duplicates_wait(world: Doubtful)
         "UPDATE dispatcher.leads SET state = 'failed', failure_class = 'outcome_unknown' WHERE state = 'unknown'"
     )
     assert world.queue.lead(twin).state == "duplicate"
+
+
+def test_an_attempt_that_is_open_again_was_closed_while_another_one_of_its_person_was_made(
+    queue: Queue, database_url: str
+) -> None:
+    """Seen under `kill -9`: two leads of one person, and the proof of the first grew old after the second was sent."""
+    with doubtful(queue, Terms(reference_variable="lead_ref")) as world:
+        first = proven(world, flag=True)
+        queue.run("UPDATE dispatcher.leads SET due_at = now() + interval '1 h' WHERE id = :id", id=first)
+        second = world.submit(ADA, flag=True)
+        assert world.deliver() == 1
+        world.later(3600)
+        assert world.deliver() == 0
+        assert queue.lead(first).state == "unknown"
+        world.look_twice()
+        world.deliver()
+        both = [str(first), str(second)]
+        assert check(database_url, world.sandbox.log, "lead_ref", both).violations == []
+        queue.run(
+            "UPDATE dispatcher.lead_attempts SET started_at = now() - interval '200 s', ended_at = now(),"
+            " finished_at = now() WHERE lead_id = :id",
+            id=second,
+        )
+        (noticed,) = check(database_url, world.sandbox.log, "lead_ref", both).violations
+    assert "two attempts of one person were open at once" in noticed
