@@ -7,8 +7,10 @@ does, which is when a worker starts.
 import gc
 import logging
 import os
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
@@ -239,10 +241,13 @@ class WorkerApp(Celery):  # type: ignore[misc]  # celery ships no types
             options = {**options, "pool": None, "pool_cls": "dispatcher.worker.process:ThreadPool"}
         self.main_pid = os.getpid()
         self._listen_to_signals()
-        self._load_before_fork()
-        _refuse_older_schema()
         quiet = {"without_mingle": True, "without_gossip": True, "without_heartbeat": True}
         return self.subclass_with_self("dispatcher.worker.process:Worker")(**{**options, **quiet})
+
+    def prepare(self) -> None:
+        """Import what the children use; raise `CannotStart` for the schema of another version."""
+        self._load_before_fork()
+        _refuse_older_schema()
 
     def _load_before_fork(self) -> None:
         """Import what the children use. What is loaded by then is left out of every search for garbage.
@@ -256,6 +261,8 @@ class WorkerApp(Celery):  # type: ignore[misc]  # celery ships no types
 
             with suppress(Exception):
                 load_before_fork()
+            if "cffi" in sys.modules:  # then each child of billiard uses it, to die with its parent
+                import_module("cffi.cparser")
         finally:
             gc.freeze()
             gc.enable()

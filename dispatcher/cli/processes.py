@@ -3,6 +3,7 @@
 import os
 import signal
 import socket
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -271,6 +272,8 @@ def sweep(
     configure_from(settings)
     services = Services(settings, name="dispatcher-sweep", connections=2)
     sweeper = services.sweep(worker_name(parent or os.getpid()), own_process=True)
+    if parent is not None and sys.stdin is not None and not sys.stdin.isatty():
+        sys.stdin.readline()  # the worker sends it when its pool has started
     if once:
         swept = sweeper.once()
         sweeper.finish()

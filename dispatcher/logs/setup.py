@@ -9,15 +9,13 @@ import re
 import sys
 import threading
 import traceback
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from logging.handlers import WatchedFileHandler
 from types import TracebackType
 from typing import Any, Final, Literal, TextIO
 
 import orjson
-import structlog
-from structlog.typing import EventDict, Processor, WrappedLogger
 
 from dispatcher.config.passwords import passwords_of
 from dispatcher.config.setting import Secret
@@ -25,6 +23,7 @@ from dispatcher.config.settings import Settings
 from dispatcher.logs.redaction import SHORTEST_SECRET, indented, one_line, redact
 
 Format = Literal["auto", "json", "console"]
+Event = dict[str, Any]
 
 CHATTY: Final = ("urllib3", "requests", "sqlalchemy", "psycopg", "redis", "asyncio", "amqp", "aiohttp")
 """Below WARNING these log URLs, statements or rows, which hold people's numbers."""
@@ -102,21 +101,19 @@ def inherited_logfile() -> str | None:
     return os.environ.get("CELERY_LOG_FILE") or None
 
 
-class Formatter(structlog.stdlib.ProcessorFormatter):
+class Formatter(logging.Formatter):
     """Render one record. Never raises, and never shows a local variable."""
 
     def __init__(self, *, json: bool, colors: bool = False, secrets: Iterable[str] = ()) -> None:
         known = tuple(secret for secret in secrets if len(secret) >= SHORTEST_SECRET)
-        render: Sequence[Processor] = (_to_json,) if json else (_Console(colors=colors),)
-        super().__init__(
-            foreign_pre_chain=[_describe],
-            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, _Clean(known), *render],
-        )
+        super().__init__()
+        self._clean = _Clean(known)
+        self._render = _to_json if json else _console(colors=colors)
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the line without its line break."""
         try:
-            return super().format(record)
+            return self._line(record)
         except Exception as error:  # noqa: BLE001 - logging would print the record's arguments, whatever they hold
             unreadable = logging.makeLogRecord(
                 {
@@ -129,7 +126,10 @@ class Formatter(structlog.stdlib.ProcessorFormatter):
                 }
             )
             unreadable.error = type(error).__name__
-            return super().format(unreadable)
+            return self._line(unreadable)
+
+    def _line(self, record: logging.LogRecord) -> str:
+        return self._render(self._clean(_described(record)))
 
 
 class _Clean:
@@ -138,7 +138,7 @@ class _Clean:
     def __init__(self, secrets: tuple[str, ...]) -> None:
         self._secrets = secrets
 
-    def __call__(self, _logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    def __call__(self, event: Event) -> Event:
         for key, value in event.items():
             if type(value) is str:
                 if len(value) >= _SHORTEST_FINDING and key not in _KEPT_AS_THEY_ARE:
@@ -152,16 +152,14 @@ class _Clean:
         return event
 
 
-class _Console:
-    """Format for a terminal: time, level, event, fields, then the traceback."""
+def _console(*, colors: bool) -> Callable[[Event], str]:
+    """Return the format for a terminal: time, level, event, fields, then the traceback."""
+    from structlog import dev  # late: it loads rich, and a line of JSON needs neither
 
-    def __init__(self, *, colors: bool) -> None:
-        self._render = structlog.dev.ConsoleRenderer(
-            colors=colors, sort_keys=False, exception_formatter=structlog.dev.plain_traceback, pad_event_to=24
-        )
-
-    def __call__(self, logger: WrappedLogger, method: str, event: EventDict) -> str:
-        return self._render(logger, method, event)
+    render = dev.ConsoleRenderer(
+        colors=colors, sort_keys=False, exception_formatter=dev.plain_traceback, pad_event_to=24
+    )
+    return lambda event: render(None, "", event)
 
 
 def _short(value: object) -> bool:
@@ -169,22 +167,20 @@ def _short(value: object) -> bool:
     return type(value) is int and abs(value) < 2**63
 
 
-def _describe(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+def _described(record: logging.LogRecord) -> Event:
     """Return the record's attributes and our fields, without the fields of other libraries, which may hold anything."""
-    record: logging.LogRecord = event["_record"]
-    described: dict[str, Any] = {
+    described: Event = {
         "timestamp": _utc(record.created),
         "level": record.levelname.lower(),
-        "event": event["event"],
+        "event": record.getMessage(),
     }
     if record.name != _OURS:
         described["logger"] = record.name
     if record.name == _OURS or record.name.startswith(_OURS + ".") or record.msg == "log.unreadable":
         described |= {key: value for key, value in vars(record).items() if key not in _STANDARD}
     described["pid"] = record.process
-    if (trouble := event.get("exc_info")) and trouble[0] is not None:
+    if (trouble := record.exc_info) and trouble[0] is not None:
         described["exception"] = "".join(traceback.format_exception(*trouble)).rstrip()
-    described["_record"], described["_from_structlog"] = record, False
     return described
 
 
@@ -193,7 +189,7 @@ def _utc(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def _to_json(_logger: WrappedLogger, _method: str, event: EventDict) -> str:
+def _to_json(event: Event) -> str:
     return orjson.dumps(event).decode()
 
 

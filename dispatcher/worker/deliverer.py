@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
-from typing import Final
+from typing import TYPE_CHECKING, Final
 from uuid import UUID
 
 from dispatcher.broker.limiter import LimiterUnavailable
@@ -23,13 +23,14 @@ from dispatcher.delivery.width import Width
 from dispatcher.errors import NotConfigured
 from dispatcher.lead.options import Channel
 from dispatcher.logs import events
-from dispatcher.lookup.asking import TOKEN_REFUSED, NoPermit
-from dispatcher.lookup.lookup import Finding, Resolution
 from dispatcher.moments import steady_clock
 from dispatcher.store import accounts, counters, encryption, timeline
 from dispatcher.store.counters import RUNS
 from dispatcher.sweep import repairs
 from dispatcher.wiring import Services, worker_name
+
+if TYPE_CHECKING:
+    from dispatcher.lookup.lookup import Finding, Resolution
 
 OTHERS_SHARE: Final = 0.05
 """Of the time of a process, for campaigns without an acceptance, while leads of others are due. Beside it come the
@@ -116,6 +117,8 @@ class Deliverer:
         """Run the due look-ups of an account."""
         stored = self._ready(Channel(account, 0))
         if stored is not None:
+            from dispatcher.lookup.asking import NoPermit
+
             resolution = self.resolution(account, stored)
             resolution.run()
             with suppress(NoPermit, LimiterUnavailable):  # the sweep rings again
@@ -124,7 +127,7 @@ class Deliverer:
             with self._database.autocommit() as connection:
                 counters.add(connection, account, resolution.tally)
 
-    def look_up(self, account: str, ids: Sequence[UUID]) -> list[Finding]:
+    def look_up(self, account: str, ids: Sequence[UUID]) -> "list[Finding]":
         """Look these leads up now. Raise `NotConfigured` if this process must not send for the account."""
         with self._database.autocommit() as connection:
             stored = accounts.read(connection, account)
@@ -138,6 +141,8 @@ class Deliverer:
 
         Raises `NotConfigured` without a token, `NoPermit` or `LimiterUnavailable` where the rate forbids it.
         """
+        from dispatcher.lookup.asking import TOKEN_REFUSED, NoPermit
+
         self._settings.account(account).read_token()
         permits = self._services.rate(account).take_lookup(leads_wait=False)
         if not permits.granted:
@@ -150,8 +155,10 @@ class Deliverer:
             return self._services.clients.client(account).list_leads(campaign_id=campaign_id, per_page=1)
         return reply
 
-    def resolution(self, account: str, stored: accounts.Account) -> Resolution:
+    def resolution(self, account: str, stored: accounts.Account) -> "Resolution":
         """Return the look-ups of one account, for one pass."""
+        from dispatcher.lookup.lookup import Resolution  # late: a worker that starts looks nothing up
+
         tokens = self._services.clients.tokens(account)
         token = tokens.current()
         return Resolution(

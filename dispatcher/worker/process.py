@@ -9,9 +9,24 @@ from celery.apps.worker import Worker as CeleryWorker
 from celery.concurrency.thread import ApplyResult, TaskPool
 from kombu.asynchronous import get_event_loop
 
+from dispatcher.worker.sweep_process import SweepChild
+
 
 class Worker(CeleryWorker):  # type: ignore[misc]  # celery ships no types
     """The worker that `celery worker` starts for this app."""
+
+    sweep: SweepChild
+
+    def on_init_blueprint(self) -> None:
+        """Load, and check the schema, while the sweep loads. Celery calls this when it has set up logging."""
+        super().on_init_blueprint()
+        self.sweep = SweepChild(self.app.sweep_command)
+        self.sweep.load()
+        try:
+            self.app.prepare()
+        except BaseException:
+            self.sweep.stop()
+            raise
 
     def wait_for_soft_shutdown(self) -> None:
         """Send SIGQUIT to the children. Celery calls this before it sends SIGTERM to busy children and waits for them.

@@ -12,6 +12,7 @@ from typing import Final
 
 _PR_SET_PDEATHSIG: Final = 1
 _CHECK_SECONDS: Final = 0.5
+_CHECK_BESIDE_KERNEL_SECONDS: Final = 5.0
 _GRACE_SECONDS: Final = 10.0
 
 
@@ -20,14 +21,16 @@ def die_with(parent_pid: int) -> None:
 
     On Linux the kernel sends it; a thread checks as well, for other systems and for a parent that died before this.
     """
+    every_seconds = _CHECK_SECONDS
     if sys.platform == "linux":
+        every_seconds = _CHECK_BESIDE_KERNEL_SECONDS
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
-    threading.Thread(target=_watch, args=(parent_pid,), name="parent-watch", daemon=True).start()
+    threading.Thread(target=_watch, args=(parent_pid, every_seconds), name="parent-watch", daemon=True).start()
 
 
-def _watch(parent_pid: int) -> None:
+def _watch(parent_pid: int, every_seconds: float) -> None:
     while os.getppid() == parent_pid:
-        time.sleep(_CHECK_SECONDS)
+        time.sleep(every_seconds)
     os.kill(os.getpid(), signal.SIGTERM)
     time.sleep(_GRACE_SECONDS)
     os._exit(1)

@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Final
 
 from celery import bootsteps
@@ -21,6 +22,8 @@ _BACKOFF_BASE_SECONDS: Final = 1.0
 _BACKOFF_MAX_SECONDS: Final = 30.0
 _STEADY_SECONDS: Final = 60.0  # a sweep that lived this long had started well
 _GRACE_SECONDS: Final = 5.0
+_BEGIN: Final = b"\n"
+"""What lets the child begin. Not the end of its input: children of the pool may hold the other end of that, too."""
 
 
 def sweep_command() -> Sequence[str]:
@@ -31,18 +34,28 @@ def sweep_command() -> Sequence[str]:
 class SweepChild:
     """Keeps one child running from `start` to `stop`.
 
-    Its thread lives as long as the worker, which matters on Linux: a child that asked to die with its parent dies with
-    the thread that started it.
+    The threads that start it live as long as the worker, which matters on Linux: a child that asked to die with its
+    parent dies with the thread that started it.
     """
 
     def __init__(self, command: Callable[[], Sequence[str]] = sweep_command) -> None:
         self._command = command
         self._ending = threading.Event()
         self._child: subprocess.Popen[bytes] | None = None
+        self._loading = False
         self._thread = threading.Thread(target=self._keep_running, name="sweep-child", daemon=True)
 
+    def load(self) -> None:
+        """Start the child, which imports its code and then waits for `start`. Call it in the main thread.
+
+        So it imports while this process does, and has done so before the children of the pool have leads to send.
+        """
+        with suppress(OSError):  # told by the next try, in `start`
+            self._child = self._open()
+            self._loading = True
+
     def start(self) -> None:
-        """Start the child and the thread that restarts it."""
+        """Let the child begin, and start the thread that restarts it."""
         self._thread.start()
 
     def stop(self) -> None:
@@ -51,11 +64,18 @@ class SweepChild:
         child = self._child
         if child is not None and child.poll() is None:
             child.terminate()
-        self._thread.join(_GRACE_SECONDS)
+        self._await_end()
         child = self._child
         if child is not None and child.poll() is None:
             child.kill()
+            self._await_end()
+
+    def _await_end(self) -> None:
+        if self._thread.is_alive():
             self._thread.join(_GRACE_SECONDS)
+        elif self._child is not None:
+            with suppress(subprocess.TimeoutExpired):
+                self._child.communicate(timeout=_GRACE_SECONDS)
 
     def _keep_running(self) -> None:
         failures = 0
@@ -71,12 +91,17 @@ class SweepChild:
 
     def _run_once(self) -> str:
         try:
-            self._child = subprocess.Popen(self._command(), stdin=subprocess.DEVNULL)
+            child = self._child if self._loading and self._child is not None else self._open()
         except OSError as error:
             return f"{type(error).__name__} before it began"
+        self._child, self._loading = child, False
         if self._ending.is_set():
-            self._child.terminate()
-        return f"exit status {self._child.wait()}"
+            child.terminate()
+        child.communicate(_BEGIN)
+        return f"exit status {child.returncode}"
+
+    def _open(self) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(self._command(), stdin=subprocess.PIPE)
 
 
 class SweepStep(bootsteps.StartStopStep):  # type: ignore[misc]  # celery ships no types
@@ -85,5 +110,5 @@ class SweepStep(bootsteps.StartStopStep):  # type: ignore[misc]  # celery ships 
     requires = ("celery.worker.components:Pool",)
 
     def create(self, worker: object) -> SweepChild:
-        """Return the child of this worker, started by `app.sweep_command`."""
-        return SweepChild(worker.app.sweep_command)  # type: ignore[attr-defined]
+        """Return the child of this worker."""
+        return worker.sweep  # type: ignore[attr-defined, no-any-return]

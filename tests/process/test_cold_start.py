@@ -131,11 +131,12 @@ import psutil
 from dispatcher.celery import app
 app.Worker(concurrency=1)
 before, connected = set(sys.modules), len(psutil.Process().net_connections())
+sweeps = [child for child in psutil.Process().children() if "sweep" in child.cmdline()]
 from dispatcher.worker.deliverer import worker_runtime
 runtime = worker_runtime(lambda: False, main_pid=os.getpid())
 runtime.deliver("default", 42)
 print(json.dumps({"later": sorted(set(sys.modules) - before), "frozen": gc.get_freeze_count(), "connected": connected,
-                  "searches": gc.isenabled()}))
+                  "searches": gc.isenabled(), "sweeps": len(sweeps), "before": sorted(before)}))
 """
 
 
@@ -154,6 +155,8 @@ def test_a_worker_loads_before_it_forks_what_its_children_need_to_deliver(rig: R
     assert rig.states() == {"accepted": 1}
     assert [name for name in found["later"] if name.partition(".")[0] not in sys.stdlib_module_names] == []
     assert found["connected"] == 0
+    assert found["sweeps"] == 1, "it loads at the same time"
+    assert not {"rich", "structlog", "dispatcher.lookup.lookup"} & set(found["before"])
     assert found["searches"]
     assert found["frozen"] > 10_000
 
