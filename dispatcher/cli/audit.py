@@ -33,10 +33,11 @@ def incidents(
         place = arguments.told_place(dispatcher, json=json)
     if screen.emit_list((one.as_dict() for one in found), json=json, csv=csv, **place):
         return
+    now = datetime.now(UTC)
     for one in found:
         mark = ("! ", "bold red") if one.seen_at is None else ("  ", "")
         about = "" if one.lead_id is None else f"  lead {one.lead_id}"
-        screen.say(mark, f"{one.id}  {one.kind}{about}  ", (moments.clock(one.at), "dim"))
+        screen.say(mark, f"{one.id}  {one.kind}{about}  ", (moments.ago(one.at, now), "dim"))
         screen.indented(mask_numbers(one.message))
     if not found:
         screen.say(("✓ ", "green"), "Nothing has happened that must not.")

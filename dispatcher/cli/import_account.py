@@ -66,7 +66,7 @@ def show_plan(plan: "Plan", *, reveal: bool) -> None:
     screen.say(("  refuse ", "red"), screen.plural(plan.rejected, "row"))
     for line, faults in plan.refusals:
         for fault in faults:
-            screen.say(f"    line {line}: {fault}")
+            screen.indented(f"line {line}: {fault}")
     if plan.completed:
         _show_completed(plan, reveal=reveal)
     if len(plan.campaigns) > 1:

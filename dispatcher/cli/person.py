@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Iterable
 from dataclasses import asdict
+from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
@@ -55,7 +56,8 @@ def person(
     leads = found.held["leads"]
     screen.say((shown, "bold"), f"  {screen.plural(len(leads), 'lead')}, {moments.clock(found.read_at)}")
     for lead in leads:
-        screen.say(f"  {lead['id']}  {lead['state']}  campaign {lead['campaign_id']}  ", (lead["created_at"], "dim"))
+        submitted = moments.clock(datetime.fromisoformat(lead["created_at"]), found.read_at)
+        screen.say(f"  {lead['id']}  {lead['state']}  campaign {lead['campaign_id']}  ", (submitted, "dim"))
     for table, noun in _NOUNS.items():
         if found.held[table]:
             screen.say(f"  {screen.number(len(found.held[table]))} × {noun}  ", (table, "dim"))

@@ -25,7 +25,7 @@ def submit(
             show_default=False,
         ),
     ] = None,
-    campaign: Annotated[int | None, typer.Option("--campaign", help="Id of the campaign.", show_default=False)] = None,
+    campaign: Annotated[int | None, arguments.campaign_option("Id of the campaign.")] = None,
     var: Annotated[
         list[str] | None,
         typer.Option(

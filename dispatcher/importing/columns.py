@@ -278,7 +278,7 @@ def _mapped(header: tuple[str, ...], wanted: Mapping[str, str]) -> dict[int, str
     meanings: dict[int, str] = {}
     for name, meaning in wanted.items():
         if name not in header:
-            raise UnreadableFile(f"There is no column “{safe_name(name, 0)}”; {_shown(header)}.")
+            raise UnreadableFile(f"There is no column “{safe_name(name, 0)}”. {_shown(header)}.")
         meanings[header.index(name)] = meaning
     return meanings
 

@@ -53,6 +53,7 @@ def test_the_same_again_is_said_to_be(run: Line) -> None:
     [
         ("submit", "--phone", ADA),
         ("submit", "--campaign", "42"),
+        ("submit", "--phone", ADA, "--campaign", "forty-two"),
         ("submit", "--phone", ADA, "--campaign", "42", "--var", "x"),
         ("submit", "--phone", ADA, "--campaign", "42", "--var", "x:=nope"),
         ("submit", "--phone", ADA, "--campaign", "42", "--not-before", "soon"),
@@ -225,6 +226,13 @@ def test_a_column_that_is_mapped_twice_is_a_misuse(run: Line, tmp_path: Path) ->
 
     assert result.exit_code == 2
     assert "the column “x” twice" in result.output
+
+
+def test_a_column_that_the_file_lacks_is_told_with_those_that_it_has(run: Line, tmp_path: Path) -> None:
+    (tmp_path / "leads.csv").write_text("phone,campaign\n+12025550101,42\n")
+
+    with pytest.raises(DispatcherError, match=r"no column “Mobile”\. The first line names: phone, campaign\."):
+        _raised(run("import", str(tmp_path / "leads.csv"), "--map", "phone=Mobile", "--plan"))
 
 
 def test_an_import_says_what_it_guessed_and_what_a_country_completed(run: Line, rows: Rows, tmp_path: Path) -> None:

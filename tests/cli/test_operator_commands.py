@@ -271,6 +271,7 @@ def test_a_person_is_shown_masked_and_told_whole_for_an_access_request(run: Line
     told = json.loads(run.ok("person", "-", "--json", stdin=f"{ADA}\n"))
 
     assert str(lead_id) in shown
+    assert "+00:00" not in shown, "times are those of the other screens"
     assert ADA[-7:] not in shown
     assert ADA in run.ok("person", ADA, "--reveal")
     assert told["phone_number"] == told["held"]["leads"][0]["phone_number"] == ADA
