@@ -2,7 +2,6 @@
 
 import sys
 import time
-from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Final
 
@@ -102,7 +101,9 @@ def _view(dispatcher: "Dispatcher") -> Group:
     return Group(title, *told, Text(""), status.view(seen), Text(""), _throughput(busy))
 
 
-def _throughput(busy: Iterable["Throughput"]) -> Table:
+def _throughput(busy: list["Throughput"]) -> Table | Text:
+    if not busy:
+        return Text("Nothing was sent in the last 5 minutes.", style="dim")
     figures = ("accepted", "a minute", "refused", "in doubt", "held")
     table = screen.rows("Campaign, last 5 minutes", *figures, right=figures)
     for one in busy:

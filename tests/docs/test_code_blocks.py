@@ -44,6 +44,8 @@ def typed() -> Iterator[tuple[str, str]]:
         for line in re.sub(r"\\\n\s*", " ", block).splitlines():
             if line.startswith("$ "):
                 yield from ((page, command) for command in re.findall(r"(?:^|(?<!-A)\s)(dispatcher [a-z].*)", line[2:]))
+    for page, block in blocks("sh"):
+        yield from ((page, command) for command in re.findall(r"^(dispatcher [a-z].*)", block, re.MULTILINE))
     for page, text in PAGES.items():
         prose = re.sub(r"^```.*?^```", "", text, flags=re.DOTALL | re.MULTILINE)
         yield from ((page, command) for command in re.findall(r"`(?:\$ )?(dispatcher [a-z][^`]*)`", prose))
