@@ -4,7 +4,7 @@ It knows no POST that was made since. Every lead that it would send is held as o
 attempt of unknown outcome that began at the last moment it knows. From there the ordinary look-ups decide.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from typing import Final
@@ -23,6 +23,8 @@ from dispatcher.store.reading import ReadConnection
 
 _BEGUN: Final = "recover"
 _COMPLETE: Final = "recovered"
+_ALL: Final = "*"
+"""Noted as the account of a recovery of all: one that is new since has nothing to be held."""
 _NOTE: Final = "dispatcher recover: leads that may have been sent since {since} are being held"
 
 _NOW: Final = text("SELECT now()")
@@ -42,7 +44,7 @@ ORDER BY 1
 _FIRST_NOTE: Final = text("""
 -- On this timeline: an entry of another one was written before this database was restored, or promoted, itself.
 SELECT min(at) FROM dispatcher.audit_log
-WHERE action = :action AND subject = :subject AND detail ->> 'since' = :since
+WHERE action = :action AND subject IN (:subject, 'account:*') AND detail ->> 'since' = :since
   AND detail ->> 'timeline' IS NOT DISTINCT FROM dispatcher.this_timeline()
 """)
 
@@ -160,9 +162,11 @@ class Recovery:
         left = [one for one in accounts if one not in complete]
         if None in [self._database.again(_pause, one, since, actor, pause) for one in left]:
             self._empty_inbox(account)
+        if account is None:
+            self._database.again(_begin, _ALL, since, actor)
         done = [self._one(one, since, actor, None if one in complete else progress) for one in accounts]
         if account is None:
-            self._database.again(timeline.adopt)
+            self._database.again(_adopt, since, actor, done)
         return done
 
     def nothing_lost(self, *, actor: str) -> None:
@@ -259,6 +263,11 @@ def _begin(connection: Connection, account: str, since: datetime, actor: str) ->
     begun = _at(connection, _BEGUN, account, since)
     _note(connection, actor, _BEGUN, account, since, {"again": begun is not None})
     return begun or _database_now(connection)
+
+
+def _adopt(connection: Connection, since: datetime, actor: str, done: Sequence[Recovered]) -> None:
+    timeline.adopt(connection)
+    _note(connection, actor, _COMPLETE, _ALL, since, {"held": sum(one.held_now for one in done)})
 
 
 def _is_complete(connection: ReadConnection, account: str, since: datetime) -> bool:

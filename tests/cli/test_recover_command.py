@@ -62,7 +62,10 @@ def test_what_may_have_been_sent_is_held_and_nothing_else(run: Line, rows: Rows)
     doubted = rows.one("SELECT * FROM dispatcher.lead_attempts WHERE lead_id = :id", id=doubtful)
     assert doubted.evidence["proof"] is False
     assert doubted.ended_at > SINCE
-    assert [action for _, action, _, _ in rows.audited()] == ["recover", "recovered"]
+    assert [(action, subject) for _, action, subject, _ in rows.audited()] == [
+        ("recover", "account:*"), ("recover", "account:default"), ("recovered", "account:default"),
+        ("recovered", "account:*"),
+    ]  # fmt: skip
     assert run.json("status")["gates"] == []
     assert "may have been sent" in rows.of(due).last_error
 

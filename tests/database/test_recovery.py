@@ -31,6 +31,10 @@ def once(recovering: Recovery, since: datetime = SINCE) -> Recovered:
     return one
 
 
+def _dies(*_: object) -> None:
+    raise StoreUnavailable("The connection was lost.")
+
+
 SETTLERS: dict[str, Callable[[Database, Recovery], object]] = {
     "another sweep": lambda database, recovering: Watch(database, recovering.recover).settle(None),
     "an operator, since another time": lambda _, recovering: once(recovering),
@@ -61,11 +65,8 @@ def test_a_sweep_that_dies_while_somebody_else_settles_the_same_change_leaves_no
             settled_by_the_other()
         return recovering.recover(*arguments, **named)
 
-    def dies(*_: object) -> None:
-        raise StoreUnavailable("The connection was lost.")
-
     begin = recovery._begin
-    monkeypatch.setattr(recovery, "_begin", dies)
+    monkeypatch.setattr(recovery, "_begin", _dies)
     with contextlib.suppress(StoreUnavailable):
         Watch(database, recover).settle(None)
     if dies_first:
@@ -90,6 +91,24 @@ def test_a_complete_recovery_that_is_repeated_says_how_it_stands_and_leaves_alon
     assert (again.held_now, again.still_held, again.since) == (0, 1, SINCE)
     assert (queue.lead(later).state, queue.lead(held).state) == ("sending", "unknown")
     assert recovering.recover(SINCE, None, actor="ada", dry_run=True)[0].held_now == 0
+
+
+@pytest.mark.parametrize("interrupted", [False, True])
+def test_an_account_that_is_new_since_the_recovery_has_nothing_to_be_held(
+    queue: Queue, recovering: Recovery, monkeypatch: pytest.MonkeyPatch, interrupted: bool
+) -> None:
+    queue.put(1)
+    with monkeypatch.context() as dying:
+        if interrupted:
+            dying.setattr(holding, "_batch", _dies)
+        with contextlib.suppress(StoreUnavailable):
+            once(recovering)
+    new = queue.put(2, account="new")
+
+    told = {one.account: one.held_now for one in recovering.recover(SINCE, None, actor="ada")}
+
+    assert told == {"default": int(interrupted), "new": 0}
+    assert queue.lead(new).state == "pending"
 
 
 def test_a_backup_that_is_restored_later_is_recovered_anew_since_the_same_moment(
