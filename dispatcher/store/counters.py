@@ -7,6 +7,7 @@ from typing import Final
 from sqlalchemy import Connection, text
 
 from dispatcher.store.reading import ReadConnection
+from dispatcher.store.statement import Call, HotStatement
 
 ATTEMPTS: Final = "attempts"  # by outcome
 ATTEMPT_SECONDS: Final = "attempt_seconds"  # by upper bound of the bucket, not cumulated
@@ -80,9 +81,9 @@ def bucket_of(seconds: float, bounds: Sequence[float] = BUCKETS) -> str:
 
 NO_ACCOUNT: Final = ""
 
-_ADD = text("""
+_ADD = HotStatement("""
 INSERT INTO dispatcher.tallies (name, account, label, value)
-SELECT name, :account, label, value
+SELECT name, CAST(:account AS text), label, value
 FROM unnest(CAST(:names AS text[]), CAST(:labels AS text[]), CAST(:values AS float8[])) AS counted (name, label, value)
 ORDER BY name, label
 ON CONFLICT (name, account, label) DO UPDATE SET value = tallies.value + excluded.value
@@ -94,10 +95,14 @@ _READ = text("SELECT name, account, label, value FROM dispatcher.tallies ORDER B
 def add(connection: Connection, account: str, tally: Tally) -> None:
     """Add the counters of one process for an account."""
     if tally:
-        names, labels, values = zip(*tally, strict=True)
-        connection.execute(
-            _ADD, {"account": account, "names": list(names), "labels": list(labels), "values": list(values)}
-        )
+        statement, parameters = adding(account, tally)
+        statement.count(connection, parameters)
+
+
+def adding(account: str, tally: Tally) -> Call:
+    """Return the statement of `add` and its parameters, for a tally that is not empty."""
+    names, labels, values = zip(*tally, strict=True)
+    return _ADD, {"account": account, "names": list(names), "labels": list(labels), "values": list(values)}
 
 
 def read(connection: ReadConnection) -> list[Counted]:

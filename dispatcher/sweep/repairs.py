@@ -12,6 +12,7 @@ from dispatcher.lead.options import Channel
 from dispatcher.store import inbox, timeline
 from dispatcher.store.accounts import DUE, LIKELIEST, PROBES_IN_VAIN, WAITING_CHANNELS, WAITS_FOR_PROBE
 from dispatcher.store.proof import end_unsent
+from dispatcher.store.statement import Call, HotStatement
 from dispatcher.sweep import clocks
 
 BATCH: Final = 500
@@ -164,7 +165,7 @@ ON CONFLICT (name) DO UPDATE SET seen_at = now()
 
 _WORKERS_GONE = text("DELETE FROM dispatcher.workers WHERE seen_at < now() - interval '1 day'")
 
-_SERVED = text("""
+_SERVED = HotStatement("""
 WITH channel AS (
     INSERT INTO dispatcher.channels (account, campaign_id, served_at, accepted_at)
     VALUES (:account, :campaign_id, now(), CASE WHEN :accepted THEN now() END)
@@ -271,6 +272,6 @@ def worker_seen(connection: Connection, name: str) -> None:
     connection.execute(_WORKERS_GONE)
 
 
-def served(connection: Connection, channel: Channel, worker: str, claims: int, *, accepted: bool) -> None:
-    """Note that a delivery run has served this channel, how many leads it claimed, and whether any was accepted."""
-    connection.execute(_SERVED, {**channel._asdict(), "worker": worker, "claims": claims, "accepted": accepted})
+def served(channel: Channel, worker: str, claims: int, *, accepted: bool) -> Call:
+    """Return what notes that a run has served this channel, how many leads it claimed, and whether any was accepted."""
+    return _SERVED, {**channel._asdict(), "worker": worker, "claims": claims, "accepted": accepted}

@@ -26,6 +26,7 @@ from dispatcher.logs import events
 from dispatcher.moments import steady_clock
 from dispatcher.store import accounts, counters, encryption, timeline
 from dispatcher.store.counters import RUNS
+from dispatcher.store.statement import together
 from dispatcher.sweep import repairs
 from dispatcher.wiring import Services, worker_name
 
@@ -107,9 +108,9 @@ class Deliverer:
         )
         claims = run.run()
         run.tally.add(RUNS, "deliver")
+        served = repairs.served(channel, self._worker, claims, accepted=run.accepted)
         with self._database.autocommit() as connection:
-            repairs.served(connection, channel, self._worker, claims, accepted=run.accepted)
-            counters.add(connection, account, run.tally)
+            together(connection, served, counters.adding(account, run.tally))
         took = 0.0 if run.accepted else self._others.took_seconds + steady_clock() - begin
         self._others.took_seconds = took
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
-from sqlalchemy import Connection, text
+from sqlalchemy import text
 
 from dispatcher.errors import StoreUnavailable
 from dispatcher.lead.options import Channel
@@ -382,11 +382,10 @@ def test_an_idle_sweep_is_one_statement(queue: Queue, database: Database, sweepe
 
 
 def test_served_counts_claims_and_remembers_when(queue: Queue, database: Database) -> None:
-    def note(connection: Connection) -> None:
-        repairs.served(connection, Channel("default", 42), "w:1", 3, accepted=True)
-
-    database.again(note)
-    database.again(note)
+    for _ in range(2):
+        statement, values = repairs.served(Channel("default", 42), "w:1", 3, accepted=True)
+        with database.autocommit() as connection:
+            statement.count(connection, values)
 
     (worker,) = queue.rows("SELECT claims FROM dispatcher.workers")
     assert worker.claims == 6
