@@ -26,12 +26,11 @@ from dispatcher.store import accounts, timeline
 from dispatcher.store.blocks import Screening
 from dispatcher.store.database import Database
 from dispatcher.store.statement import together
-from dispatcher.store.trouble import NothingDone, StatementRefused, TryAgain
+from dispatcher.store.trouble import Locked, NothingDone, StatementRefused, TryAgain
 
 STILL_IN_DOUBT: Final = "But an earlier POST of it, whose outcome is not known, may have worked: look it up."
 _TRIES: Final = 5
 _PILE_CLAIMS: Final = 8  # of one turn: meanwhile no answer is recorded
-_LOCKED: Final = "Postgres kept refusing a lock; find the long transaction and end it."
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,7 +194,7 @@ class Recorder:
             opened, ended = blocked.but_hidden(self._database, self._channel.account, opened, self._screening)
         except (TryAgain, StatementRefused, StoreUnavailable) as error:
             self._unacknowledged = tuple(attempt_ids)  # given back by the next turn: nothing of them was sent
-            raise (error if isinstance(error, StoreUnavailable) else StoreUnavailable(_LOCKED)) from None
+            raise (error if isinstance(error, StoreUnavailable) else Locked()) from None
         self._tell_blocked(ended)
         return opened
 
@@ -232,7 +231,7 @@ class Recorder:
                 # Whether it was committed is not known: the next turn asks, and nothing is POSTed before.
                 self._unacknowledged = tuple(attempt_ids)
                 raise
-        raise StoreUnavailable(_LOCKED)
+        raise Locked
 
     def _claim_probe(self, connection: Connection, attempt_ids: Sequence[UUID], *, window: int = 0) -> Claim:
         """Claim one lead where a gate is probing and no lead of its scope is on its way.
@@ -350,7 +349,7 @@ class Recorder:
             for tell in notes:
                 tell()
             return True
-        raise StoreUnavailable(_LOCKED)
+        raise Locked
 
     def _record(self, connection: Connection, finished: Sequence[Finished]) -> list[Callable[[], None]]:
         """Write gates, then leads, then attempts. Return what to run once this is committed: mostly log events."""

@@ -197,8 +197,12 @@ class Operations:
     # For the workers --------------------------------------------------------------------------------------------------
 
     def step(self) -> bool:
-        """Do one batch of the operation that has waited longest. Return False if there is none."""
-        return self._database.again(_batch, self._screening)
+        """Do one batch of the operation that has waited longest. Return False if there is none.
+
+        Raises `TryAgain` where somebody holds a lock: the next round of the sweep tries again.
+        """
+        with self._database.transaction() as connection:
+            return _batch(connection, self._screening)
 
     def lookup_accounts(self) -> list[str]:
         """Return the accounts whose look-up task has an operation to do."""

@@ -312,7 +312,7 @@ class Pruning:
         try:
             pruned = next(current)
         except (StopIteration, StatementRefused, NotPermitted) as end:
-            self._database.again(passed)
+            self._database.at_once(passed)
             if not isinstance(end, StopIteration):
                 raise
             return 0
@@ -328,7 +328,7 @@ class Pruning:
         pruned = yield from self._walk(ended, since(_before(expired_from, self._leads)))
         failed = partial(prune_leads, before=today - self._failed, failed=True)
         pruned += yield from self._walk(failed, since(_before(expired_from, self._failed)))
-        while forgotten := self._database.again(erased.prune, today - self._keys, most=SLICE_ROWS):
+        while forgotten := self._database.at_once(erased.prune, today - self._keys, most=SLICE_ROWS):
             yield forgotten
         old_keys = partial(prune_keys, before=today - self._keys)
         pruned += yield from self._walk(old_keys, keys_since(_before(expired_from, self._keys)))
@@ -337,9 +337,9 @@ class Pruning:
         if whole:  # by their ids; when they were resolved has no index
             emptied = partial(prune_failure_responses, before=today - self._responses)
             cleared += yield from self._walk(emptied, _FIRST)
-        while forgotten := self._database.again(inbox.prune, today - self._leads, most=SLICE_ROWS):
+        while forgotten := self._database.at_once(inbox.prune, today - self._leads, most=SLICE_ROWS):
             yield forgotten
-        while forgotten := self._database.again(partial(prune_records, before=today - self._leads)):
+        while forgotten := self._database.at_once(prune_records, before=today - self._leads):
             yield forgotten
         entries = yield from self._walk(partial(prune_audit, before=today - max(self._audit, _AUDIT_KEPT)), _FIRST)
         entries += yield from self._walk(partial(prune_incidents, before=today - self._incidents), _FIRST)
@@ -350,7 +350,7 @@ class Pruning:
     def _walk(self, prune: Callable[[Connection, Place], Slice], place: Place | None) -> Generator[int, None, int]:
         total = 0
         while place is not None:
-            done = self._database.again(partial(_apply, prune, place))
+            done = self._database.at_once(prune, place)
             place = done.following
             total += done.pruned
             yield done.pruned

@@ -19,7 +19,7 @@ from dispatcher.errors import StoreUnavailable
 from dispatcher.store import encryption, sessions
 from dispatcher.store.encryption import NO_KEYS, KeyRing
 from dispatcher.store.permission import explained
-from dispatcher.store.trouble import NothingDone, NotPermitted, Trouble, TryAgain
+from dispatcher.store.trouble import Locked, NothingDone, NotPermitted, Trouble, TryAgain
 
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -165,25 +165,31 @@ class Database:
             yield connection
             sessions.refuse_alone(connection)
 
-    def read(self, query: Query[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+    def at_once(self, query: Query[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """Return what `query(connection, …)` returns on a connection of `autocommit`.
 
-        If the connection is lost meanwhile, `query` is called once more on another; it must be safe to repeat.
+        A process that is frozen between the statements of a transaction holds its locks; between these it holds none.
+        """
+        with self.autocommit() as connection:
+            return query(connection, *args, **kwargs)
+
+    def read(self, query: Query[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        """Do the same. If the connection is lost meanwhile, `query` is called once more on another.
+
+        It must be safe to repeat.
         """
         try:
-            with self.autocommit() as connection:
-                return query(connection, *args, **kwargs)
+            return self.at_once(query, *args, **kwargs)
         except StoreUnavailable as error:
             if not error.connection_lost:
                 raise
-        with self.autocommit() as connection:
-            return query(connection, *args, **kwargs)
+        return self.at_once(query, *args, **kwargs)
 
     def again(self, action: Query[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """Return what `action(connection, …)` returns in a transaction.
 
         After a deadlock or a lock timeout the transaction is repeated, five times in all, and once if the connection is
-        lost before the commit is asked for. Raises `StoreUnavailable` after that.
+        lost before the commit is asked for. Raises `StoreUnavailable` after that, `Locked` where it was for a lock.
         """
         may_lose = True
         for _ in range(_TRIES):
@@ -200,7 +206,7 @@ class Database:
                 may_lose = False
                 continue
             return result
-        raise StoreUnavailable("Postgres kept refusing a lock; find the long transaction and end it.")
+        raise Locked
 
     def close(self) -> None:
         """Close this process's connections."""

@@ -43,7 +43,7 @@ DURABLE: Final = {"synchronous_commit": "on"}
 BOUNDS: Final = {
     "statement_timeout": "30s",
     "lock_timeout": "5s",
-    "idle_in_transaction_session_timeout": "30s",
+    "idle_in_transaction_session_timeout": "10s",  # what a process holds that is frozen in mid-transaction, others lack
     "idle_session_timeout": "0",
 }
 FAST: Final = {"jit": "off", "plan_cache_mode": "force_generic_plan"}

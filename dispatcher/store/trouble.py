@@ -44,8 +44,22 @@ class NotPermitted(NothingDone):
         self.refused = refused
 
 
+class Locked(NothingDone):
+    """A lock was not to be had, however often it was tried: the transaction had no effect."""
+
+    def __init__(self) -> None:
+        super().__init__("Postgres kept refusing a lock; find the long transaction and end it.")
+
+
 class TryAgain(Exception):
     """A deadlock or a lock timeout: the transaction had no effect and may be repeated."""
+
+    def __init__(self, sqlstate: str | None) -> None:
+        self.sqlstate = sqlstate
+        super().__init__(
+            f"Another transaction held a lock for longer than lock_timeout, or it was a deadlock (SQLSTATE {sqlstate});"
+            " `dispatcher doctor` shows transactions that are open for long."
+        )
 
 
 _AGAIN: Final = frozenset({"40001", "40P01", "55P03"})  # serialization, deadlock, lock timeout: nothing was done

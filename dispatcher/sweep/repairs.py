@@ -151,12 +151,18 @@ WITH picked AS (
 ), {end_unsent("expired", "expired")}""")
 
 _REOPEN_THROTTLED = text(f"""
-UPDATE dispatcher.gates
+WITH over AS MATERIALIZED (
+    SELECT account, COALESCE(campaign_id, 0) AS key FROM dispatcher.gates WHERE {THROTTLED_TILL_NOW}
+    FOR NO KEY UPDATE SKIP LOCKED
+)
+UPDATE dispatcher.gates AS gate
 SET state = 'open', reason = NULL, closed_at = NULL, until = NULL, note = NULL, failures = 0,
     failing_since = NULL
-WHERE {THROTTLED_TILL_NOW}
-RETURNING account, campaign_id
+FROM over WHERE gate.account = over.account AND COALESCE(gate.campaign_id, 0) = over.key
+RETURNING gate.account, gate.campaign_id
 """)
+
+_WAIT_BRIEFLY = text("SELECT set_config('lock_timeout', '100ms', true)")
 
 _WORKER_SEEN = text("""
 INSERT INTO dispatcher.workers (name) VALUES (:name)
@@ -264,6 +270,11 @@ def expire(connection: Connection, ids: Sequence[UUID]) -> int:
 def reopen_throttled(connection: Connection) -> list[tuple[str, int | None]]:
     """Open the gates that Voicery asked us to close until now. A refused request had no effect: no probe is needed."""
     return [(row.account, row.campaign_id) for row in connection.execute(_REOPEN_THROTTLED)]
+
+
+def wait_briefly(connection: Connection) -> None:
+    """Let the rest of this transaction wait for no lock for longer than a tenth of a second."""
+    connection.execute(_WAIT_BRIEFLY)
 
 
 def worker_seen(connection: Connection, name: str) -> None:

@@ -7,7 +7,8 @@ work; the others wait for its row.
 import time
 from collections.abc import Callable, Sequence
 from datetime import datetime
-from typing import Final, TypeVar
+from functools import partial
+from typing import Final
 from uuid import UUID
 
 from sqlalchemy import Connection
@@ -25,7 +26,7 @@ from dispatcher.operator.retention import Pruning
 from dispatcher.store import counters, timeline
 from dispatcher.store.counters import RINGS, SWEEPS, Tally
 from dispatcher.store.database import Database
-from dispatcher.store.trouble import Cancelled, NotPermitted, StatementRefused, TryAgain
+from dispatcher.store.trouble import Cancelled, Locked, NotPermitted, StatementRefused, TryAgain
 from dispatcher.sweep import clocks, places, repairs
 from dispatcher.sweep.rings import Rings
 from dispatcher.sweep.timelines import Watch
@@ -47,8 +48,6 @@ BULK_SECONDS: Final = 0.5
 PRUNE_SECONDS: Final = 0.25
 """Retention deletes for this long of a round, and ends the slice that it has begun: faster than leads come in, and
 most of the time is left to delivery."""
-
-T = TypeVar("T")
 
 
 class Sweep:
@@ -103,6 +102,7 @@ class Sweep:
         self._confirmed_at: datetime | None = None  # the last round that this sweep did or saw, by the database's clock
         self._store_was_away = False
         self._clock_back = False
+        self._delayed: set[str] = set()  # the duties that wait, and were logged
 
     def run(self, *, stopping: Callable[[], bool], wait: Callable[[float], None]) -> None:
         """Sweep every interval until `stopping`. Outlives an absent Postgres."""
@@ -118,7 +118,7 @@ class Sweep:
                 self._store_was_away = True
             except (StoreUnavailable, TryAgain) as error:
                 if not self._store_was_away:
-                    events.warning("sweep.store_unavailable", error=type(error).__name__)
+                    events.warning("sweep.store_unavailable", error=type(error).__name__, why=str(error))
                 self._store_was_away = True
             wait(self._interval_seconds)
         self._release()
@@ -126,7 +126,7 @@ class Sweep:
     def once(self) -> bool:
         """One round. False: another sweeper is at work."""
         reach("sweep.begin")
-        self._note_worker()
+        self._duty("worker", self._note_worker)
         hold_seconds = max(HOLD_SECONDS, 3 * self._interval_seconds)
         with self._database.autocommit() as connection:
             duties = repairs.take(connection, self._name, hold_seconds=hold_seconds, confirmed_at=self._confirmed_at)
@@ -143,19 +143,19 @@ class Sweep:
             self._inbox.start()
         self._clock_back = self._clock_back or duties.clock_back or self._sees_later_times()
         if self._clock_back:
-            self._mend_clocks()
+            self._duty("clocks", self._mend_clocks)
         if duties.run_out:
             self._repair("leases", repairs.leases_run_out, self._end_leases)
         if duties.expired:
             self._repair("expired", repairs.expired, repairs.expire)
         if duties.gates:
-            self._reopen_gates()
+            self._duty("gates", self._reopen_gates)
         if duties.unknown or duties.gates:
-            self._ring_lookups()
+            self._duty("lookups", self._ring_lookups)
         if duties.operations and self._operations is not None:
-            self._do_bulk_work(self._operations)
+            self._duty("operations", partial(self._do_bulk_work, self._operations))
         if duties.pending:
-            self._ring_channels()
+            self._duty("channels", self._ring_channels)
         self._send_alerts(duties)
         if self._clock() - self._passed_on_at >= PASS_ON_EVERY_SECONDS:
             self._repair("places", places.stranded, places.pass_on)
@@ -163,7 +163,7 @@ class Sweep:
             self._passed_on_at = self._clock()
         if duties.old and self._pruning is not None:
             self._repair("open_attempts", repairs.left_open, repairs.close_attempts)
-            self._prune(self._pruning)
+            self._duty("retention", partial(self._prune, self._pruning))
         self._tally.add(SWEEPS)
         return True
 
@@ -176,7 +176,7 @@ class Sweep:
             return False
         began = self._clock()
         try:
-            seen = self._read(clocks.later_times)
+            seen = self._database.at_once(clocks.later_times)
         except Cancelled:
             # It would take as long in each round, and keep the other duties from being done at all.
             events.warning("clock.not_compared", seconds=round(self._clock() - began))
@@ -186,10 +186,8 @@ class Sweep:
 
     def _mend_clocks(self) -> None:
         """Bound what a clock that was ahead has dated; begun again in the next round where it fails."""
-        rows = self._write(
-            lambda connection: clocks.mend(
-                connection, settle_seconds=self._settle_seconds, gate_wait_max_seconds=self._gate_wait_max_seconds
-            )
+        rows = self._database.again(
+            clocks.mend, settle_seconds=self._settle_seconds, gate_wait_max_seconds=self._gate_wait_max_seconds
         )
         self._clock_back = False
         events.warning("clock.set_back", rows=rows)
@@ -201,6 +199,16 @@ class Sweep:
     def _send_alerts(self, duties: repairs.Duties) -> None:
         if duties.alerts and self._alerting is not None:
             self._alerting.start()
+
+    def _duty(self, name: str, work: Callable[[], object]) -> None:
+        """Do one duty. A lock that somebody holds, or a statement that is cancelled, keeps no other from being done."""
+        try:
+            work()
+            self._delayed.discard(name)
+        except (TryAgain, Locked, Cancelled) as error:
+            if name not in self._delayed:
+                events.warning("sweep.delayed", duty=name, why=str(error))
+            self._delayed.add(name)
 
     # Duties -----------------------------------------------------------------------------------------------------------
 
@@ -218,31 +226,47 @@ class Sweep:
         find: Callable[[Connection], list[UUID]],
         mend: Callable[[Connection, Sequence[UUID]], int],
     ) -> None:
-        """Mend the set; where that fails, row by row, so that one bad row never stops the rest."""
-        ids = self._read(find)
-        mended = 0
+        self._duty(duty, partial(self._mend, duty, find, mend))
+
+    def _mend(
+        self,
+        duty: str,
+        find: Callable[[Connection], list[UUID]],
+        mend: Callable[[Connection, Sequence[UUID]], int],
+    ) -> None:
+        """Mend the set; where that fails, row by row, so that one bad or locked row never stops the rest."""
+        ids = self._database.at_once(find)
+        mended, locked = 0, None
         try:
-            mended = self._write(lambda connection: mend(connection, ids))
-        except StatementRefused as refusal:
-            events.error("sweep.refused", duty=duty, sqlstate=refusal.sqlstate, constraint=refusal.constraint)
+            mended = self._database.at_once(mend, ids)
+        except (StatementRefused, TryAgain) as refusal:
+            if isinstance(refusal, StatementRefused):
+                events.error("sweep.refused", duty=duty, sqlstate=refusal.sqlstate, constraint=refusal.constraint)
             for one in ids:
-                mended += self._mend_one(duty, one, mend)
+                try:
+                    mended += self._mend_one(duty, one, mend)
+                except TryAgain as error:
+                    locked = error
         if mended:
             events.info(f"sweep.{duty}", leads=mended)
+        if locked is not None:
+            raise locked
 
     def _mend_one(self, duty: str, one: UUID, mend: Callable[[Connection, Sequence[UUID]], int]) -> int:
         try:
-            return self._write(lambda connection: mend(connection, [one]))
+            with self._database.transaction() as connection:
+                repairs.wait_briefly(connection)
+                return mend(connection, [one])
         except StatementRefused as refusal:
             events.error("sweep.bad_row", duty=duty, lead_id=str(one), sqlstate=refusal.sqlstate)
             return 0
 
     def _reopen_gates(self) -> None:
-        for account, campaign_id in self._write(repairs.reopen_throttled):
+        for account, campaign_id in self._database.at_once(repairs.reopen_throttled):
             events.info("gate.opened", account=account, campaign_id=campaign_id, reason="throttled")
 
     def _ring_lookups(self) -> None:
-        for account in self._read(repairs.due_lookups):
+        for account in self._database.at_once(repairs.due_lookups):
             if self._bell.ring_lookup(account):
                 self._tally.add(RINGS, "lookup")
 
@@ -264,20 +288,20 @@ class Sweep:
             events.warning("sweep.not_permitted", duty="retention", right=str(refusal))
 
     def _ring_channels(self) -> None:
-        for _ in range(self._rings.ring(self._read(repairs.due_channels))):
+        for _ in range(self._rings.ring(self._database.at_once(repairs.due_channels))):
             self._tally.add(RINGS, "deliver")
 
     def _note_worker(self) -> None:
         now = self._clock()
         if now - self._seen_at >= WORKER_SEEN_EVERY_SECONDS:
-            self._write(self._note_in_store)
-            self._tally.clear()
-            self._seen_at = now
+            self._database.at_once(self._note_in_store, now)
 
-    def _note_in_store(self, connection: Connection) -> None:
+    def _note_in_store(self, connection: Connection, now: float) -> None:
         repairs.worker_seen(connection, self._worker)
-        counters.add(connection, counters.NO_ACCOUNT, self._tally)
+        self._seen_at = now  # whether the rest succeeds or not
         alerts.prune(connection)
+        counters.add(connection, counters.NO_ACCOUNT, self._tally)
+        self._tally.clear()
 
     def finish(self) -> None:
         """Take what waits in the inbox, and wait for the alerts being sent, as long as `AlertThread.finish`."""
@@ -294,14 +318,7 @@ class Sweep:
     def _release(self) -> None:
         self._stop_threads()
         try:
-            self._write(lambda connection: repairs.release(connection, self._name))
-        except StoreUnavailable:
+            self._database.at_once(repairs.release, self._name)
+        except (StoreUnavailable, TryAgain):
             # It lapses by itself.
             return
-
-    def _read(self, question: Callable[[Connection], T]) -> T:
-        with self._database.autocommit() as connection:
-            return question(connection)
-
-    def _write(self, action: Callable[[Connection], T]) -> T:
-        return self._database.again(action)
