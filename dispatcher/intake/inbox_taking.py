@@ -362,12 +362,13 @@ class InboxThread:
     def _run(self) -> None:
         last = self._clock()
         while not self._stopping.is_set():
+            finishing = self._finishing.is_set()  # before it is asked what waits: a row may come in between
             try:
                 if self._taking.waits() and self._taking.step().rows:
                     last = self._clock()
                     continue
                 self._told = ""
-                if self._finishing.is_set():
+                if finishing:
                     return
             except (DispatcherError, TryAgain) as error:
                 if self._told != str(error):

@@ -181,7 +181,7 @@ def test_a_sweep_ends_cleanly_when_it_is_told(
         try:
             wait_until(lambda: rows.one("SELECT holder FROM dispatcher.sweeps").holder, 30, "the sweep to begin")
             process.send_signal(number)
-            assert process.wait(timeout=30) == 0
+            assert process.wait(timeout=60) == 0
         finally:
             process.kill()
     database.close()
@@ -217,7 +217,7 @@ class Imported:
                 wait_until(lambda: self.rows.one(self.COUNTED).rows >= after, 30, "the import to get so far")
                 asked = time.monotonic()
                 os.killpg(process.pid, signal.SIGINT)
-                _, said = process.communicate(timeout=30)
+                _, said = process.communicate(timeout=60)
             finally:
                 with suppress(ProcessLookupError):
                     os.killpg(process.pid, signal.SIGKILL)

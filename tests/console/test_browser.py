@@ -126,7 +126,7 @@ def site(make_seat: Callable[..., Seat], rows: Rows) -> Iterator[Site]:
     operation = rows.one("SELECT id FROM dispatcher.operations").id
     yield Site(seat, f"http://127.0.0.1:{port}", rows, lead, doubtful, number, operation)
     server.should_exit = True
-    thread.join(20)
+    thread.join(60)
 
 
 def watched(page: Page) -> list[str]:

@@ -264,7 +264,7 @@ def test_a_claim_that_waits_for_a_block_to_be_committed_sees_it(queue: Queue, bl
         blocks._add(connection, [ADA], TERMS, {})
         claimer.start()
         wait_until_one_waits(queue)
-    claimer.join(10)
+    claimer.join(60)
 
     (done,) = met
     assert (done.opened, len(done.held)) == ((), 1)
@@ -280,7 +280,7 @@ def test_a_block_waits_for_a_claim_that_has_looked_already(queue: Queue, blocks:
         blocker.start()
         wait_until_one_waits(queue)
         assert (len(opened), done) == (1, [])
-    blocker.join(10)
+    blocker.join(60)
 
     assert done == [True]
 

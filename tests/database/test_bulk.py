@@ -229,7 +229,7 @@ def test_nothing_is_stored_that_comes_after_a_chunk_that_could_not_be(
 
     def failing_first(connection: Any, account: str, candidates: Any, pseudonyms: Any) -> Any:
         if candidates[0].index == 0:
-            awaited.wait(10)
+            awaited.wait(60)
             raise StoreUnavailable("Postgres is away.")
         return facts(connection, account, candidates, pseudonyms)
 
@@ -290,7 +290,7 @@ def test_two_batches_in_opposite_order_end_with_one_live_lead_for_each_person(da
     start = threading.Barrier(2)
 
     def run(order: list[int]) -> Any:
-        start.wait(10)
+        start.wait(60)
         return submit_many(database, leads(*order), chunk_items=50)
 
     with ThreadPoolExecutor(2) as threads:

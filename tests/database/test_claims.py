@@ -167,7 +167,7 @@ def test_two_claimers_of_the_same_persons_in_opposite_orders_do_not_deadlock(que
             barrier: threading.Barrier = barrier,
             faults: list[BaseException] = faults,
         ) -> None:
-            barrier.wait(10)
+            barrier.wait(60)
             try:
                 queue.claim(2, channel)
             except TryAgain as fault:
@@ -177,7 +177,7 @@ def test_two_claimers_of_the_same_persons_in_opposite_orders_do_not_deadlock(que
         for thread in threads:
             thread.start()
         for thread in threads:
-            thread.join(30)
+            thread.join(60)
 
         assert faults == []
         rows = queue.rows(
@@ -299,7 +299,7 @@ def test_a_claim_that_waited_for_a_pause_takes_nothing(queue: Queue, database: D
         claiming = started(queue.claim)
         wait_until(lambda: waiting_for_a_lock(database))
         assert not claiming.done()
-    assert claiming.result(10).met == 0  # type: ignore[attr-defined]
+    assert claiming.result(60).met == 0  # type: ignore[attr-defined]
     assert queue.states() == {"pending": 1}
 
 
@@ -310,7 +310,7 @@ def test_a_pause_waits_for_the_claims_that_have_begun_and_counts_them(queue: Que
         pausing = started(lambda: GateKeeper(database).pause(None, "default", reason="lunch", actor="ada"))
         wait_until(lambda: waiting_for_a_lock(database))
         assert not pausing.done()
-    assert pausing.result(10) == 1
+    assert pausing.result(60) == 1
 
 
 def test_a_pause_of_another_account_holds_no_claim_up(queue: Queue, database: Database) -> None:

@@ -317,7 +317,7 @@ def test_what_is_written_while_a_key_is_forgotten_makes_it_known_again(queue: Qu
             running = pool.submit(Rekeying(new).run, actor="bob")
             known = "SELECT FROM dispatcher.encryption_keys WHERE id = :old"
             wait_until(lambda: not queue.rows(known, old=old), 20, "the key to be forgotten")
-        done = running.result(30)
+        done = running.result(60)
 
     assert (done.left, done.kept) == ({old: 3}, ())
     assert len(queue.rows(known, old=old)) == 1

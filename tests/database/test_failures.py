@@ -186,7 +186,7 @@ def test_a_rival_that_commits_in_the_middle_of_a_replay_wins_by_the_index(failur
             lambda: rows.one("SELECT count(*) AS n FROM pg_locks WHERE NOT granted AND locktype = 'transactionid'").n,
             describe="the replay to wait at the index",
         )
-    thread.join(timeout=10)
+    thread.join(timeout=60)
 
     assert [str(error) for error in refused] == [
         f"Lead {other} already stands for this person in this campaign; dismiss this one, or cancel that one first."

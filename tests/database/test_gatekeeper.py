@@ -84,7 +84,7 @@ def test_a_pause_waits_for_the_claim_that_began_before_it(keeper: GateKeeper, ro
             describe="the pause to wait for the claim",
         )
         assert len(claim(connection).opened) == 1
-    thread.join(timeout=10)
+    thread.join(timeout=60)
 
     # It was committed before the pause, so the pause knows of it.
     assert on_their_way == [1]

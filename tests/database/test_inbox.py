@@ -609,6 +609,21 @@ def test_the_thread_asks_often_while_rows_come_and_less_often_later_and_ends_whe
     thread.finish()
     assert queue.states() == {"pending": 3}
 
+    class Late(Taking):
+        """A row comes, and then the end is asked for, after it was asked whether one waits."""
+
+        def waits(self) -> bool:
+            found = super().waits()
+            if not late._finishing.is_set():
+                sql.submit(lead(4))
+                late._finishing.set()
+            return found
+
+    late = InboxThread(Late(taking._database, Bell(), lambda: NO_KEY))
+    late.start()
+    wait_until(lambda: late._thread is not None and not late._thread.is_alive())
+    assert queue.states() == {"pending": 4}
+
     waits: list[float] = []
 
     class Told(threading.Event):

@@ -144,7 +144,7 @@ def test_a_rival_that_commits_meanwhile_stops_only_its_own_person(failures: Fail
             lambda: rows.one("SELECT count(*) AS n FROM pg_locks WHERE NOT granted AND locktype = 'transactionid'").n,
             describe="the replay to wait at the index",
         )
-    thread.join(timeout=10)
+    thread.join(timeout=60)
 
     (all_of_them,) = done
     assert set(all_of_them.replayed) == set(leads) - {leads[3]}
@@ -187,7 +187,7 @@ def test_doubt_that_arises_while_a_replay_waits_for_the_lead_stops_it(
             describe="the replay to wait for the lead",
         )
         other.execute(text(change), {"id": lead_id})
-    thread.join(timeout=10)
+    thread.join(timeout=60)
 
     assert "may have been called" in done[0].refused[0][1]
     assert (rows.of(lead_id).state, rows.audited()) == ("failed", [])
@@ -222,7 +222,7 @@ def test_a_failure_that_is_another_by_now_is_not_replayed(failures: Failures, ro
             ),
             {"id": lead_id},
         )
-    thread.join(timeout=10)
+    thread.join(timeout=60)
 
     assert "meanwhile" in str(refused[0])
     assert rows.of(lead_id).state == "failed"

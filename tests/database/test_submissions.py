@@ -60,7 +60,7 @@ def together(action: Callable[[], Any], times: int = 16) -> list[Any]:
     barrier = threading.Barrier(times)
 
     def run() -> Any:
-        barrier.wait(10)
+        barrier.wait(60)
         return action()
 
     with ThreadPoolExecutor(times) as pool:

@@ -61,14 +61,14 @@ def test_threads_whose_first_call_is_submit_share_one_database_which_close_close
     created: list[bool] = []
 
     def submit(number: int) -> None:
-        begin.wait(10)
+        begin.wait(60)
         created.append(dispatcher.submit({**LEAD, "phone_number": phone(number)}).created)
 
     threads = [threading.Thread(target=submit, args=(number,)) for number in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(30)
+        thread.join(60)
 
     assert created == [True] * 4
     assert connections(queue, "dispatcher-producer") > 0
@@ -96,12 +96,12 @@ def test_a_fork_while_a_thread_builds_leaves_the_child_able_to_submit(settings: 
         @Part
         def reads(self) -> Any:
             building.set()
-            go_on.wait(10)
+            go_on.wait(60)
 
     services = Held(settings)
     thread = threading.Thread(target=lambda: services.reads)
     thread.start()
-    assert building.wait(10)
+    assert building.wait(60)
     child = os.fork()
     if child == 0:
         try:
@@ -118,7 +118,7 @@ def test_a_fork_while_a_thread_builds_leaves_the_child_able_to_submit(settings: 
         os.kill(child, 9)
         os.waitpid(child, 0)
     go_on.set()
-    thread.join(10)
+    thread.join(60)
 
     assert (ended, status) == (child, 0)
     assert queue.states() == {"pending": 1}

@@ -70,14 +70,14 @@ def test_a_child_is_gone_after_its_guard_was_killed(tmp_path: Path) -> None:
 
 def test_the_exit_code_is_the_childs_own(tmp_path: Path) -> None:
     with started(tmp_path, (sys.executable, "-S", "-c", "raise SystemExit(3)")) as child:
-        assert child.wait(10) == 3
+        assert child.wait(60) == 3
 
 
 def test_a_killed_child_reports_the_signal(tmp_path: Path) -> None:
     with started(tmp_path) as child:
         child.send(signal.SIGKILL)
 
-        assert child.wait(10) == -signal.SIGKILL
+        assert child.wait(60) == -signal.SIGKILL
 
 
 def test_a_child_that_is_deaf_to_its_stop_signal_is_killed_after_the_grace(tmp_path: Path) -> None:

@@ -78,7 +78,7 @@ def serving(url: str, bounds: Bounds | None = None, limits: Limits | None = None
         with closing(Database(normal_database_url(url))) as database:
             yield Served(int(listening.getsockname()[1]), intake, guard, database, server)
         server.should_exit = True
-        thread.join(20)
+        thread.join(60)
 
 
 @pytest.fixture(scope="module")

@@ -78,7 +78,7 @@ def test_doubled_calls_at_once_are_one_lead(served: Served, key: str, lead: dict
     start = threading.Barrier(8)
 
     def call(number: int) -> Any:
-        start.wait(20)
+        start.wait(60)
         answer = served.ask(
             "POST", "/v1/leads", key, json=lead, headers={"Idempotency-Key": f"twice-{campaign}-{number // 4}"}
         )

@@ -49,7 +49,7 @@ def test_sigterm_in_mid_post_leaves_nothing_unknown(rig: Rig, group: bool) -> No
     worker = rig.start_worker("-c", "2")
     wait_until(lambda: rig.sandbox.created() >= 30, 20)
     worker.send(signal.SIGTERM, group=group)
-    assert worker.wait(30) == 0
+    assert worker.wait(60) == 0
     states = rig.states()
     assert set(states) == {"accepted", "pending"}
     assert states["accepted"] == rig.sandbox.created()

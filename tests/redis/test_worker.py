@@ -151,7 +151,7 @@ def test_of_a_forged_message_only_the_channel_is_believed(server: RedisServer, s
         Doorbell(server.url).ring(Channel("default", 2))
         worker.await_note("deliver:default:2")
         worker.signal_group(signal.SIGTERM)
-        assert worker.process.wait(20) == 0
+        assert worker.process.wait(60) == 0
         assert "finished" in worker.notes()
         assert "lookup:default" not in worker.notes()
         assert client.llen("dispatcher:dispatcher") == 0
@@ -175,7 +175,7 @@ def test_a_signal_to_the_whole_group_lets_what_is_in_flight_finish(
     worker.await_note("deliver:busy:1")
     worker.signal_group(signum)
     # Celery calls a Ctrl-C a failure, however warm.
-    assert worker.process.wait(20) == (0 if signum == signal.SIGTERM else 1)
+    assert worker.process.wait(60) == (0 if signum == signal.SIGTERM else 1)
     assert worker.notes()[-3:] == ["stopping", "finished", "closed"]
 
 
@@ -188,7 +188,7 @@ def test_sigquit_stays_cold(server: RedisServer, start_worker: StartWorker, grou
         worker.signal_group(signal.SIGQUIT)
     else:
         worker.process.send_signal(signal.SIGQUIT)
-    worker.process.wait(15)
+    worker.process.wait(60)
     assert "finished" not in worker.notes()
 
 
@@ -242,7 +242,7 @@ def test_a_worker_has_one_sweep_restarts_it_and_takes_it_along(server: RedisServ
     assert worker.notes().count("sweep-started") == 2
     worker.await_ready()
     worker.process.terminate()
-    assert worker.process.wait(20) == 0
+    assert worker.process.wait(60) == 0
     eventually(lambda: not psutil.pid_exists(second.pid))
 
 
@@ -252,5 +252,5 @@ def test_a_sweep_does_not_outlive_a_killed_worker(server: RedisServer, start_wor
     # Its main line runs, so it has asked to die with its parent.
     eventually(lambda: sweep.num_threads() == 2)
     worker.process.kill()
-    worker.process.wait(10)
+    worker.process.wait(60)
     eventually(lambda: not sweep.is_running() or sweep.status() == psutil.STATUS_ZOMBIE)

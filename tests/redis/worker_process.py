@@ -61,7 +61,7 @@ class WorkerProcess:
     def end(self) -> None:
         for member in self._members():
             member.kill()
-        self.process.wait(10)
+        self.process.wait(60)
 
     def _members(self) -> Iterator[psutil.Process]:
         for process in psutil.process_iter():

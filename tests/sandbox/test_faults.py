@@ -279,7 +279,7 @@ def test_a_hang_does_not_hold_up_the_end_of_the_sandbox(start: Start, dial: Dial
     wait_until(lambda: api.sandbox.log)
     begun = time.monotonic()
     api.sandbox.__exit__(None, None, None)
-    assert time.monotonic() - begun < 3
+    assert time.monotonic() - begun < 60  # it would hang for an hour
 
 
 def test_a_hang_ends_with_its_client(tmp_path: Path) -> None:

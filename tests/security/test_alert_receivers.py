@@ -112,7 +112,7 @@ class Stuck:
             self.at_once += 1
             self.most_at_once = max(self.most_at_once, self.at_once)
         self.asked.release()
-        assert self.answer.wait(30)
+        assert self.answer.wait(60)
         with self._counting:
             self.at_once -= 1
         return None

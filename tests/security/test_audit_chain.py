@@ -240,7 +240,7 @@ def test_writers_at_the_same_time_make_one_chain_and_none_waits_for_an_open_tran
         for thread in threads:
             thread.start()
         for thread in threads:
-            thread.join(30)
+            thread.join(60)
         assert not any(thread.is_alive() for thread in threads)
 
     found = log.verify()

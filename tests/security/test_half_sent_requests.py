@@ -43,7 +43,7 @@ def serve(closed_seat: Seat) -> Iterator[Callable[..., int]]:
 
             def stop() -> None:
                 server.should_exit = True
-                thread.join(20)
+                thread.join(60)
 
             stack.callback(stop)
             return port
@@ -197,4 +197,4 @@ def test_a_handshake_that_is_never_finished_is_ended(closed_seat: Seat, tmp_path
                 assert is_closed(sock)
     finally:
         server.should_exit = True
-        thread.join(20)
+        thread.join(60)

@@ -109,7 +109,7 @@ def test_so_is_one_of_redis_before_the_password_leaves(tmp_path: Path, named: bo
             with pytest.raises(redis.ConnectionError, match="common name alone"):
                 client.ping()
         client.close()
-        thread.join(10)
+        thread.join(60)
     assert named or not received
 
 

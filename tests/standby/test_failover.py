@@ -68,12 +68,12 @@ def test_a_commit_that_somebody_cancelled_while_it_waited_for_the_standby_counts
     claiming.start()
     (one,) = wait_until(lambda: {pid for (pid,) in pair.execute(pair.primary, WAITING)} - submits)
     pair.execute(pair.primary, f"SELECT pg_cancel_backend({one})")
-    claiming.join(10)
+    claiming.join(60)
     assert "not be on the standby" in str(refused[0])
     assert recorder.owes
 
     pair.stream_again()
-    submitting.join(10)
+    submitting.join(60)
     assert [one.created for one in submitted] == [True]
     turn = recorder.turn((), [uuid_utils.compat.uuid7()])
     assert len(turn.opened) == 1, "the claim that was given back"

@@ -69,7 +69,7 @@ class Watched:
     def kill(self, port: int) -> None:
         process = self._processes.pop(port)
         process.kill()
-        process.wait(10)
+        process.wait(60)
 
     def await_promotion(self) -> None:
         """Until every sentinel names the replica."""

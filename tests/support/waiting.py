@@ -5,14 +5,19 @@ from collections.abc import Callable
 from typing import TypeVar
 
 POLL_SECONDS = 0.02
+PATIENCE_SECONDS = 60.0
+"""The least that is waited for anything: what takes a moment takes many times that on a machine with other work."""
 Answer = TypeVar("Answer")
 
 
-def wait_until(condition: Callable[[], Answer], timeout_seconds: float = 10.0, describe: object = None) -> Answer:
-    """Ask again and again until the answer is truthy; return it.
+def wait_until(
+    condition: Callable[[], Answer], timeout_seconds: float = PATIENCE_SECONDS, describe: object = None
+) -> Answer:
+    """Ask again and again until the answer is truthy; return it. A `timeout_seconds` below `PATIENCE_SECONDS` is that.
 
     `describe` says what was waited for: a text, or a function that is called for the text at the end.
     """
+    timeout_seconds = max(timeout_seconds, PATIENCE_SECONDS)
     until = time.monotonic() + timeout_seconds
     while True:
         answer = condition()

@@ -41,7 +41,7 @@ def test_threads_share_the_client_and_no_connection_at_the_same_time(make_client
         for thread in threads:
             thread.start()
         for thread in threads:
-            thread.join(30)
+            thread.join(60)
 
     assert wrong == []
     assert len(peer.requests) == 300
@@ -180,7 +180,7 @@ def test_close_ends_the_idle_connections(make_client: MakeClient) -> None:
         client = make_client(peer.url)
         client.create_lead(BODY)
         client.close()
-        assert left.wait(5)
+        assert left.wait(60)
         assert client.create_lead(BODY).status == 200
 
 

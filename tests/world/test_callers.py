@@ -332,7 +332,7 @@ def test_a_transaction_that_failed_before_is_told_so(engine: Engine, caller: Cal
 
 @pytest.mark.parametrize("bare", [False, True])
 def test_a_serializable_caller_gets_its_own_serialization_failure(
-    engine: Engine, database_url: str, caller: Caller, queue: Queue, bare: bool
+    engine: Engine, database_url: str, caller: Caller, queue: Queue, monkeypatch: pytest.MonkeyPatch, bare: bool
 ) -> None:
     """Postgres docs 13.2.3: applications must be prepared to retry the whole transaction (SQLSTATE 40001)."""
     if bare:
@@ -344,14 +344,13 @@ def test_a_serializable_caller_gets_its_own_serialization_failure(
         connection.execute(text("SELECT count(*) FROM dispatcher.leads"))
     caller.submit(None)
 
-    began = time.monotonic()
+    monkeypatch.setattr(time, "sleep", lambda _: pytest.fail("it waits to try again"))
     with pytest.raises(psycopg.errors.SerializationFailure if bare else OperationalError) as failure:
         caller.submit(connection)
 
     original = failure.value if bare else failure.value.orig  # type: ignore[attr-defined]
     assert original.sqlstate == "40001"
     assert phone(0) not in str(failure.value)
-    assert time.monotonic() - began < 1.0
     connection.rollback()
     connection.close()
     assert queue.states() == {"pending": 1}
@@ -380,7 +379,7 @@ def test_two_callers_in_opposite_order_get_a_deadlock_at_once(
         thread.start()
     # The other one goes on when its rival has rolled back.
     for thread in threads:
-        thread.join(10)
+        thread.join(60)
 
     assert time.monotonic() - began < 4.0
     (error,) = raised

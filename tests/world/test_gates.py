@@ -325,7 +325,7 @@ def test_the_end_of_a_task_in_a_threads_pool_wakes_the_workers_loop() -> None:
     try:
         result = pool.on_apply(lambda: None, (), {}, callback=lambda _: noted.append("noted"))
         assert isinstance(result.f, Future)
-        assert ended.wait(10)
+        assert ended.wait(60)
     finally:
         pool.on_stop()
         set_event_loop(before)

@@ -157,7 +157,7 @@ def test_a_lead_whose_person_became_free_while_it_was_being_parked_is_not_parked
             lambda: world.queue.rows("SELECT FROM pg_locks WHERE NOT granted"), describe="the claim to meet the lock"
         )
         connection.exec_driver_sql("UPDATE dispatcher.lead_attempts SET finished_at = now(), outcome = 'accepted'")
-    thread.join(10)
+    thread.join(60)
     world.queue.run(
         "UPDATE dispatcher.leads SET state = 'accepted', lease_until = NULL WHERE id = :id", id=first.lead_id
     )
