@@ -1,6 +1,8 @@
 """Redis as people have it: TLS, the parameters of its URL, and a memory that is gone."""
 
+import bisect
 import contextlib
+import random
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -219,6 +221,24 @@ def test_the_first_look_up_in_a_while_waits_for_no_window(redis_url: str, before
 
     assert limiter.take_lookups("default", 1, WINDOWS, leads_wait=True).granted == 1
     assert limiter.take_lookups("default", 20, WINDOWS, leads_wait=True).granted == 3  # a fifth of the 20
+
+
+@pytest.mark.parametrize(("seconds", "bounded"), [(10.0, False), (13.0, True)])
+def test_a_window_that_is_longer_by_what_delays_differ_bounds_what_arrives(
+    redis_url: str, seconds: float, bounded: bool
+) -> None:
+    """Decision 131: a way that takes now nothing and now three seconds brings together what left apart."""
+    clock, dice, arrived = Clock(1_000.0), random.Random(1), list[float]()
+    limiter = limiter_with(redis_url, Told(), clock)
+    for _ in range(150):
+        granted = limiter.take(HERE, 5, [RateWindow(20, seconds)]).granted
+        arrived += [clock.now + dice.choice((0.0, 3.0)) for _ in range(granted)]
+        clock.now += dice.choice((0.1, 0.5, 3.0))
+    arrived.sort()
+    most = max(bisect.bisect_left(arrived, at + 10.0) - place for place, at in enumerate(arrived))
+
+    assert len(arrived) > 100
+    assert (most <= 20) is bounded
 
 
 def test_the_share_of_look_ups_counts_as_used_also_where_leads_notice_the_loss(redis_url: str) -> None:
