@@ -387,4 +387,6 @@ def _joinable(session: Any) -> Any:  # noqa: ANN401 - whatever the caller gave
     from dispatcher.errors import FieldError, InvalidLead
 
     remedy = "give an AsyncSession or AsyncConnection of SQLAlchemy, or call dispatcher.submit in a thread"
-    raise InvalidLead([FieldError("session", f"is a {type(session).__name__}, which is not asynchronous", remedy)])
+    of_another = inspect.iscoroutinefunction(getattr(session, "execute", None))
+    why = "which is not SQLAlchemy's" if of_another else "which is not asynchronous"
+    raise InvalidLead([FieldError("session", f"is a {type(session).__name__}, {why}", remedy)])

@@ -32,6 +32,7 @@ if TYPE_CHECKING:  # a caller with a `Session` has loaded the ORM; a producer wi
     from sqlalchemy.orm import Session, scoped_session
 
 _KEY: Final = "dispatcher.announcement"
+_READ_ONLY: Final = "25006"
 _SAVEPOINT: Final = "dispatcher_submit"
 _OF_ASYNC: Final = "await dispatcher.asubmit(lead, session=session)"
 _ELSEWHERE: Final = "the lead has to be in the transaction of the dispatcher's Postgres database"
@@ -160,6 +161,8 @@ class Joined:
 
     def _raise_theirs(self, error: Exception) -> None:
         original = error.orig if isinstance(error, DBAPIError) else error
+        if Trouble.of(original).sqlstate == _READ_ONLY:
+            raise _refusal("is read-only", "begin a transaction that may write, on the primary") from None
         if not Trouble.of(original).repeatable or original is None:
             return
         if isinstance(self.connection, _Borrowed):

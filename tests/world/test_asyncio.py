@@ -260,7 +260,7 @@ def test_what_has_no_asynchronous_transaction_is_told_in_one_sentence(
         said = await refused(Session())
         assert "session: is a Session, which is not asynchronous; give an AsyncSession" in said
         async with await psycopg.AsyncConnection.connect(database_url) as connection:
-            assert "session: is a AsyncConnection" in await refused(connection)
+            assert "is a AsyncConnection, which is not SQLAlchemy's; give an" in await refused(connection)
 
     asyncio.run(act())
 

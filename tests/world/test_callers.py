@@ -318,6 +318,22 @@ def test_an_autocommit_connection_is_told_its_own_cause(engine: Engine, caller: 
     assert queue.states() == {}
 
 
+def test_a_transaction_that_only_reads_is_told_so_and_goes_on(
+    engine: Engine, database_url: str, caller: Caller, queue: Queue
+) -> None:
+    """SQLSTATE 25006, of the caller's transaction and not of our server: READ ONLY, or psycopg's read_only."""
+    with Session(engine) as session, psycopg.connect(database_url) as bare:
+        session.execute(text("SET TRANSACTION READ ONLY"))
+        bare.read_only = True
+        for submit in (caller.submit, caller.many):
+            for one in (session, bare):
+                with pytest.raises(InvalidLead, match="session: is read-only; begin a transaction that may write"):
+                    submit(one)
+        assert session.execute(text("SELECT 1")).scalar_one() == 1
+        assert bare.execute("SELECT 1").fetchone() == (1,)
+    assert queue.states() == {}
+
+
 def test_a_transaction_that_failed_before_is_told_so(engine: Engine, caller: Caller) -> None:
     """SQLSTATE 25P02: current transaction is aborted."""
     with engine.connect() as connection:
