@@ -24,7 +24,7 @@ from dispatcher.broker.doorbell import Bell
 from dispatcher.errors import FieldError, InvalidLead, StoreUnavailable
 from dispatcher.intake import copying
 from dispatcher.intake.joining import Caller, Joined, theirs
-from dispatcher.intake.validators import Validators
+from dispatcher.intake.validators import Validators, in_slices
 from dispatcher.lead.candidate import Admission, BatchIds, Candidate, Ids, Rejection, decide, read_items
 from dispatcher.lead.options import BatchResult, Channel, check_account
 from dispatcher.store.blocks import NO_KEY, Screening
@@ -126,7 +126,6 @@ CHUNK_ITEMS: Final = 2000
 REPEAT_FOR_SECONDS: Final = 2.0
 """So long is a chunk repeated whose commit was not acknowledged; its leads' ids make that safe."""
 
-_SLICE_ITEMS: Final = 200  # validated before the storing thread gets a turn; unasked, Python gives it one in 5 ms
 _AHEAD: Final = 2  # chunks validated ahead, for each process
 _STORED_AHEAD: Final = 2  # chunks on their way to Postgres: one there, one that waits, so that neither side idles
 
@@ -208,7 +207,7 @@ class Bulk:
         validate = _validation(account, batch_id, ids, read)
         with ExitStack() as stack:
             if workers:
-                validators = stack.enter_context(Validators(workers))
+                validators = stack.enter_context(Validators(workers, validate))
                 chunks = _unbroken(self._validated_by(validators, workers * _AHEAD, items, validate), batch_id)
             else:
                 chunks = self._validated(items, validate)
@@ -259,26 +258,23 @@ class Bulk:
         self, items: Iterable[Any], validate: Callable[..., Any], chunk_items: int | None = None
     ) -> Iterator[Chunk]:
         for start, taken in self._taken(items, chunk_items):
-            chunk = Chunk(start + len(taken), [], [])
-            for first in range(0, len(taken), _SLICE_ITEMS):
-                candidates, rejections = validate(taken[first : first + _SLICE_ITEMS], start + first)
-                chunk.candidates.extend(candidates)
-                chunk.rejections.extend(rejections)
-                time.sleep(0)  # release the GIL so that the storing thread can issue its next statement
-            yield chunk
+            yield Chunk(start + len(taken), *in_slices(taken, start, validate))
 
     def _validated_by(
         self, validators: Validators, ahead: int, items: Iterable[Any], validate: Callable[..., Any]
     ) -> Iterator[Chunk]:
-        """Validate by processes, some chunks ahead, in order."""
-        waiting: list[tuple[int, Future[Any]]] = []
+        """Validate by processes, some chunks ahead, in order; by this thread until the first of them is up."""
+        waiting: deque[tuple[int, Future[Any]]] = deque()
         for start, taken in self._taken(items):
-            waiting.append((start + len(taken), validators.submit(validate, taken, start)))
+            if not waiting and not validators.ready:
+                yield Chunk(start + len(taken), *in_slices(taken, start, validate))
+                continue
+            waiting.append((start + len(taken), validators.submit(taken, start)))
             if len(waiting) >= ahead:
-                end, future = waiting.pop(0)
-                yield Chunk(end, *future.result())
+                end, future = waiting.popleft()
+                yield Chunk(end, *validators.result(future))
         for end, future in waiting:
-            yield Chunk(end, *future.result())
+            yield Chunk(end, *validators.result(future))
 
     def _taken(self, items: Iterable[Any], chunk_items: int | None = None) -> Iterator[tuple[int, list[Any]]]:
         iterator = iter(items)

@@ -5,17 +5,18 @@ meets the leads of the first one instead of making new ones.
 """
 
 import operator
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from hashlib import sha256
+from operator import attrgetter
 from typing import Any, Final, cast
 from uuid import UUID
 
 import orjson
 
 from dispatcher.errors import FieldError, InvalidLead
-from dispatcher.lead.lead import Lead
+from dispatcher.lead.lead import Lead, plain_lead
 from dispatcher.lead.options import SubmitOptions
 
 MAX_ITEMS: Final = 2**40
@@ -36,8 +37,8 @@ _VARIANT: Final = 2 << 62
 class Candidate:
     """One valid item of a batch. The repr names no person."""
 
-    index: int
     id: UUID
+    index: int
     derived_id: bool
     person: tuple[int, str]  # campaign and phone number: one live lead of these with `allow_dupplicate` false
     variables: str  # JSON
@@ -58,6 +59,32 @@ class Candidate:
     def phone_number(self) -> str:
         """Whom it calls first, in E.164 form."""
         return self.person[1]
+
+
+_VALUES: Final = attrgetter(
+    "id.int",
+    "index",
+    "derived_id",
+    "person",
+    "variables",
+    "allow_dupplicate",
+    "contacts",
+    "payload_hash",
+    "options",
+)
+
+
+def columns_of(candidates: Iterable[Candidate]) -> list[tuple[Any, ...]]:
+    """Return candidates as another process gets them: by field, which takes a fifth of the time of pickling each."""
+    return list(zip(*map(_VALUES, candidates), strict=True))
+
+
+def of_columns(columns: Sequence[tuple[Any, ...]]) -> list[Candidate]:
+    """Return the candidates that `columns_of` took apart."""
+    if not columns:
+        return []
+    ids, *others = columns
+    return list(map(Candidate, [UUID(int=one) for one in ids], *others))
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,21 +144,30 @@ def read_items(
 def _read(item: object, index: int, ids: Ids) -> Candidate:
     match item:
         case dict():  # most are; asked first, because a pattern of a sequence is slow to say no
-            lead, options = Lead.parse(item), _NO_OPTIONS
-        case (given, given_options):
-            lead, options = _both(cast("Lead", given), cast("SubmitOptions", given_options))
+            given, given_options = item, _NO_OPTIONS
+        case (first, second):
+            given, given_options = cast("dict[Any, Any]", first), cast("SubmitOptions", second)
         case _:
-            lead, options = Lead.parse(cast("Lead", item)), _NO_OPTIONS
+            given, given_options = cast("dict[Any, Any]", item), _NO_OPTIONS
+    plain = plain_lead(given)
+    if plain is not None:
+        options = SubmitOptions.parse(given_options)
+        phone_number, campaign_id, variables, flag, payload_hash = plain
+        contacts: tuple[tuple[str, str], ...] = ()
+    else:
+        lead, options = _both(given, given_options)
+        phone_number, campaign_id, variables = lead.phone_number, lead.campaign_id, orjson.dumps(lead.variables)
+        flag, contacts, payload_hash = lead.allow_dupplicate, _contacts(lead), lead.payload_hash()
     return Candidate(
-        index=index,
-        id=options.id or ids(index, lead.campaign_id),
-        derived_id=options.id is None,
-        person=(lead.campaign_id, lead.phone_number),
-        variables=orjson.dumps(lead.variables).decode(),
-        allow_dupplicate=lead.allow_dupplicate,
-        contacts=_contacts(lead),
-        payload_hash=lead.payload_hash(),
-        options=options,
+        options.id or ids(index, campaign_id),
+        index,
+        options.id is None,
+        (campaign_id, phone_number),
+        variables.decode(),
+        flag,
+        contacts,
+        payload_hash,
+        options,
     )
 
 
@@ -143,7 +179,7 @@ def _contacts(lead: Lead) -> tuple[tuple[str, str], ...]:
     )
 
 
-def _both(given: Lead, given_options: SubmitOptions) -> tuple[Lead, SubmitOptions]:
+def _both(given: Lead | Mapping[str, Any], given_options: SubmitOptions) -> tuple[Lead, SubmitOptions]:
     """Return the lead and its options. Raise `InvalidLead` with the faults of both."""
     try:
         lead = Lead.parse(given)

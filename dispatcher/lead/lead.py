@@ -15,7 +15,8 @@ from dispatcher.lead.contact import Contact, read_contact, read_phone, read_vari
 from dispatcher.lead.fields import NOT_GIVEN, given_fields, known_fields
 from dispatcher.lead.masking import mask_phone
 from dispatcher.lead.options import MAX_CAMPAIGN_ID
-from dispatcher.lead.variables import JsonValue
+from dispatcher.lead.phone import canonical_phone
+from dispatcher.lead.variables import JsonValue, plain_json
 
 _EXACT = 2**53
 _AS_THEY_ARE = frozenset({str, int, bool, type(None)})
@@ -31,10 +32,9 @@ def _by_value(value: object) -> object:
         case float() if abs(value) < _EXACT and value.is_integer():
             return int(value)
         case dict():
-            return {
-                name: item if type(item) in _AS_THEY_ARE else _by_value(item)  # most are: saves half of the time
-                for name, item in value.items()
-            }
+            if _AS_THEY_ARE.issuperset(map(type, value.values())):  # most are: saves half of the time
+                return value
+            return {name: _by_value(item) for name, item in value.items()}
         case list():
             return [_by_value(item) for item in value]
         case _:
@@ -47,6 +47,8 @@ CAMPAIGN_REMEDY: Final = "pass the campaign's id as Voicery shows it, e.g. 42"
 FLAG_REMEDY: Final = "pass True or False, or leave it out for False"
 
 _FIELDS = ("phone_number", "campaign_id", "variables", "allow_dupplicate", "secondary_contacts", "allow_duplicate")
+_PLAIN_FIELDS: Final = frozenset(_FIELDS[:4])
+_NO_VARIABLES: Final[dict[str, Any]] = {}
 
 
 @dataclass(frozen=True, slots=True, init=False, repr=False)
@@ -119,6 +121,32 @@ class Lead:
             f"variables=<{len(self.variables)}>, allow_dupplicate={self.allow_dupplicate}, "
             f"secondary_contacts=<{len(self.secondary_contacts)}>)"
         )
+
+
+def plain_lead(given: dict[Any, Any]) -> tuple[str, int, bytes, bool, str] | None:
+    """Return number, campaign, JSON of the variables, flag and payload's hash of a lead; None where `Lead` must look.
+
+    For the many leads of a batch: one pass over what most are, valid and without contacts, which says of none anything
+    else than `Lead` would. It takes a third of the time.
+    """
+    if type(given) is not dict or not given.keys() <= _PLAIN_FIELDS:
+        return None
+    campaign_id, flag = given.get("campaign_id"), given.get("allow_dupplicate", False)
+    if type(campaign_id) is not int or not 1 <= campaign_id <= MAX_CAMPAIGN_ID or type(flag) is not bool:
+        return None
+    phone_number = canonical_phone(given.get("phone_number"), "phone_number")
+    variables = given.get("variables", _NO_VARIABLES)
+    json_text = plain_json(variables)
+    if isinstance(phone_number, FieldError) or json_text is None:
+        return None
+    # As `payload_hash`: no number in it is a float, so that sorting is all that is left.
+    canonical = b'{"allow_dupplicate":%b,"campaign_id":%d,"phone_number":"%b","variables":%b}' % (
+        b"true" if flag else b"false",
+        campaign_id,
+        phone_number.encode(),
+        json_text if len(variables) < 2 else orjson.dumps(variables, option=orjson.OPT_SORT_KEYS),
+    )
+    return phone_number, campaign_id, json_text, flag, sha256(canonical).hexdigest()
 
 
 def request_body(

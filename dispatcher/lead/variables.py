@@ -81,7 +81,9 @@ OBJECT_REMEDY: Final = "pass a dict of JSON values"
 
 _SMALLEST_INT = -(2**63)
 _GREATEST_INT = 2**63 - 1
-_CERTAINLY_FITS = MAX_BYTES // 8  # characters of text; JSON takes up to six bytes for one, integers and commas the rest
+_EXACT = 2**53
+_NAMES: Final = frozenset({str})
+_PLAIN: Final = frozenset({str, int, bool, type(None)})
 _SEND_LESS = "send less, or a reference to data kept elsewhere"
 
 
@@ -95,9 +97,8 @@ def check_variables(value: object, field: str) -> tuple[dict[str, JsonValue], li
         return {}, [FieldError(field, f"is of type {type(value).__name__}, not an object", OBJECT_REMEDY)]
     if len(value) > MAX_NAMES:
         return {}, [FieldError(field, f"has {len(value)} names, more than {MAX_NAMES}", _SEND_LESS)]
-    plain = _plain_copy(value)
-    if plain is not None:
-        return plain, []
+    if plain_json(value) is not None:
+        return dict(value), []
     walk = _Walk(field)
     copy = walk.copied(value)
     if walk.room < 0 or (not walk.faults and len(orjson.dumps(copy)) > MAX_BYTES):
@@ -105,28 +106,23 @@ def check_variables(value: object, field: str) -> tuple[dict[str, JsonValue], li
     return copy, walk.faults
 
 
-def _plain_copy(value: dict[object, object]) -> dict[str, JsonValue] | None:
-    """Return a copy of short ASCII texts, integers and flags, as most variables are; None for others.
+def plain_json(value: object) -> bytes | None:
+    """Return the JSON of an object of texts, integers, flags and nothing else, as most variables are; None for others.
 
-    Three times as fast as the walk, and says yes only to what the walk would copy without a fault.
+    It takes a quarter of the walk's time, and gives up on whatever the walk might find a fault in.
     """
-    copy: dict[str, JsonValue] = {}
-    room = _CERTAINLY_FITS
-    for name, item in value.items():
-        if type(name) is not str or not name or not name.isascii() or "\0" in name:
-            return None
-        if type(item) is str:
-            if not item.isascii() or "\0" in item:
-                return None
-            room -= len(item)
-        elif type(item) is int:
-            if not _SMALLEST_INT <= item <= _GREATEST_INT:
-                return None
-        elif item is not None and type(item) is not bool:
-            return None
-        room -= len(name)
-        copy[name] = item
-    return copy if room >= 0 else None
+    if type(value) is not dict or len(value) > MAX_NAMES or "" in value or not _NAMES.issuperset(map(type, value)):
+        return None
+    types = set(map(type, value.values()))
+    if not types <= _PLAIN or (
+        int in types and not all(type(item) is not int or -_EXACT <= item <= _EXACT for item in value.values())
+    ):
+        return None
+    try:
+        json_text = orjson.dumps(value)
+    except TypeError:  # half of a surrogate pair
+        return None
+    return json_text if len(json_text) <= MAX_BYTES and b"\\u0000" not in json_text else None
 
 
 class _Walk:

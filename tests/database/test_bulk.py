@@ -1,14 +1,17 @@
 """`submit_many` obeys the rules of `submit`, in any order, in chunks of any size, under races and after a crash."""
 
+import itertools
+import multiprocessing
 import os
 import signal
 import threading
+import time
 import tracemalloc
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from datetime import timedelta
+from contextlib import closing, contextmanager
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -420,9 +423,57 @@ def test_processes_that_validate_change_nothing_of_the_result(database: Database
     ]
 
 
+def in_another_process() -> bool:
+    """Return whether a started process validates; until one is up, ours does, and slowly, to see both."""
+    if multiprocessing.parent_process() is not None:
+        return True
+    time.sleep(0.05)
+    return False
+
+
+def marked(item: Any) -> Any:
+    """What reads an item, and tells by its campaign who read it."""
+    lead, options = item
+    return {**lead, "campaign_id": 2 if in_another_process() else 1}, options
+
+
+def test_a_process_takes_over_from_ours_and_every_item_is_stored_as_it_was_given(database: Database) -> None:
+    until = datetime.now(UTC) + timedelta(days=1)
+    given: list[Any] = []
+    stopping = False
+
+    def items() -> Iterator[Any]:
+        while not stopping:
+            number = len(given)
+            [lead] = leads(number, variables={"text": f'a\\b\t"{number}"\n\\N'})
+            given.append((lead, {"idempotency_key": f"key \\ {number}", "priority": number % 10, "expires_at": until}))
+            yield given[-1]
+
+    bulk = Bulk(database, Bell(), chunk_items=2)
+    for chunk in bulk.stream(items(), account="default", batch_id=BATCH, read=marked, workers=1):
+        assert (chunk.submitted, chunk.rejected) == (2, ())
+        with database.autocommit() as connection:
+            stopping = bool(connection.scalar(text("SELECT count(*) FROM dispatcher.leads WHERE campaign_id = 2")))
+    stored = _stored(database)
+    assert {row.campaign_id for row in stored} == {1, 2}
+    assert [row.campaign_id for row in stored] == sorted(row.campaign_id for row in stored)
+    assert [(row.phone_number, row.variables, row.idempotency_key, row.priority, row.expires_at) for row in stored] == [
+        (lead["phone_number"], lead["variables"], options["idempotency_key"], options["priority"], until)
+        for lead, options in given
+    ]
+
+
+def _stored(database: Database) -> Sequence[Any]:
+    """Return the leads in the order of their ids, which is that of the batch."""
+    with database.autocommit() as connection:
+        return connection.execute(text("SELECT * FROM dispatcher.leads ORDER BY id")).all()
+
+
 def interrupted(item: Any) -> Any:
     """What reads an item while somebody presses Ctrl-C, which a terminal sends to every process."""
-    os.kill(os.getpid(), signal.SIGINT)
+    if in_another_process():
+        os.kill(os.getpid(), signal.SIGINT)
+        return {}  # refused, by which the test sees that a process went on after it
     return item
 
 
@@ -440,17 +491,25 @@ def test_every_id_of_a_chunk_is_asked_for_in_few_words(series: int, spans: int) 
     assert (len(found), bool(singles)) == (spans, not spans)
 
 
-def killed(_: Any) -> Any:
-    os.kill(os.getpid(), signal.SIGKILL)
+def killed(item: Any) -> Any:
+    if in_another_process():
+        os.kill(os.getpid(), signal.SIGKILL)
+    return item
 
 
 def test_a_process_that_validates_and_is_killed_ends_the_batch_with_the_way_to_go_on(database: Database) -> None:
-    chunks = Bulk(database, Bell()).stream(leads(1), account="default", batch_id=BATCH, read=killed, workers=1)
+    items = (lead for number in itertools.count() for lead in leads(number))
+    chunks = Bulk(database, Bell(), chunk_items=2).stream(
+        items, account="default", batch_id=BATCH, read=killed, workers=1
+    )
     with pytest.raises(StoreUnavailable, match=f"was killed.*batch_id={BATCH}"):
         list(chunks)
 
 
 def test_processes_that_validate_leave_ctrl_c_to_who_started_them(database: Database) -> None:
-    bulk = Bulk(database, Bell(), chunk_items=2)
-    chunks = bulk.stream(leads(1, 2, 3), account="default", batch_id=BATCH, read=interrupted, workers=2)
-    assert [chunk.submitted for chunk in chunks] == [2, 1]
+    items = (lead for number in itertools.count() for lead in leads(number))
+    chunks = Bulk(database, Bell(), chunk_items=2).stream(
+        items, account="default", batch_id=BATCH, read=interrupted, workers=2
+    )
+    with closing(chunks):
+        assert any(chunk.rejected for chunk in chunks)
