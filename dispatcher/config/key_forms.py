@@ -9,8 +9,14 @@ _WRITTEN_KEY: Final = "whsec_"
 """How a secret begins that is a key in base64; any other text is used as it is."""
 
 
+_LEAST_KEY_BYTES: Final = 24  # by the specification; what is shorter can be guessed from one alert and its signature
+
+
 def signing_key(secret: str) -> bytes:
-    """Return the bytes that a secret signs with. Raises `ValueError` where `whsec_` is not followed by base64."""
+    """Return the bytes that a secret signs with.
+
+    Raises `ValueError` where `whsec_` is not followed by base64 of 24 bytes or more.
+    """
     if not secret.startswith(_WRITTEN_KEY):
         return secret.encode()
     try:
@@ -19,6 +25,10 @@ def signing_key(secret: str) -> bytes:
         key = b""
     if not key:
         raise ValueError(f"begins with {_WRITTEN_KEY}, but what follows is not base64")
+    if len(key) < _LEAST_KEY_BYTES:
+        raise ValueError(
+            f"begins with {_WRITTEN_KEY}, but what follows is a key of fewer than {_LEAST_KEY_BYTES} bytes"
+        )
     return key
 
 

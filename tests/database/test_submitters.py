@@ -203,3 +203,26 @@ def test_what_every_reader_reads_is_taken(sql: Sql, database: Database, queue: Q
     assert len(Inbox(database).latest()) == 2
     assert [Erasure(database, KEYED).erase(phone(1), actor="clerk").leads != ()] == [True]
     assert queue.rows("SELECT lead FROM dispatcher.inbox") == []
+
+
+def test_the_view_of_one_account_shows_no_other_not_even_to_a_function_that_spies(shop: Shop, sql: Sql) -> None:
+    """The statements are those of the page."""
+    page = Path("docs/sql.md").read_text()
+    recipe = page[page.index("CREATE VIEW crm_submissions") :]
+    recipe = recipe[: recipe.index("```")]
+    assert [shop.submit(one) for one in ("crm", "other")] == ["", ""]
+    view = f"public.{shop.login}_view"
+    sql.connection.execute(recipe.replace("crm_submissions", view).replace("TO crm;", f"TO {shop.login};"))
+    try:
+        shop.connection.execute(
+            "CREATE FUNCTION pg_temp.spied(text) RETURNS boolean LANGUAGE plpgsql COST 0.0000001"
+            " AS $$ BEGIN RAISE NOTICE 'seen %', $1; RETURN true; END $$"
+        )
+        seen: list[str | None] = []
+        shop.connection.add_notice_handler(lambda notice: seen.append(notice.message_primary))
+        shown = shop.connection.execute(f"SELECT account FROM {view} WHERE pg_temp.spied(account)").fetchall()
+        assert (shown, seen) == ([("crm",)], ["seen crm"])
+        with pytest.raises(psycopg.errors.InsufficientPrivilege):
+            shop.connection.execute("SELECT FROM dispatcher.submissions")
+    finally:
+        sql.connection.execute(f"DROP VIEW {view}")
