@@ -146,7 +146,7 @@ class Recovery:
                    resume where this ends in between, or somebody else settles it at the same time
         progress   called with the number of leads after each batch
 
-        Raises `NotAllowed` if `since` lies ahead, an account cannot have this name, or rows of the inbox are locked.
+        Raises `NotAllowed` if `since` lies ahead, there is no such account, or rows of the inbox are locked.
         """
         if since > self._database.read(_database_now):
             raise NotAllowed(
@@ -155,7 +155,12 @@ class Recovery:
         since = since.astimezone(UTC)
         if account is not None:
             check_scope(account, None)
-        accounts = [account] if account is not None else self._database.read(_accounts)
+        accounts = self._database.read(_accounts)
+        if account is not None:
+            if account not in accounts:
+                known = ", ".join(accounts) or "none"
+                raise NotAllowed(f"--account: there is no lead of the account {account}; give one of these: {known}.")
+            accounts = [account]
         if dry_run:
             return [self._database.read(_would_hold, one, since) for one in accounts]
         complete = [one for one in accounts if self._database.read(_is_complete, one, since)]

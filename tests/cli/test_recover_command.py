@@ -167,6 +167,7 @@ def test_a_recovered_lead_is_sent_only_with_a_proof_whatever_the_setting_says(ru
         (("--since", "2999-01-01"), "lies ahead"),
         (("--since", "soon"), "--since"),
         (("--since", "2h", "--account", "No Such"), "not a name of an account"),
+        (("--since", "2h", "--account", "defualt"), "no lead of the account defualt; give one of these: default"),
         ((), "--since"),
         (("--since", "2h", "--nothing-lost"), "--nothing-lost alone"),
         (("--nothing-lost", "--account", "default"), "--nothing-lost alone"),
