@@ -17,7 +17,7 @@ from playwright.sync_api import Browser, Page, sync_playwright
 from dispatcher.config.settings import Settings
 from dispatcher.config.urls import normal_database_url
 from dispatcher.console.app import Console, build
-from dispatcher.console.auth import People, Person, Role, Sessions
+from dispatcher.console.auth import Role, Sessions, User, Users
 from dispatcher.console.guard import reached_at
 from dispatcher.console.login import Login
 from dispatcher.console.rendering import Renderer
@@ -69,8 +69,8 @@ def visit(services: Services, who: str = "bench") -> Iterator[Visit]:
     port = listener.getsockname()[1]
     sessions = Sessions(1800)
     origin = reached_at("127.0.0.1", port, users=False)
-    console = Console(services, Login(People(None, None), None, Throttle()), sessions, origin, Renderer())
-    cookie, _ = sessions.begin(Person(who, Role.ADMIN), by_key=True)
+    console = Console(services, Login(Users(None, None), None, Throttle()), sessions, origin, Renderer())
+    cookie, _ = sessions.begin(User(who, Role.ADMIN), by_key=True)
     served = uvicorn.Server(uvicorn.Config(build(console), log_level="error", lifespan="off"))
     thread = threading.Thread(target=served.run, args=([listener],), daemon=True)
     thread.start()

@@ -25,7 +25,7 @@ from starlette.testclient import TestClient
 from dispatcher.config.settings import Settings
 from dispatcher.config.urls import normal_database_url
 from dispatcher.console.app import Console, build
-from dispatcher.console.auth import People, Person, Role, Sessions
+from dispatcher.console.auth import Role, Sessions, User, Users
 from dispatcher.console.guard import reached_at
 from dispatcher.console.login import Login
 from dispatcher.console.recent import Recent
@@ -159,13 +159,13 @@ def asking(services: Services, recent: Recent) -> Iterator[TestClient]:
     sessions = Sessions(1800)
     console = Console(
         services,
-        Login(People(None, None), None, Throttle()),
+        Login(Users(None, None), None, Throttle()),
         sessions,
         reached_at("127.0.0.1", 8321, users=False),
         Renderer(),
         recent,
     )
-    cookie, _ = sessions.begin(Person("bench", Role.ADMIN), by_key=True)
+    cookie, _ = sessions.begin(User("bench", Role.ADMIN), by_key=True)
     with TestClient(build(console), base_url=BASE, follow_redirects=False, cookies={console.cookie: cookie}) as client:
         yield client
 

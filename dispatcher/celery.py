@@ -110,7 +110,7 @@ def worker_configuration(redis_url: str) -> Mapping[str, Any]:
 
 
 def _address_for_celery(redis_url: str) -> str:
-    """Return the address alone, for Celery's banner; `broker.envelope.Channel` connects by the whole URL.
+    """Return the address alone, for Celery's banner; `broker.envelope.DoorbellChannel` connects by the whole URL.
 
     Celery's own reading of a URL differs: for `rediss://` without parameters it does not verify the certificate, and an
     unknown parameter ends the worker with a TypeError.

@@ -6,7 +6,7 @@ from typing import Any, Generic, TypeVar
 T = TypeVar("T")
 
 
-class Part(Generic[T]):
+class LazyPart(Generic[T]):
     """An attribute of an object that is built when it is first read, once, whichever thread reads it.
 
     Building connects to nothing, so no lock is held, which a fork could copy locked: where two threads build at the

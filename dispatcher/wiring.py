@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from dispatcher.config.settings import Settings
-from dispatcher.part import Part
+from dispatcher.part import LazyPart
 from dispatcher.store.database import Database
 from dispatcher.store.databases import Databases
 
@@ -81,17 +81,17 @@ class Services:
 
     # Stores -----------------------------------------------------------------------------------------------------------
 
-    @Part
+    @LazyPart
     def databases(self) -> Databases:
         """Postgres: the primary, a replica, and both for some accounts alone."""
         return Databases(self.settings, name=self._name, connections=self._connections, dry_run=self.dry_run)
 
-    @Part
+    @LazyPart
     def database(self) -> Database:
         """The primary: what is decided is decided here."""
         return self.databases.primary
 
-    @Part
+    @LazyPart
     def reading(self) -> "Reading":
         """Where lists are read."""
         return self.databases.reading
@@ -111,7 +111,7 @@ class Services:
             known = self._confined.setdefault(accounts, made)
         return known
 
-    @Part
+    @LazyPart
     def bell(self) -> "Bell":
         """The doorbell. Without `REDIS_URL` it does nothing: the sweep rings."""
         from dispatcher.broker.doorbell import Doorbell, NullDoorbell
@@ -122,7 +122,7 @@ class Services:
             return NullDoorbell()
         return Doorbell(self.settings.redis_url.reveal())
 
-    @Part
+    @LazyPart
     def limiter(self) -> "Limiter":
         """The permits of all accounts."""
         from dispatcher.broker.connection import connect
@@ -138,21 +138,21 @@ class Services:
         limit = self.settings.rate_limit
         return Rate(self.limiter, account, limit, campaign_id=campaign_id, campaign_windows=campaign_windows)
 
-    @Part
+    @LazyPart
     def clients(self) -> "Clients":
         """The clients of Voicery, for each account."""
         from dispatcher.voicery.clients import Clients
 
         return Clients(self.settings)
 
-    @Part
+    @LazyPart
     def pseudonyms(self) -> "Pseudonyms":
         """The keyed hashes of persons. Reads the key, where it is in a file."""
         from dispatcher.store.pseudonym import Pseudonyms
 
         return Pseudonyms.of(self.settings)
 
-    @Part
+    @LazyPart
     def screening(self) -> "Screening":
         """How it is checked who must not be called."""
         from dispatcher.store.blocks import Screening
@@ -161,7 +161,7 @@ class Services:
 
     # For producers ----------------------------------------------------------------------------------------------------
 
-    @Part
+    @LazyPart
     def intake(self) -> "Intake":
         """Stores single leads; rings in a thread, so that Redis never delays a `submit`."""
         from dispatcher.intake.submit import Intake
@@ -170,14 +170,14 @@ class Services:
             self.settings.require_redis_url()
         return Intake(self.database, self.ringer, self.screening)
 
-    @Part
+    @LazyPart
     def together(self) -> "Together":
         """Stores single leads that are submitted at the same moment."""
         from dispatcher.intake.together import Together
 
         return Together(self.database, self.ringer, self.screening)
 
-    @Part
+    @LazyPart
     def ringer(self) -> "Bell":
         """The doorbell, rung by a thread."""
         from dispatcher.broker.doorbell import NullDoorbell
@@ -185,7 +185,7 @@ class Services:
 
         return NullDoorbell() if self.dry_run else Ringer(self.bell)
 
-    @Part
+    @LazyPart
     def bulk(self) -> "Bulk":
         """Stores batches of leads, chunk by chunk."""
         from dispatcher.intake.bulk import Bulk
@@ -210,7 +210,7 @@ class Services:
 
     # For operators ----------------------------------------------------------------------------------------------------
 
-    @Part
+    @LazyPart
     def reads(self) -> "Reads":
         """Single leads and lists of them."""
         from dispatcher.operator.leads import Reads
@@ -224,70 +224,70 @@ class Services:
         read = self.database.again(overview.read) if reading is None else reading.survey(overview.read)
         return replace(read, rate=self.rate_use())
 
-    @Part
+    @LazyPart
     def failures(self) -> "Failures":
         """Replaying and resolving failed leads; and cancelling."""
         from dispatcher.operator.replay import Failures
 
         return Failures(self.database, self.bell, self.screening)
 
-    @Part
+    @LazyPart
     def operations(self) -> "Operations":
         """Bulk work that is stored and done by the workers."""
         from dispatcher.operator.operations import Operations
 
         return Operations(self.database, self.screening)
 
-    @Part
+    @LazyPart
     def corrections(self) -> "Corrections":
         """Correcting a failed lead, and sending it again."""
         from dispatcher.operator.corrections import Corrections
 
         return Corrections(self.database, self.screening)
 
-    @Part
+    @LazyPart
     def gates(self) -> "GateKeeper":
         """Pausing and resuming."""
         from dispatcher.operator.pause import GateKeeper
 
         return GateKeeper(self.database)
 
-    @Part
+    @LazyPart
     def blocks(self) -> "Blocks":
         """The list of persons who must not be called."""
         from dispatcher.operator.blocks import Blocks
 
         return Blocks(self.database, self.pseudonyms)
 
-    @Part
+    @LazyPart
     def inbox(self) -> "Inbox":
         """What was submitted by SQL and waits, or was rejected."""
         from dispatcher.operator.inbox_list import Inbox
 
         return Inbox(self.database)
 
-    @Part
+    @LazyPart
     def campaigns(self) -> "Campaigns":
         """The campaigns and their limits."""
         from dispatcher.operator.campaigns import Campaigns
 
         return Campaigns(self.database)
 
-    @Part
+    @LazyPart
     def pruner(self) -> "Pruner":
         """Deleting leads that ended long ago, on request."""
         from dispatcher.operator.retention import Pruner
 
         return Pruner(self.database)
 
-    @Part
+    @LazyPart
     def rekeying(self) -> "Rekeying":
         """Encrypting what is stored, under the first key."""
         from dispatcher.operator.rekey import Rekeying
 
         return Rekeying(self.database)
 
-    @Part
+    @LazyPart
     def recovery(self) -> "Recovery":
         """Holding what may have been sent, after the database has forgotten."""
         from dispatcher.intake.inbox_taking import Taking
@@ -300,14 +300,14 @@ class Services:
 
         return Recovery(self.database, take_inbox, lease_seconds=self.settings.lease_seconds)
 
-    @Part
+    @LazyPart
     def erasure(self) -> "Erasure":
         """Erasing a person."""
         from dispatcher.operator.erasure import Erasure
 
         return Erasure(self.database, self.pseudonyms)
 
-    @Part
+    @LazyPart
     def people(self) -> "People":
         """What is held of a person."""
         from dispatcher.operator.person import People

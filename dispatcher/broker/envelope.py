@@ -66,7 +66,7 @@ class Message(VirtualMessage):
         super().__init__(read_ring(payload).message(), channel=channel, **options)  # type: ignore[no-untyped-call]
 
 
-class Channel(kombu_redis.Channel):
+class DoorbellChannel(kombu_redis.Channel):
     """Kombu's Redis channel, which drops unreadable messages instead of failing."""
 
     Message = Message
@@ -132,4 +132,4 @@ class Channel(kombu_redis.Channel):
 class Transport(kombu_redis.Transport):
     """Kombu's Redis transport with this channel, used by `celery.WorkerApp`."""
 
-    Channel = Channel
+    Channel = DoorbellChannel

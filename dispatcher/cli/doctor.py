@@ -10,7 +10,7 @@ import typer
 from dispatcher.cli import screen
 
 
-class Verdict(StrEnum):
+class Grade(StrEnum):
     """The result of a check."""
 
     GOOD = "good"
@@ -23,7 +23,7 @@ class Check:
     """One line of the doctor."""
 
     name: str
-    verdict: Verdict
+    verdict: Grade
     found: str
     advice: str = ""
 
@@ -32,7 +32,7 @@ class Check:
         return {"name": self.name, "verdict": self.verdict, "found": self.found, "advice": self.advice}
 
 
-_MARKS = {Verdict.GOOD: ("✓", "green"), Verdict.DOUBTFUL: ("!", "yellow"), Verdict.BAD: ("✗", "red")}
+_MARKS = {Grade.GOOD: ("✓", "green"), Grade.DOUBTFUL: ("!", "yellow"), Grade.BAD: ("✗", "red")}
 
 
 def doctor(
@@ -52,7 +52,7 @@ def doctor(
         screen.emit_items(check.as_dict() for check in checks)
     else:
         _show(checks)
-    bad = {Verdict.BAD, Verdict.DOUBTFUL} if strict else {Verdict.BAD}
+    bad = {Grade.BAD, Grade.DOUBTFUL} if strict else {Grade.BAD}
     if any(check.verdict in bad for check in checks):
         screen.fail()
 

@@ -1,6 +1,6 @@
 """What `doctor` says of the replica from which lists are read."""
 
-from dispatcher.cli.doctor import Check, Verdict
+from dispatcher.cli.doctor import Check, Grade
 from dispatcher.config.settings import Settings
 from dispatcher.wiring import Services
 
@@ -17,6 +17,6 @@ def replica_checks(settings: Settings) -> list[Check]:
     if place is None:
         return []
     if place.replica:
-        return [Check("Replica", Verdict.GOOD, f"{place.lag_seconds or 0.0:.0f} s behind; lists are read there")]
+        return [Check("Replica", Grade.GOOD, f"{place.lag_seconds or 0.0:.0f} s behind; lists are read there")]
     advice = "Lists are read from DATABASE_URL meanwhile; repair the replica, or unset DATABASE_READ_URL."
-    return [Check("Replica", Verdict.DOUBTFUL, place.fault or "not used", advice)]
+    return [Check("Replica", Grade.DOUBTFUL, place.fault or "not used", advice)]

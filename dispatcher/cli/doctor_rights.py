@@ -7,7 +7,7 @@ from typing import Final
 import orjson
 from sqlalchemy import Connection, text
 
-from dispatcher.cli.doctor import Check, Verdict
+from dispatcher.cli.doctor import Check, Grade
 from dispatcher.store.rights import VERBS, Part, Right, quoted, rights_of
 
 # By the ids of schema and tables: their names are refused to a role without USAGE on the schema.
@@ -59,24 +59,24 @@ def rights(connection: Connection) -> Iterator[Check]:
     verbs = _listed([VERBS[part] for part in held])
     names = _names(connection) if role.enters and not _hides(role, "database_roles") else {}
     if held == _PARTS:
-        yield Check("Rights", Verdict.GOOD, "the role may read and write the dispatcher's tables")
+        yield Check("Rights", Grade.GOOD, "the role may read and write the dispatcher's tables")
     elif not held or role.strays():
         missing = role.lacking(*_PARTS)
         lacks = list(dict.fromkeys(f"{one.privilege} on dispatcher.{one.table}" for one in missing))
         lacks = [*([] if role.enters else ["USAGE on schema dispatcher"]), *lacks]
         more = f" and {len(lacks) - _LISTED} more" if len(lacks) > _LISTED else ""
         found = f"the role {role.name} lacks {', '.join(lacks[:_LISTED])}{more}"
-        yield Check("Rights", Verdict.BAD, found, _grants(role, missing, names))
+        yield Check("Rights", Grade.BAD, found, _grants(role, missing, names))
     elif Part.WORKER not in held:
         advice = f"For workers: {_grants(role, role.lacking(Part.WORKER, Part.RETENTION), names)}"
         found = f"the role {role.name} may {verbs}, and not {VERBS[Part.WORKER]}"
-        yield Check("Rights", Verdict.DOUBTFUL, found, advice)
+        yield Check("Rights", Grade.DOUBTFUL, found, advice)
     elif Part.RETENTION not in held:
         found = f"the role {role.name} may {verbs}, and not {VERBS[Part.RETENTION]}: what is old stays"
         advice = f"Run `dispatcher prune` as another role, or {_grants(role, role.lacking(Part.RETENTION), names)}"
-        yield Check("Rights", Verdict.DOUBTFUL, found, advice)
+        yield Check("Rights", Grade.DOUBTFUL, found, advice)
     else:
-        yield Check("Rights", Verdict.GOOD, f"the role {role.name} may {verbs}")
+        yield Check("Rights", Grade.GOOD, f"the role {role.name} may {verbs}")
 
 
 def may_read(connection: Connection) -> bool:

@@ -6,7 +6,7 @@ from typing import Any, Final, cast
 import redis
 
 from dispatcher.broker.connection import connect, sentinel_clients
-from dispatcher.cli.doctor import Check, Verdict
+from dispatcher.cli.doctor import Check, Grade
 from dispatcher.config.urls import Sentinels, redis_hosts, sentinels_of
 
 _TIMEOUT_SECONDS: Final = 2.0
@@ -29,21 +29,19 @@ def judge_sentinels(redis_url: str) -> Iterator[Check]:
     primaries = {(state["ip"], state["port"]) for state in states}
     if not states:
         advice = "Are they reachable, is `master` the name they watch it by, and `sentinel_password` theirs?"
-        yield Check("Redis sentinels", Verdict.BAD, f"{found}: {', '.join(silent)}", advice)
+        yield Check("Redis sentinels", Grade.BAD, f"{found}: {', '.join(silent)}", advice)
     elif silent:
         advice = "Mend these, or take them out of REDIS_URL; a failover needs most of all."
-        yield Check("Redis sentinels", Verdict.DOUBTFUL, f"{found}, and not {', '.join(silent)}", advice)
+        yield Check("Redis sentinels", Grade.DOUBTFUL, f"{found}, and not {', '.join(silent)}", advice)
     elif len(primaries) > 1:
-        yield Check("Redis sentinels", Verdict.DOUBTFUL, f"{found}, not the same one", "Ask again after a failover.")
+        yield Check("Redis sentinels", Grade.DOUBTFUL, f"{found}, not the same one", "Ask again after a failover.")
     elif len(states) < _FEWEST:
         advice = "Run three on three machines, and name all: two cannot agree when one of them is gone."
-        yield Check("Redis sentinels", Verdict.DOUBTFUL, found, advice)
+        yield Check("Redis sentinels", Grade.DOUBTFUL, found, advice)
     elif min(state["num-slaves"] for state in states) == 0:
-        yield Check(
-            "Redis sentinels", Verdict.DOUBTFUL, f"{found}, without a replica", "Start one: none can take over."
-        )
+        yield Check("Redis sentinels", Grade.DOUBTFUL, f"{found}, without a replica", "Start one: none can take over.")
     else:
-        yield Check("Redis sentinels", Verdict.GOOD, found)
+        yield Check("Redis sentinels", Grade.GOOD, found)
     if states:
         yield from _judge_primary(redis_url)
 
@@ -72,4 +70,4 @@ def _judge_primary(redis_url: str) -> Iterator[Check]:
     if "min_slaves_good_slaves" not in replication:
         found = "a primary that was cut off and replaced goes on granting permits: the rate limit may be exceeded"
         advice = "Set min-replicas-to-write 1 and min-replicas-max-lag 5 on every server (docs/operations.md)."
-        yield Check("Redis replicas", Verdict.DOUBTFUL, found, advice)
+        yield Check("Redis replicas", Grade.DOUBTFUL, found, advice)

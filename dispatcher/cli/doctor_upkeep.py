@@ -11,7 +11,7 @@ from sqlalchemy import Connection
 
 from dispatcher import moments
 from dispatcher.cli import screen
-from dispatcher.cli.doctor import Check, Verdict
+from dispatcher.cli.doctor import Check, Grade
 from dispatcher.store import upkeep
 from dispatcher.store.upkeep import (
     FrozenAge,
@@ -63,11 +63,11 @@ def judge_autovacuum(off: Iterable[str], tables: Iterable[TableUpkeep]) -> Itera
     """Check that dead rows are removed by themselves, on the server and of each table."""
     for name in off:
         advice = f"ALTER SYSTEM SET {name} = on; then SELECT pg_reload_conf(). The queue lives on dead rows, and slows "
-        yield Check("Autovacuum", Verdict.BAD, f"{name} is off", f"{advice}down until they are removed.")
+        yield Check("Autovacuum", Grade.BAD, f"{name} is off", f"{advice}down until they are removed.")
     for table in tables:
         for option in table.off:
             found = f"{option} is off for dispatcher.{table.name}, which has {screen.number(table.dead)} dead rows"
-            yield Check("Autovacuum", Verdict.BAD, found, f"ALTER TABLE dispatcher.{table.name} RESET ({option})")
+            yield Check("Autovacuum", Grade.BAD, found, f"ALTER TABLE dispatcher.{table.name} RESET ({option})")
 
 
 def judge_indexes(invalid: Iterable[InvalidIndex]) -> Iterator[Check]:
@@ -76,10 +76,10 @@ def judge_indexes(invalid: Iterable[InvalidIndex]) -> Iterator[Check]:
         found = f"dispatcher.{index.name} on {index.table} is invalid: its build was interrupted, and nothing uses it"
         if _LEFT_OVER.search(index.name):
             # What REINDEX CONCURRENTLY leaves where it is interrupted; the index that it was for is still there.
-            command, verdict = f"DROP INDEX CONCURRENTLY dispatcher.{index.name}", Verdict.DOUBTFUL
+            command, verdict = f"DROP INDEX CONCURRENTLY dispatcher.{index.name}", Grade.DOUBTFUL
         else:
             command = f"REINDEX INDEX CONCURRENTLY dispatcher.{index.name}"
-            verdict = Verdict.BAD if index.unique else Verdict.DOUBTFUL
+            verdict = Grade.BAD if index.unique else Grade.DOUBTFUL
         yield Check("Index", verdict, found, command)
 
 
@@ -91,11 +91,11 @@ def judge_statistics(tables: Iterable[TableUpkeep]) -> Iterator[Check]:
         command = f"ANALYZE dispatcher.{table.name}"
         if not table.analyzed:
             found = f"dispatcher.{table.name} was never analyzed: its counts are missing, its plans are guesses"
-            yield Check("Statistics", Verdict.DOUBTFUL, found, command)
+            yield Check("Statistics", Grade.DOUBTFUL, found, command)
         elif table.changed > max(MANY_CHANGED_ROWS, table.live // 2):
             changed, live = screen.number(table.changed), screen.number(table.live)
             found = f"of dispatcher.{table.name} {changed} rows changed since it was analyzed; it has {live}"
-            yield Check("Statistics", Verdict.DOUBTFUL, found, command)
+            yield Check("Statistics", Grade.DOUBTFUL, found, command)
 
 
 def judge_bloat(tables: Iterable[TableUpkeep], spaces: Iterable[Space] = ()) -> Iterator[Check]:
@@ -109,7 +109,7 @@ def judge_bloat(tables: Iterable[TableUpkeep], spaces: Iterable[Space] = ()) -> 
         dead, live = screen.number(table.dead), screen.number(table.live)
         found = f"dispatcher.{table.name} has {dead} dead rows beside {live} live, {vacuumed}"
         advice = f"VACUUM (ANALYZE) dispatcher.{table.name}, after what holds vacuum back (other lines) has ended."
-        yield Check("Bloat", Verdict.DOUBTFUL, found, advice)
+        yield Check("Bloat", Grade.DOUBTFUL, found, advice)
     for space in empty:
         found = f"dispatcher.{space.name} has {_megabytes(space.bytes)} and needs about {_megabytes(space.needed)}"
         if space.of_index:
@@ -119,9 +119,9 @@ def judge_bloat(tables: Iterable[TableUpkeep], spaces: Iterable[Space] = ()) -> 
                 f"VACUUM (FULL, ANALYZE) dispatcher.{space.name}, with workers and producers stopped; or leave it: new "
                 "rows fill the space."
             )
-        yield Check("Bloat", Verdict.DOUBTFUL, found, advice)
+        yield Check("Bloat", Grade.DOUBTFUL, found, advice)
     if not swollen and not empty:
-        yield Check("Bloat", Verdict.GOOD, "no table or index is swollen by dead rows or empty space")
+        yield Check("Bloat", Grade.GOOD, "no table or index is swollen by dead rows or empty space")
 
 
 def judge_ages(ages: Iterable[FrozenAge]) -> Iterator[Check]:
@@ -131,7 +131,7 @@ def judge_ages(ages: Iterable[FrozenAge]) -> Iterator[Check]:
             continue
         found = f"the oldest rows are {screen.number(one.age)} {one.kind}s old, of some 2 000 million that are possible"
         advice = f"VACUUM (FREEZE) {one.table}, after what holds vacuum back (other lines) has ended."
-        yield Check("Wraparound", Verdict.BAD if one.age > WRAPAROUND else Verdict.DOUBTFUL, found, advice)
+        yield Check("Wraparound", Grade.BAD if one.age > WRAPAROUND else Grade.DOUBTFUL, found, advice)
 
 
 def judge_slots(slots: Iterable[ReplicationSlot]) -> Iterator[Check]:
@@ -151,7 +151,7 @@ def judge_slots(slots: Iterable[ReplicationSlot]) -> Iterator[Check]:
             advice = "End the long query on that standby, or set hot_standby_feedback = off there."
         else:
             advice = f"SELECT pg_drop_replication_slot({_literal(slot.name)}), unless its standby comes back."
-        yield Check("Replication", Verdict.DOUBTFUL, found, advice)
+        yield Check("Replication", Grade.DOUBTFUL, found, advice)
 
 
 def judge_transactions(
@@ -165,19 +165,19 @@ def judge_transactions(
             f"{one.application} (pid {one.pid}, {one.state or 'of another user'}) open for {moments.span(one.seconds)}"
         )
         advice = f"Find out who holds it; SELECT pg_terminate_backend({one.pid}) ends it."
-        yield Check("Transaction", Verdict.DOUBTFUL, found, advice)
+        yield Check("Transaction", Grade.DOUBTFUL, found, advice)
     for waiting in prepared:
         found = f"{waiting.name} was prepared {moments.span(waiting.seconds)} ago, and is neither committed nor undone"
         command = f"COMMIT PREPARED {_literal(waiting.name)} or ROLLBACK PREPARED"
-        yield Check("Transaction", Verdict.DOUBTFUL, found, f"{command}, as its transaction manager knows.")
+        yield Check("Transaction", Grade.DOUBTFUL, found, f"{command}, as its transaction manager knows.")
     if sight is not None and sight.hidden:
         found = (
             f"{screen.plural(sight.hidden, 'session')} of other logins cannot be judged: {sight.role} may not see them"
         )
         advice = f'GRANT pg_read_all_stats TO "{sight.role}" shows them here.'
-        yield Check("Transactions", Verdict.GOOD, found, advice)
+        yield Check("Transactions", Grade.GOOD, found, advice)
     elif not long and not prepared:
-        yield Check("Transactions", Verdict.GOOD, f"none is open for longer than {moments.span(LONG_SECONDS)}")
+        yield Check("Transactions", Grade.GOOD, f"none is open for longer than {moments.span(LONG_SECONDS)}")
 
 
 def _megabytes(count: int) -> str:

@@ -8,7 +8,7 @@ import redis
 from psycopg.conninfo import conninfo_to_dict
 
 from dispatcher.broker.connection import connect
-from dispatcher.cli.doctor import Check, Verdict
+from dispatcher.cli.doctor import Check, Grade
 from dispatcher.config.passwords import server_password, without_user
 from dispatcher.config.settings import Settings
 from dispatcher.config.urls import is_loopback, redis_hosts, sentinels_of
@@ -37,7 +37,7 @@ def judge_postgres(url: str, *, variable: str = "DATABASE_URL") -> Iterator[Chec
     if remote and mode not in _ENCRYPTED:
         found = f"sslmode is {mode}: numbers and the password may cross the network in plain text"
         advice = f"Add sslmode=verify-full and sslrootcert to {variable}; sslmode=require at least."
-        yield Check("Postgres encryption", Verdict.DOUBTFUL, found, advice)
+        yield Check("Postgres encryption", Grade.DOUBTFUL, found, advice)
 
 
 def judge_redis(url: str, *, open_to_all: bool) -> Iterator[Check]:
@@ -49,11 +49,11 @@ def judge_redis(url: str, *, open_to_all: bool) -> Iterator[Check]:
         advice = (
             "Give it a user as docs/operations.md shows, switch the user default off, and write both into REDIS_URL."
         )
-        yield Check("Redis password", Verdict.DOUBTFUL, found, advice)
+        yield Check("Redis password", Grade.DOUBTFUL, found, advice)
     if not url.startswith(("rediss://", "sentinels://")):
         found = "is reached without TLS: its password crosses the network in plain text"
         advice = f"Write REDIS_URL with {'sentinels' if sentinels_of(url) else 'rediss'}://."
-        yield Check("Redis encryption", Verdict.DOUBTFUL, found, advice)
+        yield Check("Redis encryption", Grade.DOUBTFUL, found, advice)
 
 
 def _is_remote(url: str) -> bool:

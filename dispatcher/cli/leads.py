@@ -20,7 +20,7 @@ from dispatcher.operator.record import MASKED
 
 if TYPE_CHECKING:
     from dispatcher.operator.lead_record import AttemptRecord, LeadRecord
-    from dispatcher.operator.leads import ListedLead
+    from dispatcher.operator.leads import LeadInList
 
 STYLES: Final[Mapping[State, str]] = {
     State.PENDING: "cyan",
@@ -214,7 +214,7 @@ def list_leads(
         screen.say((f"… and more; --limit shows more than {limit}.", "dim"))
 
 
-def _table(leads: list["ListedLead"], now: datetime, *, reveal: bool) -> Table:
+def _table(leads: list["LeadInList"], now: datetime, *, reveal: bool) -> Table:
     """Return a row for each lead, which fits into 80 columns."""
     further = ["why", "attempts"] if screen.wide() else []
     names = ["Lead", "state", "campaign", "number", *further, "submitted"]

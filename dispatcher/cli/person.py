@@ -14,7 +14,7 @@ from dispatcher.cli.arguments import opened
 from dispatcher.lead.masking import mask_phone
 
 if TYPE_CHECKING:
-    from dispatcher.operator.erasure import Progress
+    from dispatcher.operator.erasure import ErasureProgress
     from dispatcher.operator.person import Left
 
 Phone = Annotated[
@@ -124,7 +124,7 @@ def erase(
     _tell_outside("This is not reached from here:", erased.left)
 
 
-def _tell(progress: "Progress") -> None:
+def _tell(progress: "ErasureProgress") -> None:
     screen.warn(f"{screen.number(progress.done)} of {screen.number(progress.to_do)} rows")
 
 

@@ -8,7 +8,7 @@ from dispatcher.cli import arguments, screen
 from dispatcher.cli.arguments import opened
 
 if TYPE_CHECKING:
-    from dispatcher.operator.rekey import Progress, Rekeyed
+    from dispatcher.operator.rekey import Rekeyed, RekeyProgress
 
 
 def rekey(
@@ -65,7 +65,7 @@ def rekey(
         screen.fail()
 
 
-def _tell(progress: "Progress") -> None:
+def _tell(progress: "RekeyProgress") -> None:
     screen.warn(f"{progress.table}: {screen.number(progress.changed)} of about {screen.number(progress.to_do)}")
 
 

@@ -15,9 +15,9 @@ from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.routing import Route, Router
 from starlette.types import Receive, Scope, Send
 
-from dispatcher.console.auth import Person, Session, Sessions
+from dispatcher.console.auth import Session, Sessions, User
 from dispatcher.console.export_limit import TooManyExports
-from dispatcher.console.guard import BODY_MOST, Guard, Origin, report
+from dispatcher.console.guard import BODY_MOST, ConsoleOrigin, Guard, report
 from dispatcher.console.login import Login, LoginRefused
 from dispatcher.console.receiving import ReceivedFile, body_most, is_multipart, receive
 from dispatcher.console.recent import Recent
@@ -43,7 +43,7 @@ class Console:
     services: Services
     login: Login
     sessions: Sessions
-    origin: Origin
+    origin: ConsoleOrigin
     renderer: Renderer
     uploads: Uploads = field(init=False)
     recent: Recent = field(default_factory=Recent)
@@ -165,13 +165,13 @@ class Access:
         )
         return response
 
-    def _who(self, form: Form, key: str, source: str) -> Person | LoginRefused:
+    def _who(self, form: Form, key: str, source: str) -> User | LoginRefused:
         console = self._console
         if key:
             who = console.login.by_key(key, source)
         else:
             who = console.login.by_password(form.get("name"), form.get("password"), source)
-        if isinstance(who, Person):
+        if isinstance(who, User):
             console.services.database.again(
                 audit.note, f"{who.name}@console", "login", "console", {"role": who.role, "from": source}
             )

@@ -44,7 +44,7 @@ class Role(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Person:
+class User:
     """A user. The audit log shows the name. `stamp` changes with the password. `accounts` None: all of them."""
 
     name: str
@@ -57,7 +57,7 @@ class Person:
         return self.accounts is None or account in self.accounts
 
 
-class People:
+class Users:
     """The users from the environment and from the users file, which is read again at each request. Thread-safe."""
 
     def __init__(self, users: Secret | None, path: Path | None) -> None:
@@ -75,7 +75,7 @@ class People:
         """Return whether any user with a password is configured."""
         return bool(self._known)
 
-    def check(self, name: str, password: str) -> Person | None:
+    def check(self, name: str, password: str) -> User | None:
         """Return the person if name and password are right. An unknown name takes as long as a wrong password.
 
         Raises `NotConfigured` if the users file cannot be read.
@@ -85,13 +85,13 @@ class People:
         right = _matches(password, expected)
         return person if right else None
 
-    def find(self, name: str) -> Person | None:
+    def find(self, name: str) -> User | None:
         """Return this user as configured now; None if there is none. Raises `NotConfigured` as `check` does."""
         self._refresh()
         known = self._known.get(name)
         return None if known is None else known[0]
 
-    def still(self, person: Person) -> bool:
+    def still(self, person: User) -> bool:
         """Return whether this user has the role, accounts and password of the login. Raises `NotConfigured`."""
         now = self.find(person.name)
         return now == person and person.stamp in ("", now.stamp)
@@ -111,7 +111,7 @@ class People:
                 f"DISPATCHER_CONSOLE_USERS_FILE cannot be read ({type(error).__name__}); give the path of a text file."
             ) from None
 
-    def _parse(self, text: str) -> Mapping[str, tuple[Person, str]]:
+    def _parse(self, text: str) -> Mapping[str, tuple[User, str]]:
         lines: list[str] = self._users.reveal().split() if self._users is not None else []
         return dict(_people([*lines, *text.splitlines()]))
 
@@ -124,7 +124,7 @@ def hash_password(password: str) -> str:
     return f"scrypt.{_COST}.{_BLOCK}.1.{_text(salt)}.{_text(_scrypt(password, salt, _COST))}"
 
 
-def _people(lines: Iterable[str]) -> Iterable[tuple[str, tuple[Person, str]]]:
+def _people(lines: Iterable[str]) -> Iterable[tuple[str, tuple[User, str]]]:
     for number, line in enumerate(lines, 1):
         stripped = line.strip()
         if not stripped or stripped.startswith("#"):
@@ -140,7 +140,7 @@ def _people(lines: Iterable[str]) -> Iterable[tuple[str, tuple[Person, str]]]:
                 "name:role:hash:account,account with the names of accounts; `dispatcher console --hash NAME:ROLE` "
                 "writes such a line, and with NAME:ROLE:ACCOUNT one with accounts."
             )
-        yield name, (Person(name, Role(role), sha256(hashed.encode()).hexdigest(), accounts), hashed)
+        yield name, (User(name, Role(role), sha256(hashed.encode()).hexdigest(), accounts), hashed)
 
 
 def accounts_in(listed: str) -> frozenset[str] | None:
@@ -191,7 +191,7 @@ _MOST_SESSIONS: Final = 1000  # above it the session that has been idle longest 
 class Session:
     """One browser session of one user. Times are seconds of a monotonic clock."""
 
-    person: Person
+    person: User
     started: float
     seen: float
     csrf: str = field(default_factory=lambda: secrets.token_urlsafe(32), repr=False)
@@ -215,7 +215,7 @@ class Sessions:
         self._lock = threading.Lock()
         self._by_hash: dict[bytes, Session] = {}
 
-    def begin(self, person: Person, *, by_key: bool = False) -> tuple[str, Session]:
+    def begin(self, person: User, *, by_key: bool = False) -> tuple[str, Session]:
         """Return a new cookie and its session, so that one set by an attacker before is useless (CWE-384)."""
         cookie, now = secrets.token_urlsafe(32), self._clock()
         session = Session(person, now, now, by_key=by_key)

@@ -18,7 +18,7 @@ from dispatcher.web.server import Certificate
 
 
 @dataclass(frozen=True, slots=True)
-class Origin:
+class ConsoleOrigin:
     """`origins` as browsers send them; `hosts` are their `Host` headers; `secure` means TLS on every address."""
 
     origins: frozenset[str]
@@ -30,7 +30,7 @@ class Origin:
 
 def reached_at(
     host: str, port: int, *, public: str | None = None, certificate: Certificate | None = None, users: bool
-) -> Origin:
+) -> ConsoleOrigin:
     """Return the origin. Raises `NotConfigured` for a setup without authentication, or with cookies in plain text."""
     scheme = "https" if certificate is not None else "http"
     if not is_loopback(host) and not users:
@@ -47,7 +47,7 @@ def reached_at(
         names = ["127.0.0.1", "localhost", "[::1]"]
         shown = f"[{host}]" if ":" in host else host
         origins = [f"{scheme}://{name}:{port}" for name in dict.fromkeys([shown, *names])]
-        return Origin(frozenset(origins), frozenset(map(_host, origins)), scheme == "https", origins[0])
+        return ConsoleOrigin(frozenset(origins), frozenset(map(_host, origins)), scheme == "https", origins[0])
     origin = _normal(public)
     if not origin.startswith("https://") and not is_loopback(urlsplit(origin).hostname or ""):
         raise NotConfigured(
@@ -56,7 +56,7 @@ def reached_at(
         )
     if not users and not is_loopback(urlsplit(origin).hostname or ""):
         raise NotConfigured("A console that others reach needs users: set DISPATCHER_CONSOLE_USERS.")
-    return Origin(frozenset({origin}), frozenset({_host(origin)}), origin.startswith("https://"), origin)
+    return ConsoleOrigin(frozenset({origin}), frozenset({_host(origin)}), origin.startswith("https://"), origin)
 
 
 def _normal(origin: str) -> str:
@@ -99,7 +99,7 @@ HEADERS: Final[Mapping[str, str]] = {
 class Guard:
     """The outermost middleware."""
 
-    def __init__(self, app: ASGIApp, origin: Origin, *, upload_most: int = BODY_MOST) -> None:
+    def __init__(self, app: ASGIApp, origin: ConsoleOrigin, *, upload_most: int = BODY_MOST) -> None:
         self._app = app
         self._origin = origin
         self._upload_most = upload_most

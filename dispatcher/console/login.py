@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from dispatcher.config.account import local_user
-from dispatcher.console.auth import People, Person, Role
+from dispatcher.console.auth import Role, User, Users
 from dispatcher.errors import NotConfigured
 from dispatcher.web.throttle import Throttle, source_of
 
@@ -35,14 +35,14 @@ class OneTimeKey:
         """Announce the current key."""
         self._announce(self._key)
 
-    def use(self, key: str) -> Person | None:
+    def use(self, key: str) -> User | None:
         """Return the local user if this is the current key, which is then invalid."""
         with self._lock:
             if not hmac.compare_digest(self._key.encode(), key.encode()):
                 return None
             self._key = secrets.token_urlsafe(24)
         self.print()
-        return Person(local_user(), Role.ADMIN)
+        return User(local_user(), Role.ADMIN)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,28 +63,28 @@ class LoginRefused:
 class Login:
     """Checks logins. Thread-safe; at most two passwords are checked at once, because each takes 32 MiB."""
 
-    def __init__(self, people: People, key: OneTimeKey | None, throttle: Throttle) -> None:
+    def __init__(self, people: Users, key: OneTimeKey | None, throttle: Throttle) -> None:
         self.people = people
         self.key = key
         self.throttle = throttle
         self._few = threading.BoundedSemaphore(2)
 
-    def by_password(self, name: str, password: str, source: str) -> Person | LoginRefused:
+    def by_password(self, name: str, password: str, source: str) -> User | LoginRefused:
         """Return the user with this name and password. `source`: the address of the client."""
 
-        def check() -> Person | None:
+        def check() -> User | None:
             with self._few:
                 return self.people.check(name, password)
 
         return self._tried(check, WRONG, source, name)
 
-    def by_key(self, key: str, source: str) -> Person | LoginRefused:
+    def by_key(self, key: str, source: str) -> User | LoginRefused:
         """Return the local user if this is the one-time key. `source`: the address of the client."""
         return self._tried(lambda: None if self.key is None else self.key.use(key), SPENT, source)
 
     def _tried(
-        self, check: Callable[[], Person | None], fault: str, host: str, name: str | None = None
-    ) -> Person | LoginRefused:
+        self, check: Callable[[], User | None], fault: str, host: str, name: str | None = None
+    ) -> User | LoginRefused:
         """Check a login that the throttle admits, which counts as a failure until it has succeeded."""
         source = source_of(host)
         wait_seconds = self.throttle.admit(source, name)

@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
 from dispatcher import moments
-from dispatcher.console.auth import Person, Role, Session, Sessions
+from dispatcher.console.auth import Role, Session, Sessions, User
 from dispatcher.console.recent import Recent
 from dispatcher.operating import lead_id_of
 from dispatcher.operator import person_lookups
@@ -70,7 +70,7 @@ class PageRequest:
     file: "ReceivedFile | None" = None
 
     @property
-    def person(self) -> Person:
+    def person(self) -> User:
         """The user."""
         return self.session.person
 

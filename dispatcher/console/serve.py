@@ -6,8 +6,8 @@ from starlette.types import ASGIApp
 
 from dispatcher.config.settings import Settings
 from dispatcher.console.app import Console, build
-from dispatcher.console.auth import People, Sessions
-from dispatcher.console.guard import UPLOAD_PATH, Origin, reached_at
+from dispatcher.console.auth import Sessions, Users
+from dispatcher.console.guard import UPLOAD_PATH, ConsoleOrigin, reached_at
 from dispatcher.console.login import Login, OneTimeKey
 from dispatcher.console.rendering import Renderer
 from dispatcher.web.connections import CONNECTIONS, Limits
@@ -21,7 +21,7 @@ def application(settings: Settings, address: Address, say: Callable[[str], None]
 
     `say` prints a line on the terminal: the address of the console, and the one-time links.
     """
-    people = People(settings.console_users, settings.console_users_file)
+    people = Users(settings.console_users, settings.console_users_file)
     origin = reached_at(
         address.host,
         address.port,
@@ -53,5 +53,5 @@ def serve(settings: Settings, address: Address, say: Callable[[str], None]) -> N
         run(application(settings, address, say), address, limits, connections=CONNECTIONS, listener=listener)
 
 
-def _link(origin: Origin, key: str) -> str:
+def _link(origin: ConsoleOrigin, key: str) -> str:
     return f"Open the console once with {origin.public}/login?key={key}"

@@ -28,7 +28,7 @@ from dispatcher.api import Dispatcher
 from dispatcher.config.settings import Settings
 from dispatcher.decisions.states import State
 from dispatcher.embedded import exports
-from dispatcher.embedded.demo_report import UNSETTLED, Account, SandboxView, Screen, draw_up
+from dispatcher.embedded.demo_report import UNSETTLED, DemoReport, SandboxView, Screen, draw_up
 from dispatcher.embedded.embedded_server import LOOPBACK, accepts_connections, free_port
 from dispatcher.embedded.stack import Stack
 from dispatcher.errors import DispatcherError, InvalidLead, interrupt
@@ -147,7 +147,7 @@ def run_demo(
     scratch.mkdir()
     foreign = {name: value for name, value in environment.items() if not name.startswith(_OURS)}
     stack = Stack(store, {**foreign, "TMPDIR": str(scratch)})
-    account: Account | None = None
+    account: DemoReport | None = None
     interrupted = False
     try:
         with _interruptible():
@@ -184,7 +184,7 @@ class Demo:
         self._api: dict[str, str] = {}
         self._exports = store / "env"
 
-    def run(self, chaos: float, seed: int) -> Account:
+    def run(self, chaos: float, seed: int) -> DemoReport:
         """Run the demo and return the account."""
         self._print_profile(chaos)
         self._stack.start()
@@ -281,7 +281,7 @@ class Demo:
             self._accepted_at_kill = accepted
             self._screen.worker_killed(on_their_way)
 
-    def _settle_accounts(self, dispatcher: Dispatcher) -> Account:
+    def _settle_accounts(self, dispatcher: Dispatcher) -> DemoReport:
         """Stop the worker, then read the sandbox's log."""
         self._stack.child("worker").stop()
         records = [dispatcher.get(lead_id) for lead_id in self._submitted]

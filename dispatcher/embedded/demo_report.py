@@ -20,7 +20,7 @@ from dispatcher.operator.failures import FailedLead
 from dispatcher.operator.lead_record import LeadRecord
 from dispatcher.operator.overview import Overview
 from dispatcher.sandbox.fault import FaultName
-from dispatcher.sandbox.log import Effect, Entry, ledger_key
+from dispatcher.sandbox.log import Effect, Line, ledger_key
 
 UNSETTLED: Final = frozenset({State.PENDING, State.SENDING, State.UNKNOWN})
 """States in which the dispatcher still has something to do by itself."""
@@ -45,7 +45,7 @@ class SandboxView:
     created: int
 
     @classmethod
-    def of(cls, entries: Sequence[Entry]) -> "SandboxView":
+    def of(cls, entries: Sequence[Line]) -> "SandboxView":
         """Counted from its log; a late creation's second line is no second request."""
         requests = {entry.request: entry for entry in reversed(entries)}.values()
         return cls(
@@ -57,7 +57,7 @@ class SandboxView:
 
 
 @dataclass(frozen=True, slots=True)
-class Account:
+class DemoReport:
     """Every row of the file, once. `endings` are in words, in the order they are shown, and sum up to `rows`.
 
     lost           leads that nobody would call and nobody would hear of
@@ -80,7 +80,7 @@ class Account:
         return self.balances and not self.lost and self.called_twice == 0
 
 
-def draw_up(rows: int, refused: int, records: Sequence[LeadRecord], entries: Sequence[Entry]) -> Account:
+def draw_up(rows: int, refused: int, records: Sequence[LeadRecord], entries: Sequence[Line]) -> DemoReport:
     """The account of `rows` rows: `refused` were never stored, `records` are all that `submit` said were durable.
 
     Args:
@@ -100,7 +100,7 @@ def draw_up(rows: int, refused: int, records: Sequence[LeadRecord], entries: Seq
             lost.append(record.id)
     ordered = {"refused before it was stored, with the reason": refused}
     ordered |= dict(sorted(endings.items(), key=lambda ending: (-ending[1], ending[0])))
-    return Account(rows, ordered, tuple(lost), len(_called_twice(entries)))
+    return DemoReport(rows, ordered, tuple(lost), len(_called_twice(entries)))
 
 
 def _ending(record: LeadRecord) -> str:
@@ -119,7 +119,7 @@ def _ending(record: LeadRecord) -> str:
             return f"LOST: still {state}"
 
 
-def _called_twice(entries: Iterable[Entry]) -> set[tuple[int, str]]:
+def _called_twice(entries: Iterable[Line]) -> set[tuple[int, str]]:
     """Return the (campaign, number) pairs created twice; a second request counts even if Voicery would refuse it."""
     created: dict[tuple[int, str], int] = defaultdict(int)
     again: set[tuple[int, str]] = set()
@@ -203,7 +203,7 @@ class Screen:
         table.add_row("workers killed", str(self._workers_killed), _gates(seen))
         return table
 
-    def account(self, account: Account, sandbox: SandboxView, failures: Sequence[FailedLead]) -> None:
+    def account(self, account: DemoReport, sandbox: SandboxView, failures: Sequence[FailedLead]) -> None:
         """Print the account of every row, the failed leads and the verdict."""
         table = Table(title="What became of every row", title_justify="left", box=box.SIMPLE_HEAD, show_footer=True)
         table.add_column("ending", footer="rows in the file")
@@ -220,7 +220,7 @@ class Screen:
         )
         self.verdict(account)
 
-    def verdict(self, account: Account) -> None:
+    def verdict(self, account: DemoReport) -> None:
         """Return the verdict in one line."""
         doubt = "" if account.balances else ", AND THE ACCOUNT DOES NOT BALANCE"
         line = f"{len(account.lost)} lost, {account.called_twice} called twice{doubt}"

@@ -15,7 +15,7 @@ from dispatcher.asynchronous import AsyncProducer, Threads
 from dispatcher.errors import DispatcherError, FieldError, InvalidLead
 from dispatcher.http_intake import answers, mappings
 from dispatcher.http_intake.access import Access
-from dispatcher.http_intake.batch import Batch, batch_id_of
+from dispatcher.http_intake.batch import BatchRequest, batch_id_of
 from dispatcher.http_intake.bodies import FORM, JSON, LINES, lead_of, object_of
 from dispatcher.http_intake.document import document, page
 from dispatcher.http_intake.guard import Guard
@@ -97,7 +97,7 @@ class Intake(AsyncProducer):
             raise wait(BUSY, 1, f"{BATCHES} batches are being read; send this one again.")
         async with self._batches:
             bounds = self._bounds
-            batch = Batch(
+            batch = BatchRequest(
                 self._services.bulk, self.access, self._threads.start, key, batch_id,
                 most_items=bounds.items, chunk_items=bounds.chunk,
             )  # fmt: skip

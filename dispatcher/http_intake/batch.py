@@ -27,7 +27,7 @@ _CHUNK_BYTES: Final = 1024 * 1024
 """A chunk is stored at the latest after so much of the body: large leads take no more memory than small ones."""
 
 
-class Batch:
+class BatchRequest:
     """One request. Holds a chunk of items, and a line of JSON for each item that is done."""
 
     def __init__(

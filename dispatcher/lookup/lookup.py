@@ -76,7 +76,7 @@ def _seen_in(window: Window, doubt: Doubt, possible: ListedLead, bound: frozense
     return seen if seen.verdict is Verdict.MATCH else Judgement(Verdict.POSSIBLE, possible)
 
 
-class Resolution:
+class LookUpRun:
     """Look-ups of one account. Create one for each run."""
 
     def __init__(

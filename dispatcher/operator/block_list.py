@@ -252,7 +252,7 @@ def _blocks(rows: Iterable[Mapping[Any, Any]]) -> tuple[Block, ...]:
 
 
 @dataclass(frozen=True, slots=True)
-class Stored:
+class BlocksStored:
     """How many blocks are new or last longer now, and the id of the first."""
 
     numbers: int = 0
@@ -265,7 +265,7 @@ def store(
     terms: BlockTerms,
     pseudonyms: Pseudonyms,
     digests: Mapping[str, bytes] | None = None,
-) -> Stored:
+) -> BlocksStored:
     """Store blocks of different numbers.
 
     digests   the pseudonyms of all of them under this key, by number; None: they are computed here
@@ -278,22 +278,22 @@ def store(
         hashed = {**values, **pseudonyms.pads()}
         forgotten = {name: hashed[name] for name in ("numbers", "account", "inner_pad", "outer_pad")}
         connection.execute(_FORGET_NUMBERS, forgotten)
-        return Stored(**connection.execute(_ADD_HASHED, hashed).mappings().one())
+        return BlocksStored(**connection.execute(_ADD_HASHED, hashed).mappings().one())
     known = pseudonyms if fits else Pseudonyms(None)
     if len(numbers) >= COPY_FROM and not connection.execute(_ANY_HASHED).scalar():
         if _copied(connection, sorted(numbers), terms, known, digests):
-            return Stored(len(numbers))
+            return BlocksStored(len(numbers))
         taken = set(connection.execute(_KNOWN, {"numbers": values["numbers"], "account": terms.account}).scalars())
         new = sorted(number for number in numbers if number not in taken)
         if taken and (not new or _copied(connection, new, terms, known, digests)):
-            again = Stored(
+            again = BlocksStored(
                 **connection.execute(_ADD, values | known.pads() | {"numbers": ",".join(taken)}).mappings().one()
             )
-            return Stored(len(new) + again.numbers, again.id)
+            return BlocksStored(len(new) + again.numbers, again.id)
     values |= known.pads()
-    longer = Stored(**connection.execute(_LENGTHEN_HASHED, values).mappings().one()) if fits else Stored()
-    added = Stored(**connection.execute(_ADD, values).mappings().one())
-    return Stored(longer.numbers + added.numbers, added.id or longer.id)
+    longer = BlocksStored(**connection.execute(_LENGTHEN_HASHED, values).mappings().one()) if fits else BlocksStored()
+    added = BlocksStored(**connection.execute(_ADD, values).mappings().one())
+    return BlocksStored(longer.numbers + added.numbers, added.id or longer.id)
 
 
 def _copied(

@@ -52,7 +52,7 @@ class Erased:
 
 
 @dataclass(frozen=True, slots=True)
-class Progress:
+class ErasureProgress:
     """How far an erasure is: `done` of `to_do` leads, keys and other rows that were found."""
 
     done: int
@@ -82,7 +82,7 @@ class Erasure:
         actor: str,
         without_proof: bool = False,
         batch_rows: int = BATCH_ROWS,
-        tell: Callable[[Progress], None] = lambda _: None,
+        tell: Callable[[ErasureProgress], None] = lambda _: None,
     ) -> Erased:
         """Erase the person of this number, in transactions of few rows. `actor` is written to the audit log.
 
@@ -113,7 +113,7 @@ class Erasure:
         return self._database.again(at_once)
 
 
-def _run(steps: Steps, do: _Do, batch_rows: int, tell: Callable[[Progress], None]) -> Erased:
+def _run(steps: Steps, do: _Do, batch_rows: int, tell: Callable[[ErasureProgress], None]) -> Erased:
     done = to_do = 0
     scan = do(steps.scan)
     if scan.rows:
@@ -126,7 +126,7 @@ def _run(steps: Steps, do: _Do, batch_rows: int, tell: Callable[[Progress], None
             for some in _slices(rows, batch_rows):
                 do(step, some)
                 done += len(some)
-                tell(Progress(done, to_do))
+                tell(ErasureProgress(done, to_do))
         scan = do(steps.scan)
     else:
         raise NotAllowed(

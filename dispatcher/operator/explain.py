@@ -15,7 +15,7 @@ from dispatcher.decisions.states import FailureClass, State
 from dispatcher.lead.masking import mask_numbers
 from dispatcher.moments import clock, span
 from dispatcher.operator.failures import FailedLead, advice
-from dispatcher.operator.lead_record import AttemptRecord, LeadRecord, LookUp
+from dispatcher.operator.lead_record import AttemptRecord, LeadRecord, LookUpRecord
 from dispatcher.operator.overview import GateRecord
 
 ATTEMPTS_TOLD: Final = 3
@@ -223,7 +223,7 @@ def _ending(attempt: AttemptRecord) -> str:
             return _clause(attempt)
 
 
-def _look_up(look_up: LookUp, now: datetime, *, again: bool) -> str:
+def _look_up(look_up: LookUpRecord, now: datetime, *, again: bool) -> str:
     verb = "again" if again else "looked up"
     fresh = ", list fresh" if look_up.control and look_up.verdict == "absent" else ""
     return f"{verb} {clock(look_up.at, now)}: {_VERDICTS.get(look_up.verdict, look_up.verdict)}{fresh}"

@@ -38,7 +38,7 @@ class ContactRecord(Record):
 
 
 @dataclass(frozen=True, slots=True)
-class LookUp:
+class LookUpRecord:
     """One look-up of an attempt in doubt. `control`: Voicery's list was shown to be fresh."""
 
     at: datetime | None
@@ -86,12 +86,12 @@ class AttemptRecord(Record):
         return missing if isinstance(missing, str) else ""
 
     @property
-    def look_ups(self) -> tuple[LookUp, ...]:
+    def look_ups(self) -> tuple[LookUpRecord, ...]:
         """The look-ups made for it, the earliest first; entries that cannot be read are left out."""
         given = self.evidence.get("lookups")
         rows = given if isinstance(given, list) else []
         return tuple(
-            LookUp(_moment(row.get("at")), str(row.get("verdict")), control=row.get("control") is True)
+            LookUpRecord(_moment(row.get("at")), str(row.get("verdict")), control=row.get("control") is True)
             for row in rows
             if isinstance(row, Mapping)
         )

@@ -20,7 +20,7 @@ from dispatcher.store.reading import ReadConnection
 
 
 @dataclass(frozen=True, slots=True)
-class ListedLead(Record):
+class LeadInList(Record):
     """One lead of a list."""
 
     id: UUID
@@ -62,15 +62,15 @@ class LeadPage:
                 Leads below this id may match too
     """
 
-    leads: tuple[ListedLead, ...]
+    leads: tuple[LeadInList, ...]
     more: bool
     read_until: UUID | None = None
 
 
-def matching(connection: ReadConnection, wanted: LeadFilter, *, most: int) -> list[ListedLead]:
+def matching(connection: ReadConnection, wanted: LeadFilter, *, most: int) -> list[LeadInList]:
     """Return all leads that the filter matches, the highest id first, at most `most`. May read every lead there is."""
     statement, values = _listed(connection, wanted, bound=None)
-    return list(map(ListedLead.of, connection.execute(text(statement), {**values, "most": most}).mappings()))
+    return list(map(LeadInList.of, connection.execute(text(statement), {**values, "most": most}).mappings()))
 
 
 def page(connection: ReadConnection, wanted: LeadFilter, *, most: int, after: UUID | None = None) -> LeadPage:
@@ -81,7 +81,7 @@ def page(connection: ReadConnection, wanted: LeadFilter, *, most: int, after: UU
     bound = MOST_READ if wanted.reads_each else None
     statement, values = _listed(connection, wanted, bound=bound, after=after)
     rows = connection.execute(text(statement), {**values, "most": most + 1}).mappings()
-    found = tuple(map(ListedLead.of, rows))
+    found = tuple(map(LeadInList.of, rows))
     if len(found) > most:
         return LeadPage(found[:most], more=True)
     return LeadPage(found, more=False, read_until=None if bound is None else _read_until(connection, wanted, after))
@@ -194,7 +194,7 @@ class Reads:
         """Return everything about one lead. Raises `LeadNotFound`."""
         return self._database.again(lead_record.read, lead_id)
 
-    def listed(self, wanted: LeadFilter, *, most: int) -> list[ListedLead]:
+    def listed(self, wanted: LeadFilter, *, most: int) -> list[LeadInList]:
         """Return the leads that the filter matches, the highest id first, at most `most`."""
         return self._database.again(matching, wanted, most=most)
 

@@ -18,7 +18,7 @@ from dispatcher.store import encryption
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class TextColumns:
     """A table's columns of free text.
 
     key     names a row
@@ -37,25 +37,25 @@ class Place:
 
 
 PLACES: Final = (
-    Place("leads", ("id",), ("last_error", "idempotency_key", "voicery_status"), ("variables",), lead="id"),
-    Place("lead_contacts", ("lead_id", "position"), ("voicery_status",), ("variables",), lead="lead_id"),
-    Place("lead_revisions", ("lead_id", "revision"), ("note", "replaced_by"), ("variables",), lead="lead_id"),
-    Place("lead_attempts", ("id",), ("error", "response", "worker"), ("evidence",), lead="lead_id"),
-    Place("failed_leads", ("id",), ("message", "response", "note", "resolved_by"), lead="lead_id"),
-    Place("incidents", ("id",), ("message", "seen_by"), ("evidence",)),
-    Place("audit_log", ("id",), ("actor", "subject"), ("detail",)),
-    Place("operations", ("id",), ("actor", "stopped_by"), ("filters", "options")),
-    Place("operation_leads", ("operation_id", "position"), ("reason",)),
-    Place("gates", ("id",), ("note", "by", "refusal")),
-    Place("imports", ("id",), ("file_name", "actor")),
-    Place("import_rejections", ("id",), ("field", "reason", "original"), whole=("original",)),
-    Place("blocks", ("id",), ("reason", "source", "who")),
-    Place("api_keys", ("id",), ("name", "created_by")),
-    Place("webhook_mappings", ("account", "name"), ("changed_by",), ("fields", "fixed")),
-    Place("submitters", ("login",), ("changed_by",)),
-    Place("saved_filters", ("id",), ("who", "name", "query")),
-    Place("idempotency_keys", ("account", "key"), ("key",)),
-    Place("inbox", ("id",), ("idempotency_key", "caller"), ("lead", "reasons")),
+    TextColumns("leads", ("id",), ("last_error", "idempotency_key", "voicery_status"), ("variables",), lead="id"),
+    TextColumns("lead_contacts", ("lead_id", "position"), ("voicery_status",), ("variables",), lead="lead_id"),
+    TextColumns("lead_revisions", ("lead_id", "revision"), ("note", "replaced_by"), ("variables",), lead="lead_id"),
+    TextColumns("lead_attempts", ("id",), ("error", "response", "worker"), ("evidence",), lead="lead_id"),
+    TextColumns("failed_leads", ("id",), ("message", "response", "note", "resolved_by"), lead="lead_id"),
+    TextColumns("incidents", ("id",), ("message", "seen_by"), ("evidence",)),
+    TextColumns("audit_log", ("id",), ("actor", "subject"), ("detail",)),
+    TextColumns("operations", ("id",), ("actor", "stopped_by"), ("filters", "options")),
+    TextColumns("operation_leads", ("operation_id", "position"), ("reason",)),
+    TextColumns("gates", ("id",), ("note", "by", "refusal")),
+    TextColumns("imports", ("id",), ("file_name", "actor")),
+    TextColumns("import_rejections", ("id",), ("field", "reason", "original"), whole=("original",)),
+    TextColumns("blocks", ("id",), ("reason", "source", "who")),
+    TextColumns("api_keys", ("id",), ("name", "created_by")),
+    TextColumns("webhook_mappings", ("account", "name"), ("changed_by",), ("fields", "fixed")),
+    TextColumns("submitters", ("login",), ("changed_by",)),
+    TextColumns("saved_filters", ("id",), ("who", "name", "query")),
+    TextColumns("idempotency_keys", ("account", "key"), ("key",)),
+    TextColumns("inbox", ("id",), ("idempotency_key", "caller"), ("lead", "reasons")),
 )
 
 BY_TABLE: Final = {place.table: place for place in PLACES}
@@ -65,7 +65,7 @@ BY_TABLE: Final = {place.table: place for place in PLACES}
 class Mention:
     """One row that mentions the number. `values`: the columns that do, as they are. The repr shows none of them."""
 
-    place: Place
+    place: TextColumns
     key: Mapping[str, Any]
     values: Mapping[str, Any] = field(repr=False)
     lead_id: UUID | None = None
@@ -78,7 +78,7 @@ def row_name(table: str, key: Iterable[object]) -> str:
 
 
 def find(
-    connection: Connection, forms: NumberForms, place: Place, unreadable: set[str] | None = None
+    connection: Connection, forms: NumberForms, place: TextColumns, unreadable: set[str] | None = None
 ) -> Iterator[Mention]:
     """Return the rows of one place that mention the number. Reads the whole table, and locks nothing.
 
@@ -101,7 +101,7 @@ def held(connection: Connection, forms: NumberForms, mention: Mention) -> Mentio
 def _mention(
     connection: Connection,
     forms: NumberForms,
-    place: Place,
+    place: TextColumns,
     row: Mapping[Any, Any],
     unreadable: set[str] | None = None,
 ) -> "Mention | None":
@@ -175,7 +175,7 @@ def _bound(value: Any, *, as_json: bool) -> str:  # noqa: ANN401 - any JSON valu
 _STREAMED: Final = {"stream_results": True, "yield_per": 1000}
 
 
-def _select(place: Place, *, one: bool = False) -> Any:  # noqa: ANN401 - SQLAlchemy's clause
+def _select(place: TextColumns, *, one: bool = False) -> Any:  # noqa: ANN401 - SQLAlchemy's clause
     table = encryption.TABLES.get(place.table)
     columns = dict.fromkeys([*place.key, *([table.of] if table else []), *place.texts])
     hidden = f" OR strpos(said.whole, '{encryption.ENCRYPTED}') > 0" if table else ""

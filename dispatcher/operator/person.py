@@ -210,7 +210,7 @@ def not_readable(rows: Iterable[str]) -> tuple[Left, ...]:
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class FoundText:
     """A value elsewhere that mentions the number, with other numbers masked. `where`: a column, and a path in it."""
 
     table: str
@@ -231,7 +231,7 @@ class Dossier:
     phone_number: str = field(repr=False)
     read_at: datetime
     held: Mapping[str, Sequence[Mapping[str, Any]]] = field(repr=False)
-    mentioned: tuple[Found, ...] = field(repr=False)
+    mentioned: tuple[FoundText, ...] = field(repr=False)
     outside: tuple[Left, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
@@ -321,12 +321,13 @@ def _key(table: str, row: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(str(row[name]) for name in BY_TABLE[table].key)
 
 
-def _values(forms: NumberForms, mention: Mention) -> Iterator[Found]:
+def _values(forms: NumberForms, mention: Mention) -> Iterator[FoundText]:
     """Return the single values that mention the number, not all of a row that is about somebody else."""
     for column, whole in mention.values.items():
         for path, value in _leaves(whole, column):
             if forms.stands_in(value) or forms.stands_in(path):
-                yield Found(mention.place.table, mention.key, others_masked(forms, path), others_masked(forms, value))
+                where, text = others_masked(forms, path), others_masked(forms, value)
+                yield FoundText(mention.place.table, mention.key, where, text)
 
 
 def _leaves(value: Any, path: str) -> Iterator[tuple[str, Any]]:  # noqa: ANN401 - any JSON value

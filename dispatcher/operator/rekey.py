@@ -26,7 +26,7 @@ _NO_KEY: Final = ""
 
 
 @dataclass(frozen=True, slots=True)
-class Progress:
+class RekeyProgress:
     """How far one table is: `changed` rows of about `to_do` that it began with."""
 
     table: str
@@ -73,7 +73,7 @@ class Rekeying:
         actor: str,
         decrypt: bool = False,
         batch_rows: int = BATCH_ROWS,
-        tell: Callable[[Progress], None] = lambda _: None,
+        tell: Callable[[RekeyProgress], None] = lambda _: None,
     ) -> Rekeyed:
         """Do all that can be done with the keys of this process, and return what is left.
 
@@ -94,7 +94,7 @@ class Rekeying:
                 after = batch.last
                 changed[table.name] += batch.changed
                 broken += batch.broken
-                tell(Progress(table.name, to_do, changed[table.name]))
+                tell(RekeyProgress(table.name, to_do, changed[table.name]))
         result = Rekeyed(target, dict(changed), self._left(target), tuple(broken))
         result = self._without_unneeded_keys(result)
         self._database.again(_note, actor, result, held=ring.key_ids)

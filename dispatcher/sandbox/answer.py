@@ -11,7 +11,7 @@ from dispatcher.sandbox.options import DuplicateForm, SandboxOptions
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class SandboxAnswer:
     """Status, body and headers; `delivery` sends them."""
 
     status: int
@@ -20,38 +20,38 @@ class Answer:
     headers: Mapping[str, str] = field(default_factory=dict)
 
 
-def json_answer(status: int, body: object, headers: Mapping[str, str] | None = None) -> Answer:
+def json_answer(status: int, body: object, headers: Mapping[str, str] | None = None) -> SandboxAnswer:
     """Return an answer with `body` as JSON."""
-    return Answer(status, orjson.dumps(body), headers=headers or {})
+    return SandboxAnswer(status, orjson.dumps(body), headers=headers or {})
 
 
-def unauthenticated() -> Answer:
+def unauthenticated() -> SandboxAnswer:
     """Return 401: no token, or a wrong one."""
     return json_answer(401, {"message": "Unauthenticated."})
 
 
-def invalid(found: Invalid) -> Answer:
+def invalid(found: Invalid) -> SandboxAnswer:
     """Return 422 with every invalid field and its messages."""
     return json_answer(422, {"message": found.message, "errors": found.errors})
 
 
-def no_route(path: str) -> Answer:
+def no_route(path: str) -> SandboxAnswer:
     """Return 404: no such path."""
     return json_answer(404, {"message": f"The route {path.lstrip('/')} could not be found."})
 
 
-def wrong_method(method: str, path: str, allowed: str) -> Answer:
+def wrong_method(method: str, path: str, allowed: str) -> SandboxAnswer:
     """Return 405; `allowed` are the methods of this path."""
     message = f"The {method} method is not supported for route {path.lstrip('/')}. Supported methods: {allowed}."
     return json_answer(405, {"message": message}, {"Allow": allowed})
 
 
-def too_large() -> Answer:
+def too_large() -> SandboxAnswer:
     """Return 413: the body is larger than aiohttp's limit of 1 MiB."""
     return json_answer(413, {"message": "The POST data is too large."})
 
 
-def throttled(retry_after: int | str | None, headers: Mapping[str, str] | None = None) -> Answer:
+def throttled(retry_after: int | str | None, headers: Mapping[str, str] | None = None) -> SandboxAnswer:
     """Return 429 with `retry_after` in seconds, or any text that a fault sends, or None to leave it out."""
     body: dict[str, object] = {"message": "Too Many Attempts."}
     sent = dict(headers or {})
@@ -61,7 +61,7 @@ def throttled(retry_after: int | str | None, headers: Mapping[str, str] | None =
     return json_answer(429, body, sent)
 
 
-def duplicate_refused(form: DuplicateForm) -> Answer:
+def duplicate_refused(form: DuplicateForm) -> SandboxAnswer:
     """Return 409 or 422; 409 also for the form `existing`, because there is no lead to return here."""
     message = "A lead with this phone number already exists in this campaign."
     if form is DuplicateForm.UNPROCESSABLE:
@@ -76,11 +76,11 @@ class LeadWriter:
         self._options = options
         self._book = book
 
-    def created(self, lead: StoredLead, **changed: object) -> Answer:
+    def created(self, lead: StoredLead, **changed: object) -> SandboxAnswer:
         """`changed` replaces fields of `data`; a field set to None is left out."""
         return self._single(self._options.created_status, "Lead created successfully", lead, changed)
 
-    def existing(self, lead: StoredLead) -> Answer:
+    def existing(self, lead: StoredLead) -> SandboxAnswer:
         """Return the existing lead with 200."""
         return self._single(200, "Lead already exists", lead, {})
 
@@ -102,7 +102,7 @@ class LeadWriter:
             "secondary_contacts": [self._contact(contact, lead.status, at) for contact in lead.contacts],
         }
 
-    def _single(self, status: int, message: str, lead: StoredLead, changed: Mapping[str, object]) -> Answer:
+    def _single(self, status: int, message: str, lead: StoredLead, changed: Mapping[str, object]) -> SandboxAnswer:
         data = self.row(lead)
         for name, value in changed.items():
             if value is None:

@@ -11,7 +11,7 @@ _BOOLEANS: tuple[Any, ...] = (True, False, "0", "1")  # 0 and 1 equal False and 
 
 
 @dataclass(frozen=True, slots=True)
-class Contact:
+class BookedContact:
     """A secondary contact of a request."""
 
     phone_number: str
@@ -26,7 +26,7 @@ class Creation:
     phone_number: str
     variables: Mapping[str, Any]
     allow_dupplicate: bool
-    contacts: tuple[Contact, ...]
+    contacts: tuple[BookedContact, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +94,7 @@ def _variables(value: object, name: str, errors: dict[str, list[str]]) -> Mappin
     return {}
 
 
-def _contacts(value: object, errors: dict[str, list[str]]) -> tuple[Contact, ...]:
+def _contacts(value: object, errors: dict[str, list[str]]) -> tuple[BookedContact, ...]:
     if value is None:
         return ()
     if not isinstance(value, list):
@@ -106,7 +106,7 @@ def _contacts(value: object, errors: dict[str, list[str]]) -> tuple[Contact, ...
         where = f"secondary_contacts.{index}"
         phone_number = _phone_number(fields, f"{where}.phone_number", errors)
         found.append(
-            Contact(
+            BookedContact(
                 phone_number,
                 _variables(fields.get("variables"), f"{where}.variables", errors),
             )

@@ -6,7 +6,7 @@ from urllib.parse import urlsplit
 from aiohttp import web
 
 from dispatcher.errors import NotConfigured
-from dispatcher.sandbox.answer import Answer, json_answer, no_route, wrong_method
+from dispatcher.sandbox.answer import SandboxAnswer, json_answer, no_route, wrong_method
 from dispatcher.sandbox.book import LeadBook
 from dispatcher.sandbox.delivery import whole
 from dispatcher.sandbox.fault import rule_as_json, rules_from_json
@@ -28,7 +28,7 @@ class Control:
             return whole(no_route(request.path))
         return whole(self._answer(request.method, request.path, await request.read()))
 
-    def _answer(self, method: str, path: str, body: bytes) -> Answer:
+    def _answer(self, method: str, path: str, body: bytes) -> SandboxAnswer:
         match path, method:
             case "/_sandbox/faults", "POST":
                 try:

@@ -7,7 +7,7 @@ from http import HTTPStatus
 
 from aiohttp import web
 
-from dispatcher.sandbox.answer import Answer
+from dispatcher.sandbox.answer import SandboxAnswer
 from dispatcher.sandbox.fault import FaultName, Rule
 
 _GARBAGE = b"\x16\x03\x01 220 smtp.example.com ESMTP ready\r\n\r\n"
@@ -15,7 +15,7 @@ _RESET_ON_CLOSE = struct.pack("ii", 1, 0)  # SO_LINGER on, 0 seconds
 _CHUNK_BYTES = 64 * 1024
 
 
-async def deliver(request: web.BaseRequest, answer: Answer, rule: Rule | None) -> web.StreamResponse:
+async def deliver(request: web.BaseRequest, answer: SandboxAnswer, rule: Rule | None) -> web.StreamResponse:
     """A client that goes away cancels this, whatever it is waiting for."""
     if rule is None:
         return whole(answer)
@@ -44,7 +44,7 @@ async def deliver(request: web.BaseRequest, answer: Answer, rule: Rule | None) -
             return whole(answer)
 
 
-def whole(answer: Answer) -> web.Response:
+def whole(answer: SandboxAnswer) -> web.Response:
     """Send one regular response with its length and keep the connection."""
     response = web.Response(status=answer.status, body=answer.body, headers=answer.headers or None)
     # set by hand: aiohttp's own parameter would add a charset that Laravel does not send
@@ -52,7 +52,7 @@ def whole(answer: Answer) -> web.Response:
     return response
 
 
-def _head(answer: Answer) -> bytes:
+def _head(answer: SandboxAnswer) -> bytes:
     lines = [
         f"HTTP/1.1 {answer.status} {HTTPStatus(answer.status).phrase}",
         f"Content-Type: {answer.content_type}",
@@ -90,7 +90,7 @@ async def _dripped(request: web.BaseRequest, first: bytes, slowly: bytes, interv
     return _hung_up(request)
 
 
-async def _padded(request: web.BaseRequest, answer: Answer, size_bytes: int) -> web.StreamResponse:
+async def _padded(request: web.BaseRequest, answer: SandboxAnswer, size_bytes: int) -> web.StreamResponse:
     """JSON may end in any number of spaces, so the answer stays valid."""
     response = web.StreamResponse(status=answer.status, headers=answer.headers or None)
     response.content_type = answer.content_type

@@ -11,8 +11,8 @@ import orjson
 from aiohttp import web
 
 from dispatcher.sandbox.answer import (
-    Answer,
     LeadWriter,
+    SandboxAnswer,
     duplicate_refused,
     invalid,
     no_route,
@@ -26,8 +26,8 @@ from dispatcher.sandbox.control import CONTROL_PREFIX, Control
 from dispatcher.sandbox.delivery import deliver
 from dispatcher.sandbox.fault import SILENT, Call, FaultName, Rule
 from dispatcher.sandbox.lies import Asking
-from dispatcher.sandbox.listing import LeadList
-from dispatcher.sandbox.log import Effect, Entry, RequestLog
+from dispatcher.sandbox.listing import LeadPages
+from dispatcher.sandbox.log import Effect, Line, RequestLog
 from dispatcher.sandbox.options import DuplicateForm, SandboxOptions
 from dispatcher.sandbox.plan import Chaos, FaultPlan, FaultSource, SuffixFaults
 from dispatcher.sandbox.ratelimit import SlidingLog, parse_rate_limit
@@ -42,7 +42,7 @@ _MEANWHILE = frozenset({FaultName.LATE, FaultName.MISFILED})  # the client meets
 class Deed:
     """The result of a creation."""
 
-    answer: Answer
+    answer: SandboxAnswer
     effect: Effect = Effect.NONE
     lead_id: int | None = None
 
@@ -54,14 +54,14 @@ class SandboxApp:
         self,
         options: SandboxOptions,
         log: RequestLog,
-        history: Iterable[Entry],
+        history: Iterable[Line],
         plan: FaultPlan,
     ) -> None:
         self._options = options
         self._log = log
         self.book = LeadBook(options.known_variables, options.utc_offset_hours)
         self._writer = LeadWriter(options, self.book)
-        self._list = LeadList(self.book, self._writer)
+        self._list = LeadPages(self.book, self._writer)
         windows = parse_rate_limit(options.rate_limit)
         self._limiter = SlidingLog(windows) if windows else None
         sources: list[FaultSource] = [plan]
@@ -145,7 +145,7 @@ class SandboxApp:
             task.cancel()
         await asyncio.gather(*self._late, return_exceptions=True)
 
-    def _refuse(self, token: str, limits: dict[str, str]) -> Answer | None:
+    def _refuse(self, token: str, limits: dict[str, str]) -> SandboxAnswer | None:
         """Return the refusal, if any; `limits` receives the rate limit headers. A bad token uses no permit."""
         if not token or (self._options.token is not None and token != self._options.token):
             return unauthenticated()
@@ -241,7 +241,7 @@ class SandboxApp:
         effect, lead_id = (deed.effect, deed.lead_id) if deed else (Effect.NONE, None)
         path = request.path_qs
         self._log.append(
-            Entry(
+            Line(
                 time.time(),
                 number,
                 request.method,
@@ -254,7 +254,7 @@ class SandboxApp:
             )
         )
 
-    def _restore(self, history: Iterable[Entry]) -> None:
+    def _restore(self, history: Iterable[Line]) -> None:
         for entry in history:
             self._requests = max(self._requests, entry.request)
             if entry.created_id is None:
@@ -282,12 +282,12 @@ def _bearer_token(request: web.BaseRequest) -> str:
     return token.strip() if scheme.lower() == "bearer" else ""
 
 
-def _misdirected(request: web.BaseRequest) -> Answer | None:
+def _misdirected(request: web.BaseRequest) -> SandboxAnswer | None:
     allowed = {CREATE_PATH: "POST", LIST_PATH: "GET"}.get(request.path)
     if allowed is None:
         return no_route(request.path)
     return None if request.method == allowed else wrong_method(request.method, request.path, allowed)
 
 
-def _with_headers(answer: Answer, headers: dict[str, str]) -> Answer:
+def _with_headers(answer: SandboxAnswer, headers: dict[str, str]) -> SandboxAnswer:
     return dataclasses.replace(answer, headers={**answer.headers, **headers}) if headers else answer

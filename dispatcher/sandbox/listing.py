@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from urllib.parse import urlencode
 
-from dispatcher.sandbox.answer import Answer, LeadWriter, invalid, json_answer
+from dispatcher.sandbox.answer import LeadWriter, SandboxAnswer, invalid, json_answer
 from dispatcher.sandbox.book import Invalid, LeadBook, Search, digits_of
 from dispatcher.sandbox.fault import FaultName, Rule
 from dispatcher.sandbox.lies import Asking, Lies
@@ -53,14 +53,14 @@ def _integer(query: Mapping[str, str], name: str, default: int, errors: dict[str
     return int(value)
 
 
-class LeadList:
+class LeadPages:
     """`url` is that of the list itself, for the links to other pages."""
 
     def __init__(self, book: LeadBook, writer: LeadWriter) -> None:
         self._lies = Lies(book)
         self._writer = writer
 
-    def answer(self, query: Mapping[str, str], url: str, rule: Rule | None, asking: Asking) -> Answer:
+    def answer(self, query: Mapping[str, str], url: str, rule: Rule | None, asking: Asking) -> SandboxAnswer:
         """Return one page. `rule` is the fault that this request meets."""
         asked = read_list_query(query)
         if isinstance(asked, Invalid):

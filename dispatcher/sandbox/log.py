@@ -29,7 +29,7 @@ class Effect(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class Line:
     """One line of the log. `status` is None where no status line was sent."""
 
     at: float  # unix seconds
@@ -62,7 +62,7 @@ class RequestLog:
             raise NotConfigured(f"Another sandbox writes {path}; give this one a log of its own.") from None
         self._drop_torn_line()
 
-    def append(self, entry: Entry) -> None:
+    def append(self, entry: Line) -> None:
         """Write the entry as one line. `OSError` if the disk did not take all of it."""
         line = _encode(entry)
         if os.write(self._fd, line) != len(line):
@@ -79,22 +79,22 @@ class RequestLog:
             os.ftruncate(self._fd, text.rfind(b"\n") + 1)
 
 
-def read_log(path: str | os.PathLike[str]) -> list[Entry]:
+def read_log(path: str | os.PathLike[str]) -> list[Line]:
     """Every whole line of the log, oldest first; a missing file is an empty log. Safe while the sandbox writes."""
     return list(_entries(Path(path)))
 
 
-def _entries(path: Path) -> Iterator[Entry]:
+def _entries(path: Path) -> Iterator[Line]:
     if not path.exists():
         return
     with path.open("rb") as lines:
         for line in lines:
             if line.endswith(b"\n"):
                 found = orjson.loads(line)
-                yield Entry(**{**found, "effect": Effect(found["effect"])})
+                yield Line(**{**found, "effect": Effect(found["effect"])})
 
 
-def _encode(entry: Entry) -> bytes:
+def _encode(entry: Line) -> bytes:
     return orjson.dumps(entry) + b"\n"
 
 
@@ -151,7 +151,7 @@ def ledger_key(body: object, reference_variable: str | None = None) -> LedgerKey
     return LedgerKey(campaign_id, phone_number, reference)
 
 
-def ledger(entries: Iterable[Entry], reference_variable: str | None = None) -> Ledger:
+def ledger(entries: Iterable[Line], reference_variable: str | None = None) -> Ledger:
     """Return the requests and created ids for each lead."""
     lines: dict[LedgerKey, LedgerLine] = {}
     counted: set[int] = set()

@@ -18,7 +18,7 @@ from aiohttp import web
 from dispatcher.errors import CannotListen
 from dispatcher.sandbox.book import StoredLead
 from dispatcher.sandbox.handling import SandboxApp
-from dispatcher.sandbox.log import Entry, RequestLog, read_log
+from dispatcher.sandbox.log import Line, RequestLog, read_log
 from dispatcher.sandbox.options import SandboxOptions
 from dispatcher.sandbox.plan import FaultPlan
 
@@ -114,7 +114,7 @@ class Sandbox:
         self._failure: BaseException | None = None
         self._stop: Callable[[], None] = lambda: None
         self._app: SandboxApp | None = None
-        self._last_log: list[Entry] = []
+        self._last_log: list[Line] = []
         self._port = 0
 
     @property
@@ -133,7 +133,7 @@ class Sandbox:
         return self.base_url.removesuffix("/api")
 
     @property
-    def log(self) -> list[Entry]:
+    def log(self) -> list[Line]:
         """Every request so far, oldest first."""
         return read_log(self.log_path) if self._thread is not None else self._last_log
 

@@ -3,7 +3,7 @@
 import orjson
 
 from dispatcher.sandbox.answer import (
-    Answer,
+    SandboxAnswer,
     duplicate_refused,
     json_answer,
     no_route,
@@ -20,7 +20,7 @@ _ERROR_PAGE = (
 )
 
 
-def spoil(rule: Rule, honest: Answer, method: str, path: str, duplicate_form: DuplicateForm) -> Answer:
+def spoil(rule: Rule, honest: SandboxAnswer, method: str, path: str, duplicate_form: DuplicateForm) -> SandboxAnswer:
     """Return the changed answer. Wire and list faults change nothing here: `delivery` and `listing` apply them."""
     match rule.fault:
         case FaultName.INTERNAL_ERROR:
@@ -54,16 +54,16 @@ def spoil(rule: Rule, honest: Answer, method: str, path: str, duplicate_form: Du
         case FaultName.THROTTLED:
             return throttled(rule.retry_after)
         case FaultName.REDIRECT:
-            return Answer(rule.status or 302, b"", "text/html", {"Location": rule.location})
+            return SandboxAnswer(rule.status or 302, b"", "text/html", {"Location": rule.location})
         case FaultName.DUPLICATE:
             return duplicate_refused(duplicate_form)
         case FaultName.ANSWER:
             body_bytes = rule.body.encode("utf-8", "surrogatepass")
-            return Answer(rule.status or 200, body_bytes, headers=rule.headers or {})
+            return SandboxAnswer(rule.status or 200, body_bytes, headers=rule.headers or {})
         case FaultName.NOT_JSON:
-            return Answer(honest.status, b"<html><body>OK</body></html>\n", "text/html")
+            return SandboxAnswer(honest.status, b"<html><body>OK</body></html>\n", "text/html")
         case FaultName.BAD_GZIP:
-            return Answer(
+            return SandboxAnswer(
                 honest.status,
                 honest.body,
                 headers={**honest.headers, "Content-Encoding": "gzip"},
@@ -105,11 +105,11 @@ def spoil(rule: Rule, honest: Answer, method: str, path: str, duplicate_form: Du
             return honest
 
 
-def _page(status: int, title: bytes) -> Answer:
-    return Answer(status, _ERROR_PAGE % (title, title), "text/html")
+def _page(status: int, title: bytes) -> SandboxAnswer:
+    return SandboxAnswer(status, _ERROR_PAGE % (title, title), "text/html")
 
 
-def _alter_lead(fault: FaultName, honest: Answer) -> Answer:
+def _alter_lead(fault: FaultName, honest: SandboxAnswer) -> SandboxAnswer:
     """Return the answer with changed lead fields; a refusal has none and stays."""
     body = orjson.loads(honest.body)
     envelope = body[0] if isinstance(body, list) else body

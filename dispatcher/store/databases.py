@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 from dispatcher.config.settings import Settings
 from dispatcher.errors import NotConfigured
-from dispatcher.part import Part
+from dispatcher.part import LazyPart
 from dispatcher.store.database import Database, Rehearsal
 from dispatcher.store.encryption import KeyRing
 
@@ -27,12 +27,12 @@ class Databases:
         self._connections = connections
         self._dry_run = dry_run
 
-    @Part
+    @LazyPart
     def primary(self) -> Database:
         """Where everything is decided and written. Raises `NotConfigured`."""
         return self._make(Rehearsal if self._dry_run else Database, self._settings.require_database_url())
 
-    @Part
+    @LazyPart
     def replica(self) -> "Replica | None":
         """The replica of `DATABASE_READ_URL`; None without one, and in a dry run, which reads what it has changed."""
         from dispatcher.store.reading import Replica
@@ -42,7 +42,7 @@ class Databases:
         database = self._make(Database, self._replica_url(), read_only=True)
         return Replica(database, self.primary, lag_max_seconds=self._settings.read_lag_max_seconds)
 
-    @Part
+    @LazyPart
     def reading(self) -> "Reading":
         """Where lists are read. What is decided is decided by the primary."""
         from dispatcher.store.reading import Reading
@@ -60,7 +60,7 @@ class Databases:
             return primary, Reading(primary)
         return primary, Reading(primary, self.replica, self._replica_confinements.to(accounts))
 
-    @Part
+    @LazyPart
     def _confinements(self) -> "Confinements":
         """The primary for some accounts alone; they share connections, which no other part uses."""
         from dispatcher.store.confinement import Confinements
@@ -68,7 +68,7 @@ class Databases:
         url = self._settings.require_database_url()
         return Confinements(lambda driver: self._make(Database, url, driver=driver))
 
-    @Part
+    @LazyPart
     def _replica_confinements(self) -> "Confinements":
         """The same for the replica."""
         from dispatcher.store.confinement import Confinements

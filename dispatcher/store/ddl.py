@@ -53,7 +53,7 @@ WHERE build.datname = current_database() AND build.index_relid = to_regclass(:na
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class RevisionStep:
     """One step of a revision, as it is planned.
 
     table         what it works on
@@ -68,9 +68,9 @@ class Step:
 
 def _planned(table: str, statement: str, row_seconds: float = 0.0) -> bool:
     """Return whether the steps are only being listed (`upgrade_plan`); this one is, then."""
-    plan: list[Step] | None = op.get_context().config.attributes.get("plan")  # type: ignore[union-attr]
+    plan: list[RevisionStep] | None = op.get_context().config.attributes.get("plan")  # type: ignore[union-attr]
     if plan is not None:
-        plan.append(Step(table, statement, row_seconds))
+        plan.append(RevisionStep(table, statement, row_seconds))
     return plan is not None
 
 

@@ -13,7 +13,7 @@ SELECT current_setting('server_version') AS version, CAST(current_setting('serve
 
 
 @dataclass(frozen=True, slots=True)
-class Server:
+class PostgresServer:
     """`number` is 150003 for version 15.3. `read_only`: a standby, or out of service."""
 
     version: str
@@ -24,10 +24,10 @@ class Server:
     now: datetime
 
 
-def read(connection: Connection) -> Server:
+def read(connection: Connection) -> PostgresServer:
     """Return the version and the mode of the connected server."""
     row = connection.execute(_READ).one()
-    return Server(row.version, row.number, row.fsync, row.full_page_writes, row.read_only, row.now)
+    return PostgresServer(row.version, row.number, row.fsync, row.full_page_writes, row.read_only, row.now)
 
 
 _SESSION = text("""
@@ -38,7 +38,7 @@ SELECT current_user AS role, current_setting('synchronous_commit') <> 'off' AS s
 
 
 @dataclass(frozen=True, slots=True)
-class Session:
+class SessionSettings:
     """The settings of a session: whether each is on."""
 
     role: str
@@ -47,9 +47,9 @@ class Session:
     lock_timeout: bool
 
 
-def session_settings(connection: Connection) -> Session:
+def session_settings(connection: Connection) -> SessionSettings:
     """Return the settings of the connected session."""
-    return Session(**connection.execute(_SESSION).mappings().one())
+    return SessionSettings(**connection.execute(_SESSION).mappings().one())
 
 
 _LIMITS = text("""
@@ -61,13 +61,13 @@ SELECT CAST(current_setting('max_connections') AS int) AS connections,
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class ConnectionUse:
     """`connections` may be open at once, by all clients; `connected` are."""
 
     connections: int
     connected: int
 
 
-def server_limits(connection: Connection) -> Limits:
+def server_limits(connection: Connection) -> ConnectionUse:
     """Return the limits of the server and their use."""
-    return Limits(**connection.execute(_LIMITS).mappings().one())
+    return ConnectionUse(**connection.execute(_LIMITS).mappings().one())

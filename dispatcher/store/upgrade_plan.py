@@ -8,7 +8,7 @@ from typing import Final
 
 from sqlalchemy import Connection, text
 
-from dispatcher.store.ddl import LOCK_MILLISECONDS, Step
+from dispatcher.store.ddl import LOCK_MILLISECONDS, RevisionStep
 from dispatcher.store.migration import current, revisions, scripts
 from dispatcher.store.schema import SCHEMA
 
@@ -117,7 +117,7 @@ def _planned(connection: Connection, revision: str) -> PlannedRevision:
     from alembic.runtime.migration import MigrationContext
     from alembic.script import ScriptDirectory
 
-    steps: list[Step] = []
+    steps: list[RevisionStep] = []
     config = Config()
     config.set_main_option("script_location", str(scripts()).replace("%", "%%"))
     config.attributes.update(plan=steps, tell=lambda _: None)
@@ -136,7 +136,7 @@ def _planned(connection: Connection, revision: str) -> PlannedRevision:
     return planned
 
 
-def _step(connection: Connection, step: Step) -> PlannedStep:
+def _step(connection: Connection, step: RevisionStep) -> PlannedStep:
     statement = " ".join(re.sub(r"--[^\n]*\n", "", step.statement).split())
     lock, work, what = _form(statement)
     size = connection.execute(_SIZE, {"table": step.table}).first()

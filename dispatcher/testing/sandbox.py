@@ -12,7 +12,7 @@ from dispatcher.config.settings import Settings
 from dispatcher.lead.masking import mask_numbers
 from dispatcher.lead.options import Channel
 from dispatcher.sandbox.fault import FaultName, Rule
-from dispatcher.sandbox.log import Effect, Entry
+from dispatcher.sandbox.log import Effect, Line
 from dispatcher.sandbox.server import Sandbox
 from dispatcher.testing.stores import Stores
 from dispatcher.wiring import Services
@@ -105,7 +105,7 @@ class VoiceryForTests:
         with self._services.database.autocommit() as connection:
             return Counter({state: number for state, number in connection.execute(_STATES)})  # noqa: C416
 
-    def calls(self, phone_number: str) -> list[Entry]:
+    def calls(self, phone_number: str) -> list[Line]:
         """Return the requests that made Voicery call a number in E.164, i.e. that created a lead."""
         called = (Effect.CREATED, Effect.LATE)
         return [one for one in self._posts(phone_number) if one.effect in called]
@@ -127,7 +127,7 @@ class VoiceryForTests:
                 f"{mask_numbers(phone_number)} is called {found} times, not {times}; {received}. {states}"
             )
 
-    def _posts(self, phone_number: str) -> list[Entry]:
+    def _posts(self, phone_number: str) -> list[Line]:
         return [
             one
             for one in self.sandbox.log

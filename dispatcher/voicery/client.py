@@ -18,7 +18,7 @@ from dispatcher.voicery import body as bodies
 from dispatcher.voicery.answer import Answer
 from dispatcher.voicery.connection import Origin
 from dispatcher.voicery.exchange import Exchange, ExchangeFailed
-from dispatcher.voicery.transport import BearerAuth, LeanRequest, OriginAdapter, Secret
+from dispatcher.voicery.transport import BearerAuth, LeanRequest, OriginAdapter, SecretText
 
 LEAD_BODY_CAP: Final = 256 * 1024
 LIST_BODY_CAP: Final = 4 * 1024 * 1024
@@ -52,7 +52,7 @@ class VoiceryClient:
         self,
         *,
         base_url: str,
-        token: Callable[[], str] | Secret,
+        token: Callable[[], str] | SecretText,
         connect_timeout_seconds: float,
         read_timeout_seconds: float,
         deadline_seconds: float,

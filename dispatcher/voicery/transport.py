@@ -27,7 +27,7 @@ from dispatcher.voicery.exchange import Exchange, ExchangeFailed
 _CHANGING: Final = ("Authorization", "Content-Length")
 
 
-class Secret(Protocol):
+class SecretText(Protocol):
     """What pydantic's `SecretStr` offers."""
 
     def get_secret_value(self) -> str:
@@ -38,7 +38,7 @@ class Secret(Protocol):
 class BearerAuth(AuthBase):
     """Sets `Authorization: Bearer <token>` (RFC 6750) on a request; raises `NotConfigured` for an unusable token."""
 
-    def __init__(self, token: Callable[[], str] | Secret) -> None:
+    def __init__(self, token: Callable[[], str] | SecretText) -> None:
         self._read = token if callable(token) else token.get_secret_value
         self._header()
 

@@ -31,7 +31,7 @@ from dispatcher.sweep import repairs
 from dispatcher.wiring import Services, worker_name
 
 if TYPE_CHECKING:
-    from dispatcher.lookup.lookup import Finding, Resolution
+    from dispatcher.lookup.lookup import Finding, LookUpRun
 
 OTHERS_SHARE: Final = 0.05
 """Of the time of a process, for campaigns without an acceptance, while leads of others are due. Beside it come the
@@ -156,13 +156,13 @@ class Deliverer:
             return self._services.clients.client(account).list_leads(campaign_id=campaign_id, per_page=1)
         return reply
 
-    def resolution(self, account: str, stored: accounts.Account) -> "Resolution":
+    def resolution(self, account: str, stored: accounts.Account) -> "LookUpRun":
         """Return the look-ups of one account, for one pass."""
-        from dispatcher.lookup.lookup import Resolution  # late: a worker that starts looks nothing up
+        from dispatcher.lookup.lookup import LookUpRun  # late: a worker that starts looks nothing up
 
         tokens = self._services.clients.tokens(account)
         token = tokens.current()
-        return Resolution(
+        return LookUpRun(
             self._database,
             self._agreed(account, stored),
             self._services.clients.client(account, token),

@@ -11,11 +11,11 @@ import pytest
 from typer.testing import CliRunner
 
 from dispatcher.cli.commands import app
-from dispatcher.cli.doctor import Check, Verdict
+from dispatcher.cli.doctor import Check, Grade
 from dispatcher.cli.doctor_checks import judge_doorbells, judge_greeting, judge_limits
 from dispatcher.decisions.reply import Reply
 from dispatcher.operator.health import Heartbeat
-from dispatcher.store.postgres import Limits
+from dispatcher.store.postgres import ConnectionUse
 
 
 @pytest.fixture
@@ -58,24 +58,24 @@ def test_a_name_that_is_no_setting_is_an_error_only_if_strict(
 
 
 def test_a_server_without_free_connections_is_told() -> None:
-    (check,) = judge_limits(Limits(connections=100, connected=95))
+    (check,) = judge_limits(ConnectionUse(connections=100, connected=95))
 
-    assert (check.name, check.verdict) == ("Connections", Verdict.DOUBTFUL)
+    assert (check.name, check.verdict) == ("Connections", Grade.DOUBTFUL)
 
 
 @pytest.mark.parametrize(
     ("pulse", "verdict"),
     [
-        (Heartbeat(due_age=600, served_age=500, worker_age=3), Verdict.BAD),
-        (Heartbeat(due_age=600, served_age=None, worker_age=3), Verdict.BAD),
-        (Heartbeat(due_age=600, served_age=500, worker_age=300), Verdict.DOUBTFUL),
-        (Heartbeat(due_age=600, served_age=2, worker_age=3), Verdict.GOOD),
-        (Heartbeat(due_age=600, served_age=500, worker_age=3, sending=1), Verdict.GOOD),
-        (Heartbeat(due_age=5, served_age=500, worker_age=3), Verdict.GOOD),
-        (Heartbeat(), Verdict.GOOD),
+        (Heartbeat(due_age=600, served_age=500, worker_age=3), Grade.BAD),
+        (Heartbeat(due_age=600, served_age=None, worker_age=3), Grade.BAD),
+        (Heartbeat(due_age=600, served_age=500, worker_age=300), Grade.DOUBTFUL),
+        (Heartbeat(due_age=600, served_age=2, worker_age=3), Grade.GOOD),
+        (Heartbeat(due_age=600, served_age=500, worker_age=3, sending=1), Grade.GOOD),
+        (Heartbeat(due_age=5, served_age=500, worker_age=3), Grade.GOOD),
+        (Heartbeat(), Grade.GOOD),
     ],
 )
-def test_doorbells_are_lost_where_workers_live_and_nobody_comes(pulse: Heartbeat, verdict: Verdict) -> None:
+def test_doorbells_are_lost_where_workers_live_and_nobody_comes(pulse: Heartbeat, verdict: Grade) -> None:
     assert judge_doorbells(pulse).verdict is verdict
 
 
@@ -119,9 +119,9 @@ def test_the_token_is_tried_by_one_harmless_get_and_only_if_asked(doctor: Any, m
 
 @pytest.mark.parametrize(
     ("status", "verdict"),
-    [(200, Verdict.GOOD), (401, Verdict.BAD), (403, Verdict.BAD), (404, Verdict.DOUBTFUL), (503, Verdict.DOUBTFUL)],
+    [(200, Grade.GOOD), (401, Grade.BAD), (403, Grade.BAD), (404, Grade.DOUBTFUL), (503, Grade.DOUBTFUL)],
 )
-def test_what_voicery_answers_is_judged(status: int, verdict: Verdict) -> None:
+def test_what_voicery_answers_is_judged(status: int, verdict: Grade) -> None:
     check: Check = judge_greeting("Online", Reply(status=status))
 
     assert check.verdict is verdict

@@ -11,7 +11,7 @@ from psycopg import Connection
 from sqlalchemy import create_engine, text
 
 from dispatcher.cli import doctor_upkeep
-from dispatcher.cli.doctor import Check, Verdict
+from dispatcher.cli.doctor import Check, Grade
 from dispatcher.cli.doctor_upkeep import (
     judge_ages,
     judge_autovacuum,
@@ -56,7 +56,7 @@ def told(url: str) -> list[Check]:
 
 def faults(url: str, name: str | None = None) -> list[Check]:
     """What is not in order."""
-    return [check for check in told(url) if check.verdict is not Verdict.GOOD and name in {None, check.name}]
+    return [check for check in told(url) if check.verdict is not Grade.GOOD and name in {None, check.name}]
 
 
 def test_of_a_healthy_database_there_is_nothing_to_say(database_url: str, server: Connection[Any]) -> None:
@@ -65,7 +65,7 @@ def test_of_a_healthy_database_there_is_nothing_to_say(database_url: str, server
     checks = told(database_url)
 
     assert {check.name for check in checks} == ALWAYS_SAID
-    assert all(check.verdict is Verdict.GOOD and not check.advice for check in checks)
+    assert all(check.verdict is Grade.GOOD and not check.advice for check in checks)
 
 
 @pytest.mark.parametrize("option", ["autovacuum_enabled", "toast.autovacuum_enabled"])
@@ -76,7 +76,7 @@ def test_a_table_that_is_not_vacuumed_is_told(
     server.execute(f"ALTER TABLE dispatcher.leads SET ({option} = {value})")
     (check,) = faults(database_url)
 
-    assert (check.name, check.verdict) == ("Autovacuum", Verdict.BAD)
+    assert (check.name, check.verdict) == ("Autovacuum", Grade.BAD)
     assert option in check.found
     server.execute(check.advice)
     assert faults(database_url) == []
@@ -85,7 +85,7 @@ def test_a_table_that_is_not_vacuumed_is_told(
 def test_a_server_without_autovacuum_is_told() -> None:
     checks = list(judge_autovacuum(["autovacuum", "track_counts"], []))
 
-    assert [check.verdict for check in checks] == [Verdict.BAD, Verdict.BAD]
+    assert [check.verdict for check in checks] == [Grade.BAD, Grade.BAD]
     assert "ALTER SYSTEM SET track_counts = on" in checks[1].advice
 
 
@@ -94,7 +94,7 @@ def test_an_index_whose_build_failed_is_told_and_rebuilt(database_url: str, serv
     with pytest.raises(psycopg.errors.UniqueViolation):
         server.execute("CREATE UNIQUE INDEX CONCURRENTLY one_each ON dispatcher.channels (account)")
     (check,) = faults(database_url)
-    assert (check.name, check.verdict) == ("Index", Verdict.BAD)
+    assert (check.name, check.verdict) == ("Index", Grade.BAD)
     assert "dispatcher.one_each on channels" in check.found
 
     with pytest.raises(psycopg.errors.UniqueViolation):
@@ -175,12 +175,12 @@ def test_dead_rows_that_nobody_removes_are_told(
 @pytest.mark.parametrize(
     ("table", "verdict"),
     [
-        (TableUpkeep("leads", 1000, 200_000, None, 1), Verdict.DOUBTFUL),
-        (TableUpkeep("leads", 5_000_000, 200_000, None, 1), Verdict.GOOD),
-        (TableUpkeep("leads", 10, 90_000, None, 1), Verdict.GOOD),
+        (TableUpkeep("leads", 1000, 200_000, None, 1), Grade.DOUBTFUL),
+        (TableUpkeep("leads", 5_000_000, 200_000, None, 1), Grade.GOOD),
+        (TableUpkeep("leads", 10, 90_000, None, 1), Grade.GOOD),
     ],
 )
-def test_bloat_is_many_dead_rows_and_a_large_share(table: TableUpkeep, verdict: Verdict) -> None:
+def test_bloat_is_many_dead_rows_and_a_large_share(table: TableUpkeep, verdict: Grade) -> None:
     (check,) = judge_bloat([table])
 
     assert check.verdict is verdict
@@ -286,11 +286,11 @@ def test_the_age_of_the_oldest_row_is_read_and_judged(
 
     monkeypatch.setattr(doctor_upkeep, "OLD_TRANSACTIONS", 299)
     (check,) = judge_ages([replace(age, may_reach=0) for age in ages if age.kind == "transaction"])
-    assert (check.name, check.verdict) == ("Wraparound", Verdict.DOUBTFUL)
+    assert (check.name, check.verdict) == ("Wraparound", Grade.DOUBTFUL)
     server.execute(check.advice.split(",")[0])
 
     (check,) = judge_ages([replace(ages[0], age=1_600_000_000)])
-    assert check.verdict is Verdict.BAD
+    assert check.verdict is Grade.BAD
 
 
 @pytest.fixture(scope="module")
@@ -310,7 +310,7 @@ def test_a_role_that_does_not_see_others_says_so(
         login = installed.login(part)
         checks = told(installed.url(url, part))
         (check,) = [one for one in checks if one.name == "Transactions"]
-        assert check.verdict is Verdict.GOOD
+        assert check.verdict is Grade.GOOD
         assert "cannot be judged" in check.found
         assert f'GRANT pg_read_all_stats TO "{login}"' in check.advice
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from dispatcher.cli.commands import PANELS, Entry
+from dispatcher.cli.commands import PANELS, CommandEntry
 from tests.cli.test_process import run as run_process
 from tests.support.doubles import Line
 from tests.support.rows import ADA, Rows
@@ -20,7 +20,7 @@ PROCESSES = {"up", "demo", "console", "sandbox", "sweep", "metrics", "intake", "
 ENTRIES = [(panel, entry) for panel, entries in PANELS.items() for entry in entries]
 
 
-def parts(panel: str, entry: Entry) -> dict[str, Any]:
+def parts(panel: str, entry: CommandEntry) -> dict[str, Any]:
     """The commands of an entry by what is typed: one, or those of a group."""
     command = entry.load(panel)
     commands = getattr(command, "commands", None)
@@ -32,7 +32,7 @@ def flags(command: Any) -> set[str]:
 
 
 @pytest.mark.parametrize(("panel", "entry"), ENTRIES, ids=lambda one: getattr(one, "name", ""))
-def test_every_command_that_reads_or_writes_has_json(panel: str, entry: Entry) -> None:
+def test_every_command_that_reads_or_writes_has_json(panel: str, entry: CommandEntry) -> None:
     for typed, command in parts(panel, entry).items():
         assert ("--json" in flags(command)) is (entry.name not in PROCESSES), typed
 

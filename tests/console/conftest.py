@@ -13,8 +13,8 @@ from dispatcher.config.setting import Secret
 from dispatcher.config.settings import Settings
 from dispatcher.config.urls import normal_database_url
 from dispatcher.console.app import Console, build
-from dispatcher.console.auth import People, Person, Role, Session, Sessions, hash_password
-from dispatcher.console.guard import Guard, Origin, reached_at
+from dispatcher.console.auth import Role, Session, Sessions, User, Users, hash_password
+from dispatcher.console.guard import ConsoleOrigin, Guard, reached_at
 from dispatcher.console.login import Login, OneTimeKey
 from dispatcher.console.recent import Recent
 from dispatcher.console.rendering import Renderer
@@ -46,7 +46,7 @@ class Seat:
         if role is None:
             return Browser(client, None)
         cookie, session = self.console.sessions.begin(
-            Person(NAMES[role], role, accounts=None if accounts is None else frozenset(accounts)),
+            User(NAMES[role], role, accounts=None if accounts is None else frozenset(accounts)),
             by_key=accounts is not None,
         )
         client.cookies.set(self.console.cookie, cookie)
@@ -103,10 +103,10 @@ def make_seat(database_url: str, users: Secret) -> Iterator[Callable[..., Seat]]
     made: list[Services] = []
     consoles: list[Console] = []
 
-    def make(*, origin: Origin | None = None, with_users: bool = True) -> Seat:
+    def make(*, origin: ConsoleOrigin | None = None, with_users: bool = True) -> Seat:
         clock = Clock()
         printed: list[str] = []
-        people = People(users if with_users else None, None)
+        people = Users(users if with_users else None, None)
         settings = Settings(database_url=normal_database_url(database_url))
         made.append(Services(settings))
         key = None if with_users else OneTimeKey(printed.append)
@@ -135,7 +135,7 @@ def closed_seat(users: Secret) -> Seat:
     """A console whose database nobody can reach: for what must be decided before it is asked."""
     settings = Settings(database_url="postgresql+psycopg://nobody@127.0.0.1:9/nothing")
     clock = Clock()
-    login = Login(People(users, None), None, Throttle(clock))
+    login = Login(Users(users, None), None, Throttle(clock))
     origin = reached_at("127.0.0.1", 8321, users=True)
     console = Console(Services(settings), login, Sessions(1800, clock), origin, Renderer())
     return Seat(build(console), console, clock)

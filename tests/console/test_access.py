@@ -7,7 +7,7 @@ import pytest
 
 from dispatcher.config.setting import Secret
 from dispatcher.console import login
-from dispatcher.console.auth import LONGEST_SECONDS, People, Role, hash_password
+from dispatcher.console.auth import LONGEST_SECONDS, Role, Users, hash_password
 from dispatcher.console.guard import HEADERS, POLICY, reached_at
 from dispatcher.console.routes import ROUTES, ConsoleRoute
 from dispatcher.errors import NotConfigured
@@ -270,7 +270,7 @@ def test_a_published_port_of_a_container_is_this_machine() -> None:
 )
 def test_a_broken_user_is_refused_without_being_shown(line: str) -> None:
     with pytest.raises(NotConfigured) as refusal:
-        People(Secret(line), None)
+        Users(Secret(line), None)
     assert "plaintext" not in str(refusal.value)
 
 
@@ -279,7 +279,7 @@ def test_passwords_are_salted_slow_and_long_enough() -> None:
     assert first != second
     assert PASSWORD not in first
     assert "$" not in first
-    people = People(Secret(f"ada:admin:{first}"), None)
+    people = Users(Secret(f"ada:admin:{first}"), None)
     assert people.check("ada", PASSWORD) is not None
     assert people.check("ada", PASSWORD + "x") is None
     with pytest.raises(NotConfigured):

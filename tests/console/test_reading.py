@@ -9,7 +9,7 @@ from dispatcher.config.setting import Secret
 from dispatcher.config.settings import Settings
 from dispatcher.config.urls import normal_database_url
 from dispatcher.console.app import ROUTES, Console, build
-from dispatcher.console.auth import People, Role, Sessions
+from dispatcher.console.auth import Role, Sessions, Users
 from dispatcher.console.guard import reached_at
 from dispatcher.console.login import Login
 from dispatcher.console.rendering import Renderer
@@ -60,7 +60,7 @@ def seat(database_url: str, replica_url: str, users: Secret, lags: list[Lag]) ->
         replica.database, services.database, lag_max_seconds=60, lag=lambda *_: lags[-1], clock=clock
     )
     origin = reached_at("127.0.0.1", 8321, users=True)
-    login = Login(People(users, None), None, Throttle(clock))
+    login = Login(Users(users, None), None, Throttle(clock))
     console = Console(services, login, Sessions(1800, clock), origin, Renderer())
     yield Seat(build(console), console, clock)
     console.uploads.close()

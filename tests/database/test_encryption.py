@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from dispatcher.cli import doctor_keys
 from dispatcher.cli.commands import app
-from dispatcher.cli.doctor import Verdict
+from dispatcher.cli.doctor import Grade
 from dispatcher.config.setting import Secret
 from dispatcher.config.settings import Settings
 from dispatcher.config.urls import normal_database_url
@@ -397,7 +397,7 @@ def test_doctor_and_health_name_the_key_that_is_missing(database: Database, data
         checks = {one.name: one for one in doctor_keys.keys(settings, connection)}
     found = health.probe(database, ring=KeyRing([NEW]))
 
-    assert checks["Encryption"].verdict is Verdict.BAD
+    assert checks["Encryption"].verdict is Grade.BAD
     assert KeyRing([OLD]).key_ids[0] in checks["Encryption"].found
     assert any(KeyRing([OLD]).key_ids[0] in fault for fault in found.faults)
     assert not any("encrypted" in fault for fault in health.probe(database, ring=database.key_ring).faults)

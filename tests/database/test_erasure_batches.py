@@ -13,7 +13,7 @@ from dispatcher.intake.bulk import Bulk
 from dispatcher.intake.submit import Intake
 from dispatcher.operator.block_list import BlockTerms
 from dispatcher.operator.blocks import Blocks
-from dispatcher.operator.erasure import Erasure, Progress
+from dispatcher.operator.erasure import Erasure, ErasureProgress
 from dispatcher.operator.erasure_steps import SOURCE
 from dispatcher.operator.rekey import Rekeying
 from dispatcher.store.database import Database
@@ -29,11 +29,11 @@ class Killed(Exception):
     """Stands for the end of the process."""
 
 
-def killed_after(batches: int) -> Callable[[Progress], None]:
+def killed_after(batches: int) -> Callable[[ErasureProgress], None]:
     """Return what is told of each batch, and lets only so many be done."""
     done = itertools.count(1)
 
-    def tell(_: Progress) -> None:
+    def tell(_: ErasureProgress) -> None:
         if next(done) >= batches:
             raise Killed
 
@@ -79,7 +79,7 @@ def test_killed_again_and_again_it_is_ended_by_repeating_it_and_nothing_is_sent_
     if encrypted:
         assert Rekeying(database).run(actor="bob").finished
     erasure = Erasure(database, KEYED)
-    told: list[Progress] = []
+    told: list[ErasureProgress] = []
 
     for batches in (1, 2, 7, 9):
         with pytest.raises(Killed):
@@ -97,7 +97,7 @@ def test_killed_again_and_again_it_is_ended_by_repeating_it_and_nothing_is_sent_
     assert len(erased.leads) >= LEADS + ACCEPTED + 1, "also what the runs before have erased"
     assert len(erased.beside) == 30
     assert erased.voicery_ids == tuple(("default", n + 1) for n in range(ACCEPTED))
-    assert told[-1] == Progress(told[-1].to_do, told[-1].to_do)
+    assert told[-1] == ErasureProgress(told[-1].to_do, told[-1].to_do)
     assert queue.rows("SELECT FROM dispatcher.blocks") == []
     assert queue.rows("SELECT DISTINCT phone_number FROM dispatcher.leads") == [(BOB,)]
     again = Intake(database, Bell(), SCREENING).submit({"phone_number": ADA, "campaign_id": 42}, {}, account="default")
@@ -109,7 +109,7 @@ def test_no_transaction_locks_or_deletes_more_than_a_batch(queue: Queue, databas
     fill(queue, database)
     left = [LEADS + ACCEPTED + 1]
 
-    def count(_: Progress) -> None:
+    def count(_: ErasureProgress) -> None:
         left.append(queue.rows("SELECT count(*) AS n FROM dispatcher.leads WHERE phone_number = :ada", ada=ADA)[0].n)
 
     Erasure(database, KEYED).erase(ADA, actor="bob", batch_rows=BATCH, tell=count)

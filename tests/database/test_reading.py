@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import Connection
 
 from dispatcher.api import Dispatcher
-from dispatcher.cli.doctor import Verdict
+from dispatcher.cli.doctor import Grade
 from dispatcher.cli.doctor_replica import replica_checks
 from dispatcher.config.settings import Settings
 from dispatcher.config.urls import normal_database_url
@@ -298,8 +298,8 @@ def test_doctor_tells_a_replica_that_is_used_and_one_that_is_not(settings: Setti
     (good,) = replica_checks(settings)
     (wrong,) = replica_checks(settings.model_copy(update={"database_read_url": settings.database_url}))
 
-    assert (good.name, good.verdict) == ("Replica", Verdict.GOOD)
+    assert (good.name, good.verdict) == ("Replica", Grade.GOOD)
     assert "behind" in good.found
-    assert wrong.verdict is Verdict.DOUBTFUL
+    assert wrong.verdict is Grade.DOUBTFUL
     assert "no streaming replica" in wrong.found
     assert replica_checks(settings.model_copy(update={"database_read_url": None})) == []

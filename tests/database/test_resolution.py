@@ -12,7 +12,7 @@ from dispatcher.decisions.outcome import Kind
 from dispatcher.decisions.reply import Reply, WireFault
 from dispatcher.decisions.states import State
 from dispatcher.delivery.claimed import Claimed
-from dispatcher.lookup.lookup import Resolution
+from dispatcher.lookup.lookup import LookUpRun
 from tests.database.queue import Queue, accepted, phone, result, unknown
 from tests.support.doubles import Bell, Rate
 
@@ -113,9 +113,9 @@ class Case:
             self.list.campaign.append(row(phone(number), voicery_lead_id))
         return claimed
 
-    def resolution(self, **values: Any) -> Resolution:
+    def resolution(self, **values: Any) -> LookUpRun:
         settings = Settings(settle_seconds=SETTLE, unknown_for_seconds=30 * SETTLE, run_for_seconds=5)
-        return Resolution(
+        return LookUpRun(
             self.queue.database,
             settings.model_copy(update=values),
             self.list,

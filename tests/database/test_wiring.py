@@ -20,7 +20,7 @@ from dispatcher.config.setting import Secret
 from dispatcher.config.settings import Settings
 from dispatcher.errors import LeadNotFound, NotConfigured
 from dispatcher.operator import overview
-from dispatcher.part import Part
+from dispatcher.part import LazyPart
 from dispatcher.store import databases
 from dispatcher.store.database import Database
 from dispatcher.wiring import Services
@@ -93,7 +93,7 @@ def test_a_fork_while_a_thread_builds_leaves_the_child_able_to_submit(settings: 
     building, go_on = threading.Event(), threading.Event()
 
     class Held(Services):
-        @Part
+        @LazyPart
         def reads(self) -> Any:
             building.set()
             go_on.wait(60)

@@ -14,7 +14,7 @@ from typing import Any
 import psycopg
 from psycopg.rows import namedtuple_row
 
-from dispatcher.sandbox.log import Entry
+from dispatcher.sandbox.log import Line
 
 NO_EFFECT = frozenset(
     {
@@ -42,7 +42,7 @@ class Ledger:
     created: Mapping[str, list[tuple[float, int]]] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, entries: Iterable[Entry], reference: str) -> "Ledger":
+    def of(cls, entries: Iterable[Line], reference: str) -> "Ledger":
         posts: dict[str, dict[int, float]] = defaultdict(dict)
         created: dict[str, list[tuple[float, int]]] = defaultdict(list)
         for entry in entries:
@@ -68,7 +68,7 @@ class Report:
 
 def check(
     database_url: str,
-    entries: Sequence[Entry],
+    entries: Sequence[Line],
     reference: str,
     submitted: Iterable[str],
     *,

@@ -12,7 +12,7 @@ from dispatcher.broker.connection import connect
 from dispatcher.broker.doorbell import Doorbell
 from dispatcher.broker.limiter import History, Limiter, LimiterUnavailable
 from dispatcher.celery import WorkerApp, worker_configuration
-from dispatcher.cli.doctor import Verdict
+from dispatcher.cli.doctor import Grade
 from dispatcher.cli.doctor_sentinels import judge_sentinels
 from dispatcher.config.account import RateWindow
 from dispatcher.config.urls import normal_redis_url
@@ -122,27 +122,27 @@ def test_with_sentinels_tls_is_spoken_to_them_and_to_the_primary(steady: Watched
 @pytest.mark.parametrize(
     ("change", "verdict", "said"),
     [
-        (lambda url: url, Verdict.GOOD, "3 of 3 watch"),
-        (lambda url: url.replace(MASTER, "another"), Verdict.BAD, "0 of 3"),
-        (lambda url: url.replace(SENTINEL_PASSWORD, "wrong"), Verdict.BAD, "0 of 3"),
-        (lambda url: url.replace("127.0.0.1", "127.0.0.1:1,127.0.0.1", 1), Verdict.DOUBTFUL, "not 127.0.0.1"),
-        (lambda url: re.sub(r"127[^,]*,", "", url), Verdict.DOUBTFUL, "1 of 1"),
+        (lambda url: url, Grade.GOOD, "3 of 3 watch"),
+        (lambda url: url.replace(MASTER, "another"), Grade.BAD, "0 of 3"),
+        (lambda url: url.replace(SENTINEL_PASSWORD, "wrong"), Grade.BAD, "0 of 3"),
+        (lambda url: url.replace("127.0.0.1", "127.0.0.1:1,127.0.0.1", 1), Grade.DOUBTFUL, "not 127.0.0.1"),
+        (lambda url: re.sub(r"127[^,]*,", "", url), Grade.DOUBTFUL, "1 of 1"),
     ],
 )
 def test_the_doctor_asks_each_sentinel(
-    steady: Watched, change: Callable[[str], str], verdict: Verdict, said: str
+    steady: Watched, change: Callable[[str], str], verdict: Grade, said: str
 ) -> None:
     first, *rest = judge_sentinels(normal_redis_url(change(steady.url)))
 
     assert (first.verdict, said in first.found) == (verdict, True), first
     assert not [word for word in (PASSWORD, SENTINEL_PASSWORD) if word in first.found]
-    assert [check.name for check in rest] == ([] if verdict is Verdict.BAD else ["Redis replicas"])
+    assert [check.name for check in rest] == ([] if verdict is Grade.BAD else ["Redis replicas"])
 
 
 def test_the_doctor_is_content_where_a_primary_alone_takes_no_writes(steady: Watched) -> None:
     with steady.server(steady.primary_port) as primary:
         primary.config_set("min-replicas-to-write", 1)
-        assert [check.verdict for check in judge_sentinels(normal_redis_url(steady.url))] == [Verdict.GOOD]
+        assert [check.verdict for check in judge_sentinels(normal_redis_url(steady.url))] == [Grade.GOOD]
         primary.config_set("min-replicas-to-write", 0)
 
 

@@ -18,7 +18,7 @@ from dispatcher.api import Dispatcher
 from dispatcher.config.settings import Settings
 from dispatcher.embedded.child import Child, Command
 from dispatcher.embedded.embedded_server import LOOPBACK, accepts_connections, free_port
-from dispatcher.sandbox.log import Entry, ledger, read_log
+from dispatcher.sandbox.log import Line, ledger, read_log
 from tests.support.environment import QUICK, clean_environment, numbers
 from tests.support.waiting import wait_until
 from tests.support.worker_process import WorkerProcess
@@ -46,10 +46,10 @@ class SandboxProcess:
         )
         wait_until(lambda: accepts_connections(port), 20, self._child.log_tail)
 
-    def entries(self) -> list[Entry]:
+    def entries(self) -> list[Line]:
         return read_log(self.log_path)
 
-    def posts(self) -> list[Entry]:
+    def posts(self) -> list[Line]:
         return [entry for entry in self.entries() if entry.method == "POST"]
 
     def created(self) -> int:

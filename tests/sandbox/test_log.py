@@ -9,13 +9,13 @@ import pytest
 
 from dispatcher.errors import NotConfigured
 from dispatcher.sandbox.fault import FaultName, Rule
-from dispatcher.sandbox.log import Effect, Entry, LedgerKey, RequestLog, ledger, read_log
+from dispatcher.sandbox.log import Effect, LedgerKey, Line, RequestLog, ledger, read_log
 from tests.sandbox.client import NUMBER, Dial, Start, lead
 from tests.support.waiting import wait_until
 
 
-def entry(request: int = 1, effect: Effect = Effect.CREATED, lead_id: int | None = 1, **body: Any) -> Entry:
-    return Entry(1.0, request, "POST", "/api/user/lead", lead(**body), 200, lead_id, effect, None)
+def entry(request: int = 1, effect: Effect = Effect.CREATED, lead_id: int | None = 1, **body: Any) -> Line:
+    return Line(1.0, request, "POST", "/api/user/lead", lead(**body), 200, lead_id, effect, None)
 
 
 def test_the_line_is_there_while_the_answer_is_not(start: Start, dial: Dial) -> None:

@@ -5,16 +5,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dispatcher.errors import NotConfigured
-from dispatcher.sandbox.ratelimit import SlidingLog, Window, parse_rate_limit
+from dispatcher.sandbox.ratelimit import PermitWindow, SlidingLog, parse_rate_limit
 from tests.sandbox.client import Start
 
-WINDOWS = st.lists(st.builds(Window, st.integers(1, 5), st.integers(1, 20)), min_size=1, max_size=3).map(tuple)
+WINDOWS = st.lists(st.builds(PermitWindow, st.integers(1, 5), st.integers(1, 20)), min_size=1, max_size=3).map(tuple)
 GAPS = st.lists(st.integers(0, 80).map(lambda eighths: eighths / 8), max_size=60)
 
 
 def test_the_limit_reads_as_written_in_the_settings() -> None:
-    assert parse_rate_limit("100/minute; 20/10 seconds") == (Window(100, 60), Window(20, 10))
-    assert parse_rate_limit("1/Hour") == (Window(1, 3600),)
+    assert parse_rate_limit("100/minute; 20/10 seconds") == (PermitWindow(100, 60), PermitWindow(20, 10))
+    assert parse_rate_limit("1/Hour") == (PermitWindow(1, 3600),)
     assert parse_rate_limit("off") == parse_rate_limit("") == ()
 
 
@@ -26,7 +26,7 @@ def test_what_is_no_limit_is_refused(text: str) -> None:
 
 @given(WINDOWS, GAPS)
 def test_no_window_ever_holds_more_than_its_permits_and_none_is_refused_without_need(
-    windows: tuple[Window, ...], gaps: list[float]
+    windows: tuple[PermitWindow, ...], gaps: list[float]
 ) -> None:
     log, now = SlidingLog(windows), 0.0
     taken: list[float] = []
@@ -40,7 +40,7 @@ def test_no_window_ever_holds_more_than_its_permits_and_none_is_refused_without_
 
 
 @given(WINDOWS, GAPS)
-def test_who_waits_as_long_as_told_is_let_in(windows: tuple[Window, ...], gaps: list[float]) -> None:
+def test_who_waits_as_long_as_told_is_let_in(windows: tuple[PermitWindow, ...], gaps: list[float]) -> None:
     log, now = SlidingLog(windows), 0.0
     for gap in gaps:
         now += gap
@@ -51,7 +51,7 @@ def test_who_waits_as_long_as_told_is_let_in(windows: tuple[Window, ...], gaps: 
 
 
 def test_tokens_do_not_share_a_limit() -> None:
-    log = SlidingLog((Window(1, 60),))
+    log = SlidingLog((PermitWindow(1, 60),))
     assert log.take("a", 0).allowed
     assert not log.take("a", 1).allowed
     assert log.take("b", 1).allowed

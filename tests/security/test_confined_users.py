@@ -16,7 +16,7 @@ from dispatcher.config.setting import Secret
 from dispatcher.config.settings import Settings
 from dispatcher.config.urls import normal_database_url
 from dispatcher.console.app import Console, build
-from dispatcher.console.auth import People, Person, Role, Sessions
+from dispatcher.console.auth import Role, Sessions, User, Users
 from dispatcher.console.guard import reached_at
 from dispatcher.console.login import Login
 from dispatcher.console.rendering import Renderer
@@ -171,7 +171,7 @@ class Office:
         self.rows = Rows(services.database)
         self.own = own or tenant(services, "acme", 4242, "+12025550111", 7_001_101)
         self.pages: dict[str, str] = {}
-        people = People(USERS, None)
+        people = Users(USERS, None)
         clock = Clock()
         self.people = people
         self.console = Console(
@@ -579,7 +579,7 @@ def test_a_session_without_the_setting_sees_nothing(database_url: str) -> None:
 
 
 def test_a_line_of_the_users_may_name_accounts() -> None:
-    people = People(USERS, None)
+    people = Users(USERS, None)
     found = {name: people.find(name) for name in ("owner", "ada", "both")}
     assert {name: one and one.accounts for name, one in found.items()} == {
         "owner": None,
@@ -591,13 +591,13 @@ def test_a_line_of_the_users_may_name_accounts() -> None:
 @pytest.mark.parametrize("listed", ["", ",", "acme,", "Acme", "acme:globex", "*"])
 def test_a_list_of_accounts_that_cannot_be_read_confines_nobody_by_accident(listed: str) -> None:
     with pytest.raises(NotConfigured, match=r"User 1 of the console .* NAME:ROLE:ACCOUNT"):
-        People(Secret(f"ada:admin:{HASH}:{listed}"), None)
+        Users(Secret(f"ada:admin:{HASH}:{listed}"), None)
 
 
 def test_a_session_ends_when_the_accounts_of_its_user_change(office: Office) -> None:
     person = office.people.find("ada")
     assert person is not None
     client = TestClient(office.app, base_url=BASE, follow_redirects=False)
-    cookie, _ = office.console.sessions.begin(Person("ada", Role.ADMIN, person.stamp, frozenset({"acme", "globex"})))
+    cookie, _ = office.console.sessions.begin(User("ada", Role.ADMIN, person.stamp, frozenset({"acme", "globex"})))
     client.cookies.set(office.console.cookie, cookie)
     assert client.get("/").headers["location"] == "/login"

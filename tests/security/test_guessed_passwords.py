@@ -9,7 +9,7 @@ import pytest
 
 from dispatcher.config.setting import Secret
 from dispatcher.config.urls import networks
-from dispatcher.console.auth import People, Person, Role, Sessions, hash_password
+from dispatcher.console.auth import Role, Sessions, User, Users, hash_password
 from dispatcher.console.login import Login, LoginRefused
 from dispatcher.errors import NotConfigured
 from dispatcher.web.server import behind
@@ -19,7 +19,7 @@ from tests.support.doubles import Clock
 from tests.support.rows import Rows
 
 
-class Checked(People):
+class Checked(Users):
     """Users whose checks are counted, and which all wait until every thread has asked."""
 
     def __init__(self, together: threading.Barrier | None = None) -> None:
@@ -27,13 +27,13 @@ class Checked(People):
         self.checks: list[str] = []
         self._together = together
 
-    def check(self, name: str, password: str) -> Person | None:
+    def check(self, name: str, password: str) -> User | None:
         self.checks.append(password)
-        return Person(name, Role.VIEWER) if password == PASSWORD else None
+        return User(name, Role.VIEWER) if password == PASSWORD else None
 
 
-def guess_in_parallel(login: Login, guesses: int, source: Callable[[int], str]) -> list[Person | LoginRefused]:
-    answers: list[Person | LoginRefused] = []
+def guess_in_parallel(login: Login, guesses: int, source: Callable[[int], str]) -> list[User | LoginRefused]:
+    answers: list[User | LoginRefused] = []
     begin = threading.Barrier(guesses)
 
     def guess(number: int) -> None:
@@ -67,22 +67,22 @@ def test_a_guesser_locks_its_own_address_and_not_the_owner_of_the_name() -> None
     for _ in range(200):
         login.by_password("olga", "guess", "198.51.100.7")
         clock.now += 1
-    assert isinstance(login.by_password("olga", PASSWORD, "203.0.113.9"), Person)
+    assert isinstance(login.by_password("olga", PASSWORD, "203.0.113.9"), User)
 
 
 def test_a_name_that_many_sources_guess_at_is_delayed_by_half_a_minute_at_the_most() -> None:
     clock = Clock()
     login = Login(Checked(), None, Throttle(clock))
-    assert isinstance(login.by_password("olga", PASSWORD, "203.0.113.9"), Person)
+    assert isinstance(login.by_password("olga", PASSWORD, "203.0.113.9"), User)
     for number in range(400):
         login.by_password("olga", "guess", f"198.51.100.{number % 256}")
         clock.now += 0.1
     refused = login.by_password("olga", PASSWORD, "203.0.113.10")
     assert isinstance(refused, LoginRefused)
     assert 0 < refused.wait_seconds <= NAME.longest_seconds
-    assert isinstance(login.by_password("olga", PASSWORD, "203.0.113.9"), Person), "her usual address is exempt"
+    assert isinstance(login.by_password("olga", PASSWORD, "203.0.113.9"), User), "her usual address is exempt"
     clock.now += NAME.longest_seconds
-    assert isinstance(login.by_password("olga", PASSWORD, "203.0.113.10"), Person)
+    assert isinstance(login.by_password("olga", PASSWORD, "203.0.113.10"), User)
 
 
 def test_a_login_of_ones_own_between_two_guesses_frees_no_source() -> None:
@@ -97,7 +97,7 @@ def test_a_login_of_ones_own_between_two_guesses_frees_no_source() -> None:
 def test_many_right_logins_of_one_address_lock_nobody() -> None:
     login = Login(Checked(), None, Throttle(Clock()))
     for number in range(50):
-        assert isinstance(login.by_password(f"user{number}", PASSWORD, "198.51.100.7"), Person)
+        assert isinstance(login.by_password(f"user{number}", PASSWORD, "198.51.100.7"), User)
 
 
 @pytest.mark.parametrize(
@@ -180,7 +180,7 @@ def test_a_session_ends_with_its_user_without_any_login(
 ) -> None:
     file = tmp_path / "users"
     file.write_text(f"{lines['olga']}\n")
-    people = closed_seat.console.login.people = People(None, file)
+    people = closed_seat.console.login.people = Users(None, file)
     olga = people.find("olga")
     assert olga is not None
     browser = closed_seat.browser()
@@ -201,9 +201,9 @@ def test_while_the_users_cannot_be_read_nobody_acts_and_nobody_logs_in(
 ) -> None:
     file = tmp_path / "users"
     file.write_text(f"{lines['olga']}\n")
-    people = closed_seat.console.login.people = People(None, file)
+    people = closed_seat.console.login.people = Users(None, file)
     browser = closed_seat.browser()
-    cookie, session = closed_seat.console.sessions.begin(people.find("olga") or Person("", Role.VIEWER))
+    cookie, session = closed_seat.console.sessions.begin(people.find("olga") or User("", Role.VIEWER))
     browser.client.cookies.set(closed_seat.console.cookie, cookie)
     browser.session = session
     file.write_text("olga:operator\n")
@@ -216,10 +216,10 @@ def test_while_the_users_cannot_be_read_nobody_acts_and_nobody_logs_in(
 
 
 def test_a_stamp_tells_passwords_apart_and_shows_nothing(lines: dict[str, str]) -> None:
-    (olga,) = [People(Secret(lines["olga"]), None).find("olga")]
+    (olga,) = [Users(Secret(lines["olga"]), None).find("olga")]
     assert olga is not None
     assert olga.stamp not in repr(olga)
     assert olga.stamp not in lines["olga"]
     with pytest.raises(NotConfigured):
-        People(None, Path("/nonexistent/users"))
+        Users(None, Path("/nonexistent/users"))
     assert Sessions(60).find(None) is None

@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from dispatcher.broker.connection import REDIS_URL_OPTION, TlsConnection, connect
-from dispatcher.broker.envelope import Channel
+from dispatcher.broker.envelope import DoorbellChannel
 from dispatcher.config.setting import Secret
 from dispatcher.console.auth import Role
 from dispatcher.console.routes import ROUTES
@@ -116,7 +116,7 @@ def test_so_is_one_of_redis_before_the_password_leaves(tmp_path: Path, named: bo
 def test_celery_connects_to_redis_in_the_same_way() -> None:
     app = Celery(broker="redis://localhost/0")
     app.conf.broker_transport_options = {REDIS_URL_OPTION: Secret("rediss://localhost:1/0")}
-    channel = object.__new__(Channel)
+    channel = object.__new__(DoorbellChannel)
     channel.connection = SimpleNamespace(client=app.connection_for_write())
     with suppress(Exception):
         channel._connparams()

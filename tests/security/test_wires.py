@@ -4,7 +4,7 @@ import pytest
 import redis
 
 from dispatcher.cli import doctor_wires
-from dispatcher.cli.doctor import Verdict
+from dispatcher.cli.doctor import Grade
 from dispatcher.cli.doctor_wires import judge_postgres, judge_redis
 from dispatcher.config.settings import Settings
 from dispatcher.embedded.redis import EmbeddedRedis
@@ -38,7 +38,7 @@ def test_a_postgres_beyond_this_machine_is_encrypted(
     found = list(judge_postgres(url))
 
     assert [check.name for check in found] == names
-    assert all(check.verdict is Verdict.DOUBTFUL and "verify-full" in check.advice for check in found)
+    assert all(check.verdict is Grade.DOUBTFUL and "verify-full" in check.advice for check in found)
 
 
 def test_the_environment_of_libpq_counts(monkeypatch: pytest.MonkeyPatch) -> None:

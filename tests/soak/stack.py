@@ -20,7 +20,7 @@ from dispatcher.config.urls import normal_database_url
 from dispatcher.embedded.child import Child, Command
 from dispatcher.embedded.postgres import EmbeddedPostgres
 from dispatcher.embedded.redis import EmbeddedRedis
-from dispatcher.sandbox.log import Entry
+from dispatcher.sandbox.log import Line
 from dispatcher.sandbox.server import Sandbox
 from dispatcher.store.migration import upgrade
 from tests.faults.invariants import check
@@ -175,7 +175,7 @@ class Stack:
         return counted(self.sandbox.log)
 
 
-def counted(entries: Sequence[Entry]) -> Counter[str]:
+def counted(entries: Sequence[Line]) -> Counter[str]:
     posts = {entry.request for entry in entries if entry.method == "POST"}
     look_ups = {entry.request for entry in entries if entry.method == "GET"}
     created = sum(entry.created_id is not None for entry in entries)

@@ -12,7 +12,7 @@ from dispatcher.decisions.states import FailureClass, State
 from dispatcher.embedded.demo import example_file, read_rows
 from dispatcher.embedded.demo_report import SandboxView, draw_up
 from dispatcher.operator.lead_record import LeadRecord
-from dispatcher.sandbox.log import Effect, Entry
+from dispatcher.sandbox.log import Effect, Line
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 ADA, BOB = "+12025550100", "+12025550101"
@@ -29,12 +29,12 @@ def accepted(phone: str = ADA, voicery_lead_id: int = 1) -> LeadRecord:
     return record(State.ACCEPTED, phone, voicery_lead_id=voicery_lead_id)
 
 
-def post(request: int, effect: Effect, lead_id: int | None = None, phone: str = ADA, fault: str | None = None) -> Entry:
+def post(request: int, effect: Effect, lead_id: int | None = None, phone: str = ADA, fault: str | None = None) -> Line:
     body = {"phone_number": phone, "campaign_id": 42}
-    return Entry(0.0, request, "POST", "/api/user/lead", body, 200, lead_id, effect, fault)
+    return Line(0.0, request, "POST", "/api/user/lead", body, 200, lead_id, effect, fault)
 
 
-def lost(*records: LeadRecord, entries: list[Entry]) -> tuple[UUID, ...]:
+def lost(*records: LeadRecord, entries: list[Line]) -> tuple[UUID, ...]:
     return draw_up(len(records), 0, records, entries).lost
 
 

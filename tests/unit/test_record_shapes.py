@@ -22,7 +22,7 @@ from dispatcher.operator.failure_filter import FailureFilter
 from dispatcher.operator.failures import FailedLead, FailureGroup
 from dispatcher.operator.health import Health, Heartbeat
 from dispatcher.operator.lead_record import AttemptRecord, ContactRecord, LeadRecord
-from dispatcher.operator.leads import ListedLead
+from dispatcher.operator.leads import LeadInList
 from dispatcher.operator.operation_work import Operation, OperationKind, OperationState
 from dispatcher.operator.overview import ChannelWaiting, Count, GateRecord, Overview, RateUse, WorkerSeen
 from dispatcher.operator.preview import Preview
@@ -101,7 +101,7 @@ LEAD: Final = LeadRecord(
     history=(ATTEMPT,),
     failures=(FAILED,),
 )
-LISTED: Final = ListedLead(
+LISTED: Final = LeadInList(
     id=an_id(2),
     state=State.PENDING,
     failure_class=None,

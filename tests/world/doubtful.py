@@ -17,7 +17,7 @@ from dispatcher.delivery.delivery import DeliveryRun, Slots
 from dispatcher.delivery.recorder import Recorder
 from dispatcher.delivery.width import Width
 from dispatcher.lead.options import Channel
-from dispatcher.lookup.lookup import Finding, Resolution
+from dispatcher.lookup.lookup import Finding, LookUpRun
 from dispatcher.sandbox.fault import FaultName, Rule, When
 from dispatcher.sandbox.server import Sandbox
 from dispatcher.voicery.client import VoiceryClient
@@ -157,8 +157,8 @@ class Doubtful:
         """From now on the list is what `change` makes of the body of each answer."""
         self.client = ListShownAs(self.clients[-1], change)
 
-    def resolution(self, **settings: Any) -> Resolution:
-        return Resolution(
+    def resolution(self, **settings: Any) -> LookUpRun:
+        return LookUpRun(
             self.queue.database,
             self.settings.model_copy(update=settings),
             self.client,

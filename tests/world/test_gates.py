@@ -13,7 +13,7 @@ from dispatcher.config.settings import Settings
 from dispatcher.decisions.reply import Reply
 from dispatcher.delivery.delivery import DeliveryRun
 from dispatcher.lead.options import Channel
-from dispatcher.lookup.lookup import Resolution
+from dispatcher.lookup.lookup import LookUpRun
 from dispatcher.sweep import repairs
 from dispatcher.wiring import Services
 from dispatcher.worker import deliverer
@@ -295,7 +295,7 @@ def test_many_gates_that_are_due_ask_the_list_once_and_about_the_likeliest_campa
         world.queue.gate("closed", "misconfigured", campaign_id, until_in=-1)
     listing, bell = List(), Bell()
 
-    Resolution(
+    LookUpRun(
         world.database,
         SETTINGS,
         listing,

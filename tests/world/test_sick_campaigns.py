@@ -11,7 +11,7 @@ from dispatcher.decisions.reply import Reply
 from dispatcher.delivery import gates
 from dispatcher.delivery.results import Finished
 from dispatcher.lead.options import Channel
-from dispatcher.lookup.lookup import Resolution
+from dispatcher.lookup.lookup import LookUpRun
 from dispatcher.operator import overview
 from dispatcher.operator.pause import GateKeeper
 from dispatcher.sweep import repairs
@@ -56,7 +56,7 @@ def pass_time(world: World) -> None:
     world.queue.run("UPDATE dispatcher.leads SET due_at = now() - interval '1 s' WHERE state = 'pending'")
     with world.database.autocommit() as connection:
         repairs.reopen_throttled(connection)
-    Resolution(
+    LookUpRun(
         world.database,
         SETTINGS,
         Listing(),
