@@ -11,15 +11,30 @@ from rich.console import Console
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
+from typer import BadParameter
 from typer.core import TyperCommand, TyperGroup
 
 _WIDEST: Final = 120
 _NAMES_MOST: Final = 30
 """Columns for the names of options; a longer one stands on a line of its own."""
 
+_NO_FIGURE: Final = {
+    "Input should be a valid integer, unable to parse string as an integer": "it is not a whole number",
+    "Input should be a valid number, unable to parse string as a number": "it is not a number",
+}
+"""What is said by the reader of options, and what is told instead."""
+
 
 class HelpfulCommand(TyperCommand):
     """A command whose help shows the name of an option, what it takes, and a sentence; no types, nothing cut off."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:  # noqa: ANN401 - as typer calls it
+        """Read the options. A refusal says what is wrong in words for people."""
+        try:
+            return super().parse_args(ctx, args)
+        except BadParameter as misuse:
+            misuse.message = _NO_FIGURE.get(misuse.message, misuse.message)
+            raise
 
     def format_help(self, ctx: Any, formatter: Any) -> None:  # noqa: ANN401, ARG002 - as typer calls it
         """Print the help."""

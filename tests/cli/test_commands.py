@@ -221,6 +221,16 @@ def test_failed_leads_are_exported_edited_and_taken_back(run: Line, rows: Rows, 
     assert rows.one("SELECT count(*) AS n FROM dispatcher.leads").n == 2
 
 
+@pytest.mark.parametrize(
+    "typed", [("list", "--limit"), ("import", "leads.csv", "--workers"), ("keys", "list", "--limit")]
+)
+def test_what_is_no_number_is_said_so(run: Line, typed: tuple[str, ...]) -> None:
+    result = run(*typed, "ten")
+
+    assert result.exit_code == 2
+    assert "it is not a whole number" in result.output
+
+
 def test_a_column_that_is_mapped_twice_is_a_misuse(run: Line, tmp_path: Path) -> None:
     result = run("import", str(tmp_path / "leads.csv"), "--map", "phone=x", "--map", "name= x")
 

@@ -98,7 +98,12 @@ def site(make_seat: Callable[..., Seat], rows: Rows) -> Iterator[Site]:
     for n in range(5):
         rows.failed(phone=f"+44770090010{n}", message="Voicery refused the phone number.")
     doubtful = rows.failed_unknown(
-        phone="+447700900009", fingerprint="f2", message="No answer.", evidence={"why": "lost"}
+        phone="+447700900009",
+        campaign_id=4242,
+        idempotency_key="order-16993",
+        fingerprint="f2",
+        message="No answer.",
+        evidence={"why": "lost"},
     )
     rows.lead("pending", phone="+447700900020")
     rows.run(
