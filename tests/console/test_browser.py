@@ -99,13 +99,13 @@ def site(make_seat: Callable[..., Seat], rows: Rows) -> Iterator[Site]:
         rows.failed(phone=f"+44770090010{n}", message="Voicery refused the phone number.")
     doubtful = rows.failed_unknown(
         phone="+447700900009",
-        campaign_id=4242,
         idempotency_key="order-16993",
         fingerprint="f2",
         message="No answer.",
         evidence={"why": "lost"},
     )
     rows.lead("pending", phone="+447700900020")
+    rows.run("UPDATE dispatcher.leads SET created_at = created_at - interval '100 min'")  # as wide as a time is
     rows.run(
         "INSERT INTO dispatcher.incidents (kind, message, evidence) VALUES ('possible_match', 'Look.', '{\"a\": 1}')"
     )
