@@ -481,3 +481,28 @@ def test_a_failed_lead_shows_nobody_unless_asked(rows: Rows) -> None:
     assert ADA not in str(one.as_dict())
     assert one.as_dict()["phone_number"] == "+•••0101"
     assert one.as_dict(reveal=True)["phone_number"] == ADA
+
+
+def test_a_page_of_rows_reads_no_more_than_its_rows_however_many_there_are(rows: Rows) -> None:
+    rows.run("""
+        INSERT INTO dispatcher.leads (id, account, campaign_id, phone_number, state, failure_class, due_at,
+            payload_hash, finished_at, attempts, attempt_id)
+        SELECT gen_random_uuid(), 'default', 42, '+4477009' || 10000 + n, 'failed', 'rejected', now(), 'h', now(), 1,
+            gen_random_uuid()
+        FROM generate_series(1, 3000) AS n
+    """)
+    rows.run("""
+        INSERT INTO dispatcher.failed_leads (lead_id, account, campaign_id, phone_number, failure_class, fingerprint,
+            message, attempts)
+        SELECT id, account, campaign_id, phone_number, 'rejected', 'f', 'm', 1 FROM dispatcher.leads
+    """)
+    rows.run("ANALYZE dispatcher.failed_leads")
+    with rows.database.transaction() as connection:
+        connection.execute(text("SET LOCAL enable_seqscan = off"))
+        assert len(queries.matching(connection, FailureFilter(), limit=20)) == 20
+        read = connection.execute(
+            text("SELECT seq_tup_read + idx_tup_fetch FROM pg_stat_xact_user_tables WHERE relname = 'failed_leads'")
+        ).scalar()
+
+    assert read is not None
+    assert read <= 100
