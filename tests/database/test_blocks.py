@@ -29,7 +29,7 @@ from dispatcher.operator.corrections import Corrections
 from dispatcher.operator.operation_work import OperationKind
 from dispatcher.operator.operations import Operations
 from dispatcher.operator.replay import Failures
-from dispatcher.store.blocks import Screening
+from dispatcher.store.blocks import NO_KEY, Screening
 from dispatcher.store.database import Database
 from dispatcher.store.pseudonym import Pseudonyms, digest_sql
 from tests.database.queue import CHANNEL, SETTINGS, Queue, accepted, ids, phone, rejected, result, unknown
@@ -306,14 +306,24 @@ def submit(database: Database, bell: Bell) -> Callable[..., Submission]:
     return submitted
 
 
-@pytest.mark.parametrize("terms", [TERMS, HASHED], ids=["number", "hash only"])
+@pytest.mark.parametrize(
+    ("terms", "screening"),
+    [(TERMS, KEYED), (HASHED, KEYED), (TERMS, NO_KEY)],
+    ids=["number", "hash only", "number, by a producer without the key"],
+)
 @pytest.mark.parametrize("more", [{}, {"idempotency_key": "k"}, {"allow_dupplicate": True}], ids=str)
 def test_a_submit_of_a_blocked_person_is_stored_as_failed_and_rings_no_bell(
-    queue: Queue, blocks: Blocks, bell: Bell, submit: Callable[..., Submission], more: dict[str, Any], terms: BlockTerms
+    queue: Queue,
+    blocks: Blocks,
+    bell: Bell,
+    submit: Callable[..., Submission],
+    more: dict[str, Any],
+    terms: BlockTerms,
+    screening: Screening,
 ) -> None:
     blocks.add(ADA, terms)
 
-    first = submit(**more)
+    first = submit(screening=screening, **more)
 
     lead, failure = queue.lead(first.id), failure_of(queue, first.id)
     assert (first.state, first.created) == ("failed", True)
@@ -321,7 +331,7 @@ def test_a_submit_of_a_blocked_person_is_stored_as_failed_and_rings_no_bell(
     assert (failure.failure_class, failure.message, failure.attempts) == ("blocked", SAYS, 0)
     assert lead.finished_at is not None
     assert bell.rung == []
-    again = submit(id=first.id, **more)
+    again = submit(id=first.id, screening=screening, **more)
     assert (again.id, again.state, again.created) == (first.id, "failed", False)
 
 

@@ -182,6 +182,10 @@ def test_an_accepting_campaign_makes_room_by_what_others_have_taken(
     with closing(deliverer.Deliverer(services, stopping=lambda: False, worker="test:1")) as worker:
         for campaign_id in (1000, 1001, HEALTHY, HEALTHY):
             worker.deliver("default", campaign_id)
+        noted = """SELECT (SELECT claims FROM dispatcher.workers), (SELECT count(*) FROM dispatcher.channels),
+            (SELECT value FROM dispatcher.tallies WHERE name = 'runs' AND label = 'deliver')"""
+        with services.database.autocommit() as connection:
+            assert connection.exec_driver_sql(noted).one() == (4, 3, 4.0)
 
     assert after == [pytest.approx(seconds) for seconds in (2.0, 2.0, 6.0, 2.0)]
 
