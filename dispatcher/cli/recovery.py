@@ -57,9 +57,10 @@ def recover(
     moment = arguments.past(since, datetime.now(UTC), "--since")
     with opened() as dispatcher:
         progress = _progress(quiet=json or dry_run)
-        found = dispatcher.recovery.recover(
-            moment, account, actor=arguments.actor(), dry_run=dry_run, progress=progress
-        )
+        with screen.goes_on_when_repeated():
+            found = dispatcher.recovery.recover(
+                moment, account, actor=arguments.actor(), dry_run=dry_run, progress=progress
+            )
     if json:
         screen.emit_items((one.as_dict() for one in found), dry_run=dry_run)
         return

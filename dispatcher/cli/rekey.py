@@ -39,9 +39,10 @@ def rekey(
         if not dry_run:
             goal = "Decrypt everything" if decrypt else f"Encrypt everything under the key {ring.key_id}"
             screen.confirm(f"{goal}?", yes=yes)
-        result = dispatcher.rekeying.run(
-            actor=arguments.actor(), decrypt=decrypt, batch_rows=batch, tell=(lambda _: None) if json else _tell
-        )
+        with screen.goes_on_when_repeated():
+            result = dispatcher.rekeying.run(
+                actor=arguments.actor(), decrypt=decrypt, batch_rows=batch, tell=(lambda _: None) if json else _tell
+            )
         encrypts = ring.key_id
     if json:
         screen.emit(
@@ -56,11 +57,11 @@ def rekey(
             }
         )
     else:
-        _show(result, dry_run=dry_run)
-        if decrypt and encrypts is not None and not dry_run:
-            screen.say(
-                ("! ", "yellow"), "New leads are encrypted while DISPATCHER_ENCRYPTION_KEYS does not begin with off."
-            )
+        with screen.reader_may_leave():  # the exit code is told all the same
+            _show(result, dry_run=dry_run)
+            if decrypt and encrypts is not None and not dry_run:
+                told = "New leads are encrypted while DISPATCHER_ENCRYPTION_KEYS does not begin with off."
+                screen.say(("! ", "yellow"), told)
     if not (result.finished or dry_run):
         screen.fail()
 

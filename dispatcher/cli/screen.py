@@ -4,7 +4,7 @@ import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from typing import Annotated, Any, Final, NoReturn
+from typing import Annotated, Any, Final, NoReturn, TextIO
 
 import orjson
 import typer
@@ -54,9 +54,24 @@ def reader_may_leave() -> Iterator[None]:
         try:
             sys.stdout.flush()
         except BrokenPipeError:
-            nowhere = os.open(os.devnull, os.O_WRONLY)
-            os.dup2(nowhere, sys.stdout.fileno())
-            os.close(nowhere)
+            _discard(sys.stdout)
+
+
+@contextmanager
+def goes_on_when_repeated() -> Iterator[None]:
+    """Tell who interrupts a command what to do next, where the same command goes on."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        warn("Interrupted. What was done stays; the same command goes on with the rest.")
+        raise
+
+
+def _discard(stream: TextIO) -> None:
+    """Let a stream that nobody reads any more lead nowhere, also for what is written of it at the end."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, stream.fileno())
+    os.close(nowhere)
 
 
 def console(most: int | None = None) -> Console:
@@ -144,8 +159,11 @@ def say(*parts: str | tuple[str, str]) -> None:
 
 
 def warn(*parts: str | tuple[str, str]) -> None:
-    """Print a line to standard error."""
-    _print(error_console(), line(*parts))
+    """Print a line to standard error; once that is closed, the command goes on without telling."""
+    try:
+        _print(error_console(), line(*parts))
+    except BrokenPipeError:
+        _discard(sys.stderr)
 
 
 def entry(*parts: str | tuple[str, str], detail: str, style: str = "") -> None:

@@ -1,6 +1,9 @@
 """Encryption at rest: the flows of a lead with it on, what is authenticated, and the change of a key."""
 
 import json
+import os
+import subprocess
+import sys
 import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -34,6 +37,7 @@ from dispatcher.operator.erasure import Erasure
 from dispatcher.operator.failure_filter import FailureFilter
 from dispatcher.operator.lead_filter import LeadFilter
 from dispatcher.operator.person import People
+from dispatcher.operator.recovery import Recovery
 from dispatcher.operator.rekey import PLAIN, Rekeying
 from dispatcher.store.database import Database, Rehearsal
 from dispatcher.store.encryption import Content, KeyMissing, KeyRing, NotAuthentic
@@ -418,3 +422,43 @@ def test_the_command_shows_what_is_left_and_exits_with_1(queue: Queue, database:
     environment["DISPATCHER_ENCRYPTION_KEYS"] = "off"
     refused = CliRunner().invoke(app, ["rekey", "--yes"], env=environment)
     assert refused.exit_code == 2
+
+
+@pytest.mark.parametrize(("given", "status"), [((NEW, OLD), 0), ((NEW,), 1)])
+def test_a_reader_that_leaves_stops_no_change_of_a_key_and_hides_no_failure(
+    given: tuple[bytes, ...], status: int, queue: Queue, database: Database, database_url: str
+) -> None:
+    """As in `dispatcher rekey 2>&1 | head -1`."""
+    submitted(database)
+    keys = " ".join(key.hex() for key in given)
+    environment = {**os.environ, "DATABASE_URL": database_url, "DISPATCHER_ENCRYPTION_KEYS": keys}
+    reading, writing = os.pipe()
+    os.close(reading)
+    command = [sys.executable, "-m", "dispatcher", "rekey", "--yes", "--batch", "1"]
+    ended = subprocess.run(
+        command, env=environment, stdin=subprocess.DEVNULL, stdout=writing, stderr=writing, check=False
+    )
+    os.close(writing)
+
+    left = Rekeying(beside(database, *given)).run(actor="test")
+    assert (ended.returncode, left.finished, sum(left.changed.values())) == (status, not status, 0)
+
+
+@pytest.mark.parametrize(
+    ("command", "doing"),
+    [
+        (["rekey", "--yes"], (Rekeying, "run")),
+        (["recover", "--since", "2026-01-01T00:00:00Z"], (Recovery, "recover")),
+    ],
+)
+def test_who_interrupts_it_is_told_how_to_go_on(
+    command: list[str], doing: tuple[type, str], database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(*doing, interrupted)
+    environment = {"DATABASE_URL": database_url, "DISPATCHER_ENCRYPTION_KEYS": OLD.hex()}
+    ended = CliRunner().invoke(app, command, env=environment)
+    assert ended.exit_code
+    assert "the same command goes on" in ended.stderr
