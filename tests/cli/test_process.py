@@ -73,11 +73,11 @@ def test_a_missing_schema_says_what_to_do(empty_database_url: str) -> None:
 
 
 def test_a_refused_lead_names_every_fault_and_not_the_number(environment: dict[str, str]) -> None:
-    done = run(environment, "submit", "--phone", "+1202555010100000000", "--campaign", "0")
+    done = run(environment, "submit", "--phone", "+1202555010100000000", "--campaign", "42", "--key", " ")
 
     assert (done.returncode, done.stderr.count("\n")) == (1, 1)
     assert "phone_number" in done.stderr
-    assert "campaign_id" in done.stderr
+    assert "idempotency_key" in done.stderr
     assert "202555" not in done.stderr
 
 
