@@ -144,10 +144,6 @@ class AccountSettings(BaseModel):
                 return None
         return self._read("VOICERY_API_TOKEN_NEXT", self.next_token, self.next_token_file)
 
-    def token_fingerprint(self) -> str:
-        """Return the fingerprint of the first token. Raises as `read_token`."""
-        return Token.of(self.read_token()).fingerprint
-
     def _read(self, name: str, token: Secret | None, path: Path | None) -> str | None:
         if path is not None:
             return self._token_of(path, self.variable(f"{name}_FILE"))

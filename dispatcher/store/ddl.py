@@ -170,14 +170,6 @@ def build_index(name: str, definition: str) -> None:
             _patiently(run, connection, table=table, tell=tell)
 
 
-def drop_index(name: str) -> None:
-    """Drop the index `name` without blocking writers."""
-    if _planned(name, f"DROP INDEX CONCURRENTLY {name}"):
-        return
-    with op.get_context().autocommit_block():
-        op.get_bind().exec_driver_sql(f"DROP INDEX CONCURRENTLY IF EXISTS {SCHEMA}.{name}")
-
-
 def _patiently(run: Callable[[], None], connection: Connection, *, table: str, tell: Tell) -> None:
     """Try until no lock is missing; raise `StoreUnavailable` after `PATIENCE_SECONDS`."""
     started = told = time.monotonic()

@@ -35,7 +35,7 @@ def surroundings(environment: Mapping[str, str]) -> dict[str, str]:
 def world(queue: Queue, surroundings: dict[str, str]) -> Iterator[Doubtful]:
     with doubtful(queue, Terms(token=surroundings["VOICERY_API_TOKEN"])) as world:
         surroundings["VOICERY_BASE_URL"] = world.sandbox.base_url
-        world.token = Settings.from_environment(surroundings).account("default").token_fingerprint()
+        world.token = Services(Settings.from_environment(surroundings)).clients.tokens("default").current().fingerprint
         yield world
 
 
