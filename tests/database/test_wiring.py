@@ -25,7 +25,7 @@ from dispatcher.store import databases
 from dispatcher.store.database import Database
 from dispatcher.wiring import Services
 from tests.database.queue import Queue, accepted, ids, phone
-from tests.support.waiting import wait_until
+from tests.support.waiting import PATIENCE_SECONDS, wait_until
 
 LEAD = {"phone_number": phone(1), "campaign_id": 42}
 
@@ -109,7 +109,7 @@ def test_a_fork_while_a_thread_builds_leaves_the_child_able_to_submit(settings: 
         except BaseException:  # noqa: BLE001 - a child of a fork must not go on as the test runner
             os._exit(2)
         os._exit(0 if created else 3)
-    until = time.monotonic() + 20
+    until = time.monotonic() + PATIENCE_SECONDS
     ended, status = 0, 0
     while not ended and time.monotonic() < until:
         ended, status = os.waitpid(child, os.WNOHANG)

@@ -1,7 +1,6 @@
 """Keys: which are taken, how soon a revoked one is not, how guesses and leads are bounded, and what is logged."""
 
 import logging
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
@@ -66,10 +65,7 @@ def test_a_revoked_key_is_refused_within_a_second(stranger: Served) -> None:
     issued = stranger.key()
     assert stranger.submit(issued.secret, {}).status_code == 422
     Keys(stranger.database).revoke(issued.key.prefix, actor="test")
-    revoked_at = time.monotonic()
-    wait_until(lambda: stranger.submit(issued.secret, {}).status_code == 401, 20, "the key to be refused")
-
-    assert time.monotonic() - revoked_at < 10, "the bound of the cache is 0.5 s; the machine may be slow"
+    wait_until(lambda: stranger.submit(issued.secret, {}).status_code == 401, describe="the key to be refused")
 
 
 def test_a_key_is_read_at_most_twice_a_second(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,7 +5,6 @@ import os
 import shutil
 import signal
 import subprocess
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeVar
@@ -14,20 +13,14 @@ import pytest
 import redis
 
 from dispatcher.embedded.embedded_server import free_port
+from tests.support.waiting import wait_until
 
 T = TypeVar("T")
 
 
 def eventually(probe: Callable[[], T], within_seconds: float = 15.0) -> T:
     """The first truthy answer of `probe`; fails the test if none comes in time."""
-    deadline = time.monotonic() + within_seconds
-    while True:
-        answer = probe()
-        if answer:
-            return answer
-        if time.monotonic() > deadline:
-            raise AssertionError(f"not so within {within_seconds} s")
-        time.sleep(0.02)
+    return wait_until(probe, within_seconds)
 
 
 def redis_binary() -> str:
