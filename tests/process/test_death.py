@@ -13,13 +13,14 @@ from tests.process.rig import Rig
 from tests.support.waiting import wait_until
 
 CONCURRENCY = 8
+NARROW = {"DISPATCHER_CONCURRENCY": str(CONCURRENCY)}  # so that 200 leads take several turns
 SLOW = pytest.mark.parametrize("sandbox_options", [("--latency", "0.3")], ids=["slow"])
 
 
 @SLOW
 def test_after_kill_9_of_a_worker_every_lead_is_accounted_for(rig: Rig) -> None:
     rig.submit(200)
-    first = rig.start_worker("-c", "2")
+    first = rig.start_worker("-c", "2", **NARROW)
     wait_until(lambda: rig.sandbox.created() >= 50, 20)
     first.kill()
     assert 0 < rig.states()["sending"] <= 2 * CONCURRENCY
@@ -33,7 +34,7 @@ def test_after_kill_9_of_a_worker_every_lead_is_accounted_for(rig: Rig) -> None:
 @SLOW
 def test_after_kill_9_of_one_process_of_the_pool_the_worker_goes_on_by_itself(rig: Rig) -> None:
     rig.submit(200)
-    worker = rig.start_worker("-c", "2")
+    worker = rig.start_worker("-c", "2", **NARROW)
     wait_until(lambda: rig.sandbox.created() >= 50, 20)
     pool = [child for child in psutil.Process(worker.pid).children() if "sweep" not in " ".join(child.cmdline())]
     pool[-1].kill()
@@ -46,7 +47,7 @@ def test_after_kill_9_of_one_process_of_the_pool_the_worker_goes_on_by_itself(ri
 @pytest.mark.parametrize("group", [False, True], ids=["process", "group"])
 def test_sigterm_in_mid_post_leaves_nothing_unknown(rig: Rig, group: bool) -> None:
     rig.submit(200)
-    worker = rig.start_worker("-c", "2")
+    worker = rig.start_worker("-c", "2", **NARROW)
     wait_until(lambda: rig.sandbox.created() >= 30, 20)
     worker.send(signal.SIGTERM, group=group)
     assert worker.wait(60) == 0
