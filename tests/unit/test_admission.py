@@ -118,7 +118,7 @@ ITEMS = [
         {"variables": value}
         for value in (None, [], "x", {}, {f"n{n}": 1 for n in range(64)}, {f"n{n}": 1 for n in range(65)})
     ),
-    *({"phone_number": value} for value in ("+1 202 555 0103", "+49 30 901820", "12", "", None, 12025550101)),
+    *({"phone_number": value} for value in ("+1 202 555 0103", "+49 30 23125 001", "12", "", None, 12025550101)),
     *({"campaign_id": value} for value in (1, 0, -1, 2**63 - 1, 2**63, True, 42.0, "42", None)),
     *({"allow_dupplicate": value} for value in (True, False, None, 0, 1)),
     *({"allow_duplicate": value} for value in (True, None)),
