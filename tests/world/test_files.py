@@ -310,11 +310,11 @@ def test_a_name_that_stands_twice_in_an_object_is_refused(tmp_path: Path, more: 
 
 def test_a_line_of_json_with_many_unknown_keys_is_refused_quickly(tmp_path: Path) -> None:
     line = json.dumps({"phone_number": ADA, "campaign_id": 42, **{f"key{number}": 1 for number in range(100_000)}})
-    began = time.process_time()
+    began = time.thread_time()
     [faults] = read(line, tmp_path, name="leads.jsonl")
     assert len(faults) == 11
     assert faults[-1].fault == "has 99990 more unknown fields"
-    assert time.process_time() - began < 5
+    assert time.thread_time() - began < 5
 
 
 def test_the_original_row_is_written_once(tmp_path: Path) -> None:
@@ -360,10 +360,10 @@ def test_a_file_that_unpacks_without_end_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize("piece", ['"x"y,', '""', ",", '" ,', "x ", '"', "\t|"])
 def test_the_time_for_a_row_grows_with_its_length_only(tmp_path: Path, piece: str) -> None:
     def seconds(times: int) -> float:
-        began = time.process_time()
+        began = time.thread_time()
         with suppress(UnreadableFile):
             read(f"{HEADER}{ADA},42,{piece * times}\n", tmp_path)
-        return time.process_time() - began
+        return time.thread_time() - began
 
     short, long = 10_000, 160_000
     seconds(short)
