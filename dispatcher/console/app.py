@@ -182,7 +182,7 @@ class Access:
     def _note_failure(self, name: str, refused: LoginRefused, source: str) -> None:
         """Write a failed login to the log and the audit log. An unknown name may be a password: it is not written."""
         console = self._console
-        known = name if console.login.people.find(name) is not None else "unknown"
+        known = name if console.login.users.find(name) is not None else "unknown"
         events.warning("console.login_failed", user=known, source=source, locked_seconds=refused.locked_seconds)
         with suppress(StoreUnavailable):  # the log has it
             console.services.database.again(audit.note, f"{known}@console", "login_failed", "console", {"from": source})
@@ -194,7 +194,7 @@ class Access:
         if session is None or session.by_key:
             return session
         try:
-            if self._console.login.people.still(session.person):
+            if self._console.login.users.still(session.person):
                 return session
         except NotConfigured as fault:
             events.error("console.users_unreadable", error=str(fault))

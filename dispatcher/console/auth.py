@@ -113,7 +113,7 @@ class Users:
 
     def _parse(self, text: str) -> Mapping[str, tuple[User, str]]:
         lines: list[str] = self._users.reveal().split() if self._users is not None else []
-        return dict(_people([*lines, *text.splitlines()]))
+        return dict(_users([*lines, *text.splitlines()]))
 
 
 def hash_password(password: str) -> str:
@@ -124,7 +124,7 @@ def hash_password(password: str) -> str:
     return f"scrypt.{_COST}.{_BLOCK}.1.{_text(salt)}.{_text(_scrypt(password, salt, _COST))}"
 
 
-def _people(lines: Iterable[str]) -> Iterable[tuple[str, tuple[User, str]]]:
+def _users(lines: Iterable[str]) -> Iterable[tuple[str, tuple[User, str]]]:
     for number, line in enumerate(lines, 1):
         stripped = line.strip()
         if not stripped or stripped.startswith("#"):

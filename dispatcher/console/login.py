@@ -63,8 +63,8 @@ class LoginRefused:
 class Login:
     """Checks logins. Thread-safe; at most two passwords are checked at once, because each takes 32 MiB."""
 
-    def __init__(self, people: Users, key: OneTimeKey | None, throttle: Throttle) -> None:
-        self.people = people
+    def __init__(self, users: Users, key: OneTimeKey | None, throttle: Throttle) -> None:
+        self.users = users
         self.key = key
         self.throttle = throttle
         self._few = threading.BoundedSemaphore(2)
@@ -74,7 +74,7 @@ class Login:
 
         def check() -> User | None:
             with self._few:
-                return self.people.check(name, password)
+                return self.users.check(name, password)
 
         return self._tried(check, WRONG, source, name)
 

@@ -21,15 +21,15 @@ def application(settings: Settings, address: Address, say: Callable[[str], None]
 
     `say` prints a line on the terminal: the address of the console, and the one-time links.
     """
-    people = Users(settings.console_users, settings.console_users_file)
+    users = Users(settings.console_users, settings.console_users_file)
     origin = reached_at(
         address.host,
         address.port,
         public=settings.console_origin,
         certificate=address.certificate,
-        users=people.anyone,
+        users=users.anyone,
     )
-    key = None if people.anyone else OneTimeKey(lambda one: say(_link(origin, one)))
+    key = None if users.anyone else OneTimeKey(lambda one: say(_link(origin, one)))
     if key is None:
         say(f"The console is at {origin.public}")
     else:
@@ -37,7 +37,7 @@ def application(settings: Settings, address: Address, say: Callable[[str], None]
     console = build(
         Console(
             services=Services(settings, name="dispatcher-console"),
-            login=Login(people, key, Throttle()),
+            login=Login(users, key, Throttle()),
             sessions=Sessions(settings.console_idle_seconds),
             origin=origin,
             renderer=Renderer(),

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from functools import partial
-from typing import Final
+from typing import Final, TypeAlias
 from uuid import UUID
 
 from sqlalchemy import Connection
@@ -48,6 +48,9 @@ BULK_SECONDS: Final = 0.5
 PRUNE_SECONDS: Final = 0.25
 """Retention deletes for this long of a round, and ends the slice that it has begun: faster than leads come in, and
 most of the time is left to delivery."""
+
+_Find: TypeAlias = Callable[[Connection], list[UUID]]
+_Mend: TypeAlias = Callable[[Connection, Sequence[UUID]], int]
 
 
 class Sweep:
@@ -220,20 +223,10 @@ class Sweep:
         reach("sweep.end_leases")
         return repairs.end_leases(connection, ids, settle_seconds=self._settle_seconds)
 
-    def _repair(
-        self,
-        duty: str,
-        find: Callable[[Connection], list[UUID]],
-        mend: Callable[[Connection, Sequence[UUID]], int],
-    ) -> None:
+    def _repair(self, duty: str, find: _Find, mend: _Mend) -> None:
         self._duty(duty, partial(self._mend, duty, find, mend))
 
-    def _mend(
-        self,
-        duty: str,
-        find: Callable[[Connection], list[UUID]],
-        mend: Callable[[Connection, Sequence[UUID]], int],
-    ) -> None:
+    def _mend(self, duty: str, find: _Find, mend: _Mend) -> None:
         """Mend the set; where that fails, row by row, so that one bad or locked row never stops the rest."""
         ids = self._database.at_once(find)
         mended, locked = 0, None
@@ -252,7 +245,7 @@ class Sweep:
         if locked is not None:
             raise locked
 
-    def _mend_one(self, duty: str, one: UUID, mend: Callable[[Connection, Sequence[UUID]], int]) -> int:
+    def _mend_one(self, duty: str, one: UUID, mend: _Mend) -> int:
         try:
             with self._database.transaction() as connection:
                 repairs.wait_briefly(connection)

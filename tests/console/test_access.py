@@ -212,7 +212,7 @@ def test_a_session_ends_when_idle_when_old_and_at_log_out(closed_seat: Seat) -> 
 
 def test_whoever_is_struck_off_is_out_at_once(closed_seat: Seat) -> None:
     browser = closed_seat.browser(Role.ADMIN)
-    closed_seat.console.login.people._known = {}
+    closed_seat.console.login.users._known = {}
     assert browser.get("/").status_code == 303
 
 

@@ -180,7 +180,7 @@ def test_a_session_ends_with_its_user_without_any_login(
 ) -> None:
     file = tmp_path / "users"
     file.write_text(f"{lines['olga']}\n")
-    people = closed_seat.console.login.people = Users(None, file)
+    people = closed_seat.console.login.users = Users(None, file)
     olga = people.find("olga")
     assert olga is not None
     browser = closed_seat.browser()
@@ -201,7 +201,7 @@ def test_while_the_users_cannot_be_read_nobody_acts_and_nobody_logs_in(
 ) -> None:
     file = tmp_path / "users"
     file.write_text(f"{lines['olga']}\n")
-    people = closed_seat.console.login.people = Users(None, file)
+    people = closed_seat.console.login.users = Users(None, file)
     browser = closed_seat.browser()
     cookie, session = closed_seat.console.sessions.begin(people.find("olga") or User("", Role.VIEWER))
     browser.client.cookies.set(closed_seat.console.cookie, cookie)

@@ -1,6 +1,6 @@
 """Postgres goes on without its last commits: a standby that was behind is promoted, or a backup recovered."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -77,19 +77,24 @@ def settle(rig: Rig, sent: list[str], never: list[str]) -> None:
     assert "dispatcher recover --since 2" in str(message)
 
 
-def test_a_standby_that_was_behind_is_promoted_and_nobody_is_called_twice(
-    pair: Pair, rig: Rig, worker_before: WorkerProcess
-) -> None:
+def promote_behind(pair: Pair, rig: Rig, when_stopped: Callable[[], object]) -> None:
+    """Send leads that the standby has, with claims that it lacks; then promote it, and see that none is sent again."""
     with pair.claims_held():
         sent, never = submit(rig, SENT), submit(rig, NEVER)
         wait_until(pair.streams, describe="the standby has the leads")
         pair.stop_streaming()
+        when_stopped()
         keep_from_being_sent(pair, never)
     wait_until(lambda: rig.sandbox.created_of().keys() >= set(sent), describe="the leads are sent")
     pair.kill(pair.primary, "immediate")
     pair.promote()
-
     settle(rig, sent, never)
+
+
+def test_a_standby_that_was_behind_is_promoted_and_nobody_is_called_twice(
+    pair: Pair, rig: Rig, worker_before: WorkerProcess
+) -> None:
+    promote_behind(pair, rig, lambda: None)
     assert worker_before.running
 
 
@@ -97,17 +102,7 @@ def test_a_standby_that_was_behind_is_promoted_and_nobody_is_called_twice(
 def test_a_synchronous_standby_that_was_switched_off_is_promoted_and_nobody_is_called_twice(
     pair: Pair, rig: Rig, worker_before: WorkerProcess
 ) -> None:
-    with pair.claims_held():
-        sent, never = submit(rig, SENT), submit(rig, NEVER)
-        wait_until(pair.streams, describe="the standby has the leads")
-        pair.stop_streaming()
-        pair.wait_for_no_standby()
-        keep_from_being_sent(pair, never)
-    wait_until(lambda: rig.sandbox.created_of().keys() >= set(sent), describe="the leads are sent")
-    pair.kill(pair.primary, "immediate")
-    pair.promote()
-
-    settle(rig, sent, never)
+    promote_behind(pair, rig, pair.wait_for_no_standby)
     assert worker_before.running
 
 
